@@ -1,0 +1,124 @@
+//! Creating a workflow: its jobs are written as they come from their iterators, so a workflow of any size needs little memory;
+//! a small one is created in a single operation.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::error::{Error, Result};
+use crate::payload::ChunkBuilder;
+use crate::store::{Append, Create, Created, DraftKey, DraftOf, NewWorkflow, Part, Store};
+use crate::workflow::{JobStream, Plan};
+
+/// A batch of parts is sent on when it has so many bytes of payload, or costs about so many statements.
+const BATCH_BYTES: usize = 256 * 1024;
+const BATCH_COST: usize = 300;
+
+/// Parts that go to the store in one call.
+#[derive(Default)]
+struct Batch {
+    parts: Vec<Part>,
+    bytes: usize,
+    cost: usize,
+}
+
+impl Batch {
+    fn add(&mut self, part: Part) {
+        let (bytes, cost) = match &part {
+            Part::Step { spec, .. } => (200 + spec.name.len() + spec.job_type.len(), 2),
+            Part::Edge(_) => (16, 1),
+            Part::Jobs { chunk, .. } => (chunk.body.len(), 7),
+            Part::Mended { body, .. } => (body.len(), 1),
+        };
+        self.bytes += bytes;
+        self.cost += cost;
+        self.parts.push(part);
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= BATCH_BYTES || self.cost >= BATCH_COST
+    }
+}
+
+/// Writes a planned workflow to the store. `draft` is a key that nobody has used; `created` counts the jobs, for who watches.
+pub(crate) async fn create(
+    store: &Arc<dyn Store>,
+    workflow: NewWorkflow,
+    plan: Plan,
+    draft: DraftKey,
+    again: bool,
+    created: Arc<AtomicU64>,
+) -> Result<Created> {
+    let (sender, mut batches) = mpsc::channel::<Batch>(2);
+    // Iterators are the user's code and may block; chunks are compressed there, too.
+    let builder = tokio::task::spawn_blocking(move || build(plan, &sender, &created));
+    let lease = store.lease();
+    let mut appended = 0;
+    let mut held_back: Option<Batch> = None;
+    loop {
+        let next = tokio::time::timeout(Duration::from_millis(lease as u64 / 3), batches.recv()).await;
+        let (parts, next) = match next {
+            Ok(None) => break,
+            Ok(Some(batch)) => (held_back.take().map(|batch| batch.parts), Some(batch)),
+            // The iterator takes its time: what has been written so far must be kept alive.
+            Err(_) if appended > 0 => (Some(Vec::new()), None),
+            Err(_) => (None, None),
+        };
+        if let Some(parts) = parts {
+            let of = DraftOf::Workflow(workflow.clone());
+            store.append(Append { draft, of, number: appended, parts, lease }).await?;
+            appended += 1;
+        }
+        if let Some(batch) = next {
+            held_back = Some(batch);
+        }
+    }
+    builder.await.map_err(|e| Error::usage("an iterator of jobs panicked").because(e))??;
+    let parts = held_back.map(|batch| batch.parts).unwrap_or_default();
+    let draft = (appended > 0).then_some(draft);
+    store.create(Create { workflow, draft, parts, again }).await
+}
+
+/// Cuts the plan into batches. A batch that nobody takes any more ends it.
+fn build(plan: Plan, sender: &mpsc::Sender<Batch>, created: &AtomicU64) -> Result<()> {
+    let mut batch = Batch::default();
+    let upstreams = plan.graph.upstream_counts();
+    let steps = plan.graph.steps.into_iter().zip(upstreams).zip(plan.always);
+    for ((spec, upstreams), always) in steps {
+        add(&mut batch, Part::Step { spec, upstreams, always }, sender)?;
+    }
+    for edge in plan.graph.edges {
+        add(&mut batch, Part::Edge(edge), sender)?;
+    }
+    for (step, jobs) in (0..).zip(plan.jobs) {
+        add_jobs(&mut batch, step, jobs, sender, created)?;
+    }
+    send(batch, sender)
+}
+
+fn add_jobs(batch: &mut Batch, step: u32, jobs: JobStream, sender: &mpsc::Sender<Batch>, created: &AtomicU64) -> Result<()> {
+    let mut builder = ChunkBuilder::default();
+    for (row, json) in jobs.enumerate() {
+        let chunk = builder.push(&json?).map_err(|error| error.during(format_args!("row {row} of step {step}")))?;
+        if let Some(chunk) = chunk {
+            created.fetch_add(u64::from(chunk.jobs), Ordering::Relaxed);
+            add(batch, Part::Jobs { step, chunk }, sender)?;
+        }
+    }
+    if let Some(chunk) = builder.finish() {
+        created.fetch_add(u64::from(chunk.jobs), Ordering::Relaxed);
+        add(batch, Part::Jobs { step, chunk }, sender)?;
+    }
+    Ok(())
+}
+
+fn add(batch: &mut Batch, part: Part, sender: &mpsc::Sender<Batch>) -> Result<()> {
+    batch.add(part);
+    if batch.is_full() { send(std::mem::take(batch), sender) } else { Ok(()) }
+}
+
+fn send(batch: Batch, sender: &mpsc::Sender<Batch>) -> Result<()> {
+    sender.blocking_send(batch).map_err(|_| Error::unavailable("the creation was given up"))
+}

@@ -1,0 +1,124 @@
+//! What can go wrong outside a job: each error names the operation or the thing, and the remedy where there is one.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// The result of everything that a client or a store does.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of the engine. What goes wrong inside a job is a [`JobError`](crate::JobError).
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// What sort of error it is, for programs that must decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The caller asked for something that cannot be: a cycle, an unknown name, parameters of the wrong shape, beyond a limit.
+    Usage,
+    /// There is no such workflow, step or job in this store.
+    NotFound,
+    /// The thing is there, but its state does not allow this now.
+    Refused,
+    /// The store is away, locked or full; the same call may work later.
+    Unavailable,
+    /// What the store holds, or the store itself, is not what it must be.
+    Corrupt,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Usage, message)
+    }
+
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::NotFound, message)
+    }
+
+    pub(crate) fn refused(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Refused, message)
+    }
+
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unavailable, message)
+    }
+
+    pub(crate) fn corrupt(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Corrupt, message)
+    }
+
+    /// The same error with the one that caused it.
+    pub(crate) fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The same error, told with what was being done.
+    pub(crate) fn during(mut self, operation: impl fmt::Display) -> Self {
+        self.message = format!("{operation}: {}", self.message);
+        self
+    }
+
+    /// What sort of error it is.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Whether the same call may work later without anybody mending anything.
+    pub fn is_transient(&self) -> bool {
+        self.kind == ErrorKind::Unavailable
+    }
+
+    /// A copy for another waiter on the same failed operation.
+    pub(crate) fn copy(&self) -> Self {
+        Self { kind: self.kind, message: self.to_string(), source: None }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        let mut cause = self.source.as_deref().map(|source| source as &dyn StdError);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Error {}
+
+/// The names among `known` that someone who typed `name` may have meant, nearest first, as `; did you mean …?`; empty if none is near.
+pub(crate) fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let wanted = name.to_lowercase();
+    let mut near: Vec<(usize, &str)> = known
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(&wanted, &candidate.to_lowercase()), candidate))
+        .filter(|(distance, candidate)| *distance <= 2 + candidate.len() / 4 || candidate.to_lowercase().contains(&wanted))
+        .collect();
+    near.sort_unstable();
+    near.dedup();
+    let names: Vec<String> = near.iter().take(3).map(|(_, candidate)| format!("`{candidate}`")).collect();
+    if names.is_empty() { String::new() } else { format!("; did you mean {}?", names.join(" or ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_name_is_answered_with_the_nearest() {
+        let known = ["ImportWorkflow", "GenReport", "ImportXml"];
+        assert_eq!(did_you_mean("importworkflo", known), "; did you mean `ImportWorkflow`?");
+        assert_eq!(did_you_mean("zzz", known), "");
+    }
+}

@@ -1,0 +1,253 @@
+//! The graph of a workflow as data, and the checks that it must pass before a store sees it.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::retry::Retry;
+use crate::state::{EdgeKind, Tolerate};
+
+/// The most steps that a workflow may have.
+pub const MAX_STEPS: usize = 20_000;
+/// The most edges that a workflow may have.
+pub const MAX_EDGES: usize = 100_000;
+/// The most bytes of a name of a step, type, queue or workflow.
+pub const MAX_NAME: usize = 255;
+
+/// The number of a step in its workflow, from 0 in the order in which `configure` made them.
+pub type StepNumber = u32;
+
+/// What a step is, apart from its jobs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepSpec {
+    /// Its name, unique in the workflow: the type's name unless it was given one.
+    pub name: String,
+    /// The registered name of its job type.
+    pub job_type: String,
+    /// The queue whose workers run it.
+    pub queue: String,
+    /// Higher runs first.
+    pub priority: i32,
+    /// The step that its jobs emit into, if they are a source.
+    pub feeds: Option<StepNumber>,
+    /// How many of its jobs may fail.
+    pub tolerate: Tolerate,
+    /// How many of its jobs may run at once, over all workers.
+    pub max_in_flight: Option<u32>,
+    /// How often a job may kill the worker that runs it alone before it fails.
+    pub max_recoveries: u8,
+    /// How long it waits once its upstream steps have settled.
+    pub delay: Duration,
+    /// Overrides the type's rule.
+    pub retry: Option<Retry>,
+    /// Overrides the type's limit for one attempt.
+    pub timeout: Option<Duration>,
+}
+
+impl StepSpec {
+    /// A step of `job_type` with every option at its default.
+    pub fn new(job_type: impl Into<String>, queue: impl Into<String>) -> Self {
+        let job_type = job_type.into();
+        Self {
+            name: job_type.clone(),
+            job_type,
+            queue: queue.into(),
+            priority: 0,
+            feeds: None,
+            tolerate: Tolerate::None,
+            max_in_flight: None,
+            max_recoveries: 3,
+            delay: Duration::ZERO,
+            retry: None,
+            timeout: None,
+        }
+    }
+}
+
+/// One edge: `down` runs after `up`, as `kind` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Edge {
+    /// The step that must settle first.
+    pub up: StepNumber,
+    /// The step that waits for it.
+    pub down: StepNumber,
+    /// What it waits for.
+    pub kind: EdgeKind,
+}
+
+/// A workflow's steps and edges.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Graph {
+    /// The steps by number.
+    pub steps: Vec<StepSpec>,
+    /// Every edge once.
+    pub edges: Vec<Edge>,
+}
+
+impl Graph {
+    /// Checks limits, names, edges and that there is no cycle. The error says what is wrong and where.
+    pub fn check(&self) -> Result<()> {
+        self.check_limits()?;
+        self.check_names()?;
+        self.check_options()?;
+        for edge in &self.edges {
+            let known = |step: StepNumber| (step as usize) < self.steps.len();
+            if !known(edge.up) || !known(edge.down) {
+                return Err(Error::usage(format!("an edge joins step {} and step {}, but the workflow has {} steps: a step of another flow was passed", edge.up, edge.down, self.steps.len())));
+            }
+        }
+        match self.cycle() {
+            Some(path) => {
+                let names: Vec<&str> = path.iter().map(|step| self.steps[*step as usize].name.as_str()).collect();
+                Err(Error::usage(format!("the steps wait for each other in a cycle: {} -> {}", names.join(" -> "), names[0])))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn check_limits(&self) -> Result<()> {
+        if self.steps.len() > MAX_STEPS {
+            return Err(Error::usage(format!("the workflow has {} steps; at most {MAX_STEPS} are allowed. A step can hold any number of jobs: `flow.run_each(..)`", self.steps.len())));
+        }
+        if self.edges.len() > MAX_EDGES {
+            return Err(Error::usage(format!("the workflow has {} edges; at most {MAX_EDGES} are allowed. One step with many jobs in place of many steps needs one edge only", self.edges.len())));
+        }
+        Ok(())
+    }
+
+    fn check_names(&self) -> Result<()> {
+        let mut seen: HashMap<&str, usize> = HashMap::with_capacity(self.steps.len());
+        for (number, step) in self.steps.iter().enumerate() {
+            check_name("step", &step.name)?;
+            check_name("queue", &step.queue)?;
+            if let Some(first) = seen.insert(&step.name, number) {
+                return Err(Error::usage(format!("two steps are named `{}` (steps {first} and {number}); give one of them another name by `.named(\"…\")`", step.name)));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_options(&self) -> Result<()> {
+        for step in &self.steps {
+            let wrong = match step.tolerate {
+                Tolerate::Fraction(share) if !(0.0..=1.0).contains(&share) => Some(format!("tolerates a fraction of {share}; a fraction is between 0 and 1")),
+                _ if step.max_in_flight == Some(0) => Some("may run 0 jobs at once, so it would never run".to_owned()),
+                _ if step.max_recoveries == 0 => Some("has `max_recoveries(0)`; at least one recovery is needed to know that a job killed its worker".to_owned()),
+                _ => None,
+            };
+            if let Some(wrong) = wrong {
+                return Err(Error::usage(format!("step `{}` {wrong}", step.name)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The steps of one cycle in order, if there is any. Kahn's algorithm (1962) leaves the steps on or behind a cycle; from any of
+    /// them, walking upstream among those left must run into one.
+    fn cycle(&self) -> Option<Vec<StepNumber>> {
+        let mut upstream_left = self.upstream_counts();
+        let mut followers: Vec<Vec<StepNumber>> = vec![Vec::new(); self.steps.len()];
+        for edge in &self.edges {
+            followers[edge.up as usize].push(edge.down);
+        }
+        let mut free: VecDeque<StepNumber> = (0..).zip(&upstream_left).filter(|(_, left)| **left == 0).map(|(step, _)| step).collect();
+        let mut sorted = 0;
+        while let Some(step) = free.pop_front() {
+            sorted += 1;
+            for &down in &followers[step as usize] {
+                upstream_left[down as usize] -= 1;
+                if upstream_left[down as usize] == 0 {
+                    free.push_back(down);
+                }
+            }
+        }
+        if sorted == self.steps.len() {
+            return None;
+        }
+        let blocked_by: HashMap<StepNumber, StepNumber> =
+            self.edges.iter().filter(|edge| upstream_left[edge.up as usize] > 0 && upstream_left[edge.down as usize] > 0).map(|edge| (edge.down, edge.up)).collect();
+        let mut path = Vec::new();
+        let mut step = *blocked_by.keys().min()?;
+        loop {
+            if let Some(start) = path.iter().position(|seen| *seen == step) {
+                let mut cycle = path.split_off(start);
+                cycle.reverse();
+                return Some(cycle);
+            }
+            path.push(step);
+            step = *blocked_by.get(&step)?;
+        }
+    }
+
+    /// How many edges lead into each step.
+    pub fn upstream_counts(&self) -> Vec<u32> {
+        let mut counts = vec![0; self.steps.len()];
+        for edge in &self.edges {
+            counts[edge.down as usize] += 1;
+        }
+        counts
+    }
+}
+
+/// Refuses a name that is empty, too long, or has characters that would break a line, a key or `STEP#INDEX`.
+pub(crate) fn check_name(what: &str, name: &str) -> Result<()> {
+    let problem = if name.is_empty() {
+        "is empty".to_owned()
+    } else if name.len() > MAX_NAME {
+        format!("has {} bytes; at most {MAX_NAME} are allowed", name.len())
+    } else if let Some(bad) = name.chars().find(|c| c.is_control() || matches!(c, '#' | '/' | '{' | '}')) {
+        format!("has the character {bad:?}; control characters and # / {{ }} are not allowed")
+    } else {
+        return Ok(());
+    };
+    let shown: String = name.chars().take(60).collect();
+    Err(Error::usage(format!("the {what} name `{}` {problem}", shown.escape_debug())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn graph(names: &[&str], edges: &[(u32, u32)]) -> Graph {
+        Graph {
+            steps: names.iter().map(|name| StepSpec::new(*name, "default")).collect(),
+            edges: edges.iter().map(|&(up, down)| Edge { up, down, kind: EdgeKind::After }).collect(),
+        }
+    }
+
+    #[test]
+    fn a_graph_without_cycles_passes() {
+        graph(&["csv", "xml", "report"], &[(0, 2), (1, 2)]).check().unwrap();
+        graph(&[], &[]).check().unwrap();
+    }
+
+    #[test]
+    fn a_cycle_is_refused_with_its_path() {
+        let error = graph(&["in", "a", "b", "c", "out"], &[(0, 1), (1, 2), (2, 3), (3, 1), (3, 4)]).check().unwrap_err();
+        let text = error.to_string();
+        assert!(["a -> b -> c -> a", "b -> c -> a -> b", "c -> a -> b -> c"].iter().any(|path| text.contains(path)), "{text}");
+    }
+
+    #[test]
+    fn a_step_that_waits_for_itself_is_a_cycle() {
+        assert!(graph(&["a"], &[(0, 0)]).check().unwrap_err().to_string().contains("a -> a"));
+    }
+
+    #[test]
+    fn two_steps_of_one_name_are_refused() {
+        assert!(graph(&["a", "a"], &[]).check().unwrap_err().to_string().contains("two steps are named `a`"));
+    }
+
+    #[test]
+    fn names_and_options_that_cannot_work_are_refused() {
+        assert!(graph(&["a#1"], &[]).check().unwrap_err().to_string().contains("'#'"));
+        let mut never = graph(&["a"], &[]);
+        never.steps[0].max_in_flight = Some(0);
+        assert!(never.check().unwrap_err().to_string().contains("never run"));
+        let mut odd = graph(&["a"], &[]);
+        odd.steps[0].tolerate = Tolerate::Fraction(1.5);
+        assert!(odd.check().unwrap_err().to_string().contains("between 0 and 1"));
+    }
+}

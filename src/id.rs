@@ -1,0 +1,123 @@
+//! Names of things: workflows, sessions, leases. All are made by clients, so a store that lost writes never hands one out again.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::clock::Millis;
+use crate::error::{Error, Result};
+
+/// The id of one run of a workflow: a UUIDv7, so ids sort by creation time. Its 12 `rand_a` bits name the shard it lives on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WorkflowId(Uuid);
+
+impl WorkflowId {
+    /// A new id for a workflow created at `now` on `shard` (0 to 4095).
+    pub fn new(now: Millis, shard: u16) -> Self {
+        let mut random: [u8; 10] = random_bytes();
+        random[..2].copy_from_slice(&(shard & 0x0fff).to_be_bytes());
+        let millis = u64::try_from(now).unwrap_or(0);
+        Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+    }
+
+    /// The shard that holds the workflow and everything that depends on it.
+    pub fn shard(&self) -> u16 {
+        let bytes = self.0.as_bytes();
+        u16::from_be_bytes([bytes[6] & 0x0f, bytes[7]])
+    }
+
+    /// The sixteen bytes that stores keep.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    /// The inverse of [`as_bytes`](Self::as_bytes); an error if `bytes` are not sixteen.
+    pub fn from_slice(bytes: &[u8]) -> Result<Self> {
+        Uuid::from_slice(bytes).map(Self).map_err(|_| Error::corrupt(format!("a workflow id has {} bytes instead of 16", bytes.len())))
+    }
+}
+
+impl fmt::Display for WorkflowId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for WorkflowId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for WorkflowId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Uuid::parse_str(text.trim())
+            .map(Self)
+            .map_err(|_| Error::usage(format!("`{text}` is not a workflow id; one looks like 0192f0c1-7b1c-7000-8f3a-5d1c2b3a4f50 (`list` shows them)")))
+    }
+}
+
+/// One start of a process: 96 random bits. Never reused, never chosen by a person.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId([u8; 12]);
+
+impl SessionId {
+    /// A session nobody has had before.
+    pub fn random() -> Self {
+        Self(random_bytes())
+    }
+
+    /// The twelve bytes that stores keep.
+    pub fn as_bytes(&self) -> &[u8; 12] {
+        &self.0
+    }
+
+    /// The inverse of [`as_bytes`](Self::as_bytes); an error if `bytes` are not twelve.
+    pub fn from_slice(bytes: &[u8]) -> Result<Self> {
+        bytes.try_into().map(Self).map_err(|_| Error::corrupt(format!("a session id has {} bytes instead of 12", bytes.len())))
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Random bytes of the operating system, which a process cannot do without.
+pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_tells_its_shard_and_sorts_by_time() {
+        let early = WorkflowId::new(1_000, 4095);
+        let late = WorkflowId::new(2_000, 7);
+        assert_eq!((early.shard(), late.shard()), (4095, 7));
+        assert!(early < late);
+        assert_eq!(early.to_string().parse::<WorkflowId>().unwrap(), early);
+    }
+
+    #[test]
+    fn a_text_that_is_no_id_is_refused_with_an_example() {
+        let error = "nightly".parse::<WorkflowId>().unwrap_err();
+        assert!(error.to_string().contains("`nightly` is not a workflow id"));
+    }
+}

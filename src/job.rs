@@ -1,0 +1,306 @@
+//! What a user implements: [`Job`] and [`Source`], their errors, and the [`Context`] that they run in.
+
+use std::any::Any;
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+
+use crate::emitter::Emitter;
+use crate::id::WorkflowId;
+use crate::record::{MAX_ERROR_BYTES, cut_text};
+use crate::retry::Retry;
+use crate::worker::held::Held;
+
+/// What a job returns.
+pub type JobResult<T> = Result<T, JobError>;
+
+/// The most log lines kept of one attempt, and the most bytes of each.
+const LOG_LINES: usize = 50;
+const LOG_BYTES: usize = 500;
+
+/// What travels through a store as JSON: jobs with their parameters, outputs, workflows with their arguments.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be stored: jobs, workflows and outputs travel as JSON",
+    note = "add `#[derive(serde::Serialize, serde::Deserialize)]`; it must also be `Send + Sync + 'static`"
+)]
+pub trait Stored: Serialize + DeserializeOwned + Send + Sync + 'static {}
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Stored for T {}
+
+/// One unit of work. The fields of the type are its parameters.
+///
+/// ```
+/// use gusher::prelude::*;
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Greet { whom: String }
+///
+/// impl Job for Greet {
+///     const NAME: &str = "Greet";
+///     type Output = String;
+///     type State = ();
+///     async fn perform(self, _: &Context) -> JobResult<String> {
+///         Ok(format!("Hello, {}!", self.whom))
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a job",
+    label = "this type cannot be a step of a workflow",
+    note = "implement `gusher::Job` for it; a type that emits jobs implements `gusher::Source` and goes to `flow.expand(..)`"
+)]
+pub trait Job: Stored {
+    /// The name under which stores know it. Keep it when the type is renamed.
+    const NAME: &'static str;
+    /// The queue whose workers run it, unless its step says otherwise.
+    const QUEUE: &'static str = "default";
+    /// How often it is tried, unless its step says otherwise.
+    const RETRY: Retry = Retry::DEFAULT;
+    /// How long one attempt may take, unless its step says otherwise. At the limit its cancellation token is cancelled; ten seconds
+    /// later it is dropped.
+    const TIMEOUT: Option<Duration> = None;
+    /// Whether it computes or blocks for long: then it runs on a thread where that harms nobody.
+    const BLOCKING: bool = false;
+    /// What it returns; `()` costs nothing to keep.
+    type Output: Stored;
+    /// What the application gives all of its jobs, for example a connection pool.
+    type State: Send + Sync + 'static;
+
+    /// Does the work. May run more than once: a worker can die after its effect and before its report, so make the effect safe
+    /// to repeat, or guard it with [`Context::idempotency_key`].
+    fn perform(self, ctx: &Context<Self::State>) -> impl Future<Output = JobResult<Self::Output>> + Send;
+}
+
+/// A job that emits the jobs of another step while it runs: the rows of a file, the pages of a listing.
+///
+/// What it emits appears when it succeeds, all at once. An attempt that fails leaves nothing.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` emits no jobs",
+    label = "`expand` needs a `Source`",
+    note = "implement `gusher::Source` with `type Emits = ..`, or use `flow.run(..)` for a job that only returns an output"
+)]
+pub trait Source: Stored {
+    /// The name under which stores know it. Keep it when the type is renamed.
+    const NAME: &'static str;
+    /// The queue whose workers run it, unless its step says otherwise.
+    const QUEUE: &'static str = "default";
+    /// How often it is tried, unless its step says otherwise.
+    const RETRY: Retry = Retry::DEFAULT;
+    /// How long one attempt may take, unless its step says otherwise.
+    const TIMEOUT: Option<Duration> = None;
+    /// Whether it computes or blocks for long: then it runs on a thread where that harms nobody.
+    const BLOCKING: bool = false;
+    /// The jobs that it emits.
+    type Emits: Job;
+    /// What the application gives all of its jobs.
+    type State: Send + Sync + 'static;
+
+    /// Emits the jobs: `out.emit(job).await?`.
+    fn produce(
+        self,
+        ctx: &Context<Self::State>,
+        out: &mut Emitter<Self::Emits>,
+    ) -> impl Future<Output = JobResult<()>> + Send;
+}
+
+/// Why a job failed, and whether it is worth another attempt. Any error becomes one by `?`, and is then retried.
+#[derive(Debug)]
+pub struct JobError {
+    text: String,
+    then: Then,
+}
+
+/// What follows a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    Retry,
+    RetryIn(Duration),
+    Never,
+}
+
+impl JobError {
+    /// An error with a text of its own, which is retried.
+    pub fn new(text: impl fmt::Display) -> Self {
+        Self { text: cut_text(text.to_string(), MAX_ERROR_BYTES), then: Then::Retry }
+    }
+
+    /// An error with a text of its own, after which there is no further attempt.
+    pub fn fatal(text: impl fmt::Display) -> Self {
+        Self { then: Then::Never, ..Self::new(text) }
+    }
+
+    /// Whether there is no further attempt after it.
+    pub fn is_fatal(&self) -> bool {
+        self.then == Then::Never
+    }
+
+    pub(crate) fn then(&self) -> Then {
+        self.then
+    }
+
+    pub(crate) fn into_text(self) -> String {
+        self.text
+    }
+}
+
+impl fmt::Display for JobError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl<E: Into<Box<dyn StdError + Send + Sync>>> From<E> for JobError {
+    fn from(error: E) -> Self {
+        Self::new(chain(error.into().as_ref()))
+    }
+}
+
+/// An error with all its causes. A cause that the text before it repeats already is left out.
+fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Says at the place of an error what should follow it.
+pub trait ResultExt<T> {
+    /// No further attempt: the error will not go away by itself.
+    fn fatal(self) -> JobResult<T>;
+    /// The next attempt not before `wait` has passed, if there is an attempt left.
+    fn retry_in(self, wait: Duration) -> JobResult<T>;
+}
+
+impl<T, E: Into<JobError>> ResultExt<T> for Result<T, E> {
+    fn fatal(self) -> JobResult<T> {
+        self.map_err(|error| JobError { then: Then::Never, ..error.into() })
+    }
+
+    fn retry_in(self, wait: Duration) -> JobResult<T> {
+        self.map_err(|error| JobError { then: Then::RetryIn(wait), ..error.into() })
+    }
+}
+
+/// What a running job knows of itself and of its application.
+pub struct Context<S = ()> {
+    state: Arc<S>,
+    pub(crate) held: Arc<Held>,
+    at: u16,
+    attempt: u8,
+    token: CancellationToken,
+    logs: Mutex<Vec<String>>,
+}
+
+impl<S> fmt::Debug for Context<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Context({} #{} of {}, attempt {})", self.step(), self.index(), self.workflow_id(), self.attempt)
+    }
+}
+
+impl<S> Context<S> {
+    pub(crate) fn new(state: Arc<S>, held: Arc<Held>, at: u16, attempt: u8, token: CancellationToken) -> Self {
+        Self { state, held, at, attempt, token, logs: Mutex::new(Vec::new()) }
+    }
+
+    /// The application's state.
+    pub fn state(&self) -> &S {
+        &self.state
+    }
+
+    /// Which attempt this is; the first is 1.
+    pub fn attempt(&self) -> u32 {
+        u32::from(self.attempt)
+    }
+
+    /// The workflow that the job belongs to.
+    pub fn workflow_id(&self) -> WorkflowId {
+        self.held.slice.workflow
+    }
+
+    /// The name of the job's step.
+    pub fn step(&self) -> &str {
+        &self.held.slice.step_name
+    }
+
+    /// The number of the job in its step, from 0.
+    pub fn index(&self) -> u64 {
+        self.held.slice.first + u64::from(self.at)
+    }
+
+    /// The same for every attempt at this job, and for no other job: pass it to systems that accept a request once for each key.
+    /// Another one after the step has been run again.
+    pub fn idempotency_key(&self) -> String {
+        let slice = &self.held.slice;
+        format!("{}/{}/{}/{}", slice.workflow, slice.step, self.index(), slice.generation)
+    }
+
+    /// Cancelled when the workflow is, at the attempt's time limit, and when the worker stops. A job that ends soon after is
+    /// counted by what it returns; one that does not is dropped.
+    pub fn cancellation(&self) -> &CancellationToken {
+        &self.token
+    }
+
+    /// Tells how far the job is, for those who watch.
+    pub fn progress(&self, done: u64, of: u64) {
+        self.held.set_progress(self.at, done, of);
+    }
+
+    /// Keeps a line in the job's record: the first 50 of an attempt, 500 bytes each.
+    pub fn log(&self, line: impl fmt::Display) {
+        let mut logs = self.logs.lock();
+        if logs.len() < LOG_LINES {
+            logs.push(cut_text(line.to_string(), LOG_BYTES));
+        }
+    }
+
+    pub(crate) fn into_logs(self) -> Vec<String> {
+        self.logs.into_inner()
+    }
+}
+
+/// The text of a panic.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (_, Some(text)) => text.clone(),
+        _ => "a panic without a text".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the row could not be stored")]
+    struct Outer(#[source] std::io::Error);
+
+    #[test]
+    fn an_error_keeps_all_its_causes() {
+        let error = JobError::from(Outer(std::io::Error::other("the disk is full")));
+        assert_eq!(error.to_string(), "the row could not be stored: the disk is full");
+        assert!(!error.is_fatal());
+    }
+
+    #[test]
+    fn whoever_raises_an_error_decides_what_follows() {
+        let failed = || Err::<(), _>(std::io::Error::other("no"));
+        assert!(failed().fatal().unwrap_err().is_fatal());
+        assert_eq!(failed().retry_in(Duration::from_secs(9)).unwrap_err().then(), Then::RetryIn(Duration::from_secs(9)));
+        let plain: JobResult<()> = (|| Ok(failed()?))();
+        assert_eq!(plain.unwrap_err().then(), Then::Retry);
+    }
+}

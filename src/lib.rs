@@ -1,0 +1,54 @@
+//! A parallel workflow engine: download a file, run one job for each of its rows, then exactly one report after all of them.
+//!
+//! Implement [`Job`] for units of work, [`Source`] for what emits jobs, [`Workflow`] for what runs after what; register them with
+//! an [`App`]. Start with the README, then `examples/import`; `ARCHITECTURE.md` says where everything is.
+
+mod app;
+#[cfg(feature = "cli")]
+mod cli;
+mod client;
+mod clock;
+mod creation;
+mod emitter;
+mod error;
+mod graph;
+mod id;
+mod job;
+mod outputs;
+mod payload;
+mod record;
+mod retry;
+mod slice;
+mod state;
+pub mod store;
+mod view;
+mod wake;
+mod worker;
+mod workflow;
+
+pub use app::App;
+pub use client::{Client, Handle, Workflows};
+pub use clock::{Clock, Millis};
+pub use emitter::Emitter;
+pub use error::{Error, ErrorKind, Result};
+pub use graph::{Edge, Graph, MAX_EDGES, MAX_NAME, MAX_STEPS, StepNumber, StepSpec};
+pub use id::{SessionId, WorkflowId};
+pub use job::{Context, Job, JobError, JobResult, ResultExt, Source, Stored};
+pub use outputs::{Failure, Outputs};
+pub use payload::{Chunk, MAX_JOB_BYTES};
+pub use retry::Retry;
+pub use slice::{CHUNK_JOBS, Mask};
+pub use state::{Counts, Decision, EdgeKind, JobState, StepState, Tolerate, WorkflowState};
+pub use tokio_util::sync::CancellationToken;
+pub use view::{AttemptView, EdgeView, ErrorGroup, JobView, StepView, WorkflowView};
+pub use worker::{Worker, WorkerOptions};
+pub use workflow::{Flow, Step, Steps, Workflow};
+
+/// What most programs need: `use gusher::prelude::*;`.
+pub mod prelude {
+    pub use serde::{Deserialize, Serialize};
+
+    pub use crate::{
+        App, Client, Context, Emitter, Flow, Job, JobError, JobResult, Outputs, ResultExt, Retry, Source, Step, Tolerate, Workflow,
+    };
+}

@@ -1,0 +1,246 @@
+//! Reading what upstream jobs returned: a field of the downstream job, which implies the edge.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::error::{Error, Result};
+use crate::graph::StepNumber;
+use crate::id::WorkflowId;
+use crate::job::{Context, JobError, JobResult, Stored};
+use crate::payload::Lines;
+use crate::record::{ErrorText, Outcome, Record};
+use crate::state::JobState;
+use crate::store::{ChunkOutcomes, Store};
+
+/// What the jobs of one upstream step returned. Made by [`Step::outputs`](crate::Step::outputs), kept as a field of the job that
+/// reads it; that job then runs after the step, without another word.
+///
+/// Reads chunk by chunk, so a report over a million rows runs in constant memory.
+#[derive(Deserialize)]
+#[serde(transparent, bound = "")]
+pub struct Outputs<T> {
+    pub(crate) step: StepNumber,
+    #[serde(skip)]
+    output: PhantomData<fn() -> T>,
+}
+
+impl<T> fmt::Debug for Outputs<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Outputs(of step {})", self.step)
+    }
+}
+
+impl<T> Clone for Outputs<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Outputs<T> {}
+
+thread_local! {
+    /// The steps that the value being written reads.
+    static READS: RefCell<Vec<StepNumber>> = const { RefCell::new(Vec::new()) };
+}
+
+impl<T> Serialize for Outputs<T> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        READS.with_borrow_mut(|reads| reads.push(self.step));
+        serializer.serialize_u32(self.step)
+    }
+}
+
+/// A job's JSON, and the steps whose outputs it reads: an [`Outputs`] tells when it is written.
+pub(crate) fn written(job: &impl Serialize) -> Result<(Vec<u8>, Vec<StepNumber>)> {
+    READS.take();
+    let json = serde_json::to_vec(job).map_err(|e| Error::usage("a job cannot be written as JSON").because(e))?;
+    Ok((json, READS.take()))
+}
+
+/// A job of the step that did not succeed.
+#[derive(Debug, Serialize)]
+#[non_exhaustive]
+pub struct Failure {
+    /// Its number in the step.
+    pub index: u64,
+    /// What became of it: failed, skipped or cancelled.
+    pub state: JobState,
+    /// The error that it failed with; for a skipped or cancelled one, that word.
+    pub error: String,
+    /// Its parameters.
+    pub params: Box<RawValue>,
+}
+
+impl<T: Stored> Outputs<T> {
+    pub(crate) fn of(step: StepNumber) -> Self {
+        Self { step, output: PhantomData }
+    }
+
+    /// Index and output of each job that succeeded, in order.
+    pub fn stream<S: Send + Sync>(&self, ctx: &Context<S>) -> BoxStream<'static, JobResult<(u64, T)>> {
+        let pages = pages(ctx.held.store.clone(), ctx.workflow_id(), self.step);
+        pages
+            .map_ok(|(chunk, _)| futures::stream::iter(succeeded::<T>(&chunk)))
+            .try_flatten()
+            .map_err(JobError::from)
+            .boxed()
+    }
+
+    /// The jobs that did not succeed, with their errors and parameters, in order.
+    pub fn failures<S: Send + Sync>(&self, ctx: &Context<S>) -> BoxStream<'static, JobResult<Failure>> {
+        failures(ctx.held.store.clone(), ctx.workflow_id(), self.step).map_err(JobError::from).boxed()
+    }
+
+    /// The output of the only job of the step. An error if it has more, or if that job did not succeed.
+    pub async fn one<S: Send + Sync>(&self, ctx: &Context<S>) -> JobResult<T> {
+        let mut outputs = self.stream(ctx);
+        let first = outputs.try_next().await?;
+        let (_, output) = first.ok_or_else(|| JobError::fatal(format!("no job of step {} has an output", self.step)))?;
+        match outputs.try_next().await? {
+            None => Ok(output),
+            Some(_) => Err(JobError::fatal(format!("step {} has more than one output; read them with `stream`", self.step))),
+        }
+    }
+}
+
+/// The chunks of a step with what became of their jobs, page by page, and the error texts that the step's table holds.
+pub(crate) fn pages(
+    store: Arc<dyn Store>,
+    workflow: WorkflowId,
+    step: StepNumber,
+) -> BoxStream<'static, Result<(ChunkOutcomes, Arc<HashMap<u64, String>>)>> {
+    let texts: Option<Arc<HashMap<u64, String>>> = None;
+    futures::stream::try_unfold((store, 0u64, texts), move |(store, from, texts)| async move {
+        let texts = match texts {
+            Some(texts) => texts,
+            None => {
+                let rows = store.errors(workflow, step).await?;
+                Arc::new(rows.into_iter().map(|row| (row.number, row.text)).collect())
+            }
+        };
+        let page = store.outcomes(workflow, step, from).await?;
+        let Some(last) = page.last() else { return Ok::<_, Error>(None) };
+        let next = last.first + last.bytes.len() as u64;
+        let shared = texts.clone();
+        let chunks = futures::stream::iter(page.into_iter().map(move |chunk| Ok((chunk, shared.clone()))));
+        Ok(Some((chunks, (store, next, Some(texts)))))
+    })
+    .try_flatten()
+    .boxed()
+}
+
+/// The last outcome of each job of a chunk that ended in the state which the job is in.
+pub(crate) fn last_outcomes(chunk: &ChunkOutcomes) -> Result<Vec<Option<Outcome>>> {
+    let mut last: Vec<Option<Outcome>> = vec![None; chunk.bytes.len()];
+    for record in &chunk.records {
+        for outcome in Record::decode(record)?.outcomes {
+            let at = usize::from(outcome.at);
+            if chunk.bytes.get(at).is_some_and(|byte| JobState::of(*byte) == outcome.state) {
+                last[at] = Some(outcome);
+            }
+        }
+    }
+    Ok(last)
+}
+
+fn succeeded<T: Stored>(chunk: &ChunkOutcomes) -> Vec<Result<(u64, T)>> {
+    let outcomes = match last_outcomes(chunk) {
+        Ok(outcomes) => outcomes,
+        Err(error) => return vec![Err(error)],
+    };
+    let of_succeeded = (0..).zip(&chunk.bytes).zip(outcomes).filter(|((_, byte), _)| JobState::of(**byte) == JobState::Succeeded);
+    of_succeeded
+        .map(|((at, _), outcome)| {
+            let index = chunk.first + at;
+            match outcome.map(|outcome| outcome.result) {
+                Some(Ok(json)) => Ok((index, decode_output(index, &json)?)),
+                _ => Err(Error::corrupt(format!("job {index} succeeded, but its output is not in the store"))),
+            }
+        })
+        .collect()
+}
+
+fn decode_output<T: Stored>(index: u64, json: &[u8]) -> Result<T> {
+    // Nothing at all stands for `null`, the output of most jobs.
+    let json = if json.is_empty() { b"null".as_slice() } else { json };
+    serde_json::from_slice(json).map_err(|e| Error::corrupt(format!("the output of job {index} does not decode")).because(e))
+}
+
+/// The text of an error, from the record or from the step's table.
+pub(crate) fn error_text(error: &ErrorText, texts: &HashMap<u64, String>) -> String {
+    match error {
+        ErrorText::Text(text) => text.clone(),
+        ErrorText::Known(number) => texts.get(number).cloned().unwrap_or_else(|| "an error whose text is not kept".to_owned()),
+    }
+}
+
+/// The settled jobs of a step that did not succeed.
+pub(crate) fn failures(store: Arc<dyn Store>, workflow: WorkflowId, step: StepNumber) -> BoxStream<'static, Result<Failure>> {
+    pages(store.clone(), workflow, step)
+        .and_then(move |(chunk, texts)| {
+            let store = store.clone();
+            async move {
+                let failed = |byte: u8| JobState::of(byte).is_settled() && JobState::of(byte) != JobState::Succeeded;
+                if !chunk.bytes.iter().any(|byte| failed(*byte)) {
+                    return Ok(Vec::new());
+                }
+                let parameters = ChunkParameters::load(&*store, &chunk).await?;
+                let outcomes = last_outcomes(&chunk)?;
+                let mut found = Vec::new();
+                for (at, byte) in chunk.bytes.iter().enumerate().filter(|(_, byte)| failed(**byte)) {
+                    let state = JobState::of(*byte);
+                    let error = match outcomes[at].as_ref().map(|outcome| &outcome.result) {
+                        Some(Err(error)) => error_text(error, &texts),
+                        _ if state == JobState::Failed => crate::worker::KILLED.to_owned(),
+                        _ => state.as_str().to_owned(),
+                    };
+                    found.push(Failure { index: chunk.first + at as u64, state, error, params: parameters.json(at)? });
+                }
+                Ok(found)
+            }
+        })
+        .map_ok(|found| futures::stream::iter(found.into_iter().map(Ok)))
+        .try_flatten()
+        .boxed()
+}
+
+/// The parameters of a chunk, mended ones in place of those they replace.
+pub(crate) struct ChunkParameters {
+    lines: Lines,
+    mended: HashMap<usize, Vec<u8>>,
+}
+
+impl ChunkParameters {
+    async fn load(store: &dyn Store, chunk: &ChunkOutcomes) -> Result<Self> {
+        Self::unpack(&store.parameters(chunk.chunk).await?)
+    }
+
+    pub(crate) fn unpack(parameters: &crate::store::Parameters) -> Result<Self> {
+        let lines = Lines::unpack(&parameters.body)?;
+        let mut mended = HashMap::new();
+        for (jobs, body) in &parameters.mended {
+            let new = Lines::unpack(body)?;
+            for (line, at) in jobs.iter().enumerate() {
+                mended.insert(at, new.get(line).unwrap_or_default().to_vec());
+            }
+        }
+        Ok(Self { lines, mended })
+    }
+
+    pub(crate) fn get(&self, at: usize) -> Option<&[u8]> {
+        self.mended.get(&at).map(Vec::as_slice).or_else(|| self.lines.get(at))
+    }
+
+    pub(crate) fn json(&self, at: usize) -> Result<Box<RawValue>> {
+        let json = self.get(at).ok_or_else(|| Error::corrupt(format!("a chunk has no parameters for its job {at}")))?;
+        serde_json::from_slice(json).map_err(|e| Error::corrupt("stored parameters are not JSON").because(e))
+    }
+}

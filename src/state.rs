@@ -1,0 +1,378 @@
+//! The states of jobs, steps and workflows, and what one settled step means for the next.
+//!
+//! ```text
+//! job       open ─┬─► succeeded | failed | skipped | cancelled | skipped because of its predecessor
+//!                 ├─► retrying ─► open
+//!                 └─► deferred ─► open
+//! step      waiting ─► running ─► succeeded | failed | skipped | cancelled      (a repair: back to running)
+//! workflow  building ─► pending ─► running ⇄ paused ─► succeeded | failed
+//!                                    └─► cancelling ─► cancelled
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+/// The highest number of attempts that a job's byte can count.
+pub const MAX_ATTEMPTS: u8 = 30;
+
+/// Where a job stands. The low three bits of its byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum JobState {
+    /// Waiting, ready or leased.
+    Open = 0,
+    /// Failed with attempts left; a timer brings it back.
+    Retrying = 1,
+    /// Waits for a child, a signal or a time.
+    Deferred = 2,
+    /// Done.
+    Succeeded = 3,
+    /// Failed for good.
+    Failed = 4,
+    /// Never ran, by an edge or a person.
+    Skipped = 5,
+    /// Stopped before its end, or never started, because of a cancel.
+    Cancelled = 6,
+    /// Skipped because its predecessor in a chain was not successful; comes back when that is repaired.
+    SkippedByPredecessor = 7,
+}
+
+impl JobState {
+    /// Whether it is final: succeeded, failed, skipped or cancelled.
+    pub fn is_settled(self) -> bool {
+        self as u8 >= JobState::Succeeded as u8
+    }
+
+    /// The state that a job's byte holds.
+    pub fn of(byte: u8) -> Self {
+        match byte & 0b111 {
+            0 => JobState::Open,
+            1 => JobState::Retrying,
+            2 => JobState::Deferred,
+            3 => JobState::Succeeded,
+            4 => JobState::Failed,
+            5 => JobState::Skipped,
+            6 => JobState::Cancelled,
+            _ => JobState::SkippedByPredecessor,
+        }
+    }
+
+    /// The word that people and JSON see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            JobState::Open => "open",
+            JobState::Retrying => "retrying",
+            JobState::Deferred => "deferred",
+            JobState::Succeeded => "succeeded",
+            JobState::Failed => "failed",
+            JobState::Skipped | JobState::SkippedByPredecessor => "skipped",
+            JobState::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// The attempts that a job's byte has counted.
+pub fn attempts(byte: u8) -> u8 {
+    byte >> 3
+}
+
+/// A job's byte.
+pub fn job_byte(state: JobState, attempts: u8) -> u8 {
+    debug_assert!(attempts <= 31);
+    state as u8 | attempts << 3
+}
+
+/// Where a step stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum StepState {
+    /// Not released: something upstream has not settled as its edges ask.
+    Waiting = 0,
+    /// Released and not settled.
+    Running = 1,
+    /// Settled; at most the tolerated number of jobs failed.
+    Succeeded = 2,
+    /// Settled; more jobs failed than it tolerates.
+    Failed = 3,
+    /// Settled without running.
+    Skipped = 4,
+    /// Settled; at least one of its jobs was cancelled.
+    Cancelled = 5,
+}
+
+/// Where a workflow stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum WorkflowState {
+    /// Being created.
+    Building = 0,
+    /// Created; no job of it has been claimed.
+    Pending = 1,
+    /// At least one job of it has been claimed.
+    Running = 2,
+    /// Nothing of it is handed out until somebody resumes it.
+    Paused = 3,
+    /// Nothing of it is handed out any more; what runs is coming to its end.
+    Cancelling = 4,
+    /// Every step settled, none as failed.
+    Succeeded = 5,
+    /// Nothing in it can move, and something failed or still waits.
+    Failed = 6,
+    /// Cancelled, and everything has come to its end.
+    Cancelled = 7,
+    /// Being deleted.
+    Deleting = 8,
+}
+
+/// Gives a `repr(u8)` enum its number, its word and their inverses.
+macro_rules! words {
+    ($type:ident, $what:literal, $($variant:ident => $word:literal),+ $(,)?) => {
+        impl $type {
+            /// All of them, in the order of their numbers.
+            pub const ALL: &'static [$type] = &[$($type::$variant),+];
+
+            /// The word that people and JSON see.
+            pub fn as_str(self) -> &'static str {
+                match self { $($type::$variant => $word),+ }
+            }
+
+            /// The inverse of `as u8`; `None` for a number that no version of this store wrote.
+            pub fn from_u8(number: u8) -> Option<Self> {
+                Self::ALL.iter().copied().find(|state| *state as u8 == number)
+            }
+        }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl std::str::FromStr for $type {
+            type Err = crate::Error;
+
+            fn from_str(text: &str) -> crate::Result<Self> {
+                Self::ALL.iter().copied().find(|state| state.as_str() == text).ok_or_else(|| {
+                    let words: Vec<&str> = Self::ALL.iter().map(|state| state.as_str()).collect();
+                    crate::Error::usage(format!("`{text}` is no {}; there are: {}", $what, words.join(", ")))
+                })
+            }
+        }
+    };
+}
+
+words!(StepState, "state of a step", Waiting => "waiting", Running => "running", Succeeded => "succeeded",
+    Failed => "failed", Skipped => "skipped", Cancelled => "cancelled");
+words!(WorkflowState, "state of a workflow", Building => "building", Pending => "pending", Running => "running",
+    Paused => "paused", Cancelling => "cancelling", Succeeded => "succeeded", Failed => "failed",
+    Cancelled => "cancelled", Deleting => "deleting");
+
+impl StepState {
+    /// Whether it is final, unless a repair takes it back.
+    pub fn is_settled(self) -> bool {
+        self as u8 >= StepState::Succeeded as u8
+    }
+}
+
+impl WorkflowState {
+    /// Whether it has come to its end, unless a repair takes it back.
+    pub fn is_finished(self) -> bool {
+        matches!(self, WorkflowState::Succeeded | WorkflowState::Failed | WorkflowState::Cancelled)
+    }
+}
+
+/// What an edge asks of its upstream step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum EdgeKind {
+    /// Run once it has succeeded.
+    After = 0,
+    /// Run once it has settled, whatever became of it (but not when it was cancelled).
+    AfterSettled = 1,
+    /// Run only if it failed.
+    AfterFailure = 2,
+    /// Run once it has settled, even when the workflow is cancelled.
+    Always = 3,
+    /// A source's edge to the step that it feeds: `After`, and nothing settles before it.
+    Feeds = 4,
+}
+
+words!(EdgeKind, "kind of edge", After => "after", AfterSettled => "after_settled", AfterFailure => "after_failure",
+    Always => "always", Feeds => "feeds");
+
+/// What one settled upstream step means for a step behind it. Of several edges the strongest decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Decision {
+    /// As far as this edge goes, the step may run.
+    Release = 1,
+    /// The step is not needed.
+    Skip = 2,
+    /// The step waits until somebody repairs what failed.
+    Wait = 3,
+    /// The step is cancelled too.
+    Cancel = 4,
+}
+
+words!(Decision, "decision", Release => "release", Skip => "skip", Wait => "wait", Cancel => "cancel");
+
+impl EdgeKind {
+    /// What follows from an upstream step that settled as `upstream`; `None` while it has not.
+    pub fn decide(self, upstream: StepState) -> Option<Decision> {
+        use {Decision as D, EdgeKind as E, StepState as S};
+        Some(match (upstream, self) {
+            (S::Waiting | S::Running, _) => return None,
+            (S::Succeeded, E::AfterFailure) => D::Skip,
+            (S::Succeeded, _) => D::Release,
+            (S::Skipped, E::AfterFailure | E::Feeds) => D::Skip,
+            (S::Skipped, _) => D::Release,
+            (S::Failed, E::After | E::Feeds) => D::Wait,
+            (S::Failed, _) => D::Release,
+            (S::Cancelled, E::Always) => D::Release,
+            (S::Cancelled, _) => D::Cancel,
+        })
+    }
+}
+
+/// How many failed jobs a step may have and still count as succeeded. Default: none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tolerate {
+    /// No job may fail.
+    #[default]
+    None,
+    /// Up to this many jobs may fail.
+    Jobs(u64),
+    /// Up to this share (0 to 1) of all jobs of the step may fail.
+    Fraction(f64),
+}
+
+impl Tolerate {
+    /// How many of `total` jobs may fail.
+    pub fn allowed(self, total: u64) -> u64 {
+        match self {
+            Tolerate::None => 0,
+            Tolerate::Jobs(jobs) => jobs,
+            // The product of two exact numbers may fall a hair below a whole one: 0.29 × 100 is 28.999…
+            Tolerate::Fraction(fraction) => (fraction * total as f64 + 1e-9).floor() as u64,
+        }
+    }
+}
+
+/// The jobs of a step or workflow by where they stand. What is in none of these is open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// All jobs.
+    pub total: u64,
+    /// Jobs that succeeded.
+    pub succeeded: u64,
+    /// Jobs that failed for good.
+    pub failed: u64,
+    /// Jobs that were skipped.
+    pub skipped: u64,
+    /// Jobs that were cancelled.
+    pub cancelled: u64,
+    /// Jobs that wait for their next attempt.
+    pub retrying: u64,
+}
+
+impl Counts {
+    /// Jobs whose state is final.
+    pub fn settled(&self) -> u64 {
+        self.succeeded + self.failed + self.skipped + self.cancelled
+    }
+
+    /// Jobs whose state is not final.
+    pub fn unsettled(&self) -> u64 {
+        self.total.saturating_sub(self.settled())
+    }
+
+    /// The counter that a job in `state` is counted by, if any.
+    pub(crate) fn of(&mut self, state: JobState) -> Option<&mut u64> {
+        Some(match state {
+            JobState::Open | JobState::Deferred => return None,
+            JobState::Retrying => &mut self.retrying,
+            JobState::Succeeded => &mut self.succeeded,
+            JobState::Failed => &mut self.failed,
+            JobState::Skipped | JobState::SkippedByPredecessor => &mut self.skipped,
+            JobState::Cancelled => &mut self.cancelled,
+        })
+    }
+
+    /// Counts `jobs` jobs from state `from` to state `to`.
+    pub(crate) fn shift(&mut self, from: JobState, to: JobState, jobs: u64) {
+        if let Some(counter) = self.of(from) {
+            debug_assert!(*counter >= jobs, "{from:?} would fall below zero");
+            *counter = counter.saturating_sub(jobs);
+        }
+        if let Some(counter) = self.of(to) {
+            *counter += jobs;
+        }
+    }
+
+    /// What a step whose jobs are all settled has become.
+    pub fn settled_as(&self, tolerate: Tolerate) -> StepState {
+        if self.failed > tolerate.allowed(self.total) {
+            StepState::Failed
+        } else if self.cancelled > 0 {
+            StepState::Cancelled
+        } else if self.total > 0 && self.skipped == self.total {
+            StepState::Skipped
+        } else {
+            StepState::Succeeded
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_edges_is_the_one_of_the_docs() {
+        use {Decision as D, EdgeKind as E, StepState as S};
+        let table = [
+            (S::Succeeded, [D::Release, D::Release, D::Skip, D::Release]),
+            (S::Skipped, [D::Release, D::Release, D::Skip, D::Release]),
+            (S::Failed, [D::Wait, D::Release, D::Release, D::Release]),
+            (S::Cancelled, [D::Cancel, D::Cancel, D::Cancel, D::Release]),
+        ];
+        for (upstream, decisions) in table {
+            let edges = [E::After, E::AfterSettled, E::AfterFailure, E::Always];
+            for (edge, decision) in edges.into_iter().zip(decisions) {
+                assert_eq!(edge.decide(upstream), Some(decision), "{upstream} through {edge}");
+            }
+        }
+        assert_eq!(E::After.decide(S::Running), None);
+        assert!(D::Cancel > D::Wait && D::Wait > D::Skip && D::Skip > D::Release);
+    }
+
+    #[test]
+    fn a_fraction_tolerates_exactly_its_share() {
+        assert_eq!(Tolerate::Fraction(0.29).allowed(100), 29);
+        assert_eq!(Tolerate::Fraction(0.001).allowed(999), 0);
+        assert_eq!(Tolerate::Fraction(0.001).allowed(1_000), 1);
+        assert_eq!(Tolerate::Jobs(10).allowed(3), 10);
+        assert_eq!(Tolerate::None.allowed(1_000_000), 0);
+    }
+
+    #[test]
+    fn a_step_settles_by_the_worst_that_it_does_not_tolerate() {
+        let counts = |failed, cancelled, skipped| Counts { total: 10, failed, cancelled, skipped, succeeded: 10 - failed - cancelled - skipped, retrying: 0 };
+        assert_eq!(counts(0, 0, 0).settled_as(Tolerate::None), StepState::Succeeded);
+        assert_eq!(counts(1, 1, 0).settled_as(Tolerate::None), StepState::Failed);
+        assert_eq!(counts(1, 1, 0).settled_as(Tolerate::Jobs(1)), StepState::Cancelled);
+        assert_eq!(counts(1, 0, 0).settled_as(Tolerate::Jobs(1)), StepState::Succeeded);
+        assert_eq!(counts(0, 0, 10).settled_as(Tolerate::None), StepState::Skipped);
+        assert_eq!(Counts::default().settled_as(Tolerate::None), StepState::Succeeded);
+    }
+
+    #[test]
+    fn a_byte_keeps_state_and_attempts_apart() {
+        let byte = job_byte(JobState::Retrying, MAX_ATTEMPTS);
+        assert_eq!((JobState::of(byte), attempts(byte)), (JobState::Retrying, 30));
+    }
+}

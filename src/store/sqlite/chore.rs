@@ -1,0 +1,402 @@
+//! Chores: what exceeds one operation's bound. Each has a cursor; a bite takes the chore off the list, does its share, and puts it
+//! back with the cursor moved, all in one transaction. Ticks of any process go on with them, so a chore outlives who asked for it.
+
+use rusqlite::OptionalExtension;
+
+use super::line::{End, Work};
+use super::tx::{Tx, Wf, known, mask};
+use crate::error::{Error, Result};
+use crate::graph::StepNumber;
+use crate::slice::Mask;
+use crate::state::{Decision, JobState, StepState, WorkflowState, job_byte};
+
+/// How many chunks a retry looks at in one bite.
+const RETRY_CHUNKS: usize = 50;
+/// How many rows of a table a deletion takes in one bite.
+const DELETE_ROWS: i64 = 400;
+/// How many chunks a deletion takes in one bite: each has rows in several tables.
+const DELETE_CHUNKS: i64 = 60;
+/// The step of chores that belong to a whole workflow.
+const NO_STEP: StepNumber = 0;
+
+/// What a chore does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Releases the steps without upstream, from step `cursor` on.
+    Roots,
+    /// Tells the followers of `step` that it has settled, from step `cursor` on.
+    Settled,
+    /// Puts the open jobs of `step` into the state `argument`, from job `cursor` on.
+    Fill,
+    /// Takes every step's work away and cancels it, from step `cursor` on.
+    Cancel,
+    /// Retries the steps with failed jobs from `cursor` on, each by a `Reopen`.
+    Retry,
+    /// Takes back what `step` told its followers, from step `cursor` on; then the step is running again, and `RetryJobs` goes on.
+    Reopen,
+    /// Reopens the failed jobs of `step`, from job `cursor` on; of segment `argument` of mended parameters, if it is not 0.
+    RetryJobs,
+    /// Deletes the workflow, table after table.
+    Delete,
+    /// Deletes the segment `argument`, which belongs to no step.
+    Drop,
+}
+
+impl Kind {
+    const ALL: [Kind; 9] = [
+        Kind::Roots,
+        Kind::Settled,
+        Kind::Fill,
+        Kind::Cancel,
+        Kind::Retry,
+        Kind::Reopen,
+        Kind::RetryJobs,
+        Kind::Delete,
+        Kind::Drop,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Roots => "start",
+            Kind::Settled => "release",
+            Kind::Fill => "fill",
+            Kind::Cancel => "cancel",
+            Kind::Retry => "retry",
+            Kind::Reopen => "reopen",
+            Kind::RetryJobs => "retry jobs",
+            Kind::Delete => "delete",
+            Kind::Drop => "drop",
+        }
+    }
+
+    fn named(name: &str) -> Result<Self> {
+        let kind = Self::ALL.into_iter().find(|kind| kind.as_str() == name);
+        kind.ok_or_else(|| Error::corrupt(format!("the store holds a chore of the unknown kind `{name}`")))
+    }
+}
+
+impl Tx<'_> {
+    /// Puts a chore on the list, or moves the one that is there.
+    pub fn leave_chore(&mut self, kind: Kind, wf: Wf, step: impl Into<i64>, cursor: i64, argument: i64) -> Result<()> {
+        let sql = "INSERT INTO chore (turn, kind, wf, step, cursor, argument) \
+                   VALUES (coalesce((SELECT max(turn) FROM chore), 0) + 1, ?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
+        let new = self.run(sql, (kind.as_str(), wf, step.into(), cursor, argument))? > 0;
+        if new && wf != 0 {
+            let mut workflow = self.workflow(wf)?;
+            workflow.chores += 1;
+            self.put_workflow(workflow);
+        }
+        Ok(())
+    }
+
+    /// Whether any chore is left.
+    pub fn has_chores(&mut self) -> Result<bool> {
+        Ok(self.one("SELECT 1 FROM chore LIMIT 1", [], |_| Ok(()))?.is_some())
+    }
+
+    /// Does one bite of the chore whose turn it is. Returns whether there was one.
+    pub fn work_on_chore(&mut self) -> Result<bool> {
+        let sql = "DELETE FROM chore WHERE chore = (SELECT chore FROM chore ORDER BY turn LIMIT 1) RETURNING kind, wf, step, cursor, argument";
+        let found = self.one(sql, [], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, Wf>(1)?, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?, row.get::<_, i64>(4)?))
+        })?;
+        let Some((kind, wf, step, cursor, argument)) = found else { return Ok(false) };
+        if wf != 0 {
+            let mut workflow = self.workflow(wf)?;
+            workflow.chores -= 1;
+            self.put_workflow(workflow);
+            self.to_finish.insert(wf);
+        }
+        let kind = Kind::named(&kind)?;
+        if kind == Kind::Drop {
+            self.drop_bite(argument)?;
+            return Ok(true);
+        }
+        let step = StepNumber::try_from(step).map_err(|_| Error::corrupt(format!("a chore names step {step}")))?;
+        match kind {
+            Kind::Roots => self.release_roots(wf, cursor)?,
+            Kind::Settled => self.tell_followers(wf, step, StepNumber::try_from(cursor).unwrap_or(0))?,
+            Kind::Fill => {
+                if let Some(next) = self.fill(wf, step, cursor, JobState::of(argument as u8))? {
+                    self.leave_chore(Kind::Fill, wf, step, next, argument)?;
+                }
+            }
+            Kind::Cancel => self.cancel_steps(wf, cursor)?,
+            Kind::Retry => self.retry_steps(wf, cursor)?,
+            Kind::Reopen => self.reopen(wf, step, cursor, argument)?,
+            Kind::RetryJobs => self.retry_jobs(wf, step, cursor, argument)?,
+            Kind::Delete => self.delete_bite(wf)?,
+            Kind::Drop => {}
+        }
+        self.cascade()?;
+        Ok(true)
+    }
+
+    /// Releases steps without upstream, from step `from` on.
+    pub fn release_roots(&mut self, wf: Wf, from: i64) -> Result<()> {
+        let sql = "SELECT step FROM step WHERE wf = ? AND step >= ? AND roots = 1 ORDER BY step LIMIT 130";
+        for number in self.all(sql, (wf, from), |row| row.get::<_, StepNumber>(0))? {
+            if self.is_at_bound() {
+                return self.leave_chore(Kind::Roots, wf, NO_STEP, i64::from(number), 0);
+            }
+            let step = self.step(wf, number)?;
+            if step.state == StepState::Waiting && step.decided.is_none() {
+                self.act_on_decisions(step)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the work of one step after the other out of the lines and cancels what is not under a lease.
+    fn cancel_steps(&mut self, wf: Wf, from: i64) -> Result<()> {
+        let sql = "SELECT step FROM step WHERE wf = ? AND step >= ? AND state < 2 ORDER BY step LIMIT 130";
+        for number in self.all(sql, (wf, from), |row| row.get::<_, StepNumber>(0))? {
+            if self.is_at_bound() {
+                return self.leave_chore(Kind::Cancel, wf, NO_STEP, i64::from(number), 0);
+            }
+            let step = self.step(wf, number)?;
+            if step.always && !(step.pending == 0 && step.waits > 0) {
+                continue;
+            }
+            if self.clear_lines(wf, number)? {
+                return self.leave_chore(Kind::Cancel, wf, NO_STEP, i64::from(number), 0);
+            }
+            self.released += 1;
+            match step.state {
+                StepState::Waiting if step.decided.is_none() => self.pass_over(step, Decision::Cancel)?,
+                StepState::Running => self.leave_chore(Kind::Fill, wf, number, 0, JobState::Cancelled as i64)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a bite of a step's entries and timers; returns whether there are more.
+    fn clear_lines(&mut self, wf: Wf, step: StepNumber) -> Result<bool> {
+        let sql = "DELETE FROM timer WHERE wf = ?1 AND step = ?2 AND due IN (SELECT due FROM timer WHERE wf = ?1 AND step = ?2 LIMIT ?3)";
+        let timers = self.run(sql, (wf, step, DELETE_ROWS))?;
+        let sql = "DELETE FROM entry WHERE (wf, step, suspect, seq) IN \
+                   (SELECT wf, step, suspect, seq FROM entry WHERE wf = ?1 AND step = ?2 LIMIT ?3)";
+        let entries = self.run(sql, (wf, step, DELETE_ROWS))?;
+        if timers as i64 >= DELETE_ROWS || entries as i64 >= DELETE_ROWS {
+            return Ok(true);
+        }
+        if entries > 0 {
+            let lines = "DELETE FROM ready WHERE wf = ?1 AND step = ?2 RETURNING line";
+            for line in self.all(lines, (wf, step), |row| row.get::<_, i64>(0))? {
+                let sql = "DELETE FROM place WHERE line = ?1 AND wf = ?2 AND NOT EXISTS (SELECT 1 FROM ready WHERE line = ?1 AND wf = ?2)";
+                self.run(sql, (line, wf))?;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Retries the steps that have failed jobs, one after the other.
+    fn retry_steps(&mut self, wf: Wf, from: i64) -> Result<()> {
+        const STEPS: usize = 60;
+        let sql = "SELECT step FROM step WHERE wf = ?1 AND step >= ?2 AND failed > 0 ORDER BY step LIMIT ?3";
+        let steps = self.all(sql, (wf, from, STEPS as i64), |row| row.get::<_, StepNumber>(0))?;
+        for number in &steps {
+            self.retry_step(wf, *number, 0)?;
+        }
+        match steps.last() {
+            Some(last) if steps.len() == STEPS => self.leave_chore(Kind::Retry, wf, NO_STEP, i64::from(*last) + 1, 0),
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins the retry of one step: of all its failed jobs, or of those with new parameters in segment `mended`.
+    pub fn retry_step(&mut self, wf: Wf, step: StepNumber, mended: i64) -> Result<()> {
+        if mended == 0 {
+            self.forget_errors(wf, step)?;
+        }
+        self.leave_chore(Kind::Reopen, wf, step, 0, mended)
+    }
+
+    /// Takes a step back to running. As long as it counts as settled its followers are told, one bite after the other, to wait for
+    /// it again: so none of them is released between its reopening and its new end.
+    fn reopen(&mut self, wf: Wf, number: StepNumber, from: i64, mended: i64) -> Result<()> {
+        const FOLLOWERS: usize = 120;
+        let mut step = self.step(wf, number)?;
+        if step.state.is_settled() {
+            let sql = "SELECT e.down, e.kind, e.decision FROM edge e JOIN step d ON d.wf = e.wf AND d.step = e.down \
+                       WHERE e.wf = ?1 AND e.up = ?2 AND e.down >= ?3 AND d.state = 0 AND d.decided IS NULL ORDER BY e.down, e.kind LIMIT ?4";
+            let edges = self.all(sql, (wf, number, from, FOLLOWERS as i64), |row| {
+                Ok((row.get::<_, StepNumber>(0)?, row.get::<_, u8>(1)?, row.get::<_, Option<u8>>(2)?))
+            })?;
+            for (down, kind, decision) in &edges {
+                self.undecide(wf, number, *down, *kind, *decision)?;
+            }
+            if let Some((last, ..)) = edges.last().filter(|_| edges.len() == FOLLOWERS) {
+                return self.leave_chore(Kind::Reopen, wf, number, i64::from(*last), mended);
+            }
+            step = self.step(wf, number)?;
+            let mut workflow = self.workflow(wf)?;
+            workflow.failed_steps -= i64::from(step.state == StepState::Failed);
+            workflow.unsettled += 1;
+            workflow.active += 1;
+            self.put_workflow(workflow);
+            step.state = StepState::Running;
+            step.finished_at = None;
+            self.put_step(step);
+        }
+        // Nothing may settle the step between two bites.
+        self.run("INSERT INTO hold VALUES (?, ?, 'retry') ON CONFLICT DO NOTHING", (wf, number))?;
+        self.leave_chore(Kind::RetryJobs, wf, number, 0, mended)
+    }
+
+    /// Takes back what an edge has decided.
+    fn undecide(&mut self, wf: Wf, up: StepNumber, down: StepNumber, kind: u8, decision: Option<u8>) -> Result<()> {
+        let Some(decision) = decision else { return Ok(()) };
+        let mut step = self.step(wf, down)?;
+        step.pending += 1;
+        match known(Decision::from_u8(decision), "decision", decision)? {
+            Decision::Release => {}
+            Decision::Skip => step.skips -= 1,
+            Decision::Wait => step.waits -= 1,
+            Decision::Cancel => step.cancels -= 1,
+        }
+        self.put_step(step);
+        self.run("UPDATE edge SET decision = NULL WHERE wf = ? AND up = ? AND down = ? AND kind = ?", (wf, up, down, kind))?;
+        Ok(())
+    }
+
+    /// The failed jobs of a step are about to run again: none of them has ended with any text.
+    fn forget_errors(&mut self, wf: Wf, step: StepNumber) -> Result<()> {
+        self.run("UPDATE error SET jobs = 0 WHERE wf = ? AND step = ?", (wf, step))?;
+        Ok(())
+    }
+
+    /// Reopens the failed jobs of a bite of chunks, all of them or those with mended parameters.
+    fn retry_jobs(&mut self, wf: Wf, number: StepNumber, from: i64, mended: i64) -> Result<()> {
+        if self.workflow(wf)?.state == WorkflowState::Cancelling {
+            return self.end_retry(wf, number);
+        }
+        let (chunks, next) = if mended == 0 {
+            let chunks = self.chunks_from(wf, number, from, RETRY_CHUNKS)?;
+            let next = (chunks.len() == RETRY_CHUNKS).then(|| chunks.last().map_or(0, |c| c.first + c.jobs as i64));
+            (chunks.into_iter().map(|chunk| (chunk, None)).collect(), next)
+        } else {
+            self.mended_chunks(wf, number, from, mended)?
+        };
+        let step = self.step(wf, number)?;
+        for (chunk, mend) in chunks {
+            let mut bytes = self.bytes(chunk.chunk, chunk.jobs)?;
+            let failed = (0..chunk.jobs).filter(|at| JobState::of(bytes[*at]) == JobState::Failed).collect::<Mask>();
+            let jobs = mend.map_or(failed, |mask| failed.and(mask));
+            if jobs.is_empty() {
+                continue;
+            }
+            // A repair gives a new set of attempts.
+            jobs.iter().for_each(|at| bytes[at] = job_byte(JobState::Open, 0));
+            self.shift(wf, number, JobState::Failed, JobState::Open, jobs.len() as u64)?;
+            self.put_bytes(chunk.chunk, &bytes)?;
+            let work = Work::Masked { chunk: chunk.chunk, first: chunk.first, jobs };
+            self.enqueue(&step, &work, End::Back, false, 0, 0)?;
+        }
+        match next {
+            Some(next) => self.leave_chore(Kind::RetryJobs, wf, number, next, mended),
+            None => self.end_retry(wf, number),
+        }
+    }
+
+    fn end_retry(&mut self, wf: Wf, step: StepNumber) -> Result<()> {
+        self.run("DELETE FROM hold WHERE wf = ? AND step = ? AND name = 'retry'", (wf, step))?;
+        self.check_settled(wf, step)
+    }
+
+    /// A bite of the chunks that have mended parameters, from row `from` of the table on; what is theirs becomes valid.
+    #[allow(clippy::type_complexity)]
+    fn mended_chunks(&mut self, wf: Wf, step: StepNumber, from: i64, segment: i64) -> Result<(Vec<(super::tx::Chunk, Option<Mask>)>, Option<i64>)> {
+        let sql = "SELECT mended, chunk, jobs, errors FROM mended WHERE segment = ? AND mended > ? ORDER BY mended LIMIT ?";
+        let rows = self.all(sql, (segment, from, RETRY_CHUNKS as i64), |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Vec<u8>>(2)?, row.get::<_, String>(3)?))
+        })?;
+        let next = (rows.len() == RETRY_CHUNKS).then(|| rows.last().map_or(from, |row| row.0));
+        let mut chunks = Vec::with_capacity(rows.len());
+        for (row, chunk, jobs, errors) in rows {
+            let sql = "SELECT s.first + c.first, c.jobs FROM chunk c JOIN segment s ON s.segment = c.segment \
+                       WHERE s.wf = ?1 AND s.step = ?2 AND c.chunk = ?3";
+            let place = self.one(sql, (wf, step, chunk), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+            let (first, len) = place.ok_or_else(|| Error::corrupt(format!("mended parameters name chunk {chunk}, which step {step} lacks")))?;
+            let sql = "UPDATE error SET jobs = max(jobs - mended.jobs, 0) FROM \
+                       (SELECT value ->> 0 AS number, value ->> 1 AS jobs FROM json_each(?3)) AS mended \
+                       WHERE error.wf = ?1 AND error.step = ?2 AND error.number = mended.number";
+            self.run(sql, (wf, step, errors))?;
+            self.run("UPDATE mended SET segment = NULL WHERE mended = ?", [row])?;
+            chunks.push((super::tx::Chunk { chunk, first, jobs: len.max(0) as usize }, Some(mask(&jobs)?)));
+        }
+        if next.is_none() {
+            self.run("DELETE FROM segment WHERE segment = ?", [segment])?;
+        }
+        Ok((chunks, next))
+    }
+
+    /// Deletes a bite of a workflow: first what could hand out work, then the data, at last the head.
+    fn delete_bite(&mut self, wf: Wf) -> Result<()> {
+        const TABLES: [(&str, &str); 8] = [
+            ("lease", "session, number"),
+            ("entry", "wf, step, suspect, seq"),
+            ("ready", "line, wf, step"),
+            ("place", "line, wf"),
+            ("timer", "wf, step, due, chunk"),
+            ("hold", "wf, step, name"),
+            ("error", "wf, step, number"),
+            ("edge", "wf, up, down, kind"),
+        ];
+        for (table, key) in TABLES {
+            let sql = format!("DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE wf = ?1 LIMIT ?2)");
+            if self.run(&sql, (wf, DELETE_ROWS))? as i64 >= DELETE_ROWS {
+                return self.leave_chore(Kind::Delete, wf, NO_STEP, 0, 0);
+            }
+        }
+        let segment = self.one("SELECT segment FROM segment WHERE wf = ? LIMIT 1", [wf], |row| row.get::<_, i64>(0))?;
+        if let Some(segment) = segment {
+            self.drop_chunks(segment)?;
+            return self.leave_chore(Kind::Delete, wf, NO_STEP, 0, 0);
+        }
+        let sql = "DELETE FROM step WHERE (wf, step) IN (SELECT wf, step FROM step WHERE wf = ?1 LIMIT ?2)";
+        if self.run(sql, (wf, DELETE_ROWS))? as i64 >= DELETE_ROWS {
+            return self.leave_chore(Kind::Delete, wf, NO_STEP, 0, 0);
+        }
+        self.run("DELETE FROM chore WHERE wf = ?", [wf])?;
+        self.run("DELETE FROM workflow WHERE wf = ?", [wf])?;
+        self.forget_workflow(wf);
+        Ok(())
+    }
+
+    /// Deletes a bite of a segment that nobody owns.
+    fn drop_bite(&mut self, segment: i64) -> Result<()> {
+        let sql = "DELETE FROM mended WHERE mended IN (SELECT mended FROM mended WHERE segment = ?1 LIMIT ?2)";
+        let mended = self.run(sql, (segment, DELETE_CHUNKS))?;
+        if mended as i64 >= DELETE_CHUNKS || !self.drop_chunks(segment)? {
+            // A segment's number serves as its chore's step: the list knows one chore by kind, workflow and step.
+            return self.leave_chore(Kind::Drop, 0, segment, 0, segment);
+        }
+        Ok(())
+    }
+
+    /// Deletes some chunks of a segment, and the segment once it has none; returns whether it is gone.
+    fn drop_chunks(&mut self, segment: i64) -> Result<bool> {
+        let sql = "SELECT first, chunk FROM chunk WHERE segment = ? LIMIT ?";
+        let chunks = self.all(sql, (segment, DELETE_CHUNKS), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+        for (first, chunk) in &chunks {
+            for table in ["params", "bytes", "recovered", "outcome", "mended"] {
+                let adopted = if table == "mended" { " AND segment IS NULL" } else { "" };
+                self.run(&format!("DELETE FROM {table} WHERE chunk = ?1{adopted}"), [chunk])?;
+            }
+            self.run("DELETE FROM chunk WHERE segment = ? AND first = ?", (segment, first))?;
+        }
+        if (chunks.len() as i64) < DELETE_CHUNKS {
+            self.run("DELETE FROM segment WHERE segment = ?", [segment])?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+}
+
+/// Whether a step has a chore on it, for people who ask why it waits.
+pub fn chore_of(conn: &rusqlite::Connection, wf: Wf, step: StepNumber) -> rusqlite::Result<Option<String>> {
+    let sql = "SELECT kind FROM chore WHERE wf = ?1 AND (step = ?2 OR kind IN ('start', 'cancel', 'retry')) LIMIT 1";
+    conn.prepare_cached(sql)?.query_row((wf, step), |row| row.get(0)).optional()
+}

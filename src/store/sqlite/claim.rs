@@ -1,0 +1,365 @@
+//! Claiming: slices are cut off the front of the lines that a worker names, and leased to it.
+//!
+//! A claim looks at those lines only, so its cost depends on the types a worker knows and never on the backlog. Lines of a
+//! higher priority come first; those of one priority, the workflows of a line and the steps of a workflow take turns.
+
+use std::collections::{HashMap, VecDeque};
+
+use rusqlite::params;
+
+use super::create::to_json;
+use super::lease::Lease;
+use super::line::{Entry, Work};
+use super::tx::{Step, Tx, Wf, known};
+use crate::error::{Error, Result};
+use crate::graph::StepNumber;
+use crate::id::WorkflowId;
+use crate::slice::{Mask, fair_share};
+use crate::state::{JobState, WorkflowState, attempts};
+use crate::store::{ChunkRef, Claim, Claimed, Slice, StepOptions};
+
+/// From this many statements on a claim grants no further slice.
+const SOFT_CALLS: u64 = 480;
+/// How many places or steps a claim parks before it gives up on a line for this time.
+const MAX_PARKED: usize = 40;
+
+struct Line {
+    line: i64,
+    job_type: String,
+    suspect: bool,
+    priority: i32,
+    turn: i64,
+    asked: Option<i64>,
+}
+
+/// What one look at a line came to.
+enum Granted {
+    Slice(Box<Slice>),
+    /// The line has nothing that may run now.
+    Empty,
+    /// It has, but not for this claim.
+    NotNow,
+}
+
+/// What is left of a claim's wishes.
+struct Wishes<'a> {
+    claim: &'a Claim,
+    session: i64,
+    workers: u64,
+    deadline: i64,
+    lease: u64,
+    budgets: HashMap<&'a str, (u32, u32)>,
+    free_for_limited: u32,
+}
+
+impl Tx<'_> {
+    /// Hands out slices.
+    pub fn claim(&mut self, claim: &Claim) -> Result<Claimed> {
+        let lease_time = self.advance_lease_time(claim.lease)?;
+        let sql = "SELECT session, last_lease, (SELECT workers FROM shard) FROM session WHERE id = ?";
+        let session = self.one(sql, [claim.session.as_bytes().as_slice()], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+        })?;
+        let Some((session, last_lease, workers)) = session else {
+            return Err(Error::not_found(format!("session {} is not known to the store (any more); join again", claim.session)));
+        };
+        if (claim.first_lease as i64) <= last_lease {
+            return self.claimed_before(session, claim);
+        }
+        let mut wishes = Wishes {
+            claim,
+            session,
+            workers: workers.max(1) as u64,
+            deadline: lease_time + claim.lease,
+            lease: claim.first_lease,
+            budgets: claim.takes.iter().map(|take| (take.job_type.as_str(), (take.jobs, take.budget))).collect(),
+            free_for_limited: claim.free_slots,
+        };
+        let mut claimed = Claimed::default();
+        let mut more = false;
+        let mut lines = self.lines_of(claim, session)?;
+        let mut turn = lines.iter().map(|line| line.turn).max().unwrap_or(0);
+        let mut served: HashMap<i64, i64> = HashMap::new();
+        while let Some(line) = lines.pop_front() {
+            if claimed.slices.len() as u32 >= claim.max_leases || self.cost().calls >= SOFT_CALLS {
+                more = true;
+                break;
+            }
+            if line.suspect && !(claim.alone && claimed.slices.is_empty()) {
+                claimed.drain |= self.ask_to_drain(&line, session)?;
+                more = true;
+                continue;
+            }
+            match self.grant(&line, &mut wishes)? {
+                Granted::Empty => {}
+                Granted::NotNow => more = true,
+                Granted::Slice(slice) => {
+                    turn += 1;
+                    served.insert(line.line, turn);
+                    claimed.slices.push(*slice);
+                    if line.suspect {
+                        // It runs with nothing beside it.
+                        self.run("UPDATE line SET asked = NULL WHERE line = ?", [line.line])?;
+                        claimed.drain = true;
+                        break;
+                    }
+                    let behind = lines.iter().position(|other| other.priority < line.priority).unwrap_or(lines.len());
+                    lines.insert(behind, line);
+                }
+            }
+        }
+        for (line, turn) in served {
+            self.run("UPDATE line SET turn = ?2 WHERE line = ?1", (line, turn))?;
+            self.lines_fed.insert(line);
+        }
+        if claimed.slices.is_empty() {
+            claimed.empty = !more;
+            self.run("UPDATE session SET idle = ?2 WHERE session = ?1 AND idle <> ?2", (session, claimed.empty))?;
+        } else {
+            let sql = "UPDATE session SET last_lease = ?2, idle = 0 WHERE session = ?1";
+            self.run(sql, (session, (wishes.lease - 1) as i64))?;
+            if more {
+                claimed.woken = self.wake_one()?;
+            }
+        }
+        Ok(claimed)
+    }
+
+    /// What a claim that is sent again was given, as far as it still holds it.
+    fn claimed_before(&mut self, session: i64, claim: &Claim) -> Result<Claimed> {
+        let condition = "session = ?1 AND number >= ?2 AND number < ?3 ORDER BY number LIMIT 40";
+        let bounds = (session, claim.first_lease as i64, (claim.first_lease + u64::from(claim.max_leases)) as i64);
+        let leases = self.leases_where(condition, bounds)?;
+        let slices = leases.iter().map(|lease| self.slice_of(lease)).collect::<Result<_>>()?;
+        Ok(Claimed { slices, ..Claimed::default() })
+    }
+
+    /// The lines that a claim names and that have work, in the order in which it serves them.
+    fn lines_of(&mut self, claim: &Claim, session: i64) -> Result<VecDeque<Line>> {
+        let types: Vec<&str> = claim.takes.iter().map(|take| take.job_type.as_str()).collect();
+        let sql = "SELECT line, type, suspect, priority, turn, asked FROM line \
+                   WHERE queue IN (SELECT value FROM json_each(?1)) AND type IN (SELECT value FROM json_each(?2)) \
+                   AND EXISTS (SELECT 1 FROM place WHERE place.line = line.line AND place.turn IS NOT NULL) \
+                   ORDER BY asked IS ?3 AND ?3 IS NOT NULL DESC, priority DESC, turn LIMIT 64";
+        let lines = self.all(sql, (to_json(&claim.queues)?, to_json(&types)?, session), |row| {
+            Ok(Line {
+                line: row.get(0)?,
+                job_type: row.get(1)?,
+                suspect: row.get(2)?,
+                priority: row.get(3)?,
+                turn: row.get(4)?,
+                asked: row.get(5)?,
+            })
+        })?;
+        Ok(lines.into())
+    }
+
+    /// Asks this worker to drain for the suspect work of a line, unless a live one has been asked; returns whether it is this one.
+    fn ask_to_drain(&mut self, line: &Line, session: i64) -> Result<bool> {
+        if line.asked == Some(session) {
+            return Ok(true);
+        }
+        let sql = "UPDATE line SET asked = ?2 WHERE line = ?1 AND NOT EXISTS \
+                   (SELECT 1 FROM session WHERE session.session = line.asked AND dead_at IS NULL)";
+        Ok(self.run(sql, (line.line, session))? > 0)
+    }
+
+    /// Leases one slice off a line. What may not run now is parked on the way.
+    fn grant(&mut self, line: &Line, wishes: &mut Wishes<'_>) -> Result<Granted> {
+        for _ in 0..MAX_PARKED {
+            let sql = "SELECT wf FROM place WHERE line = ? AND turn IS NOT NULL ORDER BY turn LIMIT 1";
+            let Some(wf) = self.one(sql, [line.line], |row| row.get::<_, Wf>(0))? else { return Ok(Granted::Empty) };
+            let state = self.workflow(wf)?.state;
+            let sql = "SELECT step FROM ready WHERE line = ? AND wf = ? AND turn IS NOT NULL ORDER BY turn LIMIT 1";
+            let number = self.one(sql, (line.line, wf), |row| row.get::<_, StepNumber>(0))?;
+            let may_run = matches!(state, WorkflowState::Pending | WorkflowState::Running | WorkflowState::Cancelling);
+            let (true, Some(number)) = (may_run, number) else {
+                self.run("UPDATE place SET turn = NULL WHERE line = ? AND wf = ?", (line.line, wf))?;
+                continue;
+            };
+            let step = self.step(wf, number)?;
+            if state == WorkflowState::Cancelling && !step.always || step.is_at_limit() {
+                self.run("UPDATE ready SET turn = NULL WHERE line = ? AND wf = ? AND step = ?", (line.line, wf, number))?;
+                continue;
+            }
+            let Some(entry) = self.first_entry(wf, number, line.suspect)? else {
+                self.leave_line(line.line, wf, number)?;
+                continue;
+            };
+            let Some(take) = wishes.take(line, &step) else { return Ok(Granted::NotNow) };
+            if let Some(lease) = self.cut(line, &step, &entry, take, wishes)? {
+                let slice = self.slice_of(&lease)?;
+                wishes.granted(line, &step, slice.jobs.len() as u32);
+                return Ok(Granted::Slice(Box::new(slice)));
+            }
+        }
+        Ok(Granted::NotNow)
+    }
+
+    /// Cuts up to `take` jobs off an entry and leases them; `None` if nothing of it was open any more.
+    fn cut(&mut self, line: &Line, step: &Step, entry: &Entry, take: usize, wishes: &Wishes<'_>) -> Result<Option<Lease>> {
+        let (wf, number) = (step.wf, step.step);
+        let (chunk, first, jobs, rest) = match entry.work {
+            Work::Run { low, high } => {
+                let chunk = self.chunk_at(wf, number, low)?;
+                let from = (low - chunk.first) as usize;
+                let until = (from + take).min(chunk.jobs).min((high - chunk.first) as usize);
+                let next = chunk.first + until as i64;
+                (chunk.chunk, chunk.first, Mask::range(from..until), (next < high).then_some(Work::Run { low: next, high }))
+            }
+            Work::Masked { chunk, first, jobs } => {
+                let len = self.chunk_at(wf, number, first)?.jobs;
+                let bytes = self.bytes(chunk, len)?;
+                let open: Mask = jobs.iter().filter(|at| *at < len && JobState::of(bytes[*at]) == JobState::Open).collect();
+                let (front, back) = open.split(take);
+                (chunk, first, front, (!back.is_empty()).then_some(Work::Masked { chunk, first, jobs: back }))
+            }
+        };
+        let empties = rest.is_none();
+        self.put_rest(wf, number, line.suspect, entry, rest)?;
+        let last = empties && self.first_entry(wf, number, line.suspect)?.is_none();
+        if last { self.leave_line(line.line, wf, number)? } else { self.go_behind(line.line, wf, number)? }
+        if jobs.is_empty() {
+            return Ok(None);
+        }
+        let lease = Lease {
+            session: wishes.session,
+            number: wishes.lease as i64,
+            wf,
+            step: number,
+            chunk,
+            first,
+            jobs,
+            last_report: 0,
+            outcome: None,
+            record: 0,
+            recoveries: entry.recoveries,
+            alone: entry.alone,
+            suspect: line.suspect,
+        };
+        let sql = "INSERT INTO lease (session, number, wf, step, chunk, first, jobs, deadline, claimed_at, last_report, record, \
+                   recoveries, alone, suspect) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?)";
+        let now = self.now;
+        self.run(
+            sql,
+            params![
+                lease.session, lease.number, wf, number, chunk, first, jobs.to_bytes(), wishes.deadline, now,
+                lease.recoveries, lease.alone, lease.suspect
+            ],
+        )?;
+        let mut step = self.step(wf, number)?;
+        step.leased += jobs.len() as i64;
+        step.started_at.get_or_insert(self.now);
+        self.put_step(step);
+        let mut workflow = self.workflow(wf)?;
+        if workflow.state == WorkflowState::Pending {
+            workflow.state = WorkflowState::Running;
+        }
+        if workflow.started_at.is_none() {
+            workflow.started_at = Some(self.now);
+        }
+        self.put_workflow(workflow);
+        Ok(Some(lease))
+    }
+
+    /// Takes a step that has no entries out of its line, and its workflow's place if that was its last step there.
+    fn leave_line(&mut self, line: i64, wf: Wf, step: StepNumber) -> Result<()> {
+        self.run("DELETE FROM ready WHERE line = ? AND wf = ? AND step = ?", (line, wf, step))?;
+        let sql = "DELETE FROM place WHERE line = ?1 AND wf = ?2 AND NOT EXISTS (SELECT 1 FROM ready WHERE line = ?1 AND wf = ?2)";
+        if self.run(sql, (line, wf))? == 0 { self.move_behind(line, wf) } else { Ok(()) }
+    }
+
+    /// Moves a step behind the others of its workflow, and the workflow behind the others of the line.
+    fn go_behind(&mut self, line: i64, wf: Wf, step: StepNumber) -> Result<()> {
+        let turn = "(SELECT next_turn FROM line WHERE line = ?1)";
+        let sql = format!("UPDATE ready SET turn = {turn} WHERE line = ?1 AND wf = ?2 AND step = ?3");
+        self.run(&sql, (line, wf, step))?;
+        self.move_behind(line, wf)
+    }
+
+    fn move_behind(&mut self, line: i64, wf: Wf) -> Result<()> {
+        let sql = "UPDATE place SET turn = (SELECT next_turn FROM line WHERE line = ?1) WHERE line = ?1 AND wf = ?2 AND turn IS NOT NULL";
+        self.run(sql, (line, wf))?;
+        self.run("UPDATE line SET next_turn = next_turn + 1 WHERE line = ?", [line])?;
+        Ok(())
+    }
+
+    /// What a worker is told of a lease.
+    fn slice_of(&mut self, lease: &Lease) -> Result<Slice> {
+        let sql = "SELECT w.id, w.name, s.name, s.type, s.options, s.generation, s.feeds FROM step s JOIN workflow w ON w.wf = s.wf \
+                   WHERE s.wf = ? AND s.step = ?";
+        let about = self.one(sql, (lease.wf, lease.step), |row| {
+            Ok((
+                row.get::<_, Vec<u8>>(0)?,
+                (row.get(1)?, row.get(2)?, row.get(3)?),
+                row.get::<_, String>(4)?,
+                row.get(5)?,
+                row.get(6)?,
+            ))
+        })?;
+        let missing = || Error::corrupt(format!("step {} of workflow {} is missing", lease.step, lease.wf));
+        let (id, (workflow_name, step_name, job_type), options, generation, feeds) = about.ok_or_else(missing)?;
+        let tried = lease.recoveries > 0 || self.has_bytes(lease.chunk)?;
+        let attempts_used = if tried {
+            let len = self.chunk_jobs(lease)?;
+            let bytes = self.bytes(lease.chunk, len)?;
+            lease.jobs.iter().map(|at| attempts(bytes[at])).collect()
+        } else {
+            Vec::new()
+        };
+        Ok(Slice {
+            lease: lease.number as u64,
+            workflow: WorkflowId::from_slice(&id)?,
+            workflow_name,
+            step: lease.step,
+            step_name,
+            job_type,
+            options: parse_options(&options)?,
+            generation,
+            feeds,
+            chunk: ChunkRef { shard: 0, id: lease.chunk as u64 },
+            first: lease.first as u64,
+            jobs: lease.jobs,
+            attempts: attempts_used,
+            suspect: lease.suspect,
+        })
+    }
+
+    fn has_bytes(&mut self, chunk: i64) -> Result<bool> {
+        Ok(self.one("SELECT 1 FROM bytes WHERE chunk = ?", [chunk], |_| Ok(()))?.is_some())
+    }
+}
+
+impl Wishes<'_> {
+    /// How many jobs the next slice of a step may have; `None` if this claim wants no more of it.
+    fn take(&self, line: &Line, step: &Step) -> Option<usize> {
+        let (jobs, budget) = *self.budgets.get(line.job_type.as_str())?;
+        // A suspect slice goes whole: it is halved when it kills its worker, not before.
+        let mut take = if line.suspect { u32::MAX } else { jobs.min(budget) };
+        if let Some(limit) = step.max_in_flight {
+            let room = u32::try_from(limit - step.leased).unwrap_or(0);
+            take = take.min(room).min(self.free_for_limited);
+        }
+        let fair = if line.suspect { usize::MAX } else { fair_share(step.ready_jobs(), self.workers) };
+        (take > 0).then(|| (take as usize).min(fair))
+    }
+
+    fn granted(&mut self, line: &Line, step: &Step, jobs: u32) {
+        self.lease += 1;
+        if let Some((_, budget)) = self.budgets.get_mut(line.job_type.as_str()) {
+            *budget = budget.saturating_sub(jobs);
+        }
+        if step.max_in_flight.is_some() {
+            self.free_for_limited = self.free_for_limited.saturating_sub(jobs);
+        }
+    }
+}
+
+fn parse_options(json: &str) -> Result<StepOptions> {
+    serde_json::from_str(json).map_err(|e| Error::corrupt("a step's options do not decode").because(e))
+}
+
+/// A stored workflow state.
+pub fn workflow_state(number: u8) -> Result<WorkflowState> {
+    known(WorkflowState::from_u8(number), "workflow state", number)
+}

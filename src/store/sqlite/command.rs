@@ -1,0 +1,119 @@
+//! What people command: cancel, pause, resume, retry, delete.
+
+use super::chore::Kind;
+use super::tx::Tx;
+use crate::clock::Millis;
+use crate::error::{Error, Result};
+use crate::id::WorkflowId;
+use crate::state::WorkflowState;
+use crate::store::{Retried, RetryFailed, Woken};
+
+impl Tx<'_> {
+    /// Raises the flag that every claim, release and timer looks at; the rest is a chore.
+    pub fn cancel(&mut self, id: WorkflowId, lease: Millis, grace: Millis) -> Result<()> {
+        let mut workflow = self.find(id)?;
+        match workflow.state {
+            WorkflowState::Cancelling | WorkflowState::Cancelled => return Ok(()),
+            WorkflowState::Pending | WorkflowState::Running | WorkflowState::Paused => {}
+            state => return Err(Error::refused(format!("workflow {id} is {state}; there is nothing to cancel"))),
+        }
+        workflow.state = WorkflowState::Cancelling;
+        workflow.grace_until = Some(self.advance_lease_time(lease)? + grace.max(0));
+        self.put_workflow(workflow);
+        // Places that a pause has parked may hold `always` steps.
+        self.unpark_places(workflow.wf, None)?;
+        self.leave_chore(Kind::Cancel, workflow.wf, 0, 0, 0)
+    }
+
+    /// Hands out nothing more until `resume`.
+    pub fn pause(&mut self, id: WorkflowId) -> Result<()> {
+        let mut workflow = self.find(id)?;
+        match workflow.state {
+            WorkflowState::Paused => return Ok(()),
+            WorkflowState::Pending | WorkflowState::Running => workflow.state = WorkflowState::Paused,
+            state => return Err(Error::refused(format!("workflow {id} is {state}; only a pending or running one can be paused"))),
+        }
+        self.put_workflow(workflow);
+        Ok(())
+    }
+
+    /// Undoes `pause`.
+    pub fn resume(&mut self, id: WorkflowId) -> Result<Woken> {
+        let mut workflow = self.find(id)?;
+        match workflow.state {
+            WorkflowState::Pending | WorkflowState::Running => return Ok(Woken::default()),
+            WorkflowState::Paused => {}
+            state => return Err(Error::refused(format!("workflow {id} is {state}; only a paused one can be resumed"))),
+        }
+        workflow.state = if workflow.started_at.is_some() { WorkflowState::Running } else { WorkflowState::Pending };
+        self.put_workflow(workflow);
+        self.unpark_places(workflow.wf, None)?;
+        self.wake_one()
+    }
+
+    /// Notes that failed jobs are to run again; a chore brings them back, each step held while it does.
+    pub fn retry(&mut self, retry: &RetryFailed) -> Result<Retried> {
+        let sql = "SELECT last_command, last_answer FROM session WHERE id = ?";
+        let session = self.known_session(retry.session)?;
+        let last = self.one(sql, [retry.session.as_bytes().as_slice()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<String>>(1)?)))?;
+        if let Some((last, answer)) = last
+            && last >= retry.command as i64
+        {
+            let answer = answer.filter(|_| last == retry.command as i64).and_then(|json| serde_json::from_str(&json).ok());
+            return answer.ok_or_else(|| Error::refused("the command is older than the last one of its session: its outcome is unknown"));
+        }
+        let answer = self.begin_retry(retry)?;
+        let sql = "UPDATE session SET last_command = ?2, last_answer = ?3 WHERE session = ?1";
+        self.run(sql, (session, retry.command as i64, super::create::to_json(&answer)?))?;
+        Ok(answer)
+    }
+
+    fn begin_retry(&mut self, retry: &RetryFailed) -> Result<Retried> {
+        let id = retry.workflow;
+        let mut workflow = self.find(id)?;
+        match workflow.state {
+            WorkflowState::Pending | WorkflowState::Running | WorkflowState::Paused => {}
+            WorkflowState::Succeeded | WorkflowState::Failed => {}
+            WorkflowState::Cancelling | WorkflowState::Cancelled => {
+                return Err(Error::refused(format!("workflow {id} was cancelled; `start-again` runs it anew")));
+            }
+            state => return Err(Error::refused(format!("workflow {id} is {state}; there is nothing to retry"))),
+        }
+        let jobs = match retry.step {
+            None => workflow.jobs.failed,
+            Some(step) => self.step(workflow.wf, step)?.jobs.failed,
+        };
+        if jobs == 0 {
+            return Ok(Retried::default());
+        }
+        if workflow.state.is_finished() {
+            workflow.state = WorkflowState::Running;
+            workflow.finished_at = None;
+        }
+        self.put_workflow(workflow);
+        match (retry.step, retry.mended) {
+            (None, None) => self.leave_chore(Kind::Retry, workflow.wf, 0, 0, 0)?,
+            (Some(step), None) => self.retry_step(workflow.wf, step, 0)?,
+            (Some(step), Some(draft)) => {
+                let segment = self.adopt_mended(draft)?;
+                self.retry_step(workflow.wf, step, segment)?;
+            }
+            (None, Some(_)) => return Err(Error::usage("mended parameters belong to one step; name it")),
+        }
+        Ok(Retried { jobs, more: true })
+    }
+
+    /// Takes a finished workflow off all lists; a chore deletes it.
+    pub fn delete(&mut self, id: WorkflowId) -> Result<()> {
+        let mut workflow = self.find(id)?;
+        if workflow.state == WorkflowState::Deleting {
+            return Ok(());
+        }
+        if !workflow.state.is_finished() {
+            return Err(Error::refused(format!("workflow {id} is {}; cancel it before deleting it", workflow.state)));
+        }
+        workflow.state = WorkflowState::Deleting;
+        self.put_workflow(workflow);
+        self.leave_chore(Kind::Delete, workflow.wf, 0, 0, 0)
+    }
+}

@@ -1,0 +1,281 @@
+//! Making a workflow, and writing drafts: of a workflow too large for one call, of the jobs that a source emits, of mended parameters.
+
+use rusqlite::params;
+
+use super::chore::Kind;
+use super::tx::{Tx, Wf};
+use crate::clock::millis;
+use crate::error::{Error, Result};
+use crate::graph::StepNumber;
+use crate::payload::Chunk;
+use crate::state::{Tolerate, WorkflowState};
+use crate::store::{Append, Create, Created, DraftKey, DraftOf, NewWorkflow, Part, StepOptions};
+
+struct Draft {
+    draft: i64,
+    wf: Option<Wf>,
+    segment: Option<i64>,
+    next: i64,
+    jobs: i64,
+}
+
+impl Tx<'_> {
+    /// Writes parts into a draft, which the first call makes, and renews it.
+    pub fn append(&mut self, append: &Append) -> Result<()> {
+        let lease_time = self.advance_lease_time(append.lease)?;
+        let deadline = lease_time + append.lease;
+        let mut draft = match self.draft(append.draft)? {
+            Some(draft) => draft,
+            None if append.number == 0 => self.begin_draft(append, deadline)?,
+            None => return Err(Error::refused("the draft is gone: it was not renewed in time, and nothing of it is left")),
+        };
+        let number = i64::try_from(append.number).unwrap_or(i64::MAX);
+        if number > draft.next {
+            return Err(Error::usage(format!("part {number} of a draft came before part {}", draft.next)));
+        }
+        if number == draft.next {
+            match (draft.wf, draft.segment) {
+                (Some(wf), _) => self.add_parts(wf, &append.parts)?,
+                (None, Some(segment)) => draft.jobs += self.add_to_segment(segment, draft.jobs, &append.parts)?,
+                (None, None) => return Err(Error::corrupt("a draft is of nothing")),
+            }
+            draft.next += 1;
+        }
+        let sql = "UPDATE draft SET next = ?2, jobs = ?3, deadline = ?4 WHERE draft = ?1";
+        self.run(sql, (draft.draft, draft.next, draft.jobs, deadline))?;
+        Ok(())
+    }
+
+    fn draft(&mut self, key: DraftKey) -> Result<Option<Draft>> {
+        let sql = "SELECT draft, wf, segment, next, jobs FROM draft WHERE session = ? AND number = ?";
+        self.one(sql, (key.session.as_bytes().as_slice(), key.number as i64), |row| {
+            Ok(Draft { draft: row.get(0)?, wf: row.get(1)?, segment: row.get(2)?, next: row.get(3)?, jobs: row.get(4)? })
+        })
+    }
+
+    fn begin_draft(&mut self, append: &Append, deadline: i64) -> Result<Draft> {
+        let (wf, segment) = match &append.of {
+            DraftOf::Workflow(new) => (Some(self.begin_workflow(new)?), None),
+            DraftOf::Jobs { workflow, step } | DraftOf::Mended { workflow, step } => {
+                let wf = self.find(*workflow)?.wf;
+                self.step(wf, *step)?;
+                self.run("INSERT INTO segment (first, jobs) VALUES (0, 0)", [])?;
+                (None, Some(self.inserted()))
+            }
+        };
+        let key = append.draft;
+        let sql = "INSERT INTO draft (session, number, wf, segment, next, jobs, deadline) VALUES (?, ?, ?, ?, 0, 0, ?)";
+        self.run(sql, params![key.session.as_bytes().as_slice(), key.number as i64, wf, segment, deadline])?;
+        Ok(Draft { draft: self.inserted(), wf, segment, next: 0, jobs: 0 })
+    }
+
+    /// The head of a workflow that nobody can see yet: it has no id before it is whole.
+    fn begin_workflow(&mut self, new: &NewWorkflow) -> Result<Wf> {
+        let sql = "INSERT INTO workflow (name, arguments, generation, state, steps, unsettled, active, failed_steps, chores, \
+                   total, succeeded, failed, skipped, cancelled, retrying, created_at) \
+                   VALUES (?, ?, ?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ?)";
+        self.count_bytes(new.arguments.len());
+        self.run(sql, (&new.name, &new.arguments, new.generation, WorkflowState::Building as u8, self.now))?;
+        Ok(self.inserted())
+    }
+
+    /// Adds steps, edges and jobs to a workflow that is being built.
+    fn add_parts(&mut self, wf: Wf, parts: &[Part]) -> Result<()> {
+        let generation = self.one("SELECT generation FROM workflow WHERE wf = ?", [wf], |row| row.get::<_, u32>(0))?;
+        let mut steps = 0;
+        for part in parts {
+            match part {
+                Part::Step { spec, upstreams, always } => {
+                    let line = self.line(&spec.queue, spec.priority, &spec.job_type, false)?;
+                    let (jobs, fraction) = match spec.tolerate {
+                        Tolerate::None => (None, None),
+                        Tolerate::Jobs(jobs) => (Some(i64::try_from(jobs).unwrap_or(i64::MAX)), None),
+                        Tolerate::Fraction(fraction) => (None, Some(fraction)),
+                    };
+                    let options = StepOptions { retry: spec.retry, timeout: spec.timeout };
+                    let sql = "INSERT INTO step (wf, step, name, spec, options, type, line, feeds, always, tolerate_jobs, \
+                               tolerate_fraction, max_in_flight, max_recoveries, delay, generation, state, pending, skips, waits, \
+                               cancels, roots, total, succeeded, failed, skipped, cancelled, retrying, leased) \
+                               VALUES (?1, (SELECT coalesce(max(step) + 1, 0) FROM step WHERE wf = ?1), ?2, ?3, ?4, ?5, ?6, ?7, ?8, \
+                               ?9, ?10, ?11, ?12, ?13, ?14, 0, ?15, 0, 0, 0, ?16, 0, 0, 0, 0, 0, 0, 0)";
+                    self.run(
+                        sql,
+                        params![
+                            wf, spec.name, to_json(spec)?, to_json(&options)?, spec.job_type, line, spec.feeds, always, jobs,
+                            fraction, spec.max_in_flight, spec.max_recoveries, millis(spec.delay), generation, upstreams,
+                            *upstreams == 0
+                        ],
+                    )?;
+                    steps += 1;
+                }
+                Part::Edge(edge) => {
+                    let sql = "INSERT INTO edge (wf, up, down, kind) VALUES (?, ?, ?, ?)";
+                    self.run(sql, (wf, edge.up, edge.down, edge.kind as u8))?;
+                }
+                Part::Jobs { step, chunk } => self.add_jobs(wf, *step, chunk)?,
+                Part::Mended { .. } => return Err(Error::usage("a workflow being built has no jobs to mend")),
+            }
+        }
+        if steps > 0 {
+            self.run("UPDATE workflow SET steps = steps + ?2, unsettled = unsettled + ?2 WHERE wf = ?1", (wf, steps))?;
+        }
+        Ok(())
+    }
+
+    fn add_jobs(&mut self, wf: Wf, step: StepNumber, chunk: &Chunk) -> Result<()> {
+        let sql = "SELECT segment, jobs FROM segment WHERE wf = ? AND step = ? ORDER BY first DESC LIMIT 1";
+        let there = self.one(sql, (wf, step), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+        let (segment, jobs) = match there {
+            Some(there) => there,
+            None => {
+                self.run("INSERT INTO segment (wf, step, first, jobs) VALUES (?, ?, 0, 0)", (wf, step))?;
+                (self.inserted(), 0)
+            }
+        };
+        self.add_chunk(segment, jobs, chunk)?;
+        self.run("UPDATE segment SET jobs = jobs + ?2 WHERE segment = ?1", (segment, chunk.jobs))?;
+        // The counts of steps and workflow are not cached here: a workflow that is being built has no other operations.
+        self.run("UPDATE step SET total = total + ?3 WHERE wf = ?1 AND step = ?2", (wf, step, chunk.jobs))?;
+        self.run("UPDATE workflow SET total = total + ?2 WHERE wf = ?1", (wf, chunk.jobs))?;
+        Ok(())
+    }
+
+    fn add_chunk(&mut self, segment: i64, first: i64, chunk: &Chunk) -> Result<()> {
+        self.count_bytes(chunk.body.len());
+        self.run("INSERT INTO params (body) VALUES (?)", [&chunk.body])?;
+        let number = self.inserted();
+        self.run("INSERT INTO chunk (segment, first, jobs, chunk) VALUES (?, ?, ?, ?)", (segment, first, chunk.jobs, number))?;
+        Ok(())
+    }
+
+    /// Adds jobs, or mended parameters, to a segment that has `jobs` jobs so far; returns how many jobs came.
+    fn add_to_segment(&mut self, segment: i64, jobs: i64, parts: &[Part]) -> Result<i64> {
+        let mut added = 0;
+        for part in parts {
+            match part {
+                Part::Jobs { chunk, .. } => {
+                    self.add_chunk(segment, jobs + added, chunk)?;
+                    added += i64::from(chunk.jobs);
+                }
+                Part::Mended { chunk, jobs, body, errors } => {
+                    self.count_bytes(body.len());
+                    let errors: Vec<(i64, u64)> = errors.iter().map(|(number, jobs)| (*number as i64, *jobs)).collect();
+                    let sql = "INSERT INTO mended (chunk, segment, jobs, body, errors) VALUES (?, ?, ?, ?, ?)";
+                    self.run(sql, params![*chunk as i64, segment, jobs.to_bytes(), body, to_json(&errors)?])?;
+                }
+                Part::Step { .. } | Part::Edge(_) => return Err(Error::usage("steps and edges cannot be added to a step")),
+            }
+        }
+        self.run("UPDATE segment SET jobs = jobs + ?2 WHERE segment = ?1", (segment, added))?;
+        Ok(added)
+    }
+
+    /// Makes a workflow visible and releases its first steps.
+    pub fn create(&mut self, create: &Create) -> Result<Created> {
+        let id = create.workflow.id;
+        let sql = "SELECT wf FROM workflow WHERE id = ?";
+        let there = self.one(sql, [id.as_bytes().as_slice()], |row| row.get::<_, Wf>(0))?;
+        if let Some(there) = there {
+            let sql = "SELECT generation FROM workflow WHERE wf = ?";
+            let generation = self.one(sql, [there], |row| row.get::<_, u32>(0))?.unwrap_or(0);
+            if !create.again || generation >= create.workflow.generation {
+                self.abandon(create.draft)?;
+                return Ok(Created { existed: true, ..Created::default() });
+            }
+            self.make_room(there)?;
+        }
+        let wf = match create.draft {
+            None => self.begin_workflow(&create.workflow)?,
+            Some(key) => {
+                let draft = self.draft(key)?.and_then(|draft| draft.wf.map(|wf| (draft.draft, wf)));
+                let (draft, wf) = draft.ok_or_else(|| Error::refused("the draft is gone: it was not renewed in time, and nothing of it is left"))?;
+                self.run("DELETE FROM draft WHERE draft = ?", [draft])?;
+                wf
+            }
+        };
+        self.add_parts(wf, &create.parts)?;
+        let sql = "UPDATE workflow SET id = ?2, state = ?3, created_at = ?4 WHERE wf = ?1";
+        self.run(sql, (wf, id.as_bytes().as_slice(), WorkflowState::Pending as u8, self.now))?;
+        self.to_finish.insert(wf);
+        self.release_roots(wf, 0)?;
+        self.cascade()?;
+        let more = self.workflow(wf)?.chores > 0;
+        Ok(Created { existed: false, more, woken: self.wake_one()? })
+    }
+
+    /// Takes the id from a finished workflow, which then is deleted.
+    fn make_room(&mut self, wf: Wf) -> Result<()> {
+        let mut workflow = self.workflow(wf)?;
+        if !workflow.state.is_finished() {
+            return Err(Error::refused(format!("the workflow is {}; only a finished one can be started again (cancel it first)", workflow.state)));
+        }
+        workflow.state = WorkflowState::Deleting;
+        self.put_workflow(workflow);
+        self.run("UPDATE workflow SET id = NULL WHERE wf = ?", [wf])?;
+        self.leave_chore(Kind::Delete, wf, 0, 0, 0)
+    }
+
+    /// Moves a source's draft into the step that it feeds; returns how many jobs came.
+    pub fn adopt(&mut self, key: DraftKey, wf: Wf, step: StepNumber) -> Result<u64> {
+        let draft = self.draft(key)?;
+        let (draft, segment, jobs) = match draft {
+            Some(Draft { draft, segment: Some(segment), jobs, .. }) => (draft, segment, jobs),
+            _ => return Err(Error::refused("the source's draft is gone")),
+        };
+        let mut fed = self.step(wf, step)?;
+        let first = fed.jobs.total as i64;
+        self.run("DELETE FROM draft WHERE draft = ?", [draft])?;
+        if jobs == 0 {
+            self.run("DELETE FROM segment WHERE segment = ?", [segment])?;
+            return Ok(0);
+        }
+        self.run("UPDATE segment SET wf = ?2, step = ?3, first = ?4 WHERE segment = ?1", (segment, wf, step, first))?;
+        fed.jobs.total += jobs as u64;
+        self.put_step(fed);
+        let mut workflow = self.workflow(wf)?;
+        workflow.jobs.total += jobs as u64;
+        self.put_workflow(workflow);
+        if fed.released_at.is_some() {
+            self.enqueue_all(&fed, first)?;
+        }
+        Ok(jobs as u64)
+    }
+
+    /// The segment of mended parameters that a draft wrote; the draft ends.
+    pub fn adopt_mended(&mut self, key: DraftKey) -> Result<i64> {
+        match self.draft(key)? {
+            Some(Draft { draft, segment: Some(segment), .. }) => {
+                self.run("DELETE FROM draft WHERE draft = ?", [draft])?;
+                Ok(segment)
+            }
+            _ => Err(Error::refused("the mended parameters are gone: they were not renewed in time")),
+        }
+    }
+
+    /// Gives up a draft: what it wrote is collected by a chore.
+    pub fn abandon(&mut self, key: Option<DraftKey>) -> Result<()> {
+        match key.map(|key| self.draft(key)).transpose()?.flatten() {
+            Some(draft) => self.collect_draft(draft.draft, draft.wf, draft.segment),
+            None => Ok(()),
+        }
+    }
+
+    /// Leaves a draft, which is dead, to a chore.
+    pub fn collect_draft(&mut self, draft: i64, wf: Option<Wf>, segment: Option<i64>) -> Result<()> {
+        self.run("DELETE FROM draft WHERE draft = ?", [draft])?;
+        if let Some(wf) = wf {
+            let mut workflow = self.workflow(wf)?;
+            workflow.state = WorkflowState::Deleting;
+            self.put_workflow(workflow);
+            self.leave_chore(Kind::Delete, wf, 0, 0, 0)?;
+        }
+        match segment {
+            Some(segment) => self.leave_chore(Kind::Drop, 0, segment, 0, segment),
+            None => Ok(()),
+        }
+    }
+}
+
+pub fn to_json(value: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|e| Error::usage("a value cannot be written as JSON").because(e))
+}

@@ -1,0 +1,272 @@
+//! The doctor: recounts everything from the bytes, and checks what must hold between the tables. Reads the whole file, in one
+//! snapshot; what it says is true of one moment, also while workers run.
+
+use std::collections::HashMap;
+
+use super::tx::{Chunk, Step, Tx, Wf, mask};
+use crate::error::Result;
+use crate::graph::StepNumber;
+use crate::slice::Mask;
+use crate::state::{Counts, Decision, EdgeKind, JobState, MAX_ATTEMPTS, StepState, WorkflowState, attempts};
+use crate::store::Checkup;
+
+/// After so many findings the rest is only counted.
+const SHOWN: usize = 200;
+
+/// Rows that belong to nothing, or lack what they belong to: what they are called, and the query that finds one of them.
+const ORPHANS: &[(&str, &str)] = &[
+    ("parameters without a chunk", "SELECT params.chunk FROM params LEFT JOIN chunk USING (chunk) WHERE chunk.chunk IS NULL"),
+    ("states without a chunk", "SELECT bytes.chunk FROM bytes LEFT JOIN params USING (chunk) WHERE params.chunk IS NULL"),
+    ("outcomes without a chunk", "SELECT outcome.chunk FROM outcome LEFT JOIN params USING (chunk) WHERE params.chunk IS NULL"),
+    ("chunks without a segment", "SELECT chunk.segment FROM chunk LEFT JOIN segment USING (segment) WHERE segment.segment IS NULL"),
+    ("segments of nothing", "SELECT s.segment FROM segment s WHERE s.wf IS NULL AND NOT EXISTS (SELECT 1 FROM draft d WHERE d.segment = s.segment) AND NOT EXISTS (SELECT 1 FROM chore c WHERE c.argument = s.segment AND c.kind IN ('drop', 'reopen', 'retry jobs'))"),
+    ("segments without a step", "SELECT s.segment FROM segment s LEFT JOIN step USING (wf, step) WHERE s.wf IS NOT NULL AND step.wf IS NULL AND NOT EXISTS (SELECT 1 FROM workflow w WHERE w.wf = s.wf AND w.state = 8)"),
+    ("steps without a workflow", "SELECT step.wf FROM step LEFT JOIN workflow USING (wf) WHERE workflow.wf IS NULL"),
+    ("edges without a workflow", "SELECT edge.wf FROM edge LEFT JOIN workflow USING (wf) WHERE workflow.wf IS NULL"),
+    ("leases without a session", "SELECT lease.session FROM lease LEFT JOIN session USING (session) WHERE session.session IS NULL"),
+    ("leases without a workflow", "SELECT lease.wf FROM lease LEFT JOIN workflow USING (wf) WHERE workflow.wf IS NULL"),
+    ("entries without a workflow", "SELECT entry.wf FROM entry LEFT JOIN workflow USING (wf) WHERE workflow.wf IS NULL"),
+    ("timers without a workflow", "SELECT timer.wf FROM timer LEFT JOIN workflow USING (wf) WHERE workflow.wf IS NULL"),
+    ("chores without a workflow", "SELECT chore.wf FROM chore LEFT JOIN workflow USING (wf) WHERE chore.wf <> 0 AND workflow.wf IS NULL"),
+    ("holds without a step", "SELECT hold.wf FROM hold LEFT JOIN step USING (wf, step) WHERE step.wf IS NULL"),
+    ("entries in no line", "SELECT e.wf FROM entry e JOIN step s USING (wf, step) JOIN line l ON l.line = s.line JOIN line m ON m.queue = l.queue AND m.type = l.type AND m.priority = l.priority AND m.suspect = e.suspect LEFT JOIN ready r ON r.line = m.line AND r.wf = e.wf AND r.step = e.step WHERE r.wf IS NULL"),
+    ("lined up without an entry", "SELECT r.wf FROM ready r JOIN line l USING (line) WHERE NOT EXISTS (SELECT 1 FROM entry e WHERE e.wf = r.wf AND e.step = r.step AND e.suspect = l.suspect)"),
+    ("lined up without a place", "SELECT r.wf FROM ready r LEFT JOIN place p USING (line, wf) WHERE p.wf IS NULL"),
+    ("places without a step", "SELECT p.wf FROM place p WHERE NOT EXISTS (SELECT 1 FROM ready r WHERE r.line = p.line AND r.wf = p.wf)"),
+    ("steps parked below their limit", "SELECT r.wf FROM ready r JOIN step s USING (wf, step) JOIN workflow w USING (wf) WHERE r.turn IS NULL AND w.state IN (1, 2) AND (s.max_in_flight IS NULL OR s.leased < s.max_in_flight)"),
+    ("places parked for nothing", "SELECT p.wf FROM place p JOIN workflow w USING (wf) WHERE p.turn IS NULL AND w.state IN (1, 2) AND EXISTS (SELECT 1 FROM ready r WHERE r.line = p.line AND r.wf = p.wf AND r.turn IS NOT NULL)"),
+];
+
+/// What the check has found so far.
+#[derive(Default)]
+struct Findings {
+    shown: Vec<String>,
+    more: u64,
+}
+
+impl Findings {
+    fn add(&mut self, finding: String) {
+        if self.shown.len() < SHOWN { self.shown.push(finding) } else { self.more += 1 }
+    }
+
+    fn expect<T: PartialEq + std::fmt::Debug>(&mut self, place: &str, what: &str, stored: T, counted: T) {
+        if stored != counted {
+            self.add(format!("{place}: {what} is stored as {stored:?}, but a recount gives {counted:?}"));
+        }
+    }
+}
+
+/// What a step's work is in at the moment, by chunk.
+#[derive(Default)]
+struct Whereabouts {
+    runs: Vec<(i64, i64)>,
+    entries: HashMap<i64, Mask>,
+    leases: HashMap<i64, Mask>,
+    timers: HashMap<i64, Mask>,
+    delayed: bool,
+    leased: i64,
+}
+
+impl Tx<'_> {
+    /// Recounts everything.
+    pub fn doctor(&mut self) -> Result<Checkup> {
+        let mut checkup = Checkup::default();
+        let mut findings = Findings::default();
+        let workflows = self.all("SELECT wf FROM workflow WHERE state NOT IN (0, 8) ORDER BY wf", [], |row| row.get::<_, Wf>(0))?;
+        for wf in workflows {
+            checkup.workflows += 1;
+            self.check_workflow(wf, &mut checkup, &mut findings)?;
+            self.forget_workflow(wf);
+        }
+        checkup.leases = self.one("SELECT count(*) FROM lease", [], |row| row.get::<_, i64>(0))?.unwrap_or(0) as u64;
+        for (what, sql) in ORPHANS {
+            let found = self.one(&format!("SELECT count(*) FROM ({sql})"), [], |row| row.get::<_, i64>(0))?;
+            if let Some(count) = found.filter(|count| *count > 0) {
+                findings.add(format!("{count} {what}"));
+            }
+        }
+        checkup.findings = findings.shown;
+        if findings.more > 0 {
+            checkup.findings.push(format!("… and {} more", findings.more));
+        }
+        Ok(checkup)
+    }
+
+    fn check_workflow(&mut self, wf: Wf, checkup: &mut Checkup, findings: &mut Findings) -> Result<()> {
+        let workflow = self.workflow(wf)?;
+        let id = self.one("SELECT id FROM workflow WHERE wf = ?", [wf], |row| row.get::<_, Option<Vec<u8>>>(0))?.flatten();
+        let name = id.and_then(|id| crate::id::WorkflowId::from_slice(&id).ok()).map_or_else(|| format!("number {wf}"), |id| id.to_string());
+        let place = format!("workflow {name}");
+        let (mut jobs, mut unsettled, mut active, mut failed) = (Counts::default(), 0, 0, 0);
+        let steps = self.all("SELECT step, name FROM step WHERE wf = ? ORDER BY step", [wf], |row| {
+            Ok((row.get::<_, StepNumber>(0)?, row.get::<_, String>(1)?))
+        })?;
+        for (number, name) in steps {
+            checkup.steps += 1;
+            let step = self.step(wf, number)?;
+            let counted = self.check_step(&workflow.state, &step, &format!("{place}, step `{name}`"), findings)?;
+            checkup.jobs += counted.total;
+            for (sum, one) in [
+                (&mut jobs.total, counted.total),
+                (&mut jobs.succeeded, counted.succeeded),
+                (&mut jobs.failed, counted.failed),
+                (&mut jobs.skipped, counted.skipped),
+                (&mut jobs.cancelled, counted.cancelled),
+                (&mut jobs.retrying, counted.retrying),
+            ] {
+                *sum += one;
+            }
+            unsettled += i64::from(!step.state.is_settled());
+            active += i64::from(step.state == StepState::Running);
+            failed += i64::from(step.state == StepState::Failed);
+        }
+        findings.expect(&place, "its count of jobs", workflow.jobs, jobs);
+        findings.expect(&place, "its count of unsettled steps", workflow.unsettled, unsettled);
+        findings.expect(&place, "its count of active steps", workflow.active, active);
+        findings.expect(&place, "its count of failed steps", workflow.failed_steps, failed);
+        let chores = self.one("SELECT count(*) FROM chore WHERE wf = ?", [wf], |row| row.get(0))?.unwrap_or(0);
+        findings.expect(&place, "its count of chores", workflow.chores, chores);
+        if workflow.state.is_finished() && (active > 0 || chores > 0) {
+            findings.add(format!("{place} is {}, but {active} of its steps are running and it has {chores} chores", workflow.state));
+        }
+        let at_work = matches!(workflow.state, WorkflowState::Pending | WorkflowState::Running | WorkflowState::Cancelling);
+        if at_work && active == 0 && chores == 0 {
+            findings.add(format!("{place} is {}, but nothing in it can move", workflow.state));
+        }
+        Ok(())
+    }
+
+    /// Recounts one step; returns what the bytes say.
+    fn check_step(&mut self, workflow: &WorkflowState, step: &Step, place: &str, findings: &mut Findings) -> Result<Counts> {
+        let work = self.work_of(step)?;
+        let (wf, number) = (step.wf, step.step);
+        let busy = self.one(
+            "SELECT EXISTS (SELECT 1 FROM hold WHERE wf = ?1 AND step = ?2) OR EXISTS (SELECT 1 FROM chore WHERE wf = ?1)",
+            (wf, number),
+            |row| row.get::<_, bool>(0),
+        )?;
+        let busy = busy.unwrap_or(false) || *workflow == WorkflowState::Cancelling;
+        let mut counted = Counts::default();
+        let mut next = 0;
+        loop {
+            let chunks = self.chunks_from(wf, number, next, 200)?;
+            for chunk in &chunks {
+                if chunk.first != next {
+                    findings.add(format!("{place}: jobs {next} to {} are in no chunk, or in two", chunk.first));
+                }
+                next = chunk.first + chunk.jobs as i64;
+                counted.total += chunk.jobs as u64;
+                let bytes = self.bytes(chunk.chunk, chunk.jobs)?;
+                for byte in &bytes {
+                    if let Some(counter) = counted.of(JobState::of(*byte)) {
+                        *counter += 1;
+                    }
+                }
+                if let Some(at) = bytes.iter().position(|byte| attempts(*byte) > MAX_ATTEMPTS) {
+                    findings.add(format!("{place}: job {} has used {} attempts", chunk.first + at as i64, attempts(bytes[at])));
+                }
+                if !busy {
+                    check_whereabouts(step, &work, chunk, &bytes, place, findings);
+                }
+            }
+            if chunks.len() < 200 {
+                break;
+            }
+        }
+        findings.expect(place, "its count of jobs", step.jobs, counted);
+        findings.expect(place, "its count of jobs under a lease", step.leased, work.leased);
+        let sql = "SELECT coalesce(sum(jobs), 0) FROM error WHERE wf = ? AND step = ?";
+        let explained = self.one(sql, (wf, number), |row| row.get::<_, i64>(0))?.unwrap_or(0) as u64;
+        if !busy {
+            findings.expect(place, "its count of failed jobs by error", explained, counted.failed);
+        }
+        if step.state.is_settled() && !busy && counted.unsettled() > 0 {
+            findings.add(format!("{place} is {}, but {} of its jobs are not settled", step.state, counted.unsettled()));
+        }
+        if step.state == StepState::Running && !busy && counted.unsettled() == 0 {
+            findings.add(format!("{place} is running, but all of its jobs are settled"));
+        }
+        self.check_edges(step, place, findings)?;
+        Ok(counted)
+    }
+
+    fn work_of(&mut self, step: &Step) -> Result<Whereabouts> {
+        let mut work = Whereabouts::default();
+        let key = (step.wf, step.step);
+        let sql = "SELECT low, high, chunk, jobs FROM entry WHERE wf = ? AND step = ?";
+        type EntryRow = (Option<i64>, Option<i64>, Option<i64>, Option<Vec<u8>>);
+        let entries: Vec<EntryRow> = self.all(sql, key, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+        for entry in entries {
+            match entry {
+                (Some(low), Some(high), ..) => work.runs.push((low, high)),
+                (.., Some(chunk), Some(jobs)) => put(&mut work.entries, chunk, mask(&jobs)?),
+                _ => {}
+            }
+        }
+        for (chunk, jobs) in self.all("SELECT chunk, jobs FROM lease WHERE wf = ? AND step = ?", key, |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?)))? {
+            let jobs = mask(&jobs)?;
+            work.leased += jobs.len() as i64;
+            put(&mut work.leases, chunk, jobs);
+        }
+        for (chunk, jobs) in self.all("SELECT chunk, jobs FROM timer WHERE wf = ? AND step = ?", key, |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?)))? {
+            work.delayed |= chunk == 0;
+            put(&mut work.timers, chunk, mask(&jobs)?);
+        }
+        Ok(work)
+    }
+
+    fn check_edges(&mut self, step: &Step, place: &str, findings: &mut Findings) -> Result<()> {
+        let sql = "SELECT e.kind, e.decision, u.state FROM edge e INDEXED BY edge_by_down JOIN step u ON u.wf = e.wf AND u.step = e.up \
+                   WHERE e.wf = ? AND e.down = ?";
+        let edges = self.all(sql, (step.wf, step.step), |row| {
+            Ok((row.get::<_, u8>(0)?, row.get::<_, Option<u8>>(1)?, row.get::<_, u8>(2)?))
+        })?;
+        let of = |decision: Decision| edges.iter().filter(|edge| edge.1 == Some(decision as u8)).count() as i64;
+        let pending = edges.iter().filter(|edge| edge.1.is_none()).count() as i64;
+        findings.expect(place, "its count of edges that have not decided", step.pending, pending);
+        findings.expect(place, "its count of edges that skip it", step.skips, of(Decision::Skip));
+        findings.expect(place, "its count of edges that wait", step.waits, of(Decision::Wait));
+        findings.expect(place, "its count of edges that cancel it", step.cancels, of(Decision::Cancel));
+        if step.state == StepState::Running && (pending > 0 || step.waits > 0) {
+            findings.add(format!("{place} is running, but {} of its upstream steps have not settled as its edges ask", pending + step.waits));
+        }
+        for (kind, decision, state) in edges {
+            let (Some(kind), Some(state)) = (EdgeKind::from_u8(kind), StepState::from_u8(state)) else {
+                findings.add(format!("{place} has an edge of an unknown kind"));
+                continue;
+            };
+            let stale = step.state == StepState::Waiting && step.decided.is_none() && decision.is_some();
+            if stale && kind.decide(state).map(|decision| decision as u8) != decision {
+                findings.add(format!("{place} has an edge that decided {decision:?} although the step before it is {state}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn put(masks: &mut HashMap<i64, Mask>, chunk: i64, jobs: Mask) {
+    let there = masks.entry(chunk).or_default();
+    *there = there.or(jobs);
+}
+
+/// Each open job of a running step is in exactly one place, each retrying one has a timer, and nothing else is in any.
+fn check_whereabouts(step: &Step, work: &Whereabouts, chunk: &Chunk, bytes: &[u8], place: &str, findings: &mut Findings) {
+    let masked = |masks: &HashMap<i64, Mask>, at: usize| masks.get(&chunk.chunk).is_some_and(|mask| mask.contains(at));
+    for (at, byte) in bytes.iter().enumerate() {
+        let index = chunk.first + at as i64;
+        let in_run = work.runs.iter().filter(|(low, high)| (*low..*high).contains(&index)).count();
+        let places = in_run + usize::from(masked(&work.entries, at)) + usize::from(masked(&work.leases, at)) + usize::from(work.delayed);
+        let timed = masked(&work.timers, at);
+        let state = JobState::of(*byte);
+        let running = step.state == StepState::Running;
+        let right = match state {
+            JobState::Open if running => places == 1 && !timed,
+            JobState::Retrying if running => places == 0 && timed,
+            _ => places == 0 && !timed,
+        };
+        if !right {
+            let word = state.as_str();
+            return findings.add(format!("{place}: job {index} is {word} and stands in {places} places and {} timers (the first such job of its chunk)", u8::from(timed)));
+        }
+    }
+}

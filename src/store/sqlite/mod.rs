@@ -1,0 +1,357 @@
+//! The embedded store: one SQLite file, shared by any number of processes of one machine, nothing to install.
+//!
+//! ```text
+//! callers ──► writer thread (group commit) ──► file ◄── readers (each a connection of its own)
+//! ```
+//!
+//! | file | what |
+//! |---|---|
+//! | `schema` | the tables |
+//! | `writer` | the one thread that writes, and its transactions |
+//! | `tx` | an operation at work: counted statements, cached rows |
+//! | `create` | workflows and drafts |
+//! | `line`, `claim` | ready work, and how it is handed out |
+//! | `lease` | sessions, leases, what is taken back |
+//! | `report`, `settle` | where jobs complete, and what follows |
+//! | `tick`, `chore` | what is due, and what exceeds one operation |
+//! | `command`, `read`, `doctor` | what people ask for |
+
+mod chore;
+mod claim;
+mod command;
+mod create;
+mod doctor;
+mod lease;
+mod line;
+mod meter;
+mod read;
+mod report;
+mod schema;
+mod settle;
+mod tick;
+mod tx;
+mod writer;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+pub use self::meter::{Cost, MAX_BYTES, MAX_CALLS, Meters, VerbCost};
+use self::tx::Tx;
+use self::writer::Writer;
+use crate::clock::{Clock, Millis, millis};
+use crate::error::{Error, Result};
+use crate::graph::StepNumber;
+use crate::id::{SessionId, WorkflowId};
+use crate::store::*;
+
+/// How long an operation waits for other processes that write.
+const BUSY_TIME: Duration = Duration::from_secs(30);
+/// How many idle readers are kept.
+const READERS: usize = 8;
+
+/// How a SQLite store is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The file; made if it is not there.
+    pub path: PathBuf,
+    /// How long a lease lasts unless a worker asks for another length. 15 s.
+    pub lease: Duration,
+    /// Whether each commit waits until the disk has it. Without, a power cut (not a crash of a process) may lose the last commits.
+    pub sync: bool,
+    /// Where the store reads the time.
+    pub clock: Clock,
+    /// How long an operation waits for other processes that hold the file. 30 s.
+    pub busy_time: Duration,
+}
+
+impl Options {
+    /// The defaults for a file.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), lease: Duration::from_secs(15), sync: true, clock: Clock::system(), busy_time: BUSY_TIME }
+    }
+
+    /// From what stands behind `sqlite:`: a path, perhaps with `?lease=1s&sync=normal`.
+    pub fn parse(text: &str) -> Result<Self> {
+        let (path, query) = text.split_once('?').unwrap_or((text, ""));
+        if path.is_empty() {
+            return Err(Error::usage("the store's URL names no file; for example sqlite:gusher.db"));
+        }
+        let mut options = Self::new(path.strip_prefix("//").unwrap_or(path));
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            match (key, value) {
+                ("lease", value) => {
+                    options.lease = crate::store::parse_duration(value).filter(|lease| *lease >= Duration::from_millis(100)).ok_or_else(|| {
+                        Error::usage(format!("`lease={value}` in the store's URL is no length of at least 100 ms; for example lease=15s"))
+                    })?;
+                }
+                ("sync", "full") => options.sync = true,
+                ("sync", "normal") => options.sync = false,
+                _ => {
+                    return Err(Error::usage(format!(
+                        "`{pair}` in the store's URL is not known; there are lease=15s and sync=full|normal"
+                    )));
+                }
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// The embedded store. Cheap to share behind an `Arc`.
+pub struct SqliteStore {
+    options: Options,
+    writer: Writer,
+    readers: Arc<Mutex<Vec<Connection>>>,
+    meters: Arc<Meters>,
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl SqliteStore {
+    /// Opens the file, or makes it.
+    pub fn open(options: Options) -> Result<Self> {
+        refuse_network_file_system(&options.path)?;
+        let shown = options.path.display().to_string();
+        let mut conn = connect(&options)?;
+        schema::prepare(&mut conn, &shown, options.clock.now())?;
+        let meters = Arc::new(Meters::default());
+        let writer = Writer::start(conn, options.clock.clone(), meters.clone())?;
+        Ok(Self { options, writer, readers: Arc::new(Mutex::new(Vec::new())), meters })
+    }
+
+    /// What this process's operations have cost so far.
+    pub fn meters(&self) -> &Meters {
+        &self.meters
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        verb: &'static str,
+        operation: impl FnOnce(&mut Tx) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.writer.run(verb, operation).await
+    }
+
+    /// Runs a query on a connection of its own, in one snapshot, off the async threads.
+    async fn read<T: Send + 'static>(
+        &self,
+        verb: &'static str,
+        query: impl FnOnce(&mut Tx) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (options, readers, meters) = (self.options.clone(), self.readers.clone(), self.meters.clone());
+        let task = tokio::task::spawn_blocking(move || {
+            let pooled = readers.lock().pop();
+            let mut conn = match pooled {
+                Some(conn) => conn,
+                None => {
+                    let conn = connect(&options)?;
+                    conn.pragma_update(None, "query_only", true).map_err(|e| sql_error(verb, e))?;
+                    conn
+                }
+            };
+            let snapshot = conn.transaction().map_err(|e| sql_error(verb, e))?;
+            let mut tx = Tx::new(&snapshot, options.clock.now());
+            let result = query(&mut tx);
+            meters.add(verb, tx.cost());
+            drop(tx);
+            snapshot.finish().map_err(|e| sql_error(verb, e))?;
+            let mut pool = readers.lock();
+            if pool.len() < READERS {
+                pool.push(conn);
+            }
+            result
+        });
+        task.await.map_err(|e| Error::corrupt(format!("{verb}: the query panicked")).because(e))?
+    }
+}
+
+fn connect(options: &Options) -> Result<Connection> {
+    let path = &options.path;
+    let shown = path.display();
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+        return Err(Error::usage(format!("opening the store {shown}: there is no folder {}", folder.display())));
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let failed = |error| sql_error(&format!("opening the store {shown}"), error);
+    let conn = Connection::open_with_flags(path, flags).map_err(failed)?;
+    conn.busy_timeout(options.busy_time).map_err(failed)?;
+    conn.set_prepared_statement_cache_capacity(256);
+    conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0)).map_err(failed)?;
+    conn.pragma_update(None, "synchronous", if options.sync { "FULL" } else { "NORMAL" }).map_err(failed)?;
+    conn.pragma_update(None, "wal_autocheckpoint", 4000).map_err(failed)?;
+    conn.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024).map_err(failed)?;
+    conn.pragma_update(None, "cache_size", -16 * 1024).map_err(failed)?;
+    Ok(conn)
+}
+
+/// Locks do not work there, so two processes would destroy the file.
+#[cfg(target_os = "linux")]
+fn refuse_network_file_system(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(found) = rustix::fs::statfs(folder) else { return Ok(()) };
+    let network = match found.f_type as u32 {
+        0x6969 => "NFS",
+        0x517b | 0xff53_4d42 | 0xfe53_4d42 => "SMB",
+        0x0102_1997 => "9p",
+        0x00c3_6400 => "CephFS",
+        _ => return Ok(()),
+    };
+    Err(Error::usage(format!(
+        "{} is on a network file system ({network}), where SQLite's locks do not protect the file; put the store on a local disk",
+        path.display()
+    )))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn refuse_network_file_system(_: &Path) -> Result<()> {
+    Ok(())
+}
+
+/// What went wrong in SQLite, as one of our errors.
+fn sql_error(what: &str, error: rusqlite::Error) -> Error {
+    use ErrorCode as C;
+    let what = what.to_owned();
+    match error.sqlite_error_code() {
+        Some(C::DatabaseBusy | C::DatabaseLocked) => {
+            Error::unavailable(format!("{what}: another process has kept the store locked for too long; the call may be repeated"))
+        }
+        Some(C::DiskFull) => Error::unavailable(format!("{what}: the disk is full; free some space, nothing acknowledged is lost")),
+        Some(C::ReadOnly) => Error::unavailable(format!("{what}: the store's file or folder is read-only; make it writable or name another by --store")).because(error),
+        Some(C::CannotOpen) => Error::unavailable(format!("{what}: the file cannot be opened or made; are its folder and the file readable and writable?")).because(error),
+        Some(C::PermissionDenied) => Error::unavailable(format!("{what}: no permission")).because(error),
+        Some(C::NotADatabase) => Error::corrupt(format!("{what}: the file is not a SQLite database; name another by --store")),
+        Some(C::DatabaseCorrupt) => Error::corrupt(format!("{what}: the file is damaged")).because(error),
+        Some(C::SystemIoFailure) => Error::unavailable(format!("{what}: the disk failed")).because(error),
+        _ => Error::corrupt(what).because(error),
+    }
+}
+
+impl Store for SqliteStore {
+    fn join(&self, session: Session) -> Answer<'_, ()> {
+        Box::pin(self.write("join", move |tx| tx.join(&session)))
+    }
+
+    fn leave(&self, session: SessionId) -> Answer<'_, Left> {
+        Box::pin(self.write("leave", move |tx| tx.leave(session)))
+    }
+
+    fn append(&self, append: Append) -> Answer<'_, ()> {
+        Box::pin(self.write("append", move |tx| tx.append(&append)))
+    }
+
+    fn create(&self, create: Create) -> Answer<'_, Created> {
+        Box::pin(self.write("create", move |tx| tx.create(&create)))
+    }
+
+    fn claim(&self, claim: Claim) -> Answer<'_, Claimed> {
+        Box::pin(self.write("claim", move |tx| tx.claim(&claim)))
+    }
+
+    fn renew(&self, renew: Renew) -> Answer<'_, Renewed> {
+        Box::pin(self.write("renew", move |tx| tx.renew(&renew)))
+    }
+
+    fn report(&self, report: Report) -> Answer<'_, Reported> {
+        Box::pin(self.write("report", move |tx| tx.report(&report)))
+    }
+
+    fn tick(&self, tick: Tick) -> Answer<'_, Ticked> {
+        Box::pin(async move {
+            let now = self.now();
+            let ahead = self.read("look ahead", move |tx| tx.plain(|conn| tick::look_ahead(conn, now, tick.lease))).await?;
+            if ahead.more { self.write("tick", move |tx| tx.tick(tick)).await } else { Ok(ahead) }
+        })
+    }
+
+    fn cancel(&self, workflow: WorkflowId, grace: Millis) -> Answer<'_, ()> {
+        let lease = self.lease();
+        Box::pin(self.write("cancel", move |tx| tx.cancel(workflow, lease, grace)))
+    }
+
+    fn pause(&self, workflow: WorkflowId) -> Answer<'_, ()> {
+        Box::pin(self.write("pause", move |tx| tx.pause(workflow)))
+    }
+
+    fn resume(&self, workflow: WorkflowId) -> Answer<'_, Woken> {
+        Box::pin(self.write("resume", move |tx| tx.resume(workflow)))
+    }
+
+    fn retry(&self, retry: RetryFailed) -> Answer<'_, Retried> {
+        Box::pin(self.write("retry", move |tx| tx.retry(&retry)))
+    }
+
+    fn delete(&self, workflow: WorkflowId) -> Answer<'_, ()> {
+        Box::pin(self.write("delete", move |tx| tx.delete(workflow)))
+    }
+
+    fn workflow(&self, workflow: WorkflowId) -> Answer<'_, WorkflowRow> {
+        Box::pin(self.read("workflow", move |tx| tx.read_workflow(workflow)))
+    }
+
+    fn workflows(&self, list: List) -> Answer<'_, Vec<WorkflowRow>> {
+        Box::pin(self.read("workflows", move |tx| tx.read_workflows(&list)))
+    }
+
+    fn steps(&self, workflow: WorkflowId, from: StepNumber, limit: u32) -> Answer<'_, Vec<StepRow>> {
+        Box::pin(self.read("steps", move |tx| tx.read_steps(workflow, from, limit)))
+    }
+
+    fn step_named(&self, workflow: WorkflowId, name: String) -> Answer<'_, Option<StepRow>> {
+        Box::pin(self.read("step named", move |tx| tx.read_step_named(workflow, &name)))
+    }
+
+    fn edges(&self, workflow: WorkflowId, step: StepNumber, upstream: bool, limit: u32) -> Answer<'_, Vec<EdgeRow>> {
+        Box::pin(self.read("edges", move |tx| tx.read_edges(workflow, step, upstream, limit)))
+    }
+
+    fn parameters(&self, chunk: ChunkRef) -> Answer<'_, Parameters> {
+        Box::pin(self.read("parameters", move |tx| tx.read_parameters(chunk)))
+    }
+
+    fn outcomes(&self, workflow: WorkflowId, step: StepNumber, from: u64) -> Answer<'_, Vec<ChunkOutcomes>> {
+        Box::pin(self.read("outcomes", move |tx| tx.read_outcomes(workflow, step, from)))
+    }
+
+    fn errors(&self, workflow: WorkflowId, step: StepNumber) -> Answer<'_, Vec<ErrorRow>> {
+        Box::pin(self.read("errors", move |tx| tx.read_errors(workflow, step)))
+    }
+
+    fn waiting(&self, workflow: WorkflowId, step: StepNumber) -> Answer<'_, Waiting> {
+        Box::pin(self.read("waiting", move |tx| tx.read_waiting(workflow, step)))
+    }
+
+    fn whereabouts(&self, workflow: WorkflowId, step: StepNumber, index: u64) -> Answer<'_, Whereabouts> {
+        Box::pin(self.read("whereabouts", move |tx| tx.read_whereabouts(workflow, step, index)))
+    }
+
+    fn workers(&self, limit: u32) -> Answer<'_, Vec<WorkerRow>> {
+        Box::pin(self.read("workers", move |tx| tx.live_workers(i64::from(limit))))
+    }
+
+    fn doctor(&self) -> Answer<'_, Checkup> {
+        Box::pin(self.read("doctor", |tx| tx.doctor()))
+    }
+
+    fn now(&self) -> Millis {
+        self.options.clock.now()
+    }
+
+    fn lease(&self) -> Millis {
+        millis(self.options.lease)
+    }
+
+    fn url(&self) -> String {
+        let sync = if self.options.sync { "" } else { "&sync=normal" };
+        format!("sqlite:{}?lease={}ms{sync}", self.options.path.display(), millis(self.options.lease))
+    }
+}

@@ -1,0 +1,197 @@
+//! The tables, and what makes a file one of ours.
+//!
+//! ```text
+//! workflow ─┬─ step ─┬─ segment ── chunk ─┬─ params      immutable
+//!           │        │                    ├─ mended      parameters that a repair replaced
+//!           │        │                    ├─ bytes       one byte a job: the only truth about what has settled
+//!           │        │                    ├─ recovered   one byte a job: how often its worker died
+//!           │        │                    └─ outcome     what the attempts of each lease came to
+//!           │        ├─ error    first texts of failed jobs
+//!           │        └─ hold     why it may not settle yet
+//!           └─ edge
+//! line ── place ── ready ── entry     ready work: a line has a place for each workflow, a place its steps, a step its entries
+//! session ── lease                    who runs what
+//! timer, chore, draft                 what is due, what is under way, what is being written
+//! ```
+//!
+//! A segment is a run of chunks that was written together, so that a draft is adopted by one row, however many chunks it has.
+
+use rusqlite::Connection;
+
+use super::sql_error;
+use crate::error::{Error, Result};
+
+/// `GUSH` in the header of the file: tells our files from other programs'.
+const APPLICATION_ID: i32 = 0x4755_5348;
+/// The layout below.
+const VERSION: i32 = 1;
+
+const TABLES: &str = "
+CREATE TABLE shard (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    lease_time INTEGER NOT NULL,      -- grows while somebody looks, so an outage costs nobody a lease
+    lease_time_at INTEGER NOT NULL,   -- the wall clock when it last grew
+    workers INTEGER NOT NULL          -- live sessions that claim
+);
+
+CREATE TABLE workflow (
+    wf INTEGER PRIMARY KEY,
+    id BLOB UNIQUE,                   -- null once another start took the id over
+    name TEXT NOT NULL,
+    arguments TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    steps INTEGER NOT NULL,
+    unsettled INTEGER NOT NULL,       -- steps that have not settled
+    active INTEGER NOT NULL,          -- steps released and not settled
+    failed_steps INTEGER NOT NULL,
+    chores INTEGER NOT NULL,
+    grace_until INTEGER,              -- lease time at which a cancel takes leases back
+    total INTEGER NOT NULL, succeeded INTEGER NOT NULL, failed INTEGER NOT NULL,
+    skipped INTEGER NOT NULL, cancelled INTEGER NOT NULL, retrying INTEGER NOT NULL,
+    created_at INTEGER NOT NULL, started_at INTEGER, finished_at INTEGER
+);
+CREATE INDEX workflow_by_time ON workflow (created_at, id);
+CREATE INDEX workflow_by_state ON workflow (state, created_at, id);
+CREATE INDEX workflow_by_name ON workflow (name, created_at, id);
+CREATE INDEX workflow_by_name_and_state ON workflow (name, state, created_at, id);
+
+CREATE TABLE step (
+    wf INTEGER NOT NULL, step INTEGER NOT NULL,
+    name TEXT NOT NULL, spec TEXT NOT NULL, options TEXT NOT NULL, type TEXT NOT NULL,
+    line INTEGER NOT NULL, feeds INTEGER, always INTEGER NOT NULL,
+    tolerate_jobs INTEGER, tolerate_fraction REAL, max_in_flight INTEGER, max_recoveries INTEGER NOT NULL, delay INTEGER NOT NULL,
+    generation INTEGER NOT NULL,
+    state INTEGER NOT NULL, decided INTEGER,
+    pending INTEGER NOT NULL,         -- upstream edges without a decision
+    skips INTEGER NOT NULL, waits INTEGER NOT NULL, cancels INTEGER NOT NULL,
+    roots INTEGER NOT NULL,           -- 1 if no edge leads into it
+    total INTEGER NOT NULL, succeeded INTEGER NOT NULL, failed INTEGER NOT NULL,
+    skipped INTEGER NOT NULL, cancelled INTEGER NOT NULL, retrying INTEGER NOT NULL,
+    leased INTEGER NOT NULL,
+    released_at INTEGER, started_at INTEGER, finished_at INTEGER,
+    PRIMARY KEY (wf, step)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX step_by_name ON step (wf, name);
+CREATE INDEX step_with_failures ON step (wf, step) WHERE failed > 0;
+CREATE INDEX step_root ON step (wf, step) WHERE roots = 1;
+
+CREATE TABLE edge (
+    wf INTEGER NOT NULL, up INTEGER NOT NULL, down INTEGER NOT NULL, kind INTEGER NOT NULL, decision INTEGER,
+    PRIMARY KEY (wf, up, down, kind)
+) WITHOUT ROWID;
+CREATE INDEX edge_by_down ON edge (wf, down, up);
+
+CREATE TABLE segment (
+    segment INTEGER PRIMARY KEY,
+    wf INTEGER, step INTEGER, first INTEGER NOT NULL,   -- of no step while it is a draft
+    jobs INTEGER NOT NULL
+);
+CREATE INDEX segment_by_step ON segment (wf, step, first);
+CREATE TABLE chunk (
+    segment INTEGER NOT NULL, first INTEGER NOT NULL,   -- counted within the segment
+    jobs INTEGER NOT NULL, chunk INTEGER NOT NULL,
+    PRIMARY KEY (segment, first)
+) WITHOUT ROWID;
+CREATE TABLE params (chunk INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE mended (mended INTEGER PRIMARY KEY, chunk INTEGER NOT NULL, segment INTEGER, jobs BLOB NOT NULL, body BLOB NOT NULL, errors TEXT NOT NULL);
+CREATE INDEX mended_by_chunk ON mended (chunk) WHERE segment IS NULL;
+CREATE INDEX mended_by_segment ON mended (segment) WHERE segment IS NOT NULL;
+CREATE TABLE bytes (chunk INTEGER PRIMARY KEY, body BLOB NOT NULL);       -- no row: every job is open and untried
+CREATE TABLE recovered (chunk INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE outcome (outcome INTEGER PRIMARY KEY, chunk INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE INDEX outcome_by_chunk ON outcome (chunk);
+CREATE TABLE error (
+    wf INTEGER NOT NULL, step INTEGER NOT NULL, number INTEGER NOT NULL, text TEXT NOT NULL, jobs INTEGER NOT NULL,
+    PRIMARY KEY (wf, step, number)
+) WITHOUT ROWID;
+CREATE TABLE hold (wf INTEGER NOT NULL, step INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY (wf, step, name)) WITHOUT ROWID;
+
+CREATE TABLE line (
+    line INTEGER PRIMARY KEY,
+    queue TEXT NOT NULL, priority INTEGER NOT NULL, type TEXT NOT NULL, suspect INTEGER NOT NULL,
+    turn INTEGER NOT NULL,            -- when it was last served
+    next_turn INTEGER NOT NULL,       -- the turn of what queues up in it next
+    asked INTEGER                     -- the session that drains to run a suspect slice
+);
+CREATE UNIQUE INDEX line_by_name ON line (queue, type, suspect, priority);
+CREATE TABLE place (line INTEGER NOT NULL, wf INTEGER NOT NULL, turn INTEGER, PRIMARY KEY (line, wf)) WITHOUT ROWID;  -- no turn: parked
+CREATE INDEX place_by_turn ON place (line, turn) WHERE turn IS NOT NULL;
+CREATE INDEX place_by_workflow ON place (wf);
+CREATE TABLE ready (line INTEGER NOT NULL, wf INTEGER NOT NULL, step INTEGER NOT NULL, turn INTEGER, PRIMARY KEY (line, wf, step)) WITHOUT ROWID;
+CREATE INDEX ready_by_turn ON ready (line, wf, turn) WHERE turn IS NOT NULL;
+CREATE TABLE entry (
+    wf INTEGER NOT NULL, step INTEGER NOT NULL, suspect INTEGER NOT NULL, seq INTEGER NOT NULL,
+    low INTEGER, high INTEGER,                             -- a run of jobs never claimed so far, or
+    chunk INTEGER, first INTEGER, jobs BLOB,               -- jobs of one chunk
+    recoveries INTEGER NOT NULL, alone INTEGER NOT NULL,   -- how often its worker died; how often with nothing beside it
+    PRIMARY KEY (wf, step, suspect, seq)
+) WITHOUT ROWID;
+
+CREATE TABLE session (
+    session INTEGER PRIMARY KEY, id BLOB UNIQUE NOT NULL,
+    about TEXT NOT NULL, worker INTEGER NOT NULL, wake_port INTEGER,
+    deadline INTEGER NOT NULL, lease INTEGER NOT NULL, dead_at INTEGER, since INTEGER NOT NULL,
+    idle INTEGER NOT NULL, last_lease INTEGER NOT NULL, last_command INTEGER NOT NULL, last_answer TEXT
+);
+CREATE INDEX session_idle ON session (session) WHERE idle = 1;
+CREATE INDEX session_live ON session (deadline) WHERE dead_at IS NULL;
+CREATE INDEX session_dead ON session (dead_at) WHERE dead_at IS NOT NULL;
+CREATE TABLE lease (
+    session INTEGER NOT NULL, number INTEGER NOT NULL,
+    wf INTEGER NOT NULL, step INTEGER NOT NULL, chunk INTEGER NOT NULL, first INTEGER NOT NULL,
+    jobs BLOB NOT NULL,               -- those not reported yet
+    deadline INTEGER NOT NULL, claimed_at INTEGER NOT NULL,
+    last_report INTEGER NOT NULL, outcome INTEGER, record INTEGER NOT NULL, progress TEXT,
+    recoveries INTEGER NOT NULL, alone INTEGER NOT NULL, suspect INTEGER NOT NULL,
+    PRIMARY KEY (session, number)
+) WITHOUT ROWID;
+CREATE INDEX lease_by_deadline ON lease (deadline);
+CREATE INDEX lease_by_chunk ON lease (chunk);
+CREATE INDEX lease_by_step ON lease (wf, step);
+
+CREATE TABLE timer (
+    wf INTEGER NOT NULL, step INTEGER NOT NULL, due INTEGER NOT NULL,
+    chunk INTEGER NOT NULL,           -- 0: the delay of the step itself
+    first INTEGER NOT NULL, jobs BLOB NOT NULL,
+    PRIMARY KEY (wf, step, due, chunk)
+) WITHOUT ROWID;
+CREATE INDEX timer_by_due ON timer (due);
+CREATE INDEX timer_by_chunk ON timer (chunk);
+
+CREATE TABLE chore (
+    chore INTEGER PRIMARY KEY, turn INTEGER NOT NULL,
+    kind TEXT NOT NULL, wf INTEGER NOT NULL, step INTEGER NOT NULL, cursor INTEGER NOT NULL, argument INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX chore_by_name ON chore (wf, kind, step);
+CREATE INDEX chore_by_turn ON chore (turn);
+
+CREATE TABLE draft (
+    draft INTEGER PRIMARY KEY,
+    session BLOB NOT NULL, number INTEGER NOT NULL,
+    wf INTEGER, segment INTEGER,      -- the workflow being built, or the segment being written
+    next INTEGER NOT NULL, jobs INTEGER NOT NULL, deadline INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX draft_by_key ON draft (session, number);
+CREATE INDEX draft_by_deadline ON draft (deadline);
+";
+
+/// Makes an empty file ours, or checks that it is. `path` is for the error.
+pub fn prepare(conn: &mut Connection, path: &str, now: i64) -> Result<()> {
+    let other = |error: rusqlite::Error| sql_error(&format!("opening the store {path}"), error);
+    let tx = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(other)?;
+    let tables: i64 = tx.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(other)?;
+    let application: i32 = tx.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(other)?;
+    let version: i32 = tx.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(other)?;
+    if tables == 0 {
+        tx.execute_batch(TABLES).map_err(other)?;
+        tx.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};")).map_err(other)?;
+        tx.execute("INSERT INTO shard VALUES (1, 0, ?, 0)", [now]).map_err(other)?;
+    } else if application != APPLICATION_ID {
+        return Err(Error::corrupt(format!("{path} is a database of another program, not a Gusher store; name another file, for example sqlite:gusher.db")));
+    } else if version != VERSION {
+        let remedy = if version > VERSION { "use a newer version of this program" } else { "finish its workflows with the version that made it, or name another file" };
+        return Err(Error::corrupt(format!("{path} is a Gusher store of layout {version}, but this program knows layout {VERSION}; {remedy}")));
+    }
+    tx.commit().map_err(other)
+}

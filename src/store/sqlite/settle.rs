@@ -1,0 +1,224 @@
+//! What follows when jobs settle: the step settles, its followers are told, some are released, skipped or cancelled, perhaps
+//! settle at once in their turn. Goes on within the operation up to its bound; the rest becomes chores.
+
+use super::chore::Kind;
+use super::line::{End, Work};
+use super::tx::{Step, Tx, Wf};
+use crate::error::Result;
+use crate::graph::StepNumber;
+use crate::slice::Mask;
+use crate::state::{Decision, EdgeKind, JobState, StepState, WorkflowState, attempts, job_byte};
+
+/// The most steps that one operation releases, skips or cancels.
+const MAX_RELEASED: u32 = 128;
+/// From this many statements on, those that its end will need included, an operation leaves what follows to chores.
+const SOFT_CALLS: u64 = 450;
+/// How many chunks of a step are filled at once.
+const FILL_CHUNKS: usize = 60;
+
+impl Tx<'_> {
+    /// Whether the operation should leave the rest to a chore.
+    pub fn is_at_bound(&self) -> bool {
+        self.released >= MAX_RELEASED || self.cost().calls + self.calls_at_end() >= SOFT_CALLS
+    }
+
+    /// Settles a step if it has no holds and every byte is final.
+    pub fn check_settled(&mut self, wf: Wf, step: StepNumber) -> Result<()> {
+        let mut step = self.step(wf, step)?;
+        let may_settle = step.state == StepState::Running || step.state == StepState::Waiting && step.decided.is_some();
+        if !may_settle || step.jobs.unsettled() > 0 || self.is_held(wf, step.step)? {
+            return Ok(());
+        }
+        let mut workflow = self.workflow(wf)?;
+        workflow.unsettled -= 1;
+        if step.state == StepState::Running {
+            workflow.active -= 1;
+        }
+        step.state = match step.decided {
+            Some(Decision::Skip) if step.jobs.total == 0 => StepState::Skipped,
+            Some(Decision::Cancel) if step.jobs.total == 0 => StepState::Cancelled,
+            _ => step.jobs.settled_as(step.tolerate),
+        };
+        workflow.failed_steps += i64::from(step.state == StepState::Failed);
+        step.finished_at = Some(self.now);
+        self.put_step(step);
+        self.put_workflow(workflow);
+        self.settled.push((wf, step.step));
+        self.to_finish.insert(wf);
+        Ok(())
+    }
+
+    fn is_held(&mut self, wf: Wf, step: StepNumber) -> Result<bool> {
+        let held = self.one("SELECT 1 FROM hold WHERE wf = ? AND step = ? LIMIT 1", (wf, step), |_| Ok(()))?;
+        Ok(held.is_some())
+    }
+
+    /// Tells the followers of every step that settled in this operation, up to the bound.
+    pub fn cascade(&mut self) -> Result<()> {
+        while let Some((wf, up)) = self.settled.pop() {
+            self.tell_followers(wf, up, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the followers of a settled step from step `from` on; leaves a chore for those beyond the bound.
+    pub fn tell_followers(&mut self, wf: Wf, up: StepNumber, from: StepNumber) -> Result<()> {
+        let state = self.step(wf, up)?.state;
+        let mut from = from;
+        loop {
+            if self.is_at_bound() {
+                return self.leave_chore(Kind::Settled, wf, up, i64::from(from), 0);
+            }
+            let sql = "SELECT down, kind, decision FROM edge WHERE wf = ? AND up = ? AND down >= ? ORDER BY down, kind LIMIT 33";
+            let edges = self.all(sql, (wf, up, from), |row| {
+                Ok((row.get::<_, StepNumber>(0)?, row.get::<_, u8>(1)?, row.get::<_, Option<u8>>(2)?))
+            })?;
+            let whole = edges.len() < 33;
+            // A follower may have several edges from the same step: never stop between them.
+            let last_down = edges.last().map(|edge| edge.0);
+            for (down, kind, before) in edges {
+                if !whole && Some(down) == last_down && down > from {
+                    break;
+                }
+                if self.is_at_bound() && down > from {
+                    return self.leave_chore(Kind::Settled, wf, up, i64::from(down), 0);
+                }
+                let kind = super::tx::known(EdgeKind::from_u8(kind), "edge kind", kind)?;
+                let before = before.map(|n| super::tx::known(Decision::from_u8(n), "decision", n)).transpose()?;
+                from = down;
+                if let Some(decision) = kind.decide(state) {
+                    self.decide(wf, up, down, kind, before, decision)?;
+                }
+            }
+            if whole {
+                return Ok(());
+            }
+            from = last_down.unwrap_or(from);
+        }
+    }
+
+    /// Notes what one edge decided, and acts once the last one has.
+    fn decide(&mut self, wf: Wf, up: StepNumber, down: StepNumber, kind: EdgeKind, before: Option<Decision>, decision: Decision) -> Result<()> {
+        let mut step = self.step(wf, down)?;
+        // A step that has run, or is decided otherwise, is not asked again: repairs of its upstream leave it as it is.
+        if before == Some(decision) || step.state != StepState::Waiting || step.decided.is_some() {
+            return Ok(());
+        }
+        let sql = "UPDATE edge SET decision = ?5 WHERE wf = ?1 AND up = ?2 AND down = ?3 AND kind = ?4";
+        self.run(sql, (wf, up, down, kind as u8, decision as u8))?;
+        for (decision, by) in [(before, -1), (Some(decision), 1)] {
+            match decision {
+                None => step.pending += by,
+                Some(Decision::Release) => {}
+                Some(Decision::Skip) => step.skips += by,
+                Some(Decision::Wait) => step.waits += by,
+                Some(Decision::Cancel) => step.cancels += by,
+            }
+        }
+        self.put_step(step);
+        if step.pending == 0 { self.act_on_decisions(step) } else { Ok(()) }
+    }
+
+    /// Releases, skips or cancels a step of which every upstream edge has decided; the strongest decides.
+    pub fn act_on_decisions(&mut self, step: Step) -> Result<()> {
+        let cancelling = self.workflow(step.wf)?.state == WorkflowState::Cancelling;
+        self.released += 1;
+        // Nothing will be repaired in a cancelled workflow, so there an `always` step does not wait either.
+        if step.cancels > 0 || cancelling && (!step.always || step.waits > 0) {
+            self.pass_over(step, Decision::Cancel)
+        } else if step.waits > 0 {
+            self.to_finish.insert(step.wf);
+            Ok(())
+        } else if step.skips > 0 {
+            self.pass_over(step, Decision::Skip)
+        } else {
+            self.release(step)
+        }
+    }
+
+    /// Lets a step run.
+    fn release(&mut self, mut step: Step) -> Result<()> {
+        step.state = StepState::Running;
+        step.released_at = Some(self.now);
+        self.put_step(step);
+        let mut workflow = self.workflow(step.wf)?;
+        workflow.active += 1;
+        self.put_workflow(workflow);
+        if step.jobs.total == 0 {
+            return self.check_settled(step.wf, step.step);
+        }
+        if step.delay > 0 {
+            let due = self.now.saturating_add(step.delay);
+            return self.set_timer(&step, due, 0, 0, Mask::EMPTY);
+        }
+        self.enqueue_all(&step, 0)
+    }
+
+    /// Puts the jobs of a released step from index `low` on into its line.
+    pub fn enqueue_all(&mut self, step: &Step, low: i64) -> Result<()> {
+        let high = step.jobs.total as i64;
+        if low < high { self.enqueue(step, &Work::Run { low, high }, End::Back, false, 0, 0) } else { Ok(()) }
+    }
+
+    /// Skips or cancels a step that has not been released: at once if it is small, else as a chore.
+    pub fn pass_over(&mut self, mut step: Step, decision: Decision) -> Result<()> {
+        step.decided = Some(decision);
+        self.put_step(step);
+        self.to_finish.insert(step.wf);
+        if step.jobs.total == 0 {
+            return self.check_settled(step.wf, step.step);
+        }
+        let state = if decision == Decision::Skip { JobState::Skipped } else { JobState::Cancelled };
+        if step.jobs.total == 1 {
+            self.fill(step.wf, step.step, 0, state)?;
+            return Ok(());
+        }
+        self.leave_chore(Kind::Fill, step.wf, step.step, 0, state as i64)
+    }
+
+    /// Gives every job of a bite of chunks that is neither settled nor under a lease its final state. Returns where to go on, or
+    /// `None` once the step has been done.
+    pub fn fill(&mut self, wf: Wf, step: StepNumber, from: i64, state: JobState) -> Result<Option<i64>> {
+        let chunks = self.chunks_from(wf, step, from, FILL_CHUNKS)?;
+        let next = (chunks.len() == FILL_CHUNKS).then(|| chunks.last().map(|chunk| chunk.first + chunk.jobs as i64)).flatten();
+        for chunk in &chunks {
+            let mut leased = Mask::EMPTY;
+            for jobs in self.all("SELECT jobs FROM lease WHERE chunk = ?", [chunk.chunk], |row| row.get::<_, Vec<u8>>(0))? {
+                leased = leased.or(super::tx::mask(&jobs)?);
+            }
+            let bytes = self.bytes(chunk.chunk, chunk.jobs)?;
+            let open: Mask = (0..chunk.jobs).filter(|at| !JobState::of(bytes[*at]).is_settled()).collect();
+            self.settle_jobs(wf, step, chunk.chunk, bytes, open.minus(leased), state)?;
+        }
+        if next.is_none() {
+            self.check_settled(wf, step)?;
+        }
+        Ok(next)
+    }
+
+    /// Puts `jobs` of a chunk, whose bytes are `bytes`, into `state`; their attempts stay as they are.
+    pub fn settle_jobs(&mut self, wf: Wf, step: StepNumber, chunk: i64, mut bytes: Vec<u8>, jobs: Mask, state: JobState) -> Result<()> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        for at in jobs.iter() {
+            let before = JobState::of(bytes[at]);
+            bytes[at] = job_byte(state, attempts(bytes[at]));
+            self.shift(wf, step, before, state, 1)?;
+        }
+        self.put_bytes(chunk, &bytes)
+    }
+
+    /// Makes jobs of a chunk due at a time; `chunk` 0 stands for the whole step.
+    pub fn set_timer(&mut self, step: &Step, due: i64, chunk: i64, first: i64, jobs: Mask) -> Result<()> {
+        let sql = "SELECT jobs FROM timer WHERE wf = ? AND step = ? AND due = ? AND chunk = ?";
+        let there = self.one(sql, (step.wf, step.step, due, chunk), |row| row.get::<_, Vec<u8>>(0))?;
+        let jobs = match there {
+            Some(there) => jobs.or(super::tx::mask(&there)?),
+            None => jobs,
+        };
+        let sql = "INSERT INTO timer VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET jobs = excluded.jobs";
+        self.run(sql, (step.wf, step.step, due, chunk, first, jobs.to_bytes()))?;
+        Ok(())
+    }
+}

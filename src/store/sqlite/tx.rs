@@ -1,0 +1,431 @@
+//! One operation at work: statements that are counted, and the rows of workflows and steps that it has changed in memory and
+//! writes once, at its end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rusqlite::{Connection, OptionalExtension, Params, Row};
+
+use super::meter::Cost;
+use super::sql_error;
+use crate::clock::Millis;
+use crate::error::{Error, Result};
+use crate::graph::StepNumber;
+use crate::id::WorkflowId;
+use crate::slice::Mask;
+use crate::state::{Counts, Decision, JobState, StepState, Tolerate, WorkflowState};
+
+/// The number by which this file knows a workflow.
+pub type Wf = i64;
+
+/// A workflow's changing columns.
+#[derive(Clone, Copy, Debug)]
+pub struct Workflow {
+    pub wf: Wf,
+    pub state: WorkflowState,
+    /// Steps that have not settled.
+    pub unsettled: i64,
+    /// Steps released and not settled.
+    pub active: i64,
+    pub failed_steps: i64,
+    pub chores: i64,
+    pub grace_until: Option<Millis>,
+    pub jobs: Counts,
+    pub started_at: Option<Millis>,
+    pub finished_at: Option<Millis>,
+}
+
+/// A step's numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    pub wf: Wf,
+    pub step: StepNumber,
+    pub line: i64,
+    pub feeds: Option<StepNumber>,
+    pub always: bool,
+    pub tolerate: Tolerate,
+    pub max_in_flight: Option<i64>,
+    pub max_recoveries: i64,
+    pub delay: Millis,
+    pub generation: u32,
+    pub state: StepState,
+    /// What its edges decided, if that is not to run.
+    pub decided: Option<Decision>,
+    /// Upstream edges without a decision.
+    pub pending: i64,
+    pub skips: i64,
+    pub waits: i64,
+    pub cancels: i64,
+    pub jobs: Counts,
+    /// Jobs under a lease.
+    pub leased: i64,
+    pub released_at: Option<Millis>,
+    pub started_at: Option<Millis>,
+    pub finished_at: Option<Millis>,
+}
+
+impl Step {
+    /// Jobs that could be handed out now, or are in a line already.
+    pub fn ready_jobs(&self) -> u64 {
+        self.jobs.unsettled().saturating_sub(self.jobs.retrying).saturating_sub(self.leased.max(0) as u64)
+    }
+
+    /// Whether no more jobs of it may be under a lease now.
+    pub fn is_at_limit(&self) -> bool {
+        self.max_in_flight.is_some_and(|limit| self.leased >= limit)
+    }
+}
+
+struct Cached<T> {
+    value: T,
+    dirty: bool,
+}
+
+/// One operation inside of a transaction.
+pub struct Tx<'c> {
+    conn: &'c Connection,
+    /// The wall clock, read once.
+    pub now: Millis,
+    cost: Cost,
+    workflows: BTreeMap<Wf, Cached<Workflow>>,
+    steps: BTreeMap<(Wf, StepNumber), Cached<Step>>,
+    /// Steps that settled in this operation and whose followers have not been told.
+    pub settled: Vec<(Wf, StepNumber)>,
+    /// Steps that have been released in this operation.
+    pub released: u32,
+    /// Lines that got work.
+    pub lines_fed: BTreeSet<i64>,
+    /// Places that have been given a turn.
+    pub placed: BTreeSet<(i64, Wf)>,
+    /// Workflows of which something is to be looked at again at the end: perhaps they have finished.
+    pub to_finish: BTreeSet<Wf>,
+}
+
+impl<'c> Tx<'c> {
+    pub fn new(conn: &'c Connection, now: Millis) -> Self {
+        Self {
+            conn,
+            now,
+            cost: Cost::default(),
+            workflows: BTreeMap::new(),
+            steps: BTreeMap::new(),
+            settled: Vec::new(),
+            released: 0,
+            lines_fed: BTreeSet::new(),
+            placed: BTreeSet::new(),
+            to_finish: BTreeSet::new(),
+        }
+    }
+
+    pub fn cost(&self) -> Cost {
+        self.cost
+    }
+
+    /// The statements that the end of the operation will take: one a changed row, one a step whose followers become a chore.
+    pub fn calls_at_end(&self) -> u64 {
+        let steps = self.steps.values().filter(|cached| cached.dirty).count();
+        (steps + self.workflows.len() + self.settled.len()) as u64
+    }
+
+    /// Counts bytes of payload towards the operation's bound.
+    pub fn count_bytes(&mut self, bytes: usize) {
+        self.cost.bytes += bytes as u64;
+    }
+
+    /// Runs a statement that returns no rows; returns how many it changed.
+    pub fn run(&mut self, sql: &str, params: impl Params) -> Result<usize> {
+        self.cost.calls += 1;
+        let changed = self.conn.prepare_cached(sql).and_then(|mut statement| statement.execute(params));
+        changed.map_err(|error| sql_error(first_words(sql), error))
+    }
+
+    /// The first row of a query.
+    pub fn one<T>(
+        &mut self,
+        sql: &str,
+        params: impl Params,
+        map: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>> {
+        self.cost.calls += 1;
+        let found = self.conn.prepare_cached(sql).and_then(|mut statement| statement.query_row(params, map).optional());
+        let found = found.map_err(|error| sql_error(first_words(sql), error))?;
+        self.cost.rows += u64::from(found.is_some());
+        Ok(found)
+    }
+
+    /// All rows of a query, which has a limit.
+    pub fn all<T>(
+        &mut self,
+        sql: &str,
+        params: impl Params,
+        map: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>> {
+        self.cost.calls += 1;
+        let found = self
+            .conn
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.query_map(params, map)?.collect::<rusqlite::Result<Vec<T>>>());
+        let found = found.map_err(|error| sql_error(first_words(sql), error))?;
+        self.cost.rows += found.len() as u64;
+        Ok(found)
+    }
+
+    /// One counted call of a query that is written elsewhere.
+    pub fn plain<T>(&mut self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        self.cost.calls += 1;
+        query(self.conn).map_err(|error| sql_error("reading", error))
+    }
+
+    /// The number that the last `INSERT` gave its row.
+    pub fn inserted(&self) -> i64 {
+        self.conn.last_insert_rowid()
+    }
+
+    /// The workflow of that id; an error that says so if it is not here.
+    pub fn find(&mut self, id: WorkflowId) -> Result<Workflow> {
+        let wf = self.one("SELECT wf FROM workflow WHERE id = ?", [id.as_bytes().as_slice()], |row| row.get(0))?;
+        self.workflow(wf.ok_or_else(|| super::read::no_workflow(id))?)
+    }
+
+    /// The workflow as this operation sees it.
+    pub fn workflow(&mut self, wf: Wf) -> Result<Workflow> {
+        if let Some(cached) = self.workflows.get(&wf) {
+            return Ok(cached.value);
+        }
+        let sql = "SELECT state, unsettled, active, failed_steps, chores, grace_until, total, succeeded, failed, skipped, \
+                   cancelled, retrying, started_at, finished_at FROM workflow WHERE wf = ?";
+        let found = self.one(sql, [wf], |row| {
+            let value = Workflow {
+                wf,
+                state: WorkflowState::Building,
+                unsettled: row.get(1)?,
+                active: row.get(2)?,
+                failed_steps: row.get(3)?,
+                chores: row.get(4)?,
+                grace_until: row.get(5)?,
+                jobs: counts(row, 6)?,
+                started_at: row.get(12)?,
+                finished_at: row.get(13)?,
+            };
+            Ok((row.get::<_, u8>(0)?, value))
+        })?;
+        let (state, mut value) = found.ok_or_else(|| Error::corrupt(format!("workflow {wf} has rows but no head")))?;
+        value.state = known(WorkflowState::from_u8(state), "workflow state", state)?;
+        self.workflows.insert(wf, Cached { value, dirty: false });
+        Ok(value)
+    }
+
+    /// Notes a workflow's new columns.
+    pub fn put_workflow(&mut self, value: Workflow) {
+        self.workflows.insert(value.wf, Cached { value, dirty: true });
+    }
+
+    /// The step as this operation sees it.
+    pub fn step(&mut self, wf: Wf, step: StepNumber) -> Result<Step> {
+        if let Some(cached) = self.steps.get(&(wf, step)) {
+            return Ok(cached.value);
+        }
+        let sql = "SELECT line, feeds, always, tolerate_jobs, tolerate_fraction, max_in_flight, max_recoveries, delay, generation, \
+                   state, decided, pending, skips, waits, cancels, total, succeeded, failed, skipped, cancelled, retrying, leased, \
+                   released_at, started_at, finished_at FROM step WHERE wf = ? AND step = ?";
+        let found = self.one(sql, (wf, step), |row| {
+            let jobs: Option<i64> = row.get(3)?;
+            let fraction: Option<f64> = row.get(4)?;
+            let value = Step {
+                wf,
+                step,
+                line: row.get(0)?,
+                feeds: row.get(1)?,
+                always: row.get(2)?,
+                tolerate: match (jobs, fraction) {
+                    (Some(jobs), _) => Tolerate::Jobs(jobs.max(0) as u64),
+                    (None, Some(fraction)) => Tolerate::Fraction(fraction),
+                    (None, None) => Tolerate::None,
+                },
+                max_in_flight: row.get(5)?,
+                max_recoveries: row.get(6)?,
+                delay: row.get(7)?,
+                generation: row.get(8)?,
+                state: StepState::Waiting,
+                decided: None,
+                pending: row.get(11)?,
+                skips: row.get(12)?,
+                waits: row.get(13)?,
+                cancels: row.get(14)?,
+                jobs: counts(row, 15)?,
+                leased: row.get(21)?,
+                released_at: row.get(22)?,
+                started_at: row.get(23)?,
+                finished_at: row.get(24)?,
+            };
+            Ok((row.get::<_, u8>(9)?, row.get::<_, Option<u8>>(10)?, value))
+        })?;
+        let (state, decided, mut value) =
+            found.ok_or_else(|| Error::corrupt(format!("step {step} of workflow {wf} is missing")))?;
+        value.state = known(StepState::from_u8(state), "step state", state)?;
+        value.decided = decided.map(|n| known(Decision::from_u8(n), "decision", n)).transpose()?;
+        self.steps.insert((wf, step), Cached { value, dirty: false });
+        Ok(value)
+    }
+
+    /// Notes a step's new columns.
+    pub fn put_step(&mut self, value: Step) {
+        self.steps.insert((value.wf, value.step), Cached { value, dirty: true });
+    }
+
+    /// Counts `jobs` jobs of a step from state `from` to state `to`, in the step and in its workflow.
+    pub fn shift(&mut self, wf: Wf, step: StepNumber, from: JobState, to: JobState, jobs: u64) -> Result<()> {
+        if from != to && jobs > 0 {
+            let (mut step, mut workflow) = (self.step(wf, step)?, self.workflow(wf)?);
+            step.jobs.shift(from, to, jobs);
+            workflow.jobs.shift(from, to, jobs);
+            self.put_step(step);
+            self.put_workflow(workflow);
+        }
+        Ok(())
+    }
+
+    /// The bytes of a chunk's jobs; all zero as long as nobody has reported any.
+    pub fn bytes(&mut self, chunk: i64, jobs: usize) -> Result<Vec<u8>> {
+        let found = self.one("SELECT body FROM bytes WHERE chunk = ?", [chunk], |row| row.get::<_, Vec<u8>>(0))?;
+        self.count_bytes(jobs);
+        match found {
+            None => Ok(vec![0; jobs]),
+            Some(bytes) if bytes.len() == jobs => Ok(bytes),
+            Some(bytes) => Err(Error::corrupt(format!("chunk {chunk} has {jobs} jobs but {} bytes", bytes.len()))),
+        }
+    }
+
+    /// Writes the bytes of a chunk's jobs.
+    pub fn put_bytes(&mut self, chunk: i64, bytes: &[u8]) -> Result<()> {
+        self.count_bytes(bytes.len());
+        self.run("INSERT INTO bytes VALUES (?1, ?2) ON CONFLICT (chunk) DO UPDATE SET body = ?2", (chunk, bytes))?;
+        Ok(())
+    }
+
+    /// How many jobs a chunk has, and the index in its step of the first.
+    pub fn chunk_at(&mut self, wf: Wf, step: StepNumber, index: i64) -> Result<Chunk> {
+        let sql = "SELECT s.first + c.first, c.jobs, c.chunk FROM segment s JOIN chunk c ON c.segment = s.segment \
+                   WHERE s.segment = (SELECT segment FROM segment WHERE wf = ?1 AND step = ?2 AND first <= ?3 ORDER BY first DESC LIMIT 1) \
+                   AND c.first <= ?3 - s.first ORDER BY c.first DESC LIMIT 1";
+        let found = self.one(sql, (wf, step, index), |row| {
+            Ok(Chunk { first: row.get(0)?, jobs: row.get::<_, i64>(1)?.max(0) as usize, chunk: row.get(2)? })
+        })?;
+        match found {
+            Some(chunk) if index < chunk.first + chunk.jobs as i64 => Ok(chunk),
+            _ => Err(Error::corrupt(format!("job {index} of step {step} of workflow {wf} is in no chunk"))),
+        }
+    }
+
+    /// The first chunk of a step whose jobs begin at `index` or behind it.
+    pub fn chunks_from(&mut self, wf: Wf, step: StepNumber, index: i64, limit: usize) -> Result<Vec<Chunk>> {
+        let sql = "SELECT s.first + c.first, c.jobs, c.chunk FROM segment s JOIN chunk c ON c.segment = s.segment \
+                   WHERE s.wf = ?1 AND s.step = ?2 AND c.first >= ?3 - s.first AND s.first >= coalesce( \
+                   (SELECT first FROM segment WHERE wf = ?1 AND step = ?2 AND first <= ?3 ORDER BY first DESC LIMIT 1), 0) \
+                   ORDER BY s.first, c.first LIMIT ?4";
+        self.all(sql, (wf, step, index, limit as i64), |row| {
+            Ok(Chunk { first: row.get(0)?, jobs: row.get::<_, i64>(1)?.max(0) as usize, chunk: row.get(2)? })
+        })
+    }
+
+    /// A deleted workflow is not written again.
+    pub fn forget_workflow(&mut self, wf: Wf) {
+        self.workflows.remove(&wf);
+        self.steps.retain(|(of, _), _| *of != wf);
+        self.to_finish.remove(&wf);
+    }
+
+    /// Writes what has changed in memory. The last thing an operation does.
+    pub fn flush(&mut self) -> Result<()> {
+        self.finish_workflows()?;
+        let steps: Vec<Step> = self.steps.values().filter(|cached| cached.dirty).map(|cached| cached.value).collect();
+        for s in steps {
+            self.run(
+                "UPDATE step SET state = ?3, decided = ?4, pending = ?5, skips = ?6, waits = ?7, cancels = ?8, total = ?9, \
+                 succeeded = ?10, failed = ?11, skipped = ?12, cancelled = ?13, retrying = ?14, leased = ?15, released_at = ?16, \
+                 started_at = ?17, finished_at = ?18 WHERE wf = ?1 AND step = ?2",
+                rusqlite::params![
+                    s.wf, s.step, s.state as u8, s.decided.map(|d| d as u8), s.pending, s.skips, s.waits, s.cancels,
+                    s.jobs.total as i64, s.jobs.succeeded as i64, s.jobs.failed as i64, s.jobs.skipped as i64,
+                    s.jobs.cancelled as i64, s.jobs.retrying as i64, s.leased, s.released_at, s.started_at, s.finished_at
+                ],
+            )?;
+        }
+        let workflows: Vec<Workflow> = self.workflows.values().filter(|cached| cached.dirty).map(|cached| cached.value).collect();
+        for w in workflows {
+            self.run(
+                "UPDATE workflow SET state = ?2, unsettled = ?3, active = ?4, failed_steps = ?5, chores = ?6, grace_until = ?7, \
+                 total = ?8, succeeded = ?9, failed = ?10, skipped = ?11, cancelled = ?12, retrying = ?13, started_at = ?14, \
+                 finished_at = ?15 WHERE wf = ?1",
+                rusqlite::params![
+                    w.wf, w.state as u8, w.unsettled, w.active, w.failed_steps, w.chores, w.grace_until, w.jobs.total as i64,
+                    w.jobs.succeeded as i64, w.jobs.failed as i64, w.jobs.skipped as i64, w.jobs.cancelled as i64,
+                    w.jobs.retrying as i64, w.started_at, w.finished_at
+                ],
+            )?;
+        }
+        self.steps.clear();
+        self.workflows.clear();
+        Ok(())
+    }
+
+    /// A workflow in which nothing can move has come to its end.
+    fn finish_workflows(&mut self) -> Result<()> {
+        for wf in std::mem::take(&mut self.to_finish) {
+            let mut workflow = self.workflow(wf)?;
+            let at_work = matches!(
+                workflow.state,
+                WorkflowState::Pending | WorkflowState::Running | WorkflowState::Paused | WorkflowState::Cancelling
+            );
+            if !at_work || workflow.active > 0 || workflow.chores > 0 {
+                continue;
+            }
+            workflow.state = match workflow.state {
+                WorkflowState::Cancelling => WorkflowState::Cancelled,
+                _ if workflow.failed_steps > 0 || workflow.unsettled > 0 => WorkflowState::Failed,
+                _ => WorkflowState::Succeeded,
+            };
+            workflow.finished_at = Some(self.now);
+            workflow.grace_until = None;
+            self.put_workflow(workflow);
+        }
+        Ok(())
+    }
+}
+
+/// A chunk of a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunk {
+    pub chunk: i64,
+    /// The index in the step of its first job.
+    pub first: i64,
+    pub jobs: usize,
+}
+
+/// The six counters from column `from` on.
+pub fn counts(row: &Row<'_>, from: usize) -> rusqlite::Result<Counts> {
+    let column = |n: usize| row.get::<_, i64>(from + n).map(|count| count.max(0) as u64);
+    Ok(Counts {
+        total: column(0)?,
+        succeeded: column(1)?,
+        failed: column(2)?,
+        skipped: column(3)?,
+        cancelled: column(4)?,
+        retrying: column(5)?,
+    })
+}
+
+/// What a stored number stands for, or that this version does not know it.
+pub fn known<T>(value: Option<T>, what: &str, number: u8) -> Result<T> {
+    value.ok_or_else(|| Error::corrupt(format!("the store holds the unknown {what} {number}")))
+}
+
+/// A stored mask.
+pub fn mask(bytes: &[u8]) -> Result<Mask> {
+    Mask::from_bytes(bytes).ok_or_else(|| Error::corrupt(format!("a stored mask has {} bytes", bytes.len())))
+}
+
+/// Enough of a statement to tell which one failed.
+fn first_words(sql: &str) -> &str {
+    let end = sql.char_indices().filter(|(_, c)| *c == ' ').nth(2).map_or(sql.len(), |(at, _)| at);
+    &sql[..end]
+}

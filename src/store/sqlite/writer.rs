@@ -1,0 +1,130 @@
+//! The one thread that writes. Operations that wait while it commits share the next transaction, so that a disk that needs a
+//! millisecond for a sync does not limit the store to a thousand operations a second.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::oneshot;
+
+use super::meter::Meters;
+use super::sql_error;
+use super::tx::Tx;
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+
+/// The most operations in one transaction.
+const GROUP: usize = 256;
+/// How long a transaction goes on taking operations in.
+const GROUP_TIME: Duration = Duration::from_millis(25);
+
+/// Tells the caller what became of its operation, once it is known whether the transaction was committed.
+type Reply = Box<dyn FnOnce(Result<()>) + Send>;
+/// What an operation runs in.
+struct Open<'c> {
+    conn: &'c Connection,
+    clock: &'c Clock,
+    meters: &'c Meters,
+}
+
+/// Runs one operation inside of the open transaction, or is told why there is none.
+type Operation = Box<dyn FnOnce(Result<Open<'_>>) -> Reply + Send>;
+
+/// The writer thread's handle. Dropping it lets the thread finish what was sent, and joins it.
+#[derive(Debug)]
+pub struct Writer {
+    sender: Option<mpsc::Sender<Operation>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts the thread on `conn`.
+    pub fn start(conn: Connection, clock: Clock, meters: Arc<Meters>) -> Result<Self> {
+        let (sender, receiver) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("gusher-store".into())
+            .spawn(move || write(conn, &receiver, &clock, &meters))
+            .map_err(|e| Error::unavailable("starting the store's writer thread").because(e))?;
+        Ok(Self { sender: Some(sender), thread: Some(thread) })
+    }
+
+    /// Runs `operation` in a transaction and returns once that is committed. Dropping the future does not stop the operation.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        verb: &'static str,
+        operation: impl FnOnce(&mut Tx) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        let boxed: Operation = Box::new(move |open| {
+            let result = open.and_then(|open| attempt(&open, verb, operation));
+            Box::new(move |committed: Result<()>| {
+                // Nobody may be waiting any more; the operation counts all the same.
+                let _ = answer.send(committed.and(result));
+            })
+        });
+        let gone = || Error::unavailable(format!("{verb}: the store's writer thread has ended"));
+        self.sender.as_ref().ok_or_else(gone)?.send(boxed).map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.sender = None;
+        if let Some(thread) = self.thread.take() {
+            // The last handle may be dropped by an operation's own reply, on the writer thread itself.
+            if thread.thread().id() != std::thread::current().id() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+/// One operation in a savepoint of its own: an error, or a panic, takes back this one only.
+fn attempt<T>(open: &Open<'_>, verb: &'static str, operation: impl FnOnce(&mut Tx) -> Result<T>) -> Result<T> {
+    let Open { conn, clock, meters } = open;
+    let failed = |error| sql_error(verb, error);
+    conn.execute_batch("SAVEPOINT operation").map_err(failed)?;
+    let mut tx = Tx::new(conn, clock.now());
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        let answer = operation(&mut tx)?;
+        tx.flush()?;
+        Ok(answer)
+    }));
+    meters.add(verb, tx.cost());
+    let result = ran.unwrap_or_else(|panic| {
+        let text = crate::job::panic_text(panic.as_ref());
+        Err(Error::corrupt(format!("{verb}: the store's operation panicked: {text}")))
+    });
+    let end = if result.is_ok() { "RELEASE operation" } else { "ROLLBACK TO operation; RELEASE operation" };
+    conn.execute_batch(end).map_err(failed)?;
+    result.map_err(|error| error.during(verb))
+}
+
+fn write(mut conn: Connection, receiver: &mpsc::Receiver<Operation>, clock: &Clock, meters: &Meters) {
+    while let Ok(first) = receiver.recv() {
+        let mut replies: Vec<Reply> = Vec::new();
+        let mut waiting = Some(first);
+        let outcome = conn.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|tx| {
+            let started = Instant::now();
+            while let Some(operation) = waiting.take() {
+                replies.push(operation(Ok(Open { conn: &tx, clock, meters })));
+                if replies.len() < GROUP && started.elapsed() < GROUP_TIME {
+                    waiting = receiver.try_recv().ok();
+                }
+            }
+            tx.commit()
+        });
+        let committed = outcome.map_err(|error| sql_error("writing to the store", error));
+        match &committed {
+            Ok(()) => meters.add_commit(),
+            Err(error) => replies.extend(waiting.map(|operation| operation(Err(error.copy())))),
+        }
+        for reply in replies {
+            reply(committed.as_ref().map(|()| ()).map_err(Error::copy));
+        }
+    }
+}

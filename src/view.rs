@@ -1,0 +1,232 @@
+//! What people and programs are shown of workflows, steps and jobs: the same in the API and in `--json`. Times in milliseconds.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::clock::Millis;
+use crate::graph::StepNumber;
+use crate::id::WorkflowId;
+use crate::state::{Counts, EdgeKind, JobState, StepState, WorkflowState};
+use crate::store::{StepRow, WorkflowRow};
+
+/// A workflow.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct WorkflowView {
+    /// Its id.
+    pub id: WorkflowId,
+    /// Its name: that of its type.
+    pub name: String,
+    /// Its registered type.
+    #[serde(rename = "type")]
+    pub workflow_type: String,
+    /// Its arguments.
+    pub arguments: Box<RawValue>,
+    /// How often it was started again.
+    pub generation: u32,
+    /// Where it stands.
+    pub state: WorkflowState,
+    /// Its jobs by where they stand.
+    #[serde(flatten)]
+    pub jobs: Counts,
+    /// When it was created.
+    pub created_at: Millis,
+    /// When its first job was claimed.
+    pub started_at: Option<Millis>,
+    /// When it came to its end.
+    pub finished_at: Option<Millis>,
+    /// How many steps it has.
+    pub step_count: u32,
+    /// Its steps, at most as many as were asked for.
+    pub steps: Vec<StepView>,
+}
+
+/// A step.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct StepView {
+    /// Its number in the workflow.
+    pub number: StepNumber,
+    /// Its name.
+    pub name: String,
+    /// The type of its jobs.
+    #[serde(rename = "type")]
+    pub job_type: String,
+    /// Its queue.
+    pub queue: String,
+    /// Where it stands.
+    pub state: StepState,
+    /// Its jobs by where they stand.
+    #[serde(flatten)]
+    pub jobs: Counts,
+    /// How many of them are under a lease.
+    pub running: u64,
+    /// When it was released.
+    pub released_at: Option<Millis>,
+    /// When its first job was claimed.
+    pub started_at: Option<Millis>,
+    /// When it settled.
+    pub finished_at: Option<Millis>,
+}
+
+/// One job, whole.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct JobView {
+    /// The workflow that it belongs to.
+    pub workflow_id: WorkflowId,
+    /// The number of its step.
+    pub step: StepNumber,
+    /// Its number in the step.
+    pub index: u64,
+    /// The name of its step.
+    pub name: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub job_type: String,
+    /// Its queue.
+    pub queue: String,
+    /// Where it stands.
+    pub state: JobState,
+    /// How many attempts it has used.
+    pub attempts: u32,
+    /// How often its worker died.
+    pub recoveries: u32,
+    /// When its step was released.
+    pub enqueued_at: Option<Millis>,
+    /// When its last attempt started.
+    pub started_at: Option<Millis>,
+    /// When it succeeded, was cancelled or skipped.
+    pub finished_at: Option<Millis>,
+    /// When it failed.
+    pub failed_at: Option<Millis>,
+    /// When its next attempt is due.
+    pub due_at: Option<Millis>,
+    /// Who made its last attempt, or makes it now.
+    pub worker: Option<String>,
+    /// How far it is, if it tells.
+    pub progress: Option<Box<RawValue>>,
+    /// The steps before its own.
+    pub after: Vec<String>,
+    /// The steps behind its own.
+    pub before: Vec<String>,
+    /// Its parameters.
+    pub params: Box<RawValue>,
+    /// What it returned.
+    pub output: Option<Box<RawValue>>,
+    /// The error of each failed attempt.
+    pub errors: Vec<AttemptView>,
+    /// What it logged in its last attempt.
+    pub logs: Vec<String>,
+}
+
+/// A failed attempt.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct AttemptView {
+    /// Which attempt; the first is 1.
+    pub attempt: u32,
+    /// When it ended.
+    pub at: Millis,
+    /// Its error.
+    pub error: String,
+}
+
+/// Failed jobs of a step with like errors.
+#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ErrorGroup {
+    /// The name of the step.
+    pub step: String,
+    /// How many failed jobs.
+    pub jobs: u64,
+    /// What their errors have in common: numbers and quoted text are left out.
+    pub pattern: String,
+    /// One of the errors.
+    pub example: String,
+}
+
+/// An edge between two named steps.
+#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EdgeView {
+    /// The step that must settle first.
+    pub up: StepNumber,
+    /// The step that waits for it.
+    pub down: StepNumber,
+    /// What it waits for.
+    pub kind: EdgeKind,
+}
+
+impl WorkflowView {
+    pub(crate) fn new(row: WorkflowRow, steps: Vec<StepRow>) -> Self {
+        Self {
+            id: row.id,
+            workflow_type: row.name.clone(),
+            name: row.name,
+            arguments: raw(row.arguments),
+            generation: row.generation,
+            state: row.state,
+            jobs: row.jobs,
+            created_at: row.created_at,
+            started_at: row.started_at,
+            finished_at: row.finished_at,
+            step_count: row.steps,
+            steps: steps.into_iter().map(StepView::from).collect(),
+        }
+    }
+}
+
+impl From<StepRow> for StepView {
+    fn from(row: StepRow) -> Self {
+        Self {
+            number: row.number,
+            name: row.spec.name,
+            job_type: row.spec.job_type,
+            queue: row.spec.queue,
+            state: row.state,
+            jobs: row.jobs,
+            running: row.running,
+            released_at: row.released_at,
+            started_at: row.started_at,
+            finished_at: row.finished_at,
+        }
+    }
+}
+
+/// JSON that a store kept; what does not parse is shown as a string.
+pub(crate) fn raw(json: String) -> Box<RawValue> {
+    RawValue::from_string(json).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+/// What an error has in common with others of its kind: quoted text and numbers are replaced by `…`.
+pub(crate) fn pattern(error: &str) -> String {
+    let mut pattern = String::with_capacity(error.len());
+    let mut chars = error.chars().peekable();
+    while let Some(c) = chars.next() {
+        let quote = matches!(c, '`' | '"');
+        if quote && chars.clone().any(|other| other == c) {
+            chars.by_ref().take_while(|other| *other != c).for_each(drop);
+            pattern.push('…');
+        } else if c.is_ascii_digit() {
+            while chars.next_if(|c| c.is_ascii_digit() || matches!(c, '.' | ',')).is_some() {}
+            pattern.push('…');
+        } else {
+            pattern.push(c);
+        }
+    }
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_that_differ_in_numbers_and_quotes_only_are_of_one_kind() {
+        let one = pattern("line 17: elevation `12x` is no number");
+        assert_eq!(one, "line …: elevation … is no number");
+        assert_eq!(one, pattern("line 28,004: elevation `?` is no number"));
+        assert_ne!(one, pattern("line 17: latitude `12x` is no number"));
+    }
+}

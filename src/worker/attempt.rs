@@ -1,0 +1,182 @@
+//! Where user code runs: a slot takes the jobs of a slice one after another, and each attempt ends in an outcome, whatever it does.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use serde::de::DeserializeOwned;
+
+use super::held::{End, Ended, Held, Taken};
+use super::hub::Hub;
+use crate::emitter::Emitter;
+use crate::job::{Context, Job, JobError, JobResult, Source, panic_text};
+use crate::payload::check_size;
+use crate::retry::Retry;
+
+/// How long a job that was told to come to its end may take for that.
+pub const GRACE: Duration = Duration::from_secs(10);
+
+/// What a worker knows of a registered type.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    pub name: &'static str,
+    pub queue: &'static str,
+    pub retry: Retry,
+    pub timeout: Option<Duration>,
+    pub blocking: bool,
+    pub is_source: bool,
+}
+
+/// A registered type, so that the rest of a worker need not know it. One virtual call and one box a slot and slice, none a job.
+pub trait Handler<S>: Send + Sync {
+    fn kind(&self) -> &Kind;
+    /// Runs jobs of the slice until it has none that may be started.
+    fn run(&self, state: Arc<S>, held: Arc<Held>, hub: Arc<Hub>) -> BoxFuture<'static, ()>;
+}
+
+/// The handler of a job type.
+pub struct JobHandler<J>(Kind, PhantomData<fn() -> J>);
+
+impl<J: Job> JobHandler<J> {
+    pub fn new() -> Self {
+        let kind = Kind {
+            name: J::NAME,
+            queue: J::QUEUE,
+            retry: J::RETRY,
+            timeout: J::TIMEOUT,
+            blocking: J::BLOCKING,
+            is_source: false,
+        };
+        Self(kind, PhantomData)
+    }
+}
+
+impl<J: Job> Handler<J::State> for JobHandler<J> {
+    fn kind(&self) -> &Kind {
+        &self.0
+    }
+
+    fn run(&self, state: Arc<J::State>, held: Arc<Held>, hub: Arc<Hub>) -> BoxFuture<'static, ()> {
+        let limit = held.slice.options.timeout.or(self.0.timeout);
+        Box::pin(async move {
+            let mut clock = Instant::now();
+            while let Some(taken) = held.take() {
+                let ctx = context(&state, &held, taken, limit);
+                let work = async {
+                    let output = decode::<J>(&held, taken)?.perform(&ctx).await?;
+                    encode(&output)
+                };
+                let end = guard(&held, &ctx, limit, work).await;
+                finish(&held, &hub, taken, &mut clock, end, ctx.into_logs(), None);
+            }
+        })
+    }
+}
+
+/// The handler of a source type.
+pub struct SourceHandler<S>(Kind, PhantomData<fn() -> S>);
+
+impl<S: Source> SourceHandler<S> {
+    pub fn new() -> Self {
+        let kind = Kind {
+            name: S::NAME,
+            queue: S::QUEUE,
+            retry: S::RETRY,
+            timeout: S::TIMEOUT,
+            blocking: S::BLOCKING,
+            is_source: true,
+        };
+        Self(kind, PhantomData)
+    }
+}
+
+impl<S: Source> Handler<S::State> for SourceHandler<S> {
+    fn kind(&self) -> &Kind {
+        &self.0
+    }
+
+    fn run(&self, state: Arc<S::State>, held: Arc<Held>, hub: Arc<Hub>) -> BoxFuture<'static, ()> {
+        let limit = held.slice.options.timeout.or(self.0.timeout);
+        Box::pin(async move {
+            let mut clock = Instant::now();
+            while let Some(taken) = held.take() {
+                let ctx = context(&state, &held, taken, limit);
+                let mut emitter = Emitter::<S::Emits>::new(held.clone());
+                let work = async {
+                    decode::<S>(&held, taken)?.produce(&ctx, &mut emitter).await?;
+                    emitter.finish().await?;
+                    Ok(Vec::new())
+                };
+                let end = guard(&held, &ctx, limit, work).await;
+                let draft = emitter.draft();
+                finish(&held, &hub, taken, &mut clock, end, ctx.into_logs(), draft);
+            }
+        })
+    }
+}
+
+fn context<S>(state: &Arc<S>, held: &Arc<Held>, taken: Taken, limit: Option<Duration>) -> Context<S> {
+    // Only a job with a time limit can be told to end by itself; the others share their slice's token.
+    let token = if limit.is_some() { held.token.child_token() } else { held.token.clone() };
+    Context::new(state.clone(), held.clone(), taken.at, taken.attempt, token)
+}
+
+fn decode<J: DeserializeOwned>(held: &Held, taken: Taken) -> JobResult<J> {
+    let json = held.parameters.get().and_then(|parameters| parameters.get(usize::from(taken.at)));
+    let json = json.ok_or_else(|| JobError::fatal("the store holds no parameters for this job"))?;
+    serde_json::from_slice(json).map_err(|error| {
+        JobError::fatal(format!("the parameters do not fit the type `{}`: {error}", held.slice.job_type))
+    })
+}
+
+fn encode(output: &impl serde::Serialize) -> JobResult<Vec<u8>> {
+    let json = serde_json::to_vec(output).map_err(|error| JobError::fatal(format!("the output cannot be written as JSON: {error}")))?;
+    check_size("output", json.len()).map_err(JobError::fatal)?;
+    Ok(if json == b"null" { Vec::new() } else { json })
+}
+
+/// Lets one attempt run to its end: of itself, by a panic, at its time limit, or by a cancel or a stop.
+async fn guard<S>(held: &Held, ctx: &Context<S>, limit: Option<Duration>, work: impl Future<Output = JobResult<Vec<u8>>>) -> End {
+    let mut work = pin!(AssertUnwindSafe(work).catch_unwind());
+    let caught = |result: Result<JobResult<Vec<u8>>, Box<dyn std::any::Any + Send>>| match result {
+        Ok(Ok(output)) => End::Succeeded(output),
+        Ok(Err(error)) => End::Failed(error),
+        Err(panic) => End::Failed(JobError::new(format!("panicked: {}", panic_text(panic.as_ref())))),
+    };
+    let time_over = async {
+        match limit {
+            Some(limit) => tokio::time::sleep(limit).await,
+            None => std::future::pending().await,
+        }
+    };
+    let over_time = tokio::select! {
+        biased;
+        result = &mut work => return caught(result),
+        () = held.token.cancelled() => false,
+        () = time_over => true,
+    };
+    ctx.cancellation().cancel();
+    let ended = tokio::time::timeout(GRACE, work).await.map(caught);
+    match (ended, over_time) {
+        // Who manages to finish within the grace has finished.
+        (Ok(End::Succeeded(output)), _) => End::Succeeded(output),
+        (_, true) => {
+            let limit = limit.unwrap_or_default();
+            End::Failed(JobError::new(format!("timed out: the attempt took longer than {limit:?}")))
+        }
+        (_, false) if held.is_stopping() => End::Stopped,
+        (_, false) => End::Cancelled,
+    }
+}
+
+fn finish(held: &Arc<Held>, hub: &Hub, taken: Taken, clock: &mut Instant, end: End, logs: Vec<String>, draft: Option<u64>) {
+    let started = std::mem::replace(clock, Instant::now());
+    hub.timed(&held.slice.job_type, *clock - started);
+    let (started, finished) = (hub.wall_at(started), hub.wall_at(*clock));
+    held.end(Ended { at: taken.at, attempt: taken.attempt, started, finished, end, logs, draft });
+}

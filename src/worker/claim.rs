@@ -1,0 +1,159 @@
+//! Claiming: keeps the slots busy, and about one target time of work ready for them, but no more.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::backoff::Backoff;
+use super::held::Held;
+use super::hub::Hub;
+use super::jitter;
+use crate::error::ErrorKind;
+use crate::slice::{CHUNK_JOBS, TARGET_TIME, take};
+use crate::store::{Claim, Session, Take};
+use crate::wake::wake;
+
+/// The most leases that one claim asks for.
+const MAX_LEASES: u32 = 16;
+/// A wake-up can be lost; the claim that catches it comes after about so long.
+const POLL: Duration = Duration::from_millis(900);
+
+/// Claims until the worker stops.
+pub async fn claim_slices(hub: Arc<Hub>, session: Session) {
+    let mut next_lease = 1;
+    let mut backoff = Backoff::new();
+    while !hub.stopping.is_cancelled() {
+        // Registered before looking, so that a slot that becomes free in between is not missed.
+        let again = hub.claim_again.notified();
+        tokio::pin!(again);
+        again.as_mut().enable();
+        let wait = match wishes(&hub, &session) {
+            None => POLL / 2,
+            Some(mut claim) => {
+                claim.first_lease = next_lease;
+                let asked = hub.monotonic();
+                // Never a branch of `select!`: a claim that nobody waits for any more would still be granted.
+                match hub.store.claim(claim).await {
+                    Ok(claimed) => {
+                        backoff.reset();
+                        wake(&claimed.woken);
+                        hub.draining.store(claimed.drain, Ordering::SeqCst);
+                        let got_any = !claimed.slices.is_empty();
+                        for slice in claimed.slices {
+                            next_lease = next_lease.max(slice.lease + 1);
+                            accept(&hub, slice, asked + hub.lease as u64);
+                        }
+                        match (got_any, claimed.empty) {
+                            (true, _) => continue,
+                            (false, true) => jitter(POLL),
+                            (false, false) => TARGET_TIME / 2,
+                        }
+                    }
+                    Err(error) if error.kind() == ErrorKind::NotFound => {
+                        tracing::warn!(%error, "the store has forgotten this worker; it joins again");
+                        next_lease = 1;
+                        rejoin(&hub, &session).await;
+                        backoff.next()
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "claiming failed; it is tried again");
+                        backoff.next()
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = again => {}
+            () = tokio::time::sleep(wait) => {}
+            () = hub.stopping.cancelled() => {}
+        }
+    }
+}
+
+async fn rejoin(hub: &Hub, session: &Session) {
+    for held in hub.all_held() {
+        held.lose();
+    }
+    if let Err(error) = hub.store.join(session.clone()).await {
+        tracing::warn!(%error, "joining failed; it is tried again");
+    }
+}
+
+/// What the worker would claim now; `None` if it has enough.
+fn wishes(hub: &Hub, session: &Session) -> Option<Claim> {
+    let held = hub.all_held();
+    let alone = held.is_empty();
+    if hub.draining.load(Ordering::SeqCst) && !alone {
+        return None;
+    }
+    let waiting: usize = held.iter().map(|held| held.unstarted()).sum();
+    let idle = hub.idle_slots.load(Ordering::SeqCst);
+    let free = idle.saturating_sub(u32::try_from(waiting).unwrap_or(u32::MAX));
+    let slots = hub.slots as usize;
+    let mut means: HashMap<&str, Option<Duration>> = HashMap::new();
+    for job_type in &session.types {
+        means.insert(job_type, hub.mean(job_type));
+    }
+    let queued: f64 = held
+        .iter()
+        .map(|held| held.unstarted() as f64 * means.get(held.slice.job_type.as_str()).copied().flatten().unwrap_or(TARGET_TIME).as_secs_f64())
+        .sum();
+    let target = TARGET_TIME.as_secs_f64() * slots as f64;
+    // Work is fetched ahead only while the slots turn it over: behind slow jobs it would just wait here instead of elsewhere.
+    let quick = hub.monotonic().saturating_sub(hub.last_end.load(Ordering::Relaxed)) < 4 * TARGET_TIME.as_millis() as u64;
+    if free == 0 && (queued >= target || !quick || held.len() >= 4 * slots + MAX_LEASES as usize) {
+        return None;
+    }
+    let room = (2.0 * target - queued).max(0.0);
+    let takes = session.types.iter().filter_map(|job_type| {
+        let mean = means.get(job_type.as_str()).copied().flatten();
+        let jobs = match mean {
+            None if free == 0 => return None,
+            None => free as usize,
+            Some(mean) => take(Some(mean), slots),
+        };
+        let budget = match mean {
+            None => free as usize,
+            Some(mean) => ((room / mean.as_secs_f64().max(1e-9)) as usize).clamp(free as usize, CHUNK_JOBS * MAX_LEASES as usize),
+        };
+        (budget > 0).then(|| Take { job_type: job_type.clone(), jobs: jobs as u32, budget: budget as u32 })
+    });
+    let takes: Vec<Take> = takes.collect();
+    (!takes.is_empty()).then(|| Claim {
+        session: hub.session,
+        first_lease: 0,
+        max_leases: MAX_LEASES,
+        queues: session.queues.clone(),
+        takes,
+        free_slots: free,
+        alone,
+        lease: hub.lease,
+    })
+}
+
+fn accept(hub: &Arc<Hub>, slice: crate::store::Slice, deadline: u64) {
+    let lease = slice.lease;
+    let held = Arc::new(Held::new(slice, hub.clone(), deadline));
+    if hub.held.lock().insert(lease, held.clone()).is_none() {
+        hub.queue.lock().push_back(held);
+        hub.work_came.notify_waiters();
+    }
+}
+
+/// Gives back what has waited here for too long: slow jobs before it must not hold it up when another worker is free.
+pub async fn give_back_what_waits(hub: Arc<Hub>) {
+    let mut looks = tokio::time::interval(TARGET_TIME);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = looks.tick() => {}
+            () = hub.stopping.cancelled() => return,
+        }
+        for held in hub.all_held() {
+            if held.unstarted() > 0 && held.claimed.elapsed() > 4 * TARGET_TIME && !held.slice.suspect {
+                super::report::return_unstarted(&hub, &held);
+            }
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! A slice in a worker's hands: slots take its jobs one by one, outcomes gather in it until they are reported.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+
+use super::hub::Hub;
+use crate::clock::Millis;
+use crate::job::JobError;
+use crate::outputs::ChunkParameters;
+use crate::slice::Mask;
+use crate::store::{DraftKey, Slice, Store};
+
+/// A job of a held slice that a slot has taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Taken {
+    /// Its position in the chunk.
+    pub at: u16,
+    /// Which attempt this is; the first is 1.
+    pub attempt: u8,
+}
+
+/// The end of one attempt.
+#[derive(Debug)]
+pub struct Ended {
+    pub at: u16,
+    pub attempt: u8,
+    pub started: Millis,
+    pub finished: Millis,
+    pub end: End,
+    pub logs: Vec<String>,
+    /// The draft that a source wrote, to be adopted if it succeeded.
+    pub draft: Option<u64>,
+}
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub enum End {
+    /// With its output as JSON, nothing for `null`.
+    Succeeded(Vec<u8>),
+    /// With an error of its own, by a panic, or at its time limit.
+    Failed(JobError),
+    /// It was stopped because its workflow is cancelled.
+    Cancelled,
+    /// It was stopped because its worker stops: no attempt is used up.
+    Stopped,
+}
+
+/// A slice in a worker's hands.
+pub struct Held {
+    pub slice: Slice,
+    pub store: Arc<dyn Store>,
+    /// How long its lease lasts from each renewal.
+    pub lease_length: Millis,
+    /// Cancelled when the jobs that run should come to their end.
+    pub token: CancellationToken,
+    pub claimed: Instant,
+    jobs: Vec<u16>,
+    next: AtomicUsize,
+    reported: AtomicUsize,
+    /// Jobs taken and not ended.
+    running: AtomicU32,
+    /// By the worker's monotonic clock in milliseconds since it started: from then on no job of it is started.
+    deadline: AtomicU64,
+    /// The store no longer holds the lease: nothing more is reported.
+    lost: AtomicBool,
+    pub parameters: OnceCell<ChunkParameters>,
+    pub ended: Mutex<Vec<Ended>>,
+    /// Whether it is on the reporter's list.
+    pub listed: AtomicBool,
+    progress: Mutex<BTreeMap<u16, (u64, u64)>>,
+    progress_changed: AtomicBool,
+    hub: Arc<Hub>,
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Held(lease {}, step {} of {}, {} jobs)", self.slice.lease, self.slice.step_name, self.slice.workflow, self.jobs.len())
+    }
+}
+
+impl Ended {
+    /// A job that is given back as it was claimed.
+    pub fn unstarted(at: u16, now: Millis) -> Self {
+        Self { at, attempt: 0, started: now, finished: now, end: End::Stopped, logs: Vec::new(), draft: None }
+    }
+
+    /// About how many bytes it takes in a report.
+    pub fn size(&self) -> usize {
+        let output = match &self.end {
+            End::Succeeded(output) => output.len(),
+            _ => 64,
+        };
+        16 + output + self.logs.iter().map(String::len).sum::<usize>()
+    }
+}
+
+impl Held {
+    pub fn new(slice: Slice, hub: Arc<Hub>, deadline: u64) -> Self {
+        Self {
+            store: hub.store.clone(),
+            lease_length: hub.lease,
+            token: hub.stopped.child_token(),
+            claimed: Instant::now(),
+            reported: AtomicUsize::new(0),
+            jobs: slice.jobs.iter().map(|at| at as u16).collect(),
+            next: AtomicUsize::new(0),
+            running: AtomicU32::new(0),
+            deadline: AtomicU64::new(deadline),
+            lost: AtomicBool::new(false),
+            parameters: OnceCell::new(),
+            ended: Mutex::new(Vec::new()),
+            listed: AtomicBool::new(false),
+            progress: Mutex::new(BTreeMap::new()),
+            progress_changed: AtomicBool::new(false),
+            hub,
+            slice,
+        }
+    }
+
+    /// Takes the next job that has not been started; `None` if there is none, or if none may be started any more.
+    pub fn take(&self) -> Option<Taken> {
+        // Counted before it is taken, so that nobody sees the slice without jobs to run and without running jobs in between.
+        self.running.fetch_add(1, Ordering::SeqCst);
+        let taken = self.next.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |next| (next < self.jobs.len()).then_some(next + 1));
+        let alive = self.hub.monotonic() < self.deadline.load(Ordering::Relaxed);
+        match taken {
+            Ok(number) if alive => {
+                let at = self.jobs[number];
+                let used = self.slice.attempts.get(number).copied().unwrap_or(0);
+                Some(Taken { at, attempt: used + 1 })
+            }
+            Ok(_) => {
+                // Its time is over, by this process's own clock: the store will take it back, if it has not yet.
+                self.lose();
+                self.running.fetch_sub(1, Ordering::SeqCst);
+                None
+            }
+            Err(_) => {
+                self.running.fetch_sub(1, Ordering::SeqCst);
+                None
+            }
+        }
+    }
+
+    /// A job that was taken has ended.
+    pub fn end(self: &Arc<Self>, ended: Ended) {
+        self.ended.lock().push(ended);
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        self.hub.list_for_report(self);
+    }
+
+    /// Takes back every job that has not been started, so that no slot starts it.
+    pub fn give_back(&self) -> Mask {
+        let next = self.next.swap(self.jobs.len(), Ordering::SeqCst).min(self.jobs.len());
+        self.jobs[next..].iter().map(|at| usize::from(*at)).collect()
+    }
+
+    /// How many jobs nobody has started.
+    pub fn unstarted(&self) -> usize {
+        self.jobs.len().saturating_sub(self.next.load(Ordering::SeqCst))
+    }
+
+    /// So many more of its jobs have been reported.
+    pub fn count_reported(&self, jobs: usize) {
+        self.reported.fetch_add(jobs, Ordering::SeqCst);
+    }
+
+    /// How many of its jobs have not been reported.
+    pub fn left_to_report(&self) -> usize {
+        self.jobs.len().saturating_sub(self.reported.load(Ordering::SeqCst))
+    }
+
+    /// Whether it is its worker that stops, and not its workflow.
+    pub fn is_stopping(&self) -> bool {
+        self.hub.stopped.is_cancelled()
+    }
+
+    /// Whether a job of it is running.
+    pub fn is_running(&self) -> bool {
+        self.running.load(Ordering::SeqCst) > 0
+    }
+
+    /// The store renewed the lease.
+    pub fn renewed_until(&self, deadline: u64) {
+        self.deadline.fetch_max(deadline, Ordering::Relaxed);
+    }
+
+    /// The store no longer holds the lease: what still runs comes to its end unheard.
+    pub fn lose(&self) {
+        self.lost.store(true, Ordering::SeqCst);
+        self.give_back();
+        self.token.cancel();
+    }
+
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::SeqCst)
+    }
+
+    /// Notes how far a job is.
+    pub fn set_progress(&self, at: u16, done: u64, of: u64) {
+        self.progress.lock().insert(at, (done, of));
+        self.progress_changed.store(true, Ordering::Release);
+    }
+
+    /// What people are told of its progress, if that has changed since they were told.
+    pub fn told_progress(&self) -> Option<String> {
+        if !self.progress_changed.swap(false, Ordering::AcqRel) {
+            return None;
+        }
+        let progress = self.progress.lock();
+        let told: BTreeMap<String, serde_json::Value> =
+            progress.iter().map(|(at, (done, of))| (at.to_string(), serde_json::json!({ "done": done, "of": of }))).collect();
+        serde_json::to_string(&told).ok()
+    }
+
+    /// The key of a draft that nobody has used before; it is renewed until its job ends.
+    pub fn begin_draft(&self) -> DraftKey {
+        self.hub.begin_draft()
+    }
+}

@@ -1,0 +1,190 @@
+//! What the parts of a worker share: the slices in hand, what is known of the types, and who has to be told of what.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::held::Held;
+use crate::clock::Millis;
+use crate::id::{SessionId, WorkflowId};
+use crate::store::{DraftKey, Store};
+
+/// A new duration counts by this share, so that the mean follows a change within some dozens of jobs.
+const WEIGHT: f64 = 0.05;
+
+/// What the parts of a worker share.
+pub struct Hub {
+    pub store: Arc<dyn Store>,
+    pub session: SessionId,
+    /// How long leases last.
+    pub lease: Millis,
+    pub slots: u32,
+    /// No more is claimed.
+    pub stopping: CancellationToken,
+    /// What runs is told to come to its end.
+    pub stopped: CancellationToken,
+    /// Every slice under a lease, by the lease's number.
+    pub held: Mutex<HashMap<u64, Arc<Held>>>,
+    /// Slices with jobs that nobody has started.
+    pub queue: Mutex<VecDeque<Arc<Held>>>,
+    /// Slices with outcomes to report.
+    pub to_report: Mutex<Vec<Arc<Held>>>,
+    pub work_came: Notify,
+    pub claim_again: Notify,
+    pub report_now: Notify,
+    pub tick_now: Notify,
+    pub renew_now: Notify,
+    pub idle_slots: AtomicU32,
+    /// A suspect slice waits until this worker holds nothing.
+    pub draining: AtomicBool,
+    /// When a job last ended, by the monotonic clock.
+    pub last_end: AtomicU64,
+    next_draft: AtomicU64,
+    drafts: Mutex<HashSet<u64>>,
+    means: Mutex<HashMap<String, f64>>,
+    known_errors: Mutex<HashMap<(WorkflowId, u32, u32), HashSet<u64>>>,
+    started: Instant,
+    /// The wall clock when the worker started.
+    wall: Millis,
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Hub(session {}, {} slots)", self.session, self.slots)
+    }
+}
+
+impl Hub {
+    pub fn new(store: Arc<dyn Store>, session: SessionId, lease: Millis, slots: u32, stopping: CancellationToken) -> Self {
+        Self {
+            wall: store.now(),
+            store,
+            session,
+            lease,
+            slots,
+            stopping,
+            stopped: CancellationToken::new(),
+            held: Mutex::default(),
+            queue: Mutex::default(),
+            to_report: Mutex::default(),
+            work_came: Notify::new(),
+            claim_again: Notify::new(),
+            report_now: Notify::new(),
+            tick_now: Notify::new(),
+            renew_now: Notify::new(),
+            idle_slots: AtomicU32::new(0),
+            draining: AtomicBool::new(false),
+            last_end: AtomicU64::new(0),
+            next_draft: AtomicU64::new(1),
+            drafts: Mutex::default(),
+            means: Mutex::default(),
+            known_errors: Mutex::default(),
+            started: Instant::now(),
+        }
+    }
+
+    /// Milliseconds since the worker started, which no clock change moves.
+    pub fn monotonic(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    /// The time of day as this worker knows it: the store's at its start, moved on by the monotonic clock.
+    pub fn wall_at(&self, instant: Instant) -> Millis {
+        self.wall + instant.saturating_duration_since(self.started).as_millis() as Millis
+    }
+
+    /// The first slice with a job to start. Those without are dropped from the queue on the way.
+    pub fn next_with_work(&self) -> Option<Arc<Held>> {
+        let mut queue = self.queue.lock();
+        while let Some(first) = queue.front() {
+            if first.unstarted() > 0 {
+                return Some(first.clone());
+            }
+            queue.pop_front();
+            self.claim_again.notify_one();
+        }
+        None
+    }
+
+    /// Puts a slice on the reporter's list, once.
+    pub fn list_for_report(&self, held: &Arc<Held>) {
+        if !held.listed.swap(true, Ordering::AcqRel) {
+            self.to_report.lock().push(held.clone());
+            self.report_now.notify_one();
+        }
+    }
+
+    /// Every slice in hand.
+    pub fn all_held(&self) -> Vec<Arc<Held>> {
+        self.held.lock().values().cloned().collect()
+    }
+
+    /// Lets go of a slice whose lease has ended.
+    pub fn let_go(&self, lease: u64) {
+        let mut held = self.held.lock();
+        held.remove(&lease);
+        if held.is_empty() {
+            drop(held);
+            self.claim_again.notify_one();
+        }
+    }
+
+    /// Counts how long a job of a type took.
+    pub fn timed(&self, job_type: &str, took: Duration) {
+        let took = took.as_secs_f64();
+        let mut means = self.means.lock();
+        match means.get_mut(job_type) {
+            Some(mean) => *mean += WEIGHT * (took - *mean),
+            None => {
+                means.insert(job_type.to_owned(), took);
+            }
+        }
+    }
+
+    /// How long jobs of a type take, about; `None` if this worker has run none.
+    pub fn mean(&self, job_type: &str) -> Option<Duration> {
+        self.means.lock().get(job_type).map(|mean| Duration::from_secs_f64(mean.max(0.0)))
+    }
+
+    /// A draft that nobody has used before, renewed from now on.
+    pub fn begin_draft(&self) -> DraftKey {
+        let number = self.next_draft.fetch_add(1, Ordering::Relaxed);
+        self.drafts.lock().insert(number);
+        DraftKey { session: self.session, number }
+    }
+
+    /// A draft has been adopted or given up.
+    pub fn end_draft(&self, number: u64) {
+        self.drafts.lock().remove(&number);
+    }
+
+    /// The drafts that are being written.
+    pub fn drafts(&self) -> Vec<u64> {
+        self.drafts.lock().iter().copied().collect()
+    }
+
+    /// Whether the table of a slice's step is known to hold an error's text.
+    pub fn knows_error(&self, held: &Held, number: u64) -> bool {
+        self.known_errors.lock().get(&error_table(held)).is_some_and(|known| known.contains(&number))
+    }
+
+    /// The table of a slice's step holds an error's text.
+    pub fn learn_error(&self, held: &Held, number: u64) {
+        let mut tables = self.known_errors.lock();
+        // Only a help: a worker that has seen very many steps starts to learn anew.
+        if tables.len() > 1000 {
+            tables.clear();
+        }
+        tables.entry(error_table(held)).or_default().insert(number);
+    }
+}
+
+fn error_table(held: &Held) -> (WorkflowId, u32, u32) {
+    (held.slice.workflow, held.slice.step, held.slice.generation)
+}

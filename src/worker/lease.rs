@@ -1,0 +1,84 @@
+//! Renewing: on a thread of its own with a runtime of its own, so that a job that blocks every thread of the worker does not
+//! cost the worker its leases.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::backoff::Backoff;
+use super::hub::Hub;
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::{Renew, Session};
+
+/// How often progress is told while a job tells of any.
+const PROGRESS: Duration = Duration::from_secs(1);
+
+/// Starts the thread; it ends once `hub.stopped` is cancelled and nothing is held.
+pub fn start(hub: Arc<Hub>, session: Session) -> Result<std::thread::JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Error::unavailable("starting the renewal thread").because(e))?;
+    std::thread::Builder::new()
+        .name("gusher-leases".into())
+        .spawn(move || runtime.block_on(renew(&hub, &session)))
+        .map_err(|e| Error::unavailable("starting the renewal thread").because(e))
+}
+
+async fn renew(hub: &Hub, session: &Session) {
+    let third = Duration::from_millis((hub.lease / 3).max(1) as u64);
+    let mut since_renewal = Duration::ZERO;
+    let mut backoff = Backoff::new();
+    let mut wait = third.min(PROGRESS);
+    loop {
+        let now = hub.renew_now.notified();
+        tokio::select! {
+            () = now => since_renewal = third,
+            () = tokio::time::sleep(wait) => since_renewal += wait,
+        }
+        let held = hub.all_held();
+        if hub.stopped.is_cancelled() && held.is_empty() {
+            return;
+        }
+        let progress: Vec<(u64, String)> =
+            held.iter().filter_map(|held| held.told_progress().map(|told| (held.slice.lease, told))).collect();
+        wait = third.min(PROGRESS);
+        if progress.is_empty() && since_renewal < third {
+            continue;
+        }
+        let asked = hub.monotonic();
+        let leases = held.iter().map(|held| held.slice.lease).collect();
+        let renewed = hub
+            .store
+            .renew(Renew { session: hub.session, leases, drafts: hub.drafts(), progress, lease: hub.lease })
+            .await;
+        match renewed {
+            Ok(renewed) => {
+                backoff.reset();
+                since_renewal = Duration::ZERO;
+                for held in &held {
+                    let lease = held.slice.lease;
+                    if renewed.lost.contains(&lease) {
+                        // One that was reported to its end meanwhile is not lost; letting go of it twice does no harm.
+                        if hub.held.lock().contains_key(&lease) && !super::report::is_reported(held) {
+                            tracing::warn!(lease, step = %held.slice.step_name, "a lease was lost: its jobs run again elsewhere");
+                            held.lose();
+                        }
+                        continue;
+                    }
+                    held.renewed_until(asked + hub.lease as u64);
+                    if renewed.cancelled.contains(&lease) {
+                        super::report::stop_cancelled(hub, held);
+                    }
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                if let Err(error) = hub.store.join(session.clone()).await {
+                    tracing::warn!(%error, "joining failed; it is tried again");
+                }
+                wait = backoff.next();
+            }
+            Err(error) => {
+                tracing::warn!(%error, "renewing leases failed; it is tried again");
+                wait = backoff.next().min(third);
+            }
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! A worker: claims slices, runs their jobs in its slots, reports the outcomes.
+//!
+//! ```text
+//!           claim.rs                attempt.rs               report.rs
+//! store ──► slices in hand ──► slots take job after job ──► outcomes gather ──► store
+//!              ▲  lease.rs renews them, on a thread of its own
+//!              └─ tick.rs takes back what other workers lost
+//! ```
+
+pub(crate) mod attempt;
+mod backoff;
+mod claim;
+pub(crate) mod held;
+pub(crate) mod hub;
+mod lease;
+mod report;
+mod tick;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::attempt::{Handler, Kind};
+use self::backoff::Backoff;
+use self::held::{End, Ended, Held};
+use self::hub::Hub;
+use crate::clock::{Millis, millis};
+use crate::error::{Error, Result};
+use crate::id::{SessionId, random_bytes};
+use crate::job::JobError;
+use crate::outputs::ChunkParameters;
+use crate::store::{Session, Store};
+
+/// What is said of a job that died with its worker too often.
+pub(crate) const KILLED: &str = "killed its worker: each process that ran this job alone died";
+
+/// `wait`, give or take a fifth.
+fn jitter(wait: Duration) -> Duration {
+    let dice = f64::from(u16::from_le_bytes(random_bytes())) / f64::from(u16::MAX);
+    wait.mul_f64(0.8 + 0.4 * dice)
+}
+
+/// How a worker is set up.
+#[derive(Clone, Debug)]
+pub struct WorkerOptions {
+    /// How many jobs run at once; twice the number of processors unless set.
+    pub slots: u32,
+    /// The queues to take from; all queues of the registered types unless set.
+    pub queues: Option<Vec<String>>,
+    /// How long leases last; what the store says unless set.
+    pub lease: Option<Duration>,
+    /// How long running jobs may take to finish when the worker is told to stop, before they are told to stop too.
+    pub patience: Duration,
+}
+
+impl Default for WorkerOptions {
+    fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(2, |n| n.get());
+        Self { slots: 2 * processors as u32, queues: None, lease: None, patience: Duration::from_secs(25) }
+    }
+}
+
+/// The registered types of an application.
+pub(crate) type Handlers<S> = BTreeMap<&'static str, Arc<dyn Handler<S>>>;
+
+/// A worker, ready to run.
+pub struct Worker<S> {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) handlers: Arc<Handlers<S>>,
+    pub(crate) state: Arc<S>,
+    pub(crate) options: WorkerOptions,
+}
+
+impl<S> fmt::Debug for Worker<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl<S: Send + Sync + 'static> Worker<S> {
+    /// Runs until `stop` is cancelled, then comes to its end: claims nothing more, gives back what has not been started, lets
+    /// running jobs finish for as long as `patience` says, tells them to stop, and gives back the rest. Costs no job an attempt.
+    pub async fn run(self, stop: CancellationToken) -> Result<()> {
+        if self.handlers.is_empty() {
+            return Err(Error::usage("a worker without job types has nothing to do; register them: App::new(..).job::<MyJob>()"));
+        }
+        let lease = self.options.lease.map_or(self.store.lease(), millis);
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.ok();
+        let session = self.session(lease, socket.as_ref());
+        join_store(&*self.store, &session, &stop).await?;
+        let hub = Arc::new(Hub::new(self.store.clone(), session.id, lease, self.options.slots.max(1), stop));
+
+        let renewal = lease::start(hub.clone(), session.clone())?;
+        let mut loops = JoinSet::new();
+        loops.spawn(claim::claim_slices(hub.clone(), session.clone()));
+        loops.spawn(claim::give_back_what_waits(hub.clone()));
+        loops.spawn(tick::tick(hub.clone()));
+        let rules = self.handlers.values().map(|handler| (handler.kind().name, handler.kind().retry)).collect();
+        let name = format!("{}:{}:{}", session.host, session.pid, session.id);
+        loops.spawn(report::report_outcomes(hub.clone(), rules, name));
+        if let Some(socket) = socket {
+            loops.spawn(listen(hub.clone(), socket));
+        }
+        let mut slots = JoinSet::new();
+        for _ in 0..hub.slots {
+            slots.spawn(slot(hub.clone(), self.handlers.clone(), self.state.clone()));
+        }
+
+        let ended = tokio::select! {
+            () = hub.stopping.cancelled() => Ok(()),
+            died = first_panic(&mut loops, &mut slots) => Err(died),
+        };
+        hub.stopping.cancel();
+        wind_down(&hub, &mut slots, self.options.patience).await;
+        hub.report_now.notify_one();
+        while loops.join_next().await.is_some() {}
+        hub.renew_now.notify_one();
+        let _ = tokio::task::spawn_blocking(move || renewal.join()).await;
+        while self.store.leave(hub.session).await.is_ok_and(|left| left.more) {}
+        ended
+    }
+
+    fn session(&self, lease: Millis, socket: Option<&UdpSocket>) -> Session {
+        let kinds: Vec<&Kind> = self.handlers.values().map(|handler| handler.kind()).collect();
+        let mut own_queues: Vec<String> = kinds.iter().map(|kind| kind.queue.to_owned()).collect();
+        own_queues.sort_unstable();
+        own_queues.dedup();
+        Session {
+            id: SessionId::random(),
+            host: hostname(),
+            pid: std::process::id(),
+            queues: self.options.queues.clone().unwrap_or(own_queues),
+            types: kinds.iter().map(|kind| kind.name.to_owned()).collect(),
+            slots: self.options.slots,
+            wake_port: socket.and_then(|socket| socket.local_addr().ok()).map(|address| address.port()),
+            lease,
+        }
+    }
+}
+
+/// The name of this host, for people.
+pub(crate) fn hostname() -> String {
+    let name = std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok());
+    name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".to_owned())
+}
+
+async fn join_store(store: &dyn Store, session: &Session, stop: &CancellationToken) -> Result<()> {
+    let mut backoff = Backoff::new();
+    loop {
+        match store.join(session.clone()).await {
+            Err(error) if error.is_transient() && !stop.is_cancelled() => {
+                tracing::warn!(%error, "the store cannot be reached; it is tried again");
+                tokio::time::sleep(backoff.next()).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Waits for a loop or a slot to end in a panic, which none should.
+async fn first_panic(loops: &mut JoinSet<()>, slots: &mut JoinSet<()>) -> Error {
+    loop {
+        let ended = tokio::select! {
+            Some(ended) = loops.join_next() => ended,
+            Some(ended) = slots.join_next() => ended,
+            else => return Error::corrupt("every part of the worker has ended"),
+        };
+        if let Err(error) = ended {
+            tracing::error!(%error, "a part of the worker died; it stops");
+            return Error::corrupt("a part of the worker died").because(error);
+        }
+    }
+}
+
+/// Lets what runs come to its end.
+async fn wind_down(hub: &Arc<Hub>, slots: &mut JoinSet<()>, patience: Duration) {
+    for held in hub.all_held() {
+        report::return_unstarted(hub, &held);
+    }
+    hub.work_came.notify_waiters();
+    let all_ended = async { while slots.join_next().await.is_some() {} };
+    if tokio::time::timeout(patience, all_ended).await.is_err() {
+        hub.stopped.cancel();
+        let all_ended = async { while slots.join_next().await.is_some() {} };
+        if tokio::time::timeout(attempt::GRACE + Duration::from_secs(5), all_ended).await.is_err() {
+            // Jobs that never wait cannot be dropped; their leases end by themselves.
+            hub.all_held().iter().for_each(|held| held.lose());
+            slots.abort_all();
+            hub.held.lock().clear();
+        }
+    }
+    hub.stopped.cancel();
+}
+
+/// One slot: takes jobs of the slices in hand, one after another.
+async fn slot<S: Send + Sync + 'static>(hub: Arc<Hub>, handlers: Arc<Handlers<S>>, state: Arc<S>) {
+    loop {
+        let Some(held) = next_slice(&hub).await else { return };
+        let handler = handlers.get(held.slice.job_type.as_str());
+        if let Err(error) = load_parameters(&hub, &held).await {
+            fail_all(&hub, &held, &error);
+            continue;
+        }
+        match handler {
+            None => fail_all(&hub, &held, &Error::corrupt(format!("no type `{}` is registered here", held.slice.job_type))),
+            Some(handler) if handler.kind().blocking => {
+                let run = handler.run(state.clone(), held, hub.clone());
+                let runtime = tokio::runtime::Handle::current();
+                if let Err(error) = tokio::task::spawn_blocking(move || runtime.block_on(run)).await {
+                    tracing::error!(%error, "a thread for blocking jobs died");
+                }
+            }
+            Some(handler) => handler.run(state.clone(), held, hub.clone()).await,
+        }
+        hub.claim_again.notify_one();
+    }
+}
+
+/// The next slice with a job to start; `None` once the worker stops.
+async fn next_slice(hub: &Hub) -> Option<Arc<Held>> {
+    let mut idle = false;
+    let found = loop {
+        let came = hub.work_came.notified();
+        tokio::pin!(came);
+        came.as_mut().enable();
+        if hub.stopping.is_cancelled() {
+            break None;
+        }
+        if let Some(held) = hub.next_with_work() {
+            break Some(held);
+        }
+        if !idle {
+            idle = true;
+            hub.idle_slots.fetch_add(1, Ordering::SeqCst);
+            hub.claim_again.notify_one();
+        }
+        tokio::select! {
+            () = came => {}
+            () = hub.stopping.cancelled() => {}
+        }
+    };
+    if idle {
+        hub.idle_slots.fetch_sub(1, Ordering::SeqCst);
+    }
+    found
+}
+
+/// Fetches the parameters of a slice, once for all slots. Waits while the store is away, as long as the lease is held.
+async fn load_parameters(hub: &Hub, held: &Held) -> Result<()> {
+    let load = || async {
+        let mut backoff = Backoff::new();
+        loop {
+            match hub.store.parameters(held.slice.chunk).await {
+                Ok(parameters) => return ChunkParameters::unpack(&parameters),
+                Err(error) if error.is_transient() && !held.is_lost() && !hub.stopping.is_cancelled() => {
+                    tracing::warn!(%error, "reading parameters failed; it is tried again");
+                    tokio::time::sleep(backoff.next()).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    held.parameters.get_or_try_init(load).await.map(|_| ())
+}
+
+/// Fails what nobody has started of a slice, for a reason that no attempt can change.
+fn fail_all(hub: &Hub, held: &Arc<Held>, error: &Error) {
+    while let Some(taken) = held.take() {
+        let now = hub.wall_at(std::time::Instant::now());
+        let end = if error.is_transient() { End::Stopped } else { End::Failed(JobError::fatal(error)) };
+        held.end(Ended { at: taken.at, attempt: taken.attempt, started: now, finished: now, end, logs: Vec::new(), draft: None });
+    }
+}
+
+/// Wake-ups from other processes.
+async fn listen(hub: Arc<Hub>, socket: UdpSocket) {
+    let mut buffer = [0; 16];
+    loop {
+        tokio::select! {
+            received = socket.recv_from(&mut buffer) => match received {
+                Ok(_) => {
+                    hub.claim_again.notify_one();
+                    hub.tick_now.notify_one();
+                }
+                // Such an error speaks of a datagram sent earlier, which is nobody's concern here.
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            },
+            () = hub.stopping.cancelled() => return,
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! What a user writes a workflow with: [`Workflow`], the [`Flow`] that it fills, and the [`Step`] handles that it joins.
+
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashSet};
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::graph::{Edge, Graph, StepNumber, StepSpec};
+use crate::job::{Job, JobError, Source, Stored};
+use crate::outputs::{Outputs, written};
+use crate::retry::Retry;
+use crate::state::{EdgeKind, Tolerate};
+
+/// A graph of steps. The fields of the type are its arguments.
+///
+/// ```
+/// # use gusher::prelude::*;
+/// # #[derive(Serialize, Deserialize)] struct ImportCsv; #[derive(Serialize, Deserialize)] struct ImportXml;
+/// # #[derive(Serialize, Deserialize)] struct GenReport;
+/// # macro_rules! job { ($($t:ident)*) => { $(impl Job for $t { const NAME: &str = stringify!($t); type Output = (); type State = ();
+/// #     async fn perform(self, _: &Context) -> JobResult<()> { Ok(()) } })* } }
+/// # job!(ImportCsv ImportXml GenReport);
+/// #[derive(Serialize, Deserialize)]
+/// struct Nightly;
+///
+/// impl Workflow for Nightly {
+///     const NAME: &str = "Nightly";
+///     fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+///         let csv = flow.run(ImportCsv);
+///         let xml = flow.run(ImportXml);
+///         flow.run(GenReport).after((csv, xml));
+///         Ok(())
+///     }
+/// }
+/// ```
+pub trait Workflow: Stored {
+    /// The name under which stores know it. Keep it when the type is renamed.
+    const NAME: &'static str;
+
+    /// Says what runs after what. Called where the workflow is created, not where it runs.
+    fn configure(&self, flow: &Flow) -> Result<()>;
+}
+
+/// The jobs of a step, as they are written to a store: one at a time, so any number fits.
+pub(crate) type JobStream = Box<dyn Iterator<Item = Result<Vec<u8>>> + Send>;
+
+/// What a step holds and waits for, as far as `configure` has said it.
+struct Node {
+    spec: StepSpec,
+    is_named: bool,
+    jobs: Option<JobStream>,
+    reads: BTreeSet<StepNumber>,
+    always: bool,
+}
+
+#[derive(Default)]
+struct Parts {
+    nodes: Vec<Node>,
+    edges: BTreeSet<Edge>,
+    first_error: Option<Error>,
+}
+
+/// Takes the steps of a workflow.
+#[derive(Default)]
+pub struct Flow {
+    parts: RefCell<Parts>,
+}
+
+impl fmt::Debug for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = self.parts.borrow();
+        f.debug_list().entries(parts.nodes.iter().map(|node| &node.spec.name)).finish()
+    }
+}
+
+impl Flow {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// A step of one job.
+    pub fn run<J: Job>(&self, job: J) -> Step<'_, J> {
+        self.step(StepSpec::new(J::NAME, J::QUEUE), self.single(&job))
+    }
+
+    /// A step of a job for each item of `jobs`. The iterator is read when the workflow is created, one item at a time, so it may
+    /// be of any length.
+    pub fn run_each<J: Job, I>(&self, jobs: I) -> Step<'_, J>
+    where
+        I: IntoIterator<Item = J>,
+        I::IntoIter: Send + 'static,
+    {
+        self.try_run_each(jobs.into_iter().map(Ok::<J, JobError>))
+    }
+
+    /// Like [`run_each`](Self::run_each), for items that can fail. The first error ends the creation of the workflow with the
+    /// number of its row, and nothing of the workflow is left.
+    pub fn try_run_each<J: Job, E: Into<JobError>, I>(&self, jobs: I) -> Step<'_, J>
+    where
+        I: IntoIterator<Item = Result<J, E>>,
+        I::IntoIter: Send + 'static,
+    {
+        let mut jobs = jobs.into_iter().map(|job| job.map_err(Into::<JobError>::into));
+        // What the jobs read must be known before the graph is checked; the first of them shows it.
+        let first = jobs.next();
+        let reads = match &first {
+            Some(Ok(job)) => written(job).map(|(_, reads)| reads).unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        let known: HashSet<StepNumber> = reads.iter().copied().collect();
+        let stream = first.into_iter().chain(jobs).enumerate().map(move |(row, job)| {
+            let job = job.map_err(|error| Error::usage(format!("row {row} of step {}: {error}", J::NAME)))?;
+            let (json, reads) = written(&job)?;
+            match reads.iter().find(|step| !known.contains(step)) {
+                None => Ok(json),
+                Some(step) => Err(Error::usage(format!(
+                    "row {row} of step {} reads the outputs of step {step}, which its first row does not; all jobs of a step read the same steps",
+                    J::NAME
+                ))),
+            }
+        });
+        self.step(StepSpec::new(J::NAME, J::QUEUE), Ok((Box::new(stream), reads)))
+    }
+
+    /// A source, and the step of the jobs that it emits. The handle stands for both: `after` moves the source, everything else is
+    /// said of the emitted jobs ([`source`](Step::source) sets the source's own options).
+    pub fn expand<S: Source>(&self, source: S) -> Step<'_, S::Emits> {
+        let front = self.step::<S>(StepSpec::new(S::NAME, S::QUEUE), self.single(&source));
+        let emitted = StepSpec::new(<S::Emits as Job>::NAME, <S::Emits as Job>::QUEUE);
+        let mut step: Step<'_, S::Emits> = self.step(emitted, Ok((Box::new(std::iter::empty()), Vec::new())));
+        step.front = front.number;
+        let mut parts = self.parts.borrow_mut();
+        parts.nodes[front.number as usize].spec.feeds = Some(step.number);
+        parts.edges.insert(Edge { up: front.number, down: step.number, kind: EdgeKind::Feeds });
+        drop(parts);
+        step
+    }
+
+    fn single(&self, job: &impl Serialize) -> Result<(JobStream, Vec<StepNumber>)> {
+        let (json, reads) = written(job)?;
+        Ok((Box::new(std::iter::once(Ok(json))), reads))
+    }
+
+    fn step<J>(&self, spec: StepSpec, jobs: Result<(JobStream, Vec<StepNumber>)>) -> Step<'_, J> {
+        let mut parts = self.parts.borrow_mut();
+        let number = StepNumber::try_from(parts.nodes.len()).unwrap_or(StepNumber::MAX);
+        let (jobs, reads) = match jobs {
+            Ok((jobs, reads)) => (Some(jobs), reads),
+            Err(error) => {
+                let error = error.during(format_args!("step {}", spec.name));
+                parts.first_error.get_or_insert(error);
+                (None, Vec::new())
+            }
+        };
+        parts.nodes.push(Node { spec, is_named: false, jobs, reads: reads.into_iter().collect(), always: false });
+        Step { flow: self, number, front: number, job: PhantomData }
+    }
+
+    /// The checked graph, and the jobs of each step.
+    pub(crate) fn finish(self) -> Result<Plan> {
+        let mut parts = self.parts.into_inner();
+        if let Some(error) = parts.first_error {
+            return Err(error);
+        }
+        name_apart(&mut parts.nodes);
+        for (number, node) in (0..).zip(&parts.nodes) {
+            for up in &node.reads {
+                // An edge that was asked for by name says what the reader wants of what it reads.
+                let asked = parts.edges.iter().any(|edge| edge.up == *up && edge.down == number);
+                if !asked {
+                    parts.edges.insert(Edge { up: *up, down: number, kind: EdgeKind::After });
+                }
+            }
+        }
+        let always = parts.nodes.iter().map(|node| node.always).collect();
+        let (specs, jobs) = parts.nodes.into_iter().map(|node| (node.spec, node.jobs.unwrap_or_else(|| Box::new(std::iter::empty())))).unzip();
+        let graph = Graph { steps: specs, edges: parts.edges.into_iter().collect() };
+        graph.check()?;
+        Ok(Plan { graph, always, jobs })
+    }
+}
+
+/// Steps that were not given a name have their type's; from the second of a type on with a number behind it.
+fn name_apart(nodes: &mut [Node]) {
+    let mut taken: HashSet<String> = nodes.iter().filter(|node| node.is_named).map(|node| node.spec.name.clone()).collect();
+    let mut next: std::collections::HashMap<String, u32> = std::collections::HashMap::new();
+    for node in nodes.iter_mut().filter(|node| !node.is_named) {
+        let number = next.entry(node.spec.job_type.clone()).or_insert(1);
+        loop {
+            let name = if *number == 1 { node.spec.job_type.clone() } else { format!("{}-{number}", node.spec.job_type) };
+            *number += 1;
+            if taken.insert(name.clone()) {
+                node.spec.name = name;
+                break;
+            }
+        }
+    }
+}
+
+/// A workflow ready to be created.
+pub(crate) struct Plan {
+    pub graph: Graph,
+    /// Whether each step runs although the workflow is cancelled.
+    pub always: Vec<bool>,
+    /// The jobs of each step.
+    pub jobs: Vec<JobStream>,
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.graph.fmt(f)
+    }
+}
+
+/// A handle on a step of a [`Flow`]; copy it freely. `J` is the type of the step's jobs.
+pub struct Step<'f, J> {
+    flow: &'f Flow,
+    number: StepNumber,
+    /// The step that `after` moves: the source, if there is one.
+    front: StepNumber,
+    job: PhantomData<fn() -> J>,
+}
+
+impl<J> Clone for Step<'_, J> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<J> Copy for Step<'_, J> {}
+
+impl<J> fmt::Debug for Step<'_, J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Step({})", self.number)
+    }
+}
+
+impl<'f, J> Step<'f, J> {
+    fn set(self, change: impl FnOnce(&mut Node)) -> Self {
+        change(&mut self.flow.parts.borrow_mut().nodes[self.number as usize]);
+        self
+    }
+
+    fn edges(self, kind: EdgeKind, upstream: impl Steps) -> Self {
+        let mut ends = Vec::new();
+        upstream.ends(&mut ends);
+        let edges = ends.into_iter().map(|(_, up)| Edge { up, down: self.front, kind });
+        self.flow.parts.borrow_mut().edges.extend(edges);
+        self
+    }
+
+    /// Runs once `upstream` has succeeded: a step, or a tuple or list of steps. While one of them has failed, this step waits for its repair.
+    pub fn after(self, upstream: impl Steps) -> Self {
+        self.edges(EdgeKind::After, upstream)
+    }
+
+    /// Runs once `upstream` has settled, whatever became of it, unless it was cancelled.
+    pub fn after_settled(self, upstream: impl Steps) -> Self {
+        self.edges(EdgeKind::AfterSettled, upstream)
+    }
+
+    /// Runs if `upstream` failed; is skipped if it did not.
+    pub fn after_failure(self, upstream: impl Steps) -> Self {
+        self.edges(EdgeKind::AfterFailure, upstream)
+    }
+
+    /// Runs once `upstream` has settled, whatever became of it, even when the workflow is cancelled: for cleaning up.
+    pub fn always(self, upstream: impl Steps) -> Self {
+        self.flow.parts.borrow_mut().nodes[self.front as usize].always = true;
+        self.edges(EdgeKind::Always, upstream)
+    }
+
+    /// `downstream` runs once this step has succeeded.
+    pub fn before(self, downstream: impl Steps) -> Self {
+        let mut ends = Vec::new();
+        downstream.ends(&mut ends);
+        let edges = ends.into_iter().map(|(front, _)| Edge { up: self.number, down: front, kind: EdgeKind::After });
+        self.flow.parts.borrow_mut().edges.extend(edges);
+        self
+    }
+
+    /// Gives the step another name than its type's.
+    pub fn named(self, name: impl Into<String>) -> Self {
+        self.set(|node| {
+            node.spec.name = name.into();
+            node.is_named = true;
+        })
+    }
+
+    /// Runs the jobs in another queue than their type's.
+    pub fn queue(self, queue: impl Into<String>) -> Self {
+        self.set(|node| node.spec.queue = queue.into())
+    }
+
+    /// Runs before ready work of lower priority in the same queue; 0 unless set.
+    pub fn priority(self, priority: i32) -> Self {
+        self.set(|node| node.spec.priority = priority)
+    }
+
+    /// Waits so long once its upstream steps have settled.
+    pub fn delay(self, delay: Duration) -> Self {
+        self.set(|node| node.spec.delay = delay)
+    }
+
+    /// Counts as succeeded although so many of its jobs failed.
+    pub fn tolerate(self, tolerate: Tolerate) -> Self {
+        self.set(|node| node.spec.tolerate = tolerate)
+    }
+
+    /// At most so many of its jobs run at once, over all workers.
+    pub fn max_in_flight(self, jobs: u32) -> Self {
+        self.set(|node| node.spec.max_in_flight = Some(jobs))
+    }
+
+    /// How often its jobs are tried, in place of their type's rule.
+    pub fn retry(self, retry: Retry) -> Self {
+        self.set(|node| node.spec.retry = Some(retry))
+    }
+
+    /// How long one attempt may take, in place of the type's limit.
+    pub fn timeout(self, limit: Duration) -> Self {
+        self.set(|node| node.spec.timeout = Some(limit))
+    }
+
+    /// How often a job may kill the worker that runs it alone before it fails; 3 unless set.
+    pub fn max_recoveries(self, recoveries: u8) -> Self {
+        self.set(|node| node.spec.max_recoveries = recoveries)
+    }
+
+    /// Sets the options of the source behind what [`Flow::expand`] returned; on other steps, of the step itself.
+    pub fn source(self, options: impl FnOnce(Step<'f, ()>) -> Step<'f, ()>) -> Self {
+        options(Step { flow: self.flow, number: self.front, front: self.front, job: PhantomData });
+        self
+    }
+}
+
+impl<J: Job> Step<'_, J> {
+    /// What the jobs of the step return, for a field of a job that reads it.
+    pub fn outputs(self) -> Outputs<J::Output> {
+        Outputs::of(self.number)
+    }
+}
+
+/// A step, or several: a tuple, an array, a slice, a `Vec` or an `Option` of steps.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a step",
+    label = "expected a step, or a tuple or list of steps",
+    note = "`after` and its like take what `flow.run(..)`, `run_each(..)` and `expand(..)` return"
+)]
+pub trait Steps {
+    /// Adds front and end of each: they differ for a source and what it feeds.
+    #[doc(hidden)]
+    fn ends(self, into: &mut Vec<(StepNumber, StepNumber)>);
+}
+
+impl<J> Steps for Step<'_, J> {
+    fn ends(self, into: &mut Vec<(StepNumber, StepNumber)>) {
+        into.push((self.front, self.number));
+    }
+}
+
+impl<T: Steps + Copy> Steps for &[T] {
+    fn ends(self, into: &mut Vec<(StepNumber, StepNumber)>) {
+        self.iter().for_each(|step| step.ends(into));
+    }
+}
+
+macro_rules! lists {
+    ($($list:ty, [$($generics:tt)*]);+ $(;)?) => {$(
+        impl<T: Steps, $($generics)*> Steps for $list {
+            fn ends(self, into: &mut Vec<(StepNumber, StepNumber)>) {
+                self.into_iter().for_each(|step| step.ends(into));
+            }
+        }
+    )+};
+}
+
+lists!(Vec<T>, []; Option<T>, []; [T; N], [const N: usize]);
+
+macro_rules! tuples {
+    ($($name:ident)+) => {
+        impl<$($name: Steps),+> Steps for ($($name,)+) {
+            #[allow(non_snake_case)]
+            fn ends(self, into: &mut Vec<(StepNumber, StepNumber)>) {
+                let ($($name,)+) = self;
+                $($name.ends(into);)+
+            }
+        }
+    };
+}
+
+tuples!(A B);
+tuples!(A B C);
+tuples!(A B C D);
+tuples!(A B C D E);
+tuples!(A B C D E F);
+tuples!(A B C D E F G);
+tuples!(A B C D E F G H);
