@@ -78,11 +78,6 @@ impl Lines {
         Ok(Self { text, ends })
     }
 
-    /// How many jobs.
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
     /// The JSON of the job at `at`.
     pub fn get(&self, at: usize) -> Option<&[u8]> {
         self.range(at).and_then(|range| self.text.get(range))
@@ -139,7 +134,7 @@ mod tests {
             .iter()
             .flat_map(|chunk| {
                 let lines = Lines::unpack(&chunk.body).unwrap();
-                (0..lines.len()).map(move |at| String::from_utf8(lines.get(at).unwrap().to_vec()).unwrap()).collect::<Vec<_>>()
+                (0..chunk.jobs as usize).map(move |at| String::from_utf8(lines.get(at).unwrap().to_vec()).unwrap()).collect::<Vec<_>>()
             })
             .collect();
         assert_eq!(back, jobs);

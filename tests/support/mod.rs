@@ -1,6 +1,8 @@
 //! What the tests share: a store in a temporary folder, with a worker of the test's own application.
 #![allow(dead_code)]
 
+pub mod act;
+
 use std::sync::Arc;
 use std::time::Duration;
 

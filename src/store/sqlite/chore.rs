@@ -319,7 +319,7 @@ impl Tx<'_> {
                        WHERE s.wf = ?1 AND s.step = ?2 AND c.chunk = ?3";
             let place = self.one(sql, (wf, step, chunk), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
             let (first, len) = place.ok_or_else(|| Error::corrupt(format!("mended parameters name chunk {chunk}, which step {step} lacks")))?;
-            let sql = "UPDATE error SET jobs = max(jobs - mended.jobs, 0) FROM \
+            let sql = "UPDATE error SET jobs = max(error.jobs - mended.jobs, 0) FROM \
                        (SELECT value ->> 0 AS number, value ->> 1 AS jobs FROM json_each(?3)) AS mended \
                        WHERE error.wf = ?1 AND error.step = ?2 AND error.number = mended.number";
             self.run(sql, (wf, step, errors))?;

@@ -43,7 +43,6 @@ enum Granted {
 
 /// What is left of a claim's wishes.
 struct Wishes<'a> {
-    claim: &'a Claim,
     session: i64,
     workers: u64,
     deadline: i64,
@@ -67,7 +66,6 @@ impl Tx<'_> {
             return self.claimed_before(session, claim);
         }
         let mut wishes = Wishes {
-            claim,
             session,
             workers: workers.max(1) as u64,
             deadline: lease_time + claim.lease,

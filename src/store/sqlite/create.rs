@@ -92,7 +92,9 @@ impl Tx<'_> {
                         Tolerate::Jobs(jobs) => (Some(i64::try_from(jobs).unwrap_or(i64::MAX)), None),
                         Tolerate::Fraction(fraction) => (None, Some(fraction)),
                     };
-                    let options = StepOptions { retry: spec.retry, timeout: spec.timeout };
+                    let options = to_json(&StepOptions { retry: spec.retry, timeout: spec.timeout })?;
+                    let whole = to_json(spec)?;
+                    self.count_bytes(whole.len() + options.len());
                     let sql = "INSERT INTO step (wf, step, name, spec, options, type, line, feeds, always, tolerate_jobs, \
                                tolerate_fraction, max_in_flight, max_recoveries, delay, generation, state, pending, skips, waits, \
                                cancels, roots, total, succeeded, failed, skipped, cancelled, retrying, leased) \
@@ -101,7 +103,7 @@ impl Tx<'_> {
                     self.run(
                         sql,
                         params![
-                            wf, spec.name, to_json(spec)?, to_json(&options)?, spec.job_type, line, spec.feeds, always, jobs,
+                            wf, spec.name, whole, options, spec.job_type, line, spec.feeds, always, jobs,
                             fraction, spec.max_in_flight, spec.max_recoveries, millis(spec.delay), generation, upstreams,
                             *upstreams == 0
                         ],

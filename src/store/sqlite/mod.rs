@@ -134,6 +134,13 @@ impl SqliteStore {
         &self.meters
     }
 
+    /// How many drafts, chores and chunks of drafts are left: nothing once everything has come to rest.
+    pub async fn leftovers(&self) -> Result<u64> {
+        let sql = "SELECT (SELECT count(*) FROM draft) + (SELECT count(*) FROM chore) + (SELECT count(*) FROM segment WHERE wf IS NULL) \
+                   + (SELECT count(*) FROM workflow WHERE id IS NULL)";
+        self.read("leftovers", |tx| Ok(tx.one(sql, [], |row| row.get::<_, i64>(0))?.unwrap_or(0) as u64)).await
+    }
+
     async fn write<T: Send + 'static>(
         &self,
         verb: &'static str,

@@ -46,7 +46,6 @@ pub struct Step {
     pub max_in_flight: Option<i64>,
     pub max_recoveries: i64,
     pub delay: Millis,
-    pub generation: u32,
     pub state: StepState,
     /// What its edges decided, if that is not to run.
     pub decided: Option<Decision>,
@@ -224,7 +223,7 @@ impl<'c> Tx<'c> {
         if let Some(cached) = self.steps.get(&(wf, step)) {
             return Ok(cached.value);
         }
-        let sql = "SELECT line, feeds, always, tolerate_jobs, tolerate_fraction, max_in_flight, max_recoveries, delay, generation, \
+        let sql = "SELECT line, feeds, always, tolerate_jobs, tolerate_fraction, max_in_flight, max_recoveries, delay, \
                    state, decided, pending, skips, waits, cancels, total, succeeded, failed, skipped, cancelled, retrying, leased, \
                    released_at, started_at, finished_at FROM step WHERE wf = ? AND step = ?";
         let found = self.one(sql, (wf, step), |row| {
@@ -244,20 +243,19 @@ impl<'c> Tx<'c> {
                 max_in_flight: row.get(5)?,
                 max_recoveries: row.get(6)?,
                 delay: row.get(7)?,
-                generation: row.get(8)?,
                 state: StepState::Waiting,
                 decided: None,
-                pending: row.get(11)?,
-                skips: row.get(12)?,
-                waits: row.get(13)?,
-                cancels: row.get(14)?,
-                jobs: counts(row, 15)?,
-                leased: row.get(21)?,
-                released_at: row.get(22)?,
-                started_at: row.get(23)?,
-                finished_at: row.get(24)?,
+                pending: row.get(10)?,
+                skips: row.get(11)?,
+                waits: row.get(12)?,
+                cancels: row.get(13)?,
+                jobs: counts(row, 14)?,
+                leased: row.get(20)?,
+                released_at: row.get(21)?,
+                started_at: row.get(22)?,
+                finished_at: row.get(23)?,
             };
-            Ok((row.get::<_, u8>(9)?, row.get::<_, Option<u8>>(10)?, value))
+            Ok((row.get::<_, u8>(8)?, row.get::<_, Option<u8>>(9)?, value))
         })?;
         let (state, decided, mut value) =
             found.ok_or_else(|| Error::corrupt(format!("step {step} of workflow {wf} is missing")))?;
