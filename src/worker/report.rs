@@ -23,7 +23,7 @@ use crate::wake::wake;
 const GATHER: Duration = Duration::from_millis(5);
 /// The most leases, and about the most bytes, of one report.
 const MAX_LEASES: usize = 24;
-const MAX_BYTES: usize = 320 * 1024;
+const MAX_BYTES: usize = 160 * 1024;
 /// About the most bytes of outputs in one lease's part of a report.
 const PART_BYTES: usize = 128 * 1024;
 
