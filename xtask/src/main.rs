@@ -1,1 +1,90 @@
-fn main() {}
+//! The developers' commands: `cargo xtask test`.
+
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+
+const USAGE: &str = "usage: cargo xtask test    formats, lints, tests, documentation, the example";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["test"] => test(),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Everything that must hold before a change lands.
+fn test() -> Result<()> {
+    let started = Instant::now();
+    cargo(&["fmt", "--all", "--check"])?;
+    lint(&["--workspace", "--all-targets", "--all-features"])?;
+    for features in ["", "sqlite", "cli"] {
+        lint(&["--package", "gusher", "--lib", "--no-default-features", "--features", features])?;
+    }
+    cargo(&["test", "--workspace"])?;
+    documentation()?;
+    example()?;
+    println!("all passed after {} s", started.elapsed().as_secs());
+    Ok(())
+}
+
+fn lint(selection: &[&str]) -> Result<()> {
+    cargo(&[&["clippy"], selection, &["--", "--deny", "warnings"]].concat())
+}
+
+fn documentation() -> Result<()> {
+    let mut doc = Command::new(env!("CARGO"));
+    doc.args(["doc", "--package", "gusher", "--no-deps"]).env("RUSTDOCFLAGS", "--deny warnings");
+    run(doc)
+}
+
+/// The README's first command, as a newcomer runs it, in a folder of its own; its summary says what a correct import shows.
+fn example() -> Result<()> {
+    cargo(&["build", "--release", "--package", "import"])?;
+    let folder = tempfile::tempdir().context("making a temporary folder")?;
+    let program = std::env::current_dir()?.join(target_folder()).join("release/import");
+    let output = Command::new(&program).arg("--json").current_dir(folder.path()).output();
+    let output = output.with_context(|| format!("running {}", program.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let summary = text.lines().last().unwrap_or_default();
+    println!("import --json: {summary}");
+    ensure!(output.status.success(), "the example failed: {}", String::from_utf8_lossy(&output.stderr));
+    let summary: serde_json::Value = serde_json::from_str(summary).context("the example's last line is no JSON")?;
+    let figures = ["rows", "failed", "territories"].map(|name| summary[name].as_u64());
+    ensure!(figures == [Some(28_298), Some(0), Some(257)], "the example imported {figures:?}, not 28,298 rows and 257 territories");
+    Ok(())
+}
+
+fn target_folder() -> String {
+    std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned())
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(arguments);
+    run(cargo)
+}
+
+fn run(mut command: Command) -> Result<()> {
+    let shown = format!("{command:?}").replace('"', "");
+    println!("$ {shown}");
+    let started = Instant::now();
+    let status = command.status().with_context(|| format!("starting {shown}"))?;
+    if !status.success() {
+        bail!("{shown} ended with {status}");
+    }
+    println!("  ({} s)", started.elapsed().as_secs());
+    Ok(())
+}
