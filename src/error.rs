@@ -77,6 +77,7 @@ impl Error {
         self.kind == ErrorKind::Unavailable
     }
 
+    #[cfg(feature = "sqlite")]
     /// A copy for another waiter on the same failed operation.
     pub(crate) fn copy(&self) -> Self {
         Self { kind: self.kind, message: self.to_string(), source: None }

@@ -291,7 +291,7 @@ impl Counts {
     }
 
     /// The counter that a job in `state` is counted by, if any.
-    pub(crate) fn of(&mut self, state: JobState) -> Option<&mut u64> {
+    pub fn of(&mut self, state: JobState) -> Option<&mut u64> {
         Some(match state {
             JobState::Open | JobState::Deferred => return None,
             JobState::Retrying => &mut self.retrying,
@@ -303,7 +303,7 @@ impl Counts {
     }
 
     /// Counts `jobs` jobs from state `from` to state `to`.
-    pub(crate) fn shift(&mut self, from: JobState, to: JobState, jobs: u64) {
+    pub fn shift(&mut self, from: JobState, to: JobState, jobs: u64) {
         if let Some(counter) = self.of(from) {
             debug_assert!(*counter >= jobs, "{from:?} would fall below zero");
             *counter = counter.saturating_sub(jobs);

@@ -27,6 +27,12 @@ use crate::payload::Chunk;
 use crate::slice::Mask;
 use crate::state::{Counts, EdgeKind, StepState, WorkflowState};
 
+// The parts of the pure core that every store needs.
+pub use crate::record::error_number;
+pub use crate::retry::due_time;
+pub use crate::slice::fair_share;
+pub use crate::state::{MAX_ATTEMPTS, attempts, job_byte};
+
 /// What a store's verb returns: a future that ends with the answer.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T>>;
 
@@ -679,6 +685,7 @@ async fn open_sqlite(rest: &str) -> Result<std::sync::Arc<dyn Store>> {
     Ok(std::sync::Arc::new(opened.map_err(|e| crate::Error::corrupt("opening the store panicked").because(e))??))
 }
 
+#[cfg(any(feature = "sqlite", feature = "cli"))]
 /// A length of time as people write it: `250ms`, `1s`, `5m`, `2h`, `1d`.
 pub(crate) fn parse_duration(text: &str) -> Option<std::time::Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

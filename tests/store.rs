@@ -1,0 +1,389 @@
+//! The rules of the store, verb by verb, with a clock that the tests hold in their hand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gusher::store::sqlite::{Options, SqliteStore};
+use gusher::store::{
+    Append, Claim, Claimed, Create, DraftKey, DraftOf, LeaseReport, NewWorkflow, Part, Renew, Report, Session, Store, Take, Tick,
+};
+use gusher::{Chunk, Clock, Counts, Edge, EdgeKind, ErrorKind, Mask, SessionId, StepSpec, StepState, WorkflowId, WorkflowState};
+
+const LEASE: i64 = 1_000;
+
+struct House {
+    store: Arc<SqliteStore>,
+    clock: Clock,
+    _folder: tempfile::TempDir,
+}
+
+impl House {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(1_800_000_000_000);
+        let options = Options {
+            lease: Duration::from_millis(LEASE as u64),
+            clock: clock.clone(),
+            ..Options::new(folder.path().join("gusher.db"))
+        };
+        Self { store: Arc::new(SqliteStore::open(options).unwrap()), clock, _folder: folder }
+    }
+
+    /// A workflow of two steps: `jobs` jobs, and one behind them.
+    async fn workflow(&self, jobs: u32) -> WorkflowId {
+        self.workflow_with(jobs, |_| ()).await
+    }
+
+    async fn workflow_with(&self, jobs: u32, options: impl Fn(&mut StepSpec)) -> WorkflowId {
+        let id = WorkflowId::new(self.clock.now(), 0);
+        let mut rows = StepSpec::new("Row", "default");
+        options(&mut rows);
+        let report = StepSpec { name: "Report".into(), ..StepSpec::new("Row", "default") };
+        let mut parts = vec![
+            Part::Step { spec: rows, upstreams: 0, always: false },
+            Part::Step { spec: report, upstreams: 1, always: false },
+            Part::Edge(Edge { up: 0, down: 1, kind: EdgeKind::After }),
+        ];
+        parts.push(Part::Jobs { step: 1, chunk: chunk(1) });
+        parts.extend((0..jobs).step_by(1024).map(|first| Part::Jobs { step: 0, chunk: chunk((jobs - first).min(1024)) }));
+        self.store.create(Create { workflow: new_workflow(id), draft: None, parts, again: false }).await.unwrap();
+        id
+    }
+
+    async fn worker(&self) -> Worker<'_> {
+        let session = session();
+        self.store.join(session.clone()).await.unwrap();
+        Worker { house: self, session: session.id, next: 1 }
+    }
+
+    async fn tick(&self) {
+        while self.store.tick(Tick { lease: LEASE }).await.unwrap().more {}
+    }
+
+    /// Time goes by in steps that somebody sees.
+    async fn wait(&self, time: i64) {
+        for _ in 0..time / 100 {
+            self.clock.advance(100);
+            self.tick().await;
+        }
+    }
+
+    async fn jobs(&self, id: WorkflowId) -> Counts {
+        self.store.workflow(id).await.unwrap().jobs
+    }
+
+    async fn check(&self) {
+        assert_eq!(self.store.doctor().await.unwrap().findings, Vec::<String>::new());
+        assert_eq!(self.store.meters().over_bounds(), Vec::new());
+    }
+}
+
+fn new_workflow(id: WorkflowId) -> NewWorkflow {
+    NewWorkflow { id, name: "Test".into(), arguments: "{}".into(), generation: 0 }
+}
+
+/// A chunk of so many jobs, each `null`: a format byte, then lines.
+fn chunk(jobs: u32) -> Chunk {
+    Chunk { jobs, body: [&[0u8][..], "null\n".repeat(jobs as usize).as_bytes()].concat() }
+}
+
+fn session() -> Session {
+    Session {
+        id: SessionId::random(),
+        host: "test".into(),
+        pid: 1,
+        queues: vec!["default".into()],
+        types: vec!["Row".into()],
+        slots: 4,
+        wake_port: None,
+        lease: LEASE,
+    }
+}
+
+struct Worker<'h> {
+    house: &'h House,
+    session: SessionId,
+    next: u64,
+}
+
+impl Worker<'_> {
+    fn wish(&self, jobs: u32, leases: u32, alone: bool) -> Claim {
+        Claim {
+            session: self.session,
+            first_lease: self.next,
+            max_leases: leases,
+            queues: vec!["default".into()],
+            takes: vec![Take { job_type: "Row".into(), jobs, budget: jobs * leases }],
+            free_slots: jobs,
+            alone,
+            lease: LEASE,
+        }
+    }
+
+    async fn claim(&mut self, jobs: u32, leases: u32) -> Claimed {
+        let claimed = self.house.store.claim(self.wish(jobs, leases, false)).await.unwrap();
+        self.next += claimed.slices.len() as u64;
+        claimed
+    }
+
+    async fn claim_alone(&mut self) -> Claimed {
+        let claimed = self.house.store.claim(self.wish(1024, 1, true)).await.unwrap();
+        self.next += claimed.slices.len() as u64;
+        claimed
+    }
+
+    async fn report(&self, part: LeaseReport) -> gusher::store::Reported {
+        self.house.store.report(Report { session: self.session, leases: vec![part] }).await.unwrap()
+    }
+
+    async fn renew(&self, leases: Vec<u64>) -> gusher::store::Renewed {
+        let renew = Renew { session: self.session, leases, drafts: Vec::new(), progress: Vec::new(), lease: LEASE };
+        self.house.store.renew(renew).await.unwrap()
+    }
+}
+
+fn succeeded(lease: u64, number: u64, jobs: Mask) -> LeaseReport {
+    LeaseReport { lease, number, succeeded: jobs, ..LeaseReport::default() }
+}
+
+#[tokio::test]
+async fn a_claim_sent_again_grants_nothing_new_and_tells_what_is_held() {
+    let house = House::new();
+    house.workflow(100).await;
+    let worker = house.worker().await;
+    let first = house.store.claim(worker.wish(10, 2, false)).await.unwrap();
+    let again = house.store.claim(worker.wish(10, 2, false)).await.unwrap();
+    let told = |claimed: &Claimed| claimed.slices.iter().map(|slice| (slice.lease, slice.jobs)).collect::<Vec<_>>();
+    assert_eq!((told(&first), first.slices.len()), (told(&again), 2));
+    assert_eq!(house.store.steps(first.slices[0].workflow, 0, 1).await.unwrap()[0].running, 20);
+    house.check().await;
+}
+
+#[tokio::test]
+async fn a_report_sent_again_changes_nothing() {
+    let house = House::new();
+    let id = house.workflow(10).await;
+    let mut worker = house.worker().await;
+    let slice = worker.claim(5, 1).await.slices.remove(0);
+    let (some, rest) = slice.jobs.split(2);
+    worker.report(succeeded(slice.lease, 1, some)).await;
+    worker.report(succeeded(slice.lease, 1, some)).await;
+    assert_eq!(house.jobs(id).await.succeeded, 2);
+    worker.report(succeeded(slice.lease, 2, rest)).await;
+    assert_eq!(house.jobs(id).await.succeeded, 5);
+    let reported = worker.report(succeeded(slice.lease, 2, rest)).await;
+    assert_eq!((reported.refused, house.jobs(id).await.succeeded), (vec![slice.lease], 5));
+    house.check().await;
+}
+
+#[tokio::test]
+async fn a_report_under_a_lease_that_was_taken_back_is_refused_as_a_whole() {
+    let house = House::new();
+    let id = house.workflow(10).await;
+    let mut worker = house.worker().await;
+    let slice = worker.claim(5, 1).await.slices.remove(0);
+    house.wait(LEASE + 200).await;
+    let reported = worker.report(succeeded(slice.lease, 1, slice.jobs)).await;
+    assert_eq!(reported.refused, [slice.lease]);
+    assert_eq!(house.jobs(id).await.succeeded, 0);
+    assert_eq!(worker.renew(vec![slice.lease]).await.lost, [slice.lease]);
+    house.check().await;
+}
+
+#[tokio::test]
+async fn a_lease_is_held_past_its_deadline_until_somebody_takes_it_back() {
+    let house = House::new();
+    let id = house.workflow(10).await;
+    let mut worker = house.worker().await;
+    let slice = worker.claim(5, 1).await.slices.remove(0);
+    house.clock.advance(10 * LEASE);
+    assert!(worker.report(succeeded(slice.lease, 1, slice.jobs)).await.refused.is_empty());
+    assert_eq!(house.jobs(id).await.succeeded, 5);
+    house.check().await;
+}
+
+#[tokio::test]
+async fn neither_an_outage_nor_a_jump_of_the_clock_costs_anybody_a_lease() {
+    let house = House::new();
+    house.workflow(10).await;
+    let mut worker = house.worker().await;
+    let slice = worker.claim(5, 1).await.slices.remove(0);
+    for jump in [3_600_000, -7_200_000] {
+        house.clock.advance(jump);
+        house.tick().await;
+        assert!(worker.renew(vec![slice.lease]).await.lost.is_empty(), "after a jump of {jump} ms");
+    }
+    house.check().await;
+}
+
+#[tokio::test]
+async fn a_step_is_released_only_when_the_last_job_before_it_has_settled() {
+    let house = House::new();
+    let id = house.workflow(3).await;
+    let mut worker = house.worker().await;
+    for left in (0..3).rev() {
+        let slice = worker.claim(1, 1).await.slices.remove(0);
+        assert_eq!(slice.step, 0);
+        worker.report(succeeded(slice.lease, 1, slice.jobs)).await;
+        let report = &house.store.steps(id, 1, 1).await.unwrap()[0];
+        assert_eq!(report.state, if left == 0 { StepState::Running } else { StepState::Waiting });
+    }
+    let slice = worker.claim(9, 9).await.slices.remove(0);
+    worker.report(succeeded(slice.lease, 1, slice.jobs)).await;
+    assert_eq!(house.store.workflow(id).await.unwrap().state, WorkflowState::Succeeded);
+    assert!(worker.claim(9, 9).await.empty);
+    house.check().await;
+}
+
+#[tokio::test]
+async fn what_is_taken_back_is_open_and_not_what_retries_or_has_settled() {
+    let house = House::new();
+    let id = house.workflow(4).await;
+    let mut worker = house.worker().await;
+    house.worker().await;
+    let slice = worker.claim(1, 4).await.slices;
+    assert_eq!(slice.len(), 4);
+    worker.report(succeeded(slice[0].lease, 1, slice[0].jobs)).await;
+    let retry = LeaseReport { lease: slice[1].lease, number: 1, retries: vec![(3_600_000, slice[1].jobs)], ..LeaseReport::default() };
+    worker.report(retry).await;
+    house.wait(2 * LEASE).await;
+    let mut other = house.worker().await;
+    let claimed = other.claim(1, 9).await.slices;
+    let jobs: Vec<_> = claimed.iter().flat_map(|slice| slice.jobs.iter().collect::<Vec<_>>()).collect();
+    assert_eq!({ let mut jobs = jobs; jobs.sort_unstable(); jobs }, [2, 3]);
+    assert_eq!((house.jobs(id).await.succeeded, house.jobs(id).await.retrying), (1, 1));
+    house.check().await;
+}
+
+#[tokio::test]
+async fn a_retry_is_due_at_its_time_and_keeps_its_attempts() {
+    let house = House::new();
+    house.workflow(1).await;
+    let mut worker = house.worker().await;
+    let slice = worker.claim(1, 1).await.slices.remove(0);
+    worker.report(LeaseReport { lease: slice.lease, number: 1, retries: vec![(500, slice.jobs)], ..LeaseReport::default() }).await;
+    house.wait(400).await;
+    assert!(worker.claim(1, 1).await.slices.is_empty());
+    house.wait(200).await;
+    let slice = worker.claim(1, 1).await.slices.remove(0);
+    assert_eq!(slice.attempts, [1]);
+    house.check().await;
+}
+
+#[tokio::test]
+async fn a_slice_that_kills_its_workers_is_halved_and_runs_with_nothing_beside_it() {
+    let house = House::new();
+    house.workflow(16).await;
+    let mut sizes = Vec::new();
+    for death in 0..2 {
+        let mut worker = house.worker().await;
+        let claimed = worker.claim(8, 1).await.slices;
+        sizes.push(claimed[0].jobs.len());
+        assert!(!claimed[0].suspect, "death {death}");
+        house.wait(2 * LEASE).await;
+    }
+    assert_eq!(sizes, [8, 8]);
+    let mut busy = house.worker().await;
+    let beside = busy.claim(1024, 9).await;
+    assert!(beside.slices.iter().all(|slice| !slice.suspect));
+    assert!(beside.drain, "it is asked to run the suspect slices alone");
+    for slice in beside.slices {
+        busy.report(succeeded(slice.lease, 1, slice.jobs)).await;
+    }
+    let alone = busy.claim_alone().await.slices;
+    assert_eq!((alone.len(), alone[0].suspect, alone[0].jobs.len()), (1, true, 4));
+    house.check().await;
+}
+
+#[tokio::test]
+async fn beside_a_backlog_another_workflow_gets_its_turn_in_one_rotation() {
+    let house = House::new();
+    house.workflow(100_000).await;
+    let mut worker = house.worker().await;
+    worker.claim(10, 3).await;
+    let small = house.workflow(1).await;
+    let turns = worker.claim(10, 2).await.slices;
+    assert!(turns.iter().any(|slice| slice.workflow == small));
+}
+
+#[tokio::test]
+async fn a_step_at_its_limit_hands_out_no_more_than_that_many_jobs() {
+    let house = House::new();
+    house.workflow_with(10, |rows| rows.max_in_flight = Some(3)).await;
+    let (mut one, mut other) = (house.worker().await, house.worker().await);
+    let held = [one.claim(2, 4).await.slices, other.claim(2, 4).await.slices].concat();
+    assert_eq!(held.iter().map(|slice| slice.jobs.len()).sum::<usize>(), 3);
+    assert!(other.claim(2, 4).await.slices.is_empty());
+    let slice = &held[0];
+    one.report(succeeded(slice.lease, 1, slice.jobs)).await;
+    let more: usize = other.claim(9, 4).await.slices.iter().map(|slice| slice.jobs.len()).sum();
+    assert_eq!(more, slice.jobs.len());
+    house.check().await;
+}
+
+#[tokio::test]
+async fn a_draft_that_nobody_renews_is_collected_and_what_comes_late_is_refused() {
+    let house = House::new();
+    let session = session();
+    let draft = DraftKey { session: session.id, number: 1 };
+    let of = DraftOf::Workflow(new_workflow(WorkflowId::new(0, 0)));
+    let append = |number, parts| Append { draft, of: of.clone(), number, parts, lease: LEASE };
+    let step = Part::Step { spec: StepSpec::new("Row", "default"), upstreams: 0, always: false };
+    house.store.append(append(0, vec![step])).await.unwrap();
+    house.store.append(append(1, vec![Part::Jobs { step: 0, chunk: chunk(9) }])).await.unwrap();
+    house.store.append(append(1, vec![Part::Jobs { step: 0, chunk: chunk(9) }])).await.unwrap();
+    house.wait(2 * LEASE).await;
+    assert_eq!(house.store.leftovers().await.unwrap(), 0);
+    let late = house.store.append(append(2, Vec::new())).await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Refused);
+    house.check().await;
+}
+
+#[tokio::test]
+async fn an_appended_part_counts_once_however_often_it_is_sent() {
+    let house = House::new();
+    let draft = DraftKey { session: SessionId::random(), number: 1 };
+    let id = WorkflowId::new(house.clock.now(), 0);
+    let append = |number, parts| Append { draft, of: DraftOf::Workflow(new_workflow(id)), number, parts, lease: LEASE };
+    let step = Part::Step { spec: StepSpec::new("Row", "default"), upstreams: 0, always: false };
+    house.store.append(append(0, vec![step])).await.unwrap();
+    for number in [1, 1, 2, 1, 2] {
+        house.store.append(append(number, vec![Part::Jobs { step: 0, chunk: chunk(9) }])).await.unwrap();
+    }
+    let create = Create { workflow: new_workflow(id), draft: Some(draft), parts: Vec::new(), again: false };
+    assert!(!house.store.create(create.clone()).await.unwrap().existed);
+    assert!(house.store.create(create).await.unwrap().existed);
+    assert_eq!(house.jobs(id).await.total, 18);
+    house.check().await;
+}
+
+#[tokio::test]
+async fn after_a_cancel_nothing_is_handed_out_and_what_runs_still_counts_within_its_grace() {
+    let house = House::new();
+    let id = house.workflow(3_000).await;
+    let mut worker = house.worker().await;
+    let slices = worker.claim(10, 2).await.slices;
+    house.store.cancel(id, 300).await.unwrap();
+    house.store.cancel(id, 300).await.unwrap();
+    assert!(worker.claim(10, 2).await.slices.is_empty());
+    let reported = worker.report(succeeded(slices[0].lease, 1, slices[0].jobs)).await;
+    assert_eq!(reported.cancelled, [slices[0].lease]);
+    worker.renew(vec![slices[1].lease]).await;
+    house.wait(1_000).await;
+    let row = house.store.workflow(id).await.unwrap();
+    assert_eq!((row.state, row.jobs.succeeded, row.jobs.cancelled), (WorkflowState::Cancelled, 10, 2_991));
+    house.check().await;
+}
+
+#[tokio::test]
+async fn a_session_that_leaves_gives_back_its_slices_without_a_recovery() {
+    let house = House::new();
+    house.workflow(10).await;
+    let mut worker = house.worker().await;
+    assert_eq!(worker.claim(5, 1).await.slices.len(), 1);
+    house.store.leave(worker.session).await.unwrap();
+    let mut other = house.worker().await;
+    let slice = other.claim(5, 1).await.slices.remove(0);
+    assert_eq!((slice.jobs.iter().next(), slice.suspect), (Some(0), false));
+    house.check().await;
+}
