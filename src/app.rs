@@ -19,8 +19,8 @@ use crate::workflow::{Flow, Plan, Workflow};
 
 type StateFactory<S> = Arc<dyn Fn() -> BoxFuture<'static, Result<S, Box<dyn StdError + Send + Sync>>> + Send + Sync>;
 
-/// Makes the plan of a workflow from its arguments as JSON.
-type Configure = fn(&str) -> Result<Plan>;
+/// Makes the plan of a workflow from its arguments as JSON; also tells the arguments with every default filled in.
+type Configure = fn(&str) -> Result<(String, Plan)>;
 
 /// What a program knows: job types and workflow types by their names.
 #[derive(Clone, Debug, Default)]
@@ -156,10 +156,16 @@ pub(crate) fn plan_of<W: Workflow>(workflow: &W) -> Result<Plan> {
     flow.finish().map_err(|error| error.during(format_args!("workflow {}", W::NAME)))
 }
 
-fn configure_from_json<W: Workflow>(arguments: &str) -> Result<Plan> {
+fn configure_from_json<W: Workflow>(arguments: &str) -> Result<(String, Plan)> {
     let workflow: W = serde_json::from_str(arguments)
         .map_err(|e| Error::usage(format!("the arguments do not fit the workflow {}", W::NAME)).because(e))?;
-    plan_of(&workflow)
+    Ok((arguments_of(&workflow)?, plan_of(&workflow)?))
+}
+
+/// The arguments of a workflow as JSON.
+pub(crate) fn arguments_of<W: Workflow>(workflow: &W) -> Result<String> {
+    serde_json::to_string(workflow)
+        .map_err(|e| Error::usage(format!("the arguments of {} cannot be written as JSON", W::NAME)).because(e))
 }
 
 impl Registry {
@@ -183,8 +189,8 @@ impl Registry {
         Ok(())
     }
 
-    /// The plan of a registered workflow.
-    pub fn plan(&self, name: &str, arguments: &RawValue) -> Result<Plan> {
+    /// The plan of a registered workflow, and its arguments with every default filled in.
+    pub fn plan(&self, name: &str, arguments: &RawValue) -> Result<(String, Plan)> {
         let configure = self.workflows.get(name).ok_or_else(|| {
             let near = crate::error::did_you_mean(name, self.workflows.keys().copied());
             let known: Vec<&str> = self.workflows.keys().copied().collect();

@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt};
 use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 
-use crate::app::{Registry, plan_of};
+use crate::app::{Registry, arguments_of, plan_of};
 use crate::clock::{Millis, millis};
 use crate::creation;
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
@@ -72,15 +72,13 @@ impl Client {
 
     /// Like [`start`](Self::start); counts the jobs that have been created so far in `created`, for who watches.
     pub async fn start_counted<W: Workflow>(&self, workflow: W, created: Arc<AtomicU64>) -> Result<Handle> {
-        let arguments = serde_json::to_string(&workflow)
-            .map_err(|e| Error::usage(format!("the arguments of {} cannot be written as JSON", W::NAME)).because(e))?;
-        self.create(W::NAME, arguments, plan_of(&workflow)?, created).await
+        self.create(W::NAME, arguments_of(&workflow)?, plan_of(&workflow)?, created).await
     }
 
     /// Creates a workflow by its registered name, with its arguments as JSON.
     pub async fn start_named(&self, name: &str, arguments: &RawValue, created: Arc<AtomicU64>) -> Result<Handle> {
-        let plan = self.registry.plan(name, arguments)?;
-        self.create(name, arguments.get().to_owned(), plan, created).await
+        let (arguments, plan) = self.registry.plan(name, arguments)?;
+        self.create(name, arguments, plan, created).await
     }
 
     async fn create(&self, name: &str, arguments: String, plan: Plan, created: Arc<AtomicU64>) -> Result<Handle> {
@@ -110,14 +108,14 @@ impl Client {
         if !row.state.is_finished() {
             return Err(Error::refused(format!("workflow {id} is {}; only a finished one can be started again (cancel it first)", row.state)));
         }
-        let plan = self.registry.plan(&row.name, &crate::view::raw(row.arguments.clone()))?;
-        let workflow = NewWorkflow { id, name: row.name, arguments: row.arguments, generation: row.generation + 1 };
+        let (arguments, plan) = self.registry.plan(&row.name, &crate::view::raw(row.arguments))?;
+        let workflow = NewWorkflow { id, name: row.name, arguments, generation: row.generation + 1 };
         self.write(workflow, plan, true, created).await
     }
 
     /// The graph of a registered workflow, without creating it.
     pub fn plan(&self, name: &str, arguments: &RawValue) -> Result<crate::graph::Graph> {
-        Ok(self.registry.plan(name, arguments)?.graph)
+        Ok(self.registry.plan(name, arguments)?.1.graph)
     }
 
     /// The names of the registered workflows.

@@ -1,0 +1,67 @@
+//! The workflow: a CSV and an XML file go in, one job runs for each row, one report comes out.
+
+use std::path::PathBuf;
+
+use gusher::prelude::*;
+
+use crate::jobs::{DownloadCsv, GenReport, ImportXml, shipped};
+use crate::location::Location;
+
+/// Its arguments; each has a default, so `import start ImportWorkflow` imports the shipped files.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImportWorkflow {
+    /// Where the airports are.
+    pub csv: Location,
+    /// Where the territories are.
+    pub xml: Location,
+    /// Where the report goes.
+    pub report: PathBuf,
+    /// Where fetched files are kept for all workers: a folder or `s3://bucket/prefix`.
+    pub shared: Option<Location>,
+    /// Only the first so many rows.
+    pub rows: Option<u64>,
+    /// Reads the file so many times over, with distinct keys.
+    pub repeat: u32,
+    /// How many bad rows the report may lack.
+    pub tolerate: Tolerate,
+}
+
+impl Default for ImportWorkflow {
+    fn default() -> Self {
+        let here = std::env::current_dir().unwrap_or_default();
+        Self {
+            csv: Location::Path(shipped("airports.csv")),
+            xml: Location::Path(shipped("cldr-supplemental.xml")),
+            report: here.join("import-report.html"),
+            shared: None,
+            rows: None,
+            repeat: 1,
+            tolerate: Tolerate::None,
+        }
+    }
+}
+
+impl Workflow for ImportWorkflow {
+    const NAME: &str = "ImportWorkflow";
+
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        let xml = flow.run(ImportXml { from: self.xml.clone(), shared: self.shared.clone() });
+        let rows = flow
+            .expand(DownloadCsv {
+                from: self.csv.clone(),
+                shared: self.shared.clone(),
+                rows: self.rows,
+                repeat: self.repeat,
+            })
+            .tolerate(self.tolerate);
+        flow.run(GenReport {
+            to: self.report.clone(),
+            csv: self.csv.clone(),
+            xml: self.xml.clone(),
+            added: rows.outputs(),
+            territories: xml.outputs(),
+        });
+        Ok(())
+    }
+}
