@@ -289,7 +289,7 @@ impl Handle {
         self.id
     }
 
-    fn store(&self) -> &Arc<dyn Store> {
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
         &self.client.store
     }
 

@@ -1,0 +1,413 @@
+//! The sentences of `why`: pure functions from rows to words.
+
+use super::CauseKind;
+use crate::clock::Millis;
+use crate::render::words::{count, names, number, shorten, span, until};
+use crate::state::{JobState, StepState, Tolerate, WorkflowState};
+use crate::store::{EdgeRow, StepRow, Waiting, Whereabouts, WorkflowRow};
+use crate::view::{ErrorGroup, JobView};
+
+/// The most characters of an error in a sentence.
+const ERROR_SHOWN: usize = 300;
+
+/// What is known of a step that has been released and has not settled.
+pub struct Figures<'a> {
+    pub step: &'a StepRow,
+    pub waiting: &'a Waiting,
+    pub workflow: WorkflowState,
+    pub now: Millis,
+}
+
+impl Figures<'_> {
+    /// What its unsettled jobs do or wait for.
+    pub fn told(&self) -> (Vec<CauseKind>, String) {
+        let (mut kinds, figures) = self.figures();
+        let mut told = vec![figures];
+        for (kind, text) in self.obstacles() {
+            kinds.push(kind);
+            told.push(text);
+        }
+        (kinds, told.join("; "))
+    }
+
+    fn ready(&self) -> u64 {
+        self.step.jobs.unsettled().saturating_sub(self.step.jobs.retrying + self.step.running)
+    }
+
+    /// Whether the step's own delay is what its jobs wait for.
+    fn is_delayed(&self) -> bool {
+        !self.step.spec.delay.is_zero()
+            && self.step.started_at.is_none()
+            && self.step.jobs.retrying == 0
+            && self.waiting.next_due.is_some()
+    }
+
+    fn figures(&self) -> (Vec<CauseKind>, String) {
+        let (jobs, running) = (self.step.jobs, self.step.running);
+        let mut kinds = Vec::new();
+        let mut parts = vec![match jobs.unsettled() {
+            0 => format!("all {} settled", count(jobs.total, "job")),
+            left => format!("{} of {} unsettled", number(left), count(jobs.total, "job")),
+        }];
+        if running > 0 {
+            kinds.push(CauseKind::Running);
+            parts.push(format!("{} running{}", number(running), self.workers()));
+        }
+        if jobs.retrying > 0 {
+            kinds.push(CauseKind::Retrying);
+            let next = self.waiting.next_due.map(|due| format!(", next {}", until(due, self.now)));
+            parts.push(format!("{} retrying{}", number(jobs.retrying), next.unwrap_or_default()));
+        }
+        if jobs.failed > 0 {
+            parts.push(format!("{} failed so far (it tolerates {})", number(jobs.failed), tolerated(self.step)));
+        }
+        (kinds, parts.join(", "))
+    }
+
+    /// ` on host:17 and 2 other workers`, as far as the leases tell.
+    fn workers(&self) -> String {
+        let mut hosts: Vec<&str> = self.waiting.leases.iter().map(|(worker, _)| worker.as_str()).collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        match hosts.as_slice() {
+            [] => String::new(),
+            [one] => format!(" on {one}"),
+            [one, others @ ..] => format!(" on {one} and {}", count(others.len() as u64, "other worker")),
+        }
+    }
+
+    fn obstacles(&self) -> Vec<(CauseKind, String)> {
+        let (spec, waiting) = (&self.step.spec, self.waiting);
+        let (ready, running) = (self.ready(), self.step.running);
+        let mut found = Vec::new();
+        let held_back = matches!(self.workflow, WorkflowState::Paused | WorkflowState::Cancelling);
+        if self.is_delayed() {
+            let due = waiting.next_due.unwrap_or(self.now);
+            found.push((CauseKind::Delayed, format!("its delay of {} ends {}", span(crate::clock::millis(spec.delay)), until(due, self.now))));
+        } else if ready > 0 && !held_back {
+            if let Some(limit) = spec.max_in_flight.filter(|limit| running >= u64::from(*limit)) {
+                let text = format!("{} ready, but at most {} of its jobs may run at once (`max_in_flight`)", number(ready), number(u64::from(limit)));
+                found.push((CauseKind::AtLimit, text));
+            }
+            if waiting.suspect {
+                let text = "jobs whose workers died wait for a worker that holds nothing else, to run alone";
+                found.push((CauseKind::Suspect, text.to_owned()));
+            }
+            if found.is_empty() && running == 0 && waiting.able_workers > 0 {
+                let text = format!("{} ready in queue `{}`, which {}", number(ready), spec.queue, able(waiting.able_workers));
+                found.push((CauseKind::Ready, text));
+            }
+        }
+        if let Some(kind) = &waiting.chore {
+            found.push((CauseKind::Chore, chore(kind)));
+        } else if !waiting.holds.is_empty() {
+            found.push((CauseKind::Held, format!("it is held ({})", waiting.holds.join(", "))));
+        }
+        if waiting.able_workers == 0 && self.step.jobs.unsettled() > 0 {
+            found.push((CauseKind::NoWorker, no_worker(&spec.queue, &spec.job_type, waiting.queue_workers)));
+        }
+        found
+    }
+}
+
+fn able(workers: u64) -> String {
+    match workers {
+        1 => "one live worker takes from that can run them".to_owned(),
+        n => format!("{} live workers take from that can run them", number(n)),
+    }
+}
+
+/// That nobody can run a step.
+pub fn no_worker(queue: &str, job_type: &str, others: u64) -> String {
+    let others = match others {
+        0 => String::new(),
+        1 => " (one that does not takes from it)".to_owned(),
+        n => format!(" ({} that do not take from it)", number(n)),
+    };
+    format!("queue `{queue}` has no live worker that knows `{job_type}`{others}")
+}
+
+/// That the store is at work.
+pub fn chore(kind: &str) -> String {
+    format!("the chore `{kind}` is under way; the next tick of any worker or client goes on with it")
+}
+
+/// How many failures a step tolerates.
+fn tolerated(step: &StepRow) -> String {
+    let allowed = number(step.spec.tolerate.allowed(step.jobs.total));
+    match step.spec.tolerate {
+        Tolerate::Fraction(fraction) => format!("{allowed}, {} % of them", percent(fraction)),
+        _ => allowed,
+    }
+}
+
+/// `0.1` for a thousandth: as many decimals as it takes, six at most.
+fn percent(fraction: f64) -> String {
+    let text = format!("{:.6}", fraction * 100.0);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// Why a step failed.
+pub fn failed(step: &StepRow, groups: &[ErrorGroup], awaited: bool, chore_under_way: Option<&str>) -> String {
+    let jobs = step.jobs;
+    let mut told = vec![format!("{} of {} failed, it tolerates {}", number(jobs.failed), count(jobs.total, "job"), tolerated(step))];
+    told.push(match chore_under_way {
+        Some(kind) => chore(kind),
+        None if awaited => "waiting for `retry`".to_owned(),
+        None => format!("`retry` runs {} again", if jobs.failed == 1 { "it" } else { "them" }),
+    });
+    if let Some(group) = groups.first() {
+        let which = match (jobs.failed, groups) {
+            (1, _) => "it".to_owned(),
+            (_, [_]) => "all".to_owned(),
+            _ => format!("most ({})", number(group.jobs)),
+        };
+        told.push(format!("{which} failed with: {}", shorten(&group.example, ERROR_SHOWN)));
+    }
+    told.join("; ")
+}
+
+/// `` `A` and `B` wait for``, if any do.
+pub fn wait_for(named: &[String], all: u64) -> Option<String> {
+    let who = names(named.iter().map(String::as_str), all);
+    (all > 0).then(|| format!("{who} {} for", if all == 1 { "waits" } else { "wait" }))
+}
+
+/// `` `C` waits for `B`, that for``: the way to the last name, without it.
+pub fn path(path: &[&str]) -> String {
+    match path {
+        [start, _] => format!("`{start}` waits for"),
+        [start, between @ .., _] if between.len() <= 3 => {
+            let between: Vec<String> = between.iter().map(|name| format!("`{name}`")).collect();
+            format!("`{start}` waits for {}, that for", between.join(", that for "))
+        }
+        [start, between @ .., _] => format!("`{start}` waits, over {} between them, for", count(between.len() as u64, "step")),
+        _ => "waits for".to_owned(),
+    }
+}
+
+/// What holds everything of a workflow in this state, if it does.
+pub fn of_state(state: WorkflowState) -> Option<(CauseKind, String)> {
+    match state {
+        WorkflowState::Paused => Some((CauseKind::Paused, "the workflow is paused: nothing of it is handed out until `resume`".to_owned())),
+        WorkflowState::Cancelling => {
+            let text = "the workflow is being cancelled: nothing more of it is started, what runs has ten seconds to come to its end";
+            Some((CauseKind::Cancelling, text.to_owned()))
+        }
+        _ => None,
+    }
+}
+
+/// How a workflow stands.
+pub fn workflow(row: &WorkflowRow) -> String {
+    let (name, jobs) = (&row.name, row.jobs);
+    let took = row.finished_at.map(|end| span(end - row.started_at.unwrap_or(row.created_at))).unwrap_or_default();
+    match row.state {
+        WorkflowState::Building => format!("`{name}` is being created"),
+        WorkflowState::Deleting => format!("`{name}` is being deleted"),
+        WorkflowState::Succeeded if jobs.failed > 0 => {
+            format!("`{name}` has succeeded: {} in {took}, {} of them failed, which their steps tolerate", count(jobs.total, "job"), number(jobs.failed))
+        }
+        WorkflowState::Succeeded => format!("`{name}` has succeeded: {} in {took}", count(jobs.total, "job")),
+        WorkflowState::Cancelled => {
+            format!("`{name}` was cancelled: {} of {} had succeeded", number(jobs.succeeded), count(jobs.total, "job"))
+        }
+        WorkflowState::Failed => {
+            let waiting = match row.unsettled_steps {
+                0 => String::new(),
+                n => format!(", {} could not run", count(u64::from(n), "step")),
+            };
+            format!("`{name}` has failed: {} of {} failed{waiting}", number(jobs.failed), count(jobs.total, "job"))
+        }
+        WorkflowState::Pending => format!("`{name}` is pending: none of its {} has been claimed", count(jobs.total, "job")),
+        WorkflowState::Running | WorkflowState::Paused | WorkflowState::Cancelling => format!(
+            "`{name}` is {}: {} of {} and {} of {} are unsettled",
+            row.state,
+            number(u64::from(row.unsettled_steps)),
+            count(u64::from(row.steps), "step"),
+            number(jobs.unsettled()),
+            count(jobs.total, "job"),
+        ),
+    }
+}
+
+/// How a step stands.
+pub fn step(step: &StepRow) -> String {
+    let (name, jobs) = (&step.spec.name, step.jobs);
+    let took = match (step.started_at, step.finished_at) {
+        (Some(start), Some(end)) => format!(" in {}", span(end - start)),
+        _ => String::new(),
+    };
+    match step.state {
+        StepState::Waiting => format!("`{name}` is waiting"),
+        StepState::Running => format!("`{name}` is running"),
+        StepState::Succeeded if jobs.failed > 0 => {
+            format!("`{name}` has succeeded: {}{took}, {} of them failed, it tolerates {}", count(jobs.total, "job"), number(jobs.failed), tolerated(step))
+        }
+        StepState::Succeeded => format!("`{name}` has succeeded: {}{took}", count(jobs.total, "job")),
+        StepState::Failed => format!("`{name}` has failed"),
+        StepState::Skipped => format!("`{name}` was skipped"),
+        StepState::Cancelled => format!("`{name}` was cancelled: {} of {} had succeeded", number(jobs.succeeded), count(jobs.total, "job")),
+    }
+}
+
+/// Why a step was skipped or cancelled. `decided` is the edge that said so, if one did.
+pub fn passed_over(workflow: WorkflowState, step: &StepRow, decided: Option<&EdgeRow>) -> String {
+    let name = &step.spec.name;
+    let cancelled = step.state == StepState::Cancelled;
+    match decided {
+        Some(edge) if cancelled => format!("`{name}` was cancelled because `{}` was", edge.name),
+        Some(edge) if edge.state == StepState::Succeeded => format!("`{name}` runs only after a failure of `{}`, which succeeded", edge.name),
+        Some(edge) => format!("`{name}` was skipped because `{}` was {}", edge.name, edge.state),
+        None if matches!(workflow, WorkflowState::Cancelled | WorkflowState::Cancelling) => format!("`{name}` was cancelled with its workflow"),
+        None => format!("`{name}` was {}", step.state),
+    }
+}
+
+/// How a job stands.
+pub fn job(job: &JobView, place: &Whereabouts, now: Millis) -> String {
+    let name = format!("job #{} of `{}`", number(job.index), job.name);
+    let last_error = job.errors.last().map(|error| shorten(&error.error, ERROR_SHOWN).into_owned());
+    let failed_with = last_error.map(|error| format!("; the last attempt failed with: {error}")).unwrap_or_default();
+    match job.state {
+        JobState::Succeeded => format!("{name} has succeeded, in attempt {}", job.attempts.max(1)),
+        JobState::Failed => format!("{name} has failed after {}{failed_with}; `retry` runs it again", count(u64::from(job.attempts), "attempt")),
+        JobState::Skipped | JobState::SkippedByPredecessor => format!("{name} was skipped"),
+        JobState::Cancelled => format!("{name} was cancelled"),
+        JobState::Retrying => {
+            let due = place.due.map(|due| format!(" {}", until(due, now))).unwrap_or_default();
+            format!("{name} waits for attempt {}, due{due}{failed_with}", job.attempts + 1)
+        }
+        JobState::Deferred => format!("{name} waits for something else"),
+        JobState::Open => match &place.worker {
+            Some(worker) => {
+                let progress = place.progress.as_deref().and_then(progress).unwrap_or_default();
+                let dead = if job.recoveries > 0 { format!("; its workers died {}", count(u64::from(job.recoveries), "time")) } else { String::new() };
+                format!("{name} runs on {worker}, attempt {}{progress}{dead}{failed_with}", job.attempts + 1)
+            }
+            None if place.ready && job.recoveries > 0 => format!("{name} is ready; its workers died {}", count(u64::from(job.recoveries), "time")),
+            None if place.ready => format!("{name} is ready"),
+            None => format!("{name} waits with its step"),
+        },
+    }
+}
+
+/// `, 3 of 10 done`, from what a job told.
+fn progress(json: &str) -> Option<String> {
+    let told: serde_json::Value = serde_json::from_str(json).ok()?;
+    Some(format!(", {} of {} done", number(told.get("done")?.as_u64()?), number(told.get("of")?.as_u64()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::graph::StepSpec;
+    use crate::state::{Counts, EdgeKind};
+
+    const NOW: Millis = 1_790_000_000_000;
+
+    fn rows(jobs: Counts, running: u64) -> StepRow {
+        StepRow {
+            number: 2,
+            spec: StepSpec::new("ImportCsvRow", "imports"),
+            generation: 0,
+            state: StepState::Running,
+            jobs,
+            running,
+            released_at: Some(NOW),
+            started_at: Some(NOW),
+            finished_at: None,
+        }
+    }
+
+    fn counts(total: u64, succeeded: u64, failed: u64, retrying: u64) -> Counts {
+        Counts { total, succeeded, failed, retrying, ..Counts::default() }
+    }
+
+    fn told(step: &StepRow, waiting: &Waiting) -> String {
+        Figures { step, waiting, workflow: WorkflowState::Running, now: NOW }.told().1
+    }
+
+    #[test]
+    fn figures_and_a_missing_worker_are_told_in_one_sentence() {
+        let step = rows(counts(28_298, 28_275, 0, 3), 0);
+        let waiting = Waiting { next_due: Some(NOW + 12_000), ..Waiting::default() };
+        let expected = "23 of 28,298 jobs unsettled, 3 retrying, next in 12 s; queue `imports` has no live worker that knows `ImportCsvRow`";
+        assert_eq!(told(&step, &waiting), expected);
+    }
+
+    #[test]
+    fn workers_of_other_programs_are_told_apart_from_none() {
+        assert_eq!(no_worker("q", "T", 2), "queue `q` has no live worker that knows `T` (2 that do not take from it)");
+        assert_eq!(no_worker("q", "T", 1), "queue `q` has no live worker that knows `T` (one that does not takes from it)");
+    }
+
+    #[test]
+    fn a_step_at_its_limit_says_which() {
+        let mut step = rows(counts(100, 10, 0, 0), 4);
+        step.spec.max_in_flight = Some(4);
+        let waiting = Waiting { able_workers: 1, leases: vec![("a:1".into(), 3), ("b:2".into(), 1)], ..Waiting::default() };
+        let expected = "90 of 100 jobs unsettled, 4 running on a:1 and 1 other worker; 86 ready, but at most 4 of its jobs may run at once (`max_in_flight`)";
+        assert_eq!(told(&step, &waiting), expected);
+    }
+
+    #[test]
+    fn a_delay_is_told_apart_from_a_retry() {
+        let mut step = rows(counts(5, 0, 0, 0), 0);
+        (step.spec.delay, step.started_at) = (Duration::from_secs(60), None);
+        let waiting = Waiting { able_workers: 1, next_due: Some(NOW + 30_000), ..Waiting::default() };
+        assert_eq!(told(&step, &waiting), "5 of 5 jobs unsettled; its delay of 1 min ends in 30 s");
+    }
+
+    #[test]
+    fn suspect_work_waits_to_run_alone() {
+        let step = rows(counts(2, 1, 0, 0), 0);
+        let waiting = Waiting { able_workers: 1, suspect: true, ..Waiting::default() };
+        let expected = "1 of 2 jobs unsettled; jobs whose workers died wait for a worker that holds nothing else, to run alone";
+        assert_eq!(told(&step, &waiting), expected);
+    }
+
+    #[test]
+    fn ready_work_names_its_queue_and_who_can_run_it() {
+        let step = rows(counts(2, 0, 0, 0), 0);
+        let waiting = Waiting { able_workers: 3, ..Waiting::default() };
+        assert_eq!(told(&step, &waiting), "2 of 2 jobs unsettled; 2 ready in queue `imports`, which 3 live workers take from that can run them");
+    }
+
+    #[test]
+    fn a_failed_step_says_how_many_it_tolerates_and_what_most_failed_with() {
+        let mut step = rows(counts(28_298, 28_286, 12, 0), 0);
+        step.state = StepState::Failed;
+        let group = |jobs, example: &str| ErrorGroup { step: "ImportCsvRow".into(), jobs, pattern: String::new(), example: example.into() };
+        let groups = [group(10, "line 17: elevation `12x` is no number"), group(2, "no code")];
+        let expected = "12 of 28,298 jobs failed, it tolerates 0; waiting for `retry`; most (10) failed with: line 17: elevation `12x` is no number";
+        assert_eq!(failed(&step, &groups, true, None), expected);
+        step.spec.tolerate = Tolerate::Fraction(0.0001);
+        assert!(failed(&step, &groups[..1], false, None).starts_with("12 of 28,298 jobs failed, it tolerates 2, 0.01 % of them; `retry` runs them again; all failed"));
+    }
+
+    #[test]
+    fn the_way_to_what_a_step_waits_for_is_named_while_it_is_short() {
+        assert_eq!(path(&["C", "A"]), "`C` waits for");
+        assert_eq!(path(&["C", "B", "A"]), "`C` waits for `B`, that for");
+        assert_eq!(path(&["F", "E", "D", "C", "B", "A"]), "`F` waits, over 4 steps between them, for");
+    }
+
+    #[test]
+    fn a_skipped_step_names_the_edge_that_skipped_it() {
+        let mut alarm = rows(counts(1, 0, 0, 0), 0);
+        (alarm.spec.name, alarm.state) = ("Alarm".into(), StepState::Skipped);
+        let edge = EdgeRow { number: 0, name: "Import".into(), kind: EdgeKind::AfterFailure, state: StepState::Succeeded, jobs: Counts::default() };
+        assert_eq!(passed_over(WorkflowState::Succeeded, &alarm, Some(&edge)), "`Alarm` runs only after a failure of `Import`, which succeeded");
+        alarm.state = StepState::Cancelled;
+        assert_eq!(passed_over(WorkflowState::Cancelled, &alarm, None), "`Alarm` was cancelled with its workflow");
+    }
+
+    #[test]
+    fn what_a_job_told_of_its_progress_is_read() {
+        assert_eq!(progress(r#"{"done":3,"of":10}"#).unwrap(), ", 3 of 10 done");
+        assert_eq!(progress("[]"), None);
+    }
+}
