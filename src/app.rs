@@ -138,7 +138,8 @@ impl<S: Send + Sync + 'static> App<S> {
 
     /// A worker on an open store; makes the application's state.
     pub async fn worker_on(&self, store: Arc<dyn Store>, options: WorkerOptions) -> Result<Worker<S>> {
-        let state = (self.factory)().await.map_err(|e| Error::unavailable("making the application's state").because(e))?;
+        let state =
+            (self.factory)().await.map_err(|e| Error::unavailable("making the application's state").because(e))?;
         Ok(Worker { store, handlers: Arc::new(self.handlers.clone()), state: Arc::new(state), options })
     }
 
@@ -175,7 +176,11 @@ impl Registry {
             let job_type = step.job_type.as_str();
             match self.kinds.get(job_type) {
                 Some(kind) if kind.is_source == step.feeds.is_some() => {}
-                Some(_) => return Err(Error::usage(format!("`{job_type}` is registered as a job and used as a source, or the other way round"))),
+                Some(_) => {
+                    return Err(Error::usage(format!(
+                        "`{job_type}` is registered as a job and used as a source, or the other way round"
+                    )));
+                }
                 None => {
                     let method = if step.feeds.is_some() { "source" } else { "job" };
                     return Err(Error::usage(format!(
@@ -194,7 +199,11 @@ impl Registry {
         let configure = self.workflows.get(name).ok_or_else(|| {
             let near = crate::error::did_you_mean(name, self.workflows.keys().copied());
             let known: Vec<&str> = self.workflows.keys().copied().collect();
-            let known = if known.is_empty() { "this program registers none".to_owned() } else { format!("there are: {}", known.join(", ")) };
+            let known = if known.is_empty() {
+                "this program registers none".to_owned()
+            } else {
+                format!("there are: {}", known.join(", "))
+            };
             Error::usage(format!("no workflow `{name}` is registered{near} ({known})"))
         })?;
         configure(arguments.get())

@@ -21,7 +21,8 @@ use crate::payload::ChunkBuilder;
 use crate::record::Record;
 use crate::state::{JobState, WorkflowState, attempts};
 use crate::store::{
-    Append, DraftKey, DraftOf, List, NewWorkflow, Part, Retried, RetryFailed, Session, StepRow, Store, Tick, WorkflowRow,
+    Append, DraftKey, DraftOf, List, NewWorkflow, Part, Retried, RetryFailed, Session, StepRow, Store, Tick,
+    WorkflowRow,
 };
 use crate::view::{AttemptView, ErrorGroup, JobView, WorkflowView, pattern};
 use crate::wake::wake;
@@ -106,7 +107,10 @@ impl Client {
     pub async fn start_again(&self, id: WorkflowId, created: Arc<AtomicU64>) -> Result<Handle> {
         let row = self.store.workflow(id).await?;
         if !row.state.is_finished() {
-            return Err(Error::refused(format!("workflow {id} is {}; only a finished one can be started again (cancel it first)", row.state)));
+            return Err(Error::refused(format!(
+                "workflow {id} is {}; only a finished one can be started again (cancel it first)",
+                row.state
+            )));
         }
         let (arguments, plan) = self.registry.plan(&row.name, &crate::view::raw(row.arguments))?;
         let workflow = NewWorkflow { id, name: row.name, arguments, generation: row.generation + 1 };
@@ -361,7 +365,11 @@ impl Handle {
         let near = did_you_mean(name, names.iter().copied());
         let some: Vec<&str> = names.iter().take(8).copied().collect();
         let more = if names.len() > some.len() { ", …" } else { "" };
-        Err(Error::not_found(format!("workflow {} has no step `{name}`{near} (there are: {}{more})", self.id, some.join(", "))))
+        Err(Error::not_found(format!(
+            "workflow {} has no step `{name}`{near} (there are: {}{more})",
+            self.id,
+            some.join(", ")
+        )))
     }
 
     /// The jobs of a step that settled without success, with their errors and parameters.
@@ -374,7 +382,11 @@ impl Handle {
     pub async fn error_groups(&self, step: StepNumber, name: &str) -> Result<Vec<ErrorGroup>> {
         let mut groups: Vec<ErrorGroup> = Vec::new();
         for row in self.store().errors(self.id, step).await?.into_iter().filter(|row| row.jobs > 0) {
-            let text = if row.text.is_empty() { "other errors, whose texts are kept with their jobs".to_owned() } else { row.text };
+            let text = if row.text.is_empty() {
+                "other errors, whose texts are kept with their jobs".to_owned()
+            } else {
+                row.text
+            };
             let pattern = pattern(&text);
             match groups.iter_mut().find(|group| group.pattern == pattern) {
                 Some(group) => group.jobs += row.jobs,
@@ -437,7 +449,11 @@ impl Handle {
                 match outcome.result {
                     Ok(json) if state == JobState::Succeeded => {
                         view.finished_at = Some(outcome.finished);
-                        view.output = Some(if json.is_empty() { crate::view::raw("null".into()) } else { crate::view::raw(String::from_utf8_lossy(&json).into_owned()) });
+                        view.output = Some(if json.is_empty() {
+                            crate::view::raw("null".into())
+                        } else {
+                            crate::view::raw(String::from_utf8_lossy(&json).into_owned())
+                        });
                     }
                     Ok(_) => {}
                     Err(error) => {
@@ -446,14 +462,22 @@ impl Handle {
                             view.finished_at = Some(outcome.finished);
                         } else {
                             view.failed_at = (state == JobState::Failed).then_some(outcome.finished);
-                            view.errors.push(AttemptView { attempt: u32::from(outcome.attempt), at: outcome.finished, error });
+                            view.errors.push(AttemptView {
+                                attempt: u32::from(outcome.attempt),
+                                at: outcome.finished,
+                                error,
+                            });
                         }
                     }
                 }
             }
         }
         if state == JobState::Failed && view.failed_at.is_none() {
-            view.errors.push(AttemptView { attempt: view.attempts + 1, at: step.finished_at.unwrap_or_default(), error: crate::worker::KILLED.to_owned() });
+            view.errors.push(AttemptView {
+                attempt: view.attempts + 1,
+                at: step.finished_at.unwrap_or_default(),
+                error: crate::worker::KILLED.to_owned(),
+            });
         }
         Ok(view)
     }
@@ -466,7 +490,8 @@ impl Handle {
         if parts.is_empty() {
             return Ok(0);
         }
-        let jobs: usize = parts.iter().map(|part| if let Part::Mended { jobs, .. } = part { jobs.len() } else { 0 }).sum();
+        let jobs: usize =
+            parts.iter().map(|part| if let Part::Mended { jobs, .. } = part { jobs.len() } else { 0 }).sum();
         let draft = self.client.new_draft();
         let lease = self.store().lease();
         let of = DraftOf::Mended { workflow: self.id, step: step.number };
@@ -487,7 +512,12 @@ impl Handle {
         let mut mended = mended.into_iter().peekable();
         while let Some((index, _)) = mended.peek() {
             let index = *index;
-            let refuse = |index| Error::usage(format!("job #{index} of step `{}` has not failed, so there is nothing to mend", step.spec.name));
+            let refuse = |index| {
+                Error::usage(format!(
+                    "job #{index} of step `{}` has not failed, so there is nothing to mend",
+                    step.spec.name
+                ))
+            };
             if index >= step.jobs.total {
                 return Err(refuse(index));
             }
@@ -505,12 +535,19 @@ impl Handle {
                 jobs.insert(at);
                 let line = json.get().replace(['\n', '\r'], " ");
                 if lines.push(line.as_bytes())?.is_some() {
-                    return Err(Error::usage(format!("the mended parameters around job #{index} are too large together; mend fewer jobs at once")));
+                    return Err(Error::usage(format!(
+                        "the mended parameters around job #{index} are too large together; mend fewer jobs at once"
+                    )));
                 }
                 *errors.entry(error_row(outcomes[at].as_ref(), &texts)).or_default() += 1;
             }
             if let Some(packed) = lines.finish() {
-                parts.push(Part::Mended { chunk: chunk.chunk.id, jobs, body: packed.body, errors: errors.into_iter().collect() });
+                parts.push(Part::Mended {
+                    chunk: chunk.chunk.id,
+                    jobs,
+                    body: packed.body,
+                    errors: errors.into_iter().collect(),
+                });
             }
         }
         Ok(parts)
@@ -525,10 +562,6 @@ impl Handle {
             }
         }
         Ok(edges)
-    }
-
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
     }
 }
 
@@ -549,7 +582,8 @@ type PageAt = (crate::store::ChunkOutcomes, Arc<std::collections::HashMap<u64, S
 async fn pages_at(store: &Arc<dyn Store>, workflow: WorkflowId, step: StepNumber, index: u64) -> Result<PageAt> {
     let texts = store.errors(workflow, step).await?.into_iter().map(|row| (row.number, row.text)).collect();
     let page = store.outcomes(workflow, step, index).await?;
-    let chunk = page.into_iter().next().filter(|chunk| index >= chunk.first && index < chunk.first + chunk.bytes.len() as u64);
+    let chunk =
+        page.into_iter().next().filter(|chunk| index >= chunk.first && index < chunk.first + chunk.bytes.len() as u64);
     let missing = || Error::corrupt(format!("job #{index} of step {step} is in no chunk"));
     Ok((chunk.ok_or_else(missing)?, Arc::new(texts)))
 }

@@ -27,7 +27,7 @@ impl Clock {
     pub fn now(&self) -> Millis {
         match &self.0 {
             Some(manual) => manual.load(Ordering::SeqCst),
-            None => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| millis(since)),
+            None => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis),
         }
     }
 

@@ -98,7 +98,13 @@ fn build(plan: Plan, sender: &mpsc::Sender<Batch>, created: &AtomicU64) -> Resul
     send(batch, sender)
 }
 
-fn add_jobs(batch: &mut Batch, step: u32, jobs: JobStream, sender: &mpsc::Sender<Batch>, created: &AtomicU64) -> Result<()> {
+fn add_jobs(
+    batch: &mut Batch,
+    step: u32,
+    jobs: JobStream,
+    sender: &mpsc::Sender<Batch>,
+    created: &AtomicU64,
+) -> Result<()> {
     let mut builder = ChunkBuilder::default();
     for (row, json) in jobs.enumerate() {
         let chunk = builder.push(&json?).map_err(|error| error.during(format_args!("row {row} of step {step}")))?;

@@ -53,7 +53,10 @@ impl<J: Job> Emitter<J> {
     /// Adds a job. Waits while the store takes in those before it, so a source of any size needs little memory.
     pub async fn emit(&mut self, job: J) -> JobResult<()> {
         let json = serde_json::to_vec(&job)?;
-        let chunk = self.builder.push(&json).map_err(|error| JobError::fatal(format!("job {} that was emitted: {error}", self.emitted)))?;
+        let chunk = self
+            .builder
+            .push(&json)
+            .map_err(|error| JobError::fatal(format!("job {} that was emitted: {error}", self.emitted)))?;
         self.emitted += 1;
         if let Some(chunk) = chunk {
             self.bytes += chunk.body.len();
@@ -82,7 +85,11 @@ impl<J: Job> Emitter<J> {
     }
 
     async fn append(&mut self) -> JobResult<()> {
-        let feeds = self.held.slice.feeds.ok_or_else(|| JobError::fatal("this step feeds no other, so nothing can be emitted"))?;
+        let feeds = self
+            .held
+            .slice
+            .feeds
+            .ok_or_else(|| JobError::fatal("this step feeds no other, so nothing can be emitted"))?;
         let draft = *self.draft.get_or_insert_with(|| self.held.begin_draft());
         let append = Append {
             draft,

@@ -104,7 +104,9 @@ pub(crate) fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a s
     let mut near: Vec<(usize, &str)> = known
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(&wanted, &candidate.to_lowercase()), candidate))
-        .filter(|(distance, candidate)| *distance <= 2 + candidate.len() / 4 || candidate.to_lowercase().contains(&wanted))
+        .filter(|(distance, candidate)| {
+            *distance <= 2 + candidate.len() / 4 || candidate.to_lowercase().contains(&wanted)
+        })
         .collect();
     near.sort_unstable();
     near.dedup();

@@ -95,13 +95,22 @@ impl Graph {
         for edge in &self.edges {
             let known = |step: StepNumber| (step as usize) < self.steps.len();
             if !known(edge.up) || !known(edge.down) {
-                return Err(Error::usage(format!("an edge joins step {} and step {}, but the workflow has {} steps: a step of another flow was passed", edge.up, edge.down, self.steps.len())));
+                return Err(Error::usage(format!(
+                    "an edge joins step {} and step {}, but the workflow has {} steps: a step of another flow was passed",
+                    edge.up,
+                    edge.down,
+                    self.steps.len()
+                )));
             }
         }
         match self.cycle() {
             Some(path) => {
                 let names: Vec<&str> = path.iter().map(|step| self.steps[*step as usize].name.as_str()).collect();
-                Err(Error::usage(format!("the steps wait for each other in a cycle: {} -> {}", names.join(" -> "), names[0])))
+                Err(Error::usage(format!(
+                    "the steps wait for each other in a cycle: {} -> {}",
+                    names.join(" -> "),
+                    names[0]
+                )))
             }
             None => Ok(()),
         }
@@ -109,10 +118,16 @@ impl Graph {
 
     fn check_limits(&self) -> Result<()> {
         if self.steps.len() > MAX_STEPS {
-            return Err(Error::usage(format!("the workflow has {} steps; at most {MAX_STEPS} are allowed. A step can hold any number of jobs: `flow.run_each(..)`", self.steps.len())));
+            return Err(Error::usage(format!(
+                "the workflow has {} steps; at most {MAX_STEPS} are allowed. A step can hold any number of jobs: `flow.run_each(..)`",
+                self.steps.len()
+            )));
         }
         if self.edges.len() > MAX_EDGES {
-            return Err(Error::usage(format!("the workflow has {} edges; at most {MAX_EDGES} are allowed. One step with many jobs in place of many steps needs one edge only", self.edges.len())));
+            return Err(Error::usage(format!(
+                "the workflow has {} edges; at most {MAX_EDGES} are allowed. One step with many jobs in place of many steps needs one edge only",
+                self.edges.len()
+            )));
         }
         Ok(())
     }
@@ -123,7 +138,10 @@ impl Graph {
             check_name("step", &step.name)?;
             check_name("queue", &step.queue)?;
             if let Some(first) = seen.insert(&step.name, number) {
-                return Err(Error::usage(format!("two steps are named `{}` (steps {first} and {number}); give one of them another name by `.named(\"…\")`", step.name)));
+                return Err(Error::usage(format!(
+                    "two steps are named `{}` (steps {first} and {number}); give one of them another name by `.named(\"…\")`",
+                    step.name
+                )));
             }
         }
         Ok(())
@@ -132,9 +150,14 @@ impl Graph {
     fn check_options(&self) -> Result<()> {
         for step in &self.steps {
             let wrong = match step.tolerate {
-                Tolerate::Fraction(share) if !(0.0..=1.0).contains(&share) => Some(format!("tolerates a fraction of {share}; a fraction is between 0 and 1")),
+                Tolerate::Fraction(share) if !(0.0..=1.0).contains(&share) => {
+                    Some(format!("tolerates a fraction of {share}; a fraction is between 0 and 1"))
+                }
                 _ if step.max_in_flight == Some(0) => Some("may run 0 jobs at once, so it would never run".to_owned()),
-                _ if step.max_recoveries == 0 => Some("has `max_recoveries(0)`; at least one recovery is needed to know that a job killed its worker".to_owned()),
+                _ if step.max_recoveries == 0 => Some(
+                    "has `max_recoveries(0)`; at least one recovery is needed to know that a job killed its worker"
+                        .to_owned(),
+                ),
                 _ => None,
             };
             if let Some(wrong) = wrong {
@@ -152,7 +175,8 @@ impl Graph {
         for edge in &self.edges {
             followers[edge.up as usize].push(edge.down);
         }
-        let mut free: VecDeque<StepNumber> = (0..).zip(&upstream_left).filter(|(_, left)| **left == 0).map(|(step, _)| step).collect();
+        let mut free: VecDeque<StepNumber> =
+            (0..).zip(&upstream_left).filter(|(_, left)| **left == 0).map(|(step, _)| step).collect();
         let mut sorted = 0;
         while let Some(step) = free.pop_front() {
             sorted += 1;
@@ -166,8 +190,12 @@ impl Graph {
         if sorted == self.steps.len() {
             return None;
         }
-        let blocked_by: HashMap<StepNumber, StepNumber> =
-            self.edges.iter().filter(|edge| upstream_left[edge.up as usize] > 0 && upstream_left[edge.down as usize] > 0).map(|edge| (edge.down, edge.up)).collect();
+        let blocked_by: HashMap<StepNumber, StepNumber> = self
+            .edges
+            .iter()
+            .filter(|edge| upstream_left[edge.up as usize] > 0 && upstream_left[edge.down as usize] > 0)
+            .map(|edge| (edge.down, edge.up))
+            .collect();
         let mut path = Vec::new();
         let mut step = *blocked_by.keys().min()?;
         loop {
@@ -225,9 +253,13 @@ mod tests {
 
     #[test]
     fn a_cycle_is_refused_with_its_path() {
-        let error = graph(&["in", "a", "b", "c", "out"], &[(0, 1), (1, 2), (2, 3), (3, 1), (3, 4)]).check().unwrap_err();
+        let error =
+            graph(&["in", "a", "b", "c", "out"], &[(0, 1), (1, 2), (2, 3), (3, 1), (3, 4)]).check().unwrap_err();
         let text = error.to_string();
-        assert!(["a -> b -> c -> a", "b -> c -> a -> b", "c -> a -> b -> c"].iter().any(|path| text.contains(path)), "{text}");
+        assert!(
+            ["a -> b -> c -> a", "b -> c -> a -> b", "c -> a -> b -> c"].iter().any(|path| text.contains(path)),
+            "{text}"
+        );
     }
 
     #[test]

@@ -36,7 +36,9 @@ impl WorkflowId {
 
     /// The inverse of [`as_bytes`](Self::as_bytes); an error if `bytes` are not sixteen.
     pub fn from_slice(bytes: &[u8]) -> Result<Self> {
-        Uuid::from_slice(bytes).map(Self).map_err(|_| Error::corrupt(format!("a workflow id has {} bytes instead of 16", bytes.len())))
+        Uuid::from_slice(bytes)
+            .map(Self)
+            .map_err(|_| Error::corrupt(format!("a workflow id has {} bytes instead of 16", bytes.len())))
     }
 }
 
@@ -56,9 +58,11 @@ impl FromStr for WorkflowId {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        Uuid::parse_str(text.trim())
-            .map(Self)
-            .map_err(|_| Error::usage(format!("`{text}` is not a workflow id; one looks like 0192f0c1-7b1c-7000-8f3a-5d1c2b3a4f50 (`list` shows them)")))
+        Uuid::parse_str(text.trim()).map(Self).map_err(|_| {
+            Error::usage(format!(
+                "`{text}` is not a workflow id; one looks like 0192f0c1-7b1c-7000-8f3a-5d1c2b3a4f50 (`list` shows them)"
+            ))
+        })
     }
 }
 
@@ -79,7 +83,10 @@ impl SessionId {
 
     /// The inverse of [`as_bytes`](Self::as_bytes); an error if `bytes` are not twelve.
     pub fn from_slice(bytes: &[u8]) -> Result<Self> {
-        bytes.try_into().map(Self).map_err(|_| Error::corrupt(format!("a session id has {} bytes instead of 12", bytes.len())))
+        bytes
+            .try_into()
+            .map(Self)
+            .map_err(|_| Error::corrupt(format!("a session id has {} bytes instead of 12", bytes.len())))
     }
 }
 

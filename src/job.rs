@@ -299,7 +299,10 @@ mod tests {
     fn whoever_raises_an_error_decides_what_follows() {
         let failed = || Err::<(), _>(std::io::Error::other("no"));
         assert!(failed().fatal().unwrap_err().is_fatal());
-        assert_eq!(failed().retry_in(Duration::from_secs(9)).unwrap_err().then(), Then::RetryIn(Duration::from_secs(9)));
+        assert_eq!(
+            failed().retry_in(Duration::from_secs(9)).unwrap_err().then(),
+            Then::RetryIn(Duration::from_secs(9))
+        );
         let plain: JobResult<()> = (|| Ok(failed()?))();
         assert_eq!(plain.unwrap_err().then(), Then::Retry);
     }

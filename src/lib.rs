@@ -17,16 +17,20 @@ mod job;
 mod outputs;
 mod payload;
 mod record;
+mod render;
 mod retry;
 mod slice;
 mod state;
 pub mod store;
 mod view;
 mod wake;
+mod why;
 mod worker;
 mod workflow;
 
 pub use app::App;
+#[cfg(feature = "cli")]
+pub use cli::progress::Progress;
 pub use client::{Client, Handle, Workflows};
 pub use clock::{Clock, Millis};
 pub use emitter::Emitter;
@@ -41,6 +45,7 @@ pub use slice::{CHUNK_JOBS, Mask};
 pub use state::{Counts, Decision, EdgeKind, JobState, StepState, Tolerate, WorkflowState};
 pub use tokio_util::sync::CancellationToken;
 pub use view::{AttemptView, EdgeView, ErrorGroup, JobView, StepView, WorkflowView};
+pub use why::{Cause, CauseKind, Why};
 pub use worker::{Worker, WorkerOptions};
 pub use workflow::{Flow, Step, Steps, Workflow};
 
@@ -49,6 +54,7 @@ pub mod prelude {
     pub use serde::{Deserialize, Serialize};
 
     pub use crate::{
-        App, Client, Context, Emitter, Flow, Job, JobError, JobResult, Outputs, ResultExt, Retry, Source, Step, Tolerate, Workflow,
+        App, Client, Context, Emitter, Flow, Job, JobError, JobResult, Outputs, ResultExt, Retry, Source, Step,
+        Tolerate, Workflow,
     };
 }

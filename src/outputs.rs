@@ -103,21 +103,27 @@ impl<T: Stored> Outputs<T> {
     pub async fn one<S: Send + Sync>(&self, ctx: &Context<S>) -> JobResult<T> {
         let mut outputs = self.stream(ctx);
         let first = outputs.try_next().await?;
-        let (_, output) = first.ok_or_else(|| JobError::fatal(format!("no job of step {} has an output", self.step)))?;
+        let (_, output) =
+            first.ok_or_else(|| JobError::fatal(format!("no job of step {} has an output", self.step)))?;
         match outputs.try_next().await? {
             None => Ok(output),
-            Some(_) => Err(JobError::fatal(format!("step {} has more than one output; read them with `stream`", self.step))),
+            Some(_) => {
+                Err(JobError::fatal(format!("step {} has more than one output; read them with `stream`", self.step)))
+            }
         }
     }
 }
+
+/// The error texts that a step's table holds, by their numbers.
+type Texts = Arc<HashMap<u64, String>>;
 
 /// The chunks of a step with what became of their jobs, page by page, and the error texts that the step's table holds.
 pub(crate) fn pages(
     store: Arc<dyn Store>,
     workflow: WorkflowId,
     step: StepNumber,
-) -> BoxStream<'static, Result<(ChunkOutcomes, Arc<HashMap<u64, String>>)>> {
-    let texts: Option<Arc<HashMap<u64, String>>> = None;
+) -> BoxStream<'static, Result<(ChunkOutcomes, Texts)>> {
+    let texts: Option<Texts> = None;
     futures::stream::try_unfold((store, 0u64, texts), move |(store, from, texts)| async move {
         let texts = match texts {
             Some(texts) => texts,
@@ -156,7 +162,8 @@ fn succeeded<T: Stored>(chunk: &ChunkOutcomes) -> Vec<Result<(u64, T)>> {
         Ok(outcomes) => outcomes,
         Err(error) => return vec![Err(error)],
     };
-    let of_succeeded = (0..).zip(&chunk.bytes).zip(outcomes).filter(|((_, byte), _)| JobState::of(**byte) == JobState::Succeeded);
+    let of_succeeded =
+        (0..).zip(&chunk.bytes).zip(outcomes).filter(|((_, byte), _)| JobState::of(**byte) == JobState::Succeeded);
     of_succeeded
         .map(|((at, _), outcome)| {
             let index = chunk.first + at;
@@ -171,19 +178,26 @@ fn succeeded<T: Stored>(chunk: &ChunkOutcomes) -> Vec<Result<(u64, T)>> {
 fn decode_output<T: Stored>(index: u64, json: &[u8]) -> Result<T> {
     // Nothing at all stands for `null`, the output of most jobs.
     let json = if json.is_empty() { b"null".as_slice() } else { json };
-    serde_json::from_slice(json).map_err(|e| Error::corrupt(format!("the output of job {index} does not decode")).because(e))
+    serde_json::from_slice(json)
+        .map_err(|e| Error::corrupt(format!("the output of job {index} does not decode")).because(e))
 }
 
 /// The text of an error, from the record or from the step's table.
 pub(crate) fn error_text(error: &ErrorText, texts: &HashMap<u64, String>) -> String {
     match error {
         ErrorText::Text(text) => text.clone(),
-        ErrorText::Known(number) => texts.get(number).cloned().unwrap_or_else(|| "an error whose text is not kept".to_owned()),
+        ErrorText::Known(number) => {
+            texts.get(number).cloned().unwrap_or_else(|| "an error whose text is not kept".to_owned())
+        }
     }
 }
 
 /// The settled jobs of a step that did not succeed.
-pub(crate) fn failures(store: Arc<dyn Store>, workflow: WorkflowId, step: StepNumber) -> BoxStream<'static, Result<Failure>> {
+pub(crate) fn failures(
+    store: Arc<dyn Store>,
+    workflow: WorkflowId,
+    step: StepNumber,
+) -> BoxStream<'static, Result<Failure>> {
     pages(store.clone(), workflow, step)
         .and_then(move |(chunk, texts)| {
             let store = store.clone();

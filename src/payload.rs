@@ -58,7 +58,9 @@ impl ChunkBuilder {
 /// Refuses what is over [`MAX_JOB_BYTES`]; `what` is "parameters" or "output".
 pub(crate) fn check_size(what: &str, bytes: usize) -> Result<()> {
     if bytes > MAX_JOB_BYTES {
-        return Err(Error::usage(format!("the {what} of a job have {bytes} bytes as JSON; at most {MAX_JOB_BYTES} are allowed. Put large data into a shared location and pass where it is")));
+        return Err(Error::usage(format!(
+            "the {what} of a job have {bytes} bytes as JSON; at most {MAX_JOB_BYTES} are allowed. Put large data into a shared location and pass where it is"
+        )));
     }
     Ok(())
 }
@@ -112,9 +114,12 @@ pub(crate) fn unpack(packed: &[u8]) -> Result<Vec<u8>> {
             if size > MAX_DECOMPRESSED as u64 {
                 return Err(Error::corrupt(format!("a stored payload claims to unpack to {size} bytes")));
             }
-            zstd::bulk::decompress(body, size as usize).map_err(|e| Error::corrupt("a stored payload does not unpack").because(e))
+            zstd::bulk::decompress(body, size as usize)
+                .map_err(|e| Error::corrupt("a stored payload does not unpack").because(e))
         }
-        Some((format, _)) => Err(Error::corrupt(format!("a stored payload has the unknown format {format}; a newer version of this program may have written it"))),
+        Some((format, _)) => Err(Error::corrupt(format!(
+            "a stored payload has the unknown format {format}; a newer version of this program may have written it"
+        ))),
         None => Err(Error::corrupt("a stored payload is empty")),
     }
 }
@@ -134,7 +139,9 @@ mod tests {
             .iter()
             .flat_map(|chunk| {
                 let lines = Lines::unpack(&chunk.body).unwrap();
-                (0..chunk.jobs as usize).map(move |at| String::from_utf8(lines.get(at).unwrap().to_vec()).unwrap()).collect::<Vec<_>>()
+                (0..chunk.jobs as usize)
+                    .map(move |at| String::from_utf8(lines.get(at).unwrap().to_vec()).unwrap())
+                    .collect::<Vec<_>>()
             })
             .collect();
         assert_eq!(back, jobs);

@@ -105,7 +105,9 @@ impl Record {
     /// The inverse of [`encode`](Self::encode).
     pub fn decode(packed: &[u8]) -> Result<Self> {
         let bytes = unpack(packed)?;
-        Reader(&bytes).record().ok_or_else(|| Error::corrupt("a stored outcome record ends in the middle or holds impossible values"))
+        Reader(&bytes)
+            .record()
+            .ok_or_else(|| Error::corrupt("a stored outcome record ends in the middle or holds impossible values"))
     }
 }
 

@@ -361,7 +361,14 @@ mod tests {
 
     #[test]
     fn a_step_settles_by_the_worst_that_it_does_not_tolerate() {
-        let counts = |failed, cancelled, skipped| Counts { total: 10, failed, cancelled, skipped, succeeded: 10 - failed - cancelled - skipped, retrying: 0 };
+        let counts = |failed, cancelled, skipped| Counts {
+            total: 10,
+            failed,
+            cancelled,
+            skipped,
+            succeeded: 10 - failed - cancelled - skipped,
+            retrying: 0,
+        };
         assert_eq!(counts(0, 0, 0).settled_as(Tolerate::None), StepState::Succeeded);
         assert_eq!(counts(1, 1, 0).settled_as(Tolerate::None), StepState::Failed);
         assert_eq!(counts(1, 1, 0).settled_as(Tolerate::Jobs(1)), StepState::Cancelled);

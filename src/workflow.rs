@@ -177,7 +177,11 @@ impl Flow {
             }
         }
         let always = parts.nodes.iter().map(|node| node.always).collect();
-        let (specs, jobs) = parts.nodes.into_iter().map(|node| (node.spec, node.jobs.unwrap_or_else(|| Box::new(std::iter::empty())))).unzip();
+        let (specs, jobs) = parts
+            .nodes
+            .into_iter()
+            .map(|node| (node.spec, node.jobs.unwrap_or_else(|| Box::new(std::iter::empty()))))
+            .unzip();
         let graph = Graph { steps: specs, edges: parts.edges.into_iter().collect() };
         graph.check()?;
         Ok(Plan { graph, always, jobs })
@@ -186,12 +190,14 @@ impl Flow {
 
 /// Steps that were not given a name have their type's; from the second of a type on with a number behind it.
 fn name_apart(nodes: &mut [Node]) {
-    let mut taken: HashSet<String> = nodes.iter().filter(|node| node.is_named).map(|node| node.spec.name.clone()).collect();
+    let mut taken: HashSet<String> =
+        nodes.iter().filter(|node| node.is_named).map(|node| node.spec.name.clone()).collect();
     let mut next: std::collections::HashMap<String, u32> = std::collections::HashMap::new();
     for node in nodes.iter_mut().filter(|node| !node.is_named) {
         let number = next.entry(node.spec.job_type.clone()).or_insert(1);
         loop {
-            let name = if *number == 1 { node.spec.job_type.clone() } else { format!("{}-{number}", node.spec.job_type) };
+            let name =
+                if *number == 1 { node.spec.job_type.clone() } else { format!("{}-{number}", node.spec.job_type) };
             *number += 1;
             if taken.insert(name.clone()) {
                 node.spec.name = name;

@@ -52,7 +52,9 @@ async fn showing_a_workflow_of_a_million_jobs_reads_a_bounded_number_of_rows() {
     run.job("Act", 777_777).await.unwrap();
     house.store.waiting(run.id(), 0).await.unwrap();
     run.error_groups(0, "Act").await.unwrap();
-    for (verb, most) in [("workflow", 1), ("steps", 3), ("outcomes", 210), ("whereabouts", 10), ("waiting", 20), ("errors", 1_001)] {
+    for (verb, most) in
+        [("workflow", 1), ("steps", 3), ("outcomes", 210), ("whereabouts", 10), ("waiting", 20), ("errors", 1_001)]
+    {
         assert!(rows_read(&house, verb) <= most, "{verb} read {} rows", rows_read(&house, verb));
     }
     assert_eq!(house.store.meters().over_bounds(), Vec::new());

@@ -123,8 +123,13 @@ async fn each_kind_of_edge_does_as_the_table_says_after_a_failure() {
     let run = play.start(Failing::new()).await;
     assert_eq!(run.wait().await.unwrap().state, WorkflowState::Failed);
     let expected = [
-        ("bad", S::Failed), ("after", S::Waiting), ("settled", S::Succeeded), ("failure", S::Succeeded), ("fine", S::Succeeded),
-        ("skipped", S::Skipped), ("behind", S::Succeeded),
+        ("bad", S::Failed),
+        ("after", S::Waiting),
+        ("settled", S::Succeeded),
+        ("failure", S::Succeeded),
+        ("fine", S::Succeeded),
+        ("skipped", S::Skipped),
+        ("behind", S::Succeeded),
     ];
     assert_eq!(play.states(&run).await, named(&expected));
     play.end().await;
@@ -227,7 +232,8 @@ async fn a_cancelled_workflow_starts_nothing_more_but_what_always_runs() {
     play.stage.wait_for(4).await;
     run.cancel().await.unwrap();
     assert_eq!(run.wait().await.unwrap().state, WorkflowState::Cancelled);
-    let expected = [("first", S::Cancelled), ("second", S::Cancelled), ("report", S::Cancelled), ("clean up", S::Succeeded)];
+    let expected =
+        [("first", S::Cancelled), ("second", S::Cancelled), ("report", S::Cancelled), ("clean up", S::Succeeded)];
     assert_eq!(play.states(&run).await, named(&expected));
     assert_eq!(play.stage.ran(), ["clean up"]);
     assert_eq!(run.status().await.unwrap().jobs.cancelled, 5021);

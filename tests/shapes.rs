@@ -29,7 +29,8 @@ fn mix(n: u64) -> u64 {
 /// The steps that step `n` of a random graph runs after: up to three earlier ones.
 fn random_upstream(seed: u64, n: usize) -> Vec<usize> {
     let dice = |k: u64| mix(seed ^ mix(n as u64 * 8 + k)) as usize;
-    let mut upstream: Vec<usize> = if n == 0 { Vec::new() } else { (1..=dice(0) % 4).map(|k| dice(k as u64) % n).collect() };
+    let mut upstream: Vec<usize> =
+        if n == 0 { Vec::new() } else { (1..=dice(0) % 4).map(|k| dice(k as u64) % n).collect() };
     upstream.sort_unstable();
     upstream.dedup();
     upstream

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use gusher::store::sqlite::{Options, SqliteStore};
 use gusher::store::{
-    Append, Claim, Claimed, Create, DraftKey, DraftOf, LeaseReport, NewWorkflow, Part, Renew, Report, Session, Store, Take, Tick,
+    Append, Claim, Claimed, Create, DraftKey, DraftOf, LeaseReport, NewWorkflow, Part, Renew, Report, Session, Store,
+    Take, Tick,
 };
-use gusher::{Chunk, Clock, Counts, Edge, EdgeKind, ErrorKind, Mask, SessionId, StepSpec, StepState, WorkflowId, WorkflowState};
+use gusher::{
+    Chunk, Clock, Counts, Edge, EdgeKind, ErrorKind, Mask, SessionId, StepSpec, StepState, WorkflowId, WorkflowState,
+};
 
 const LEASE: i64 = 1_000;
 
@@ -45,7 +48,9 @@ impl House {
             Part::Edge(Edge { up: 0, down: 1, kind: EdgeKind::After }),
         ];
         parts.push(Part::Jobs { step: 1, chunk: chunk(1) });
-        parts.extend((0..jobs).step_by(1024).map(|first| Part::Jobs { step: 0, chunk: chunk((jobs - first).min(1024)) }));
+        parts.extend(
+            (0..jobs).step_by(1024).map(|first| Part::Jobs { step: 0, chunk: chunk((jobs - first).min(1024)) }),
+        );
         self.store.create(Create { workflow: new_workflow(id), draft: None, parts, again: false }).await.unwrap();
         id
     }
@@ -244,13 +249,25 @@ async fn what_is_taken_back_is_open_and_not_what_retries_or_has_settled() {
     let slice = worker.claim(1, 4).await.slices;
     assert_eq!(slice.len(), 4);
     worker.report(succeeded(slice[0].lease, 1, slice[0].jobs)).await;
-    let retry = LeaseReport { lease: slice[1].lease, number: 1, retries: vec![(3_600_000, slice[1].jobs)], ..LeaseReport::default() };
+    let retry = LeaseReport {
+        lease: slice[1].lease,
+        number: 1,
+        retries: vec![(3_600_000, slice[1].jobs)],
+        ..LeaseReport::default()
+    };
     worker.report(retry).await;
     house.wait(2 * LEASE).await;
     let mut other = house.worker().await;
     let claimed = other.claim(1, 9).await.slices;
     let jobs: Vec<_> = claimed.iter().flat_map(|slice| slice.jobs.iter().collect::<Vec<_>>()).collect();
-    assert_eq!({ let mut jobs = jobs; jobs.sort_unstable(); jobs }, [2, 3]);
+    assert_eq!(
+        {
+            let mut jobs = jobs;
+            jobs.sort_unstable();
+            jobs
+        },
+        [2, 3]
+    );
     assert_eq!((house.jobs(id).await.succeeded, house.jobs(id).await.retrying), (1, 1));
     house.check().await;
 }
@@ -261,7 +278,14 @@ async fn a_retry_is_due_at_its_time_and_keeps_its_attempts() {
     house.workflow(1).await;
     let mut worker = house.worker().await;
     let slice = worker.claim(1, 1).await.slices.remove(0);
-    worker.report(LeaseReport { lease: slice.lease, number: 1, retries: vec![(500, slice.jobs)], ..LeaseReport::default() }).await;
+    worker
+        .report(LeaseReport {
+            lease: slice.lease,
+            number: 1,
+            retries: vec![(500, slice.jobs)],
+            ..LeaseReport::default()
+        })
+        .await;
     house.wait(400).await;
     assert!(worker.claim(1, 1).await.slices.is_empty());
     house.wait(200).await;

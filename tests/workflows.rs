@@ -82,7 +82,11 @@ impl Workflow for Import {
 }
 
 fn app() -> App<Shared> {
-    App::new(|| async { Ok::<_, std::io::Error>(Shared::default()) }).workflow::<Import>().source::<Emit>().job::<Row>().job::<Sum>()
+    App::new(|| async { Ok::<_, std::io::Error>(Shared::default()) })
+        .workflow::<Import>()
+        .source::<Emit>()
+        .job::<Row>()
+        .job::<Sum>()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -83,10 +83,17 @@ impl Figures<'_> {
         let held_back = matches!(self.workflow, WorkflowState::Paused | WorkflowState::Cancelling);
         if self.is_delayed() {
             let due = waiting.next_due.unwrap_or(self.now);
-            found.push((CauseKind::Delayed, format!("its delay of {} ends {}", span(crate::clock::millis(spec.delay)), until(due, self.now))));
+            found.push((
+                CauseKind::Delayed,
+                format!("its delay of {} ends {}", span(crate::clock::millis(spec.delay)), until(due, self.now)),
+            ));
         } else if ready > 0 && !held_back {
             if let Some(limit) = spec.max_in_flight.filter(|limit| running >= u64::from(*limit)) {
-                let text = format!("{} ready, but at most {} of its jobs may run at once (`max_in_flight`)", number(ready), number(u64::from(limit)));
+                let text = format!(
+                    "{} ready, but at most {} of its jobs may run at once (`max_in_flight`)",
+                    number(ready),
+                    number(u64::from(limit))
+                );
                 found.push((CauseKind::AtLimit, text));
             }
             if waiting.suspect {
@@ -94,7 +101,8 @@ impl Figures<'_> {
                 found.push((CauseKind::Suspect, text.to_owned()));
             }
             if found.is_empty() && running == 0 && waiting.able_workers > 0 {
-                let text = format!("{} ready in queue `{}`, which {}", number(ready), spec.queue, able(waiting.able_workers));
+                let text =
+                    format!("{} ready in queue `{}`, which {}", number(ready), spec.queue, able(waiting.able_workers));
                 found.push((CauseKind::Ready, text));
             }
         }
@@ -150,7 +158,12 @@ fn percent(fraction: f64) -> String {
 /// Why a step failed.
 pub fn failed(step: &StepRow, groups: &[ErrorGroup], awaited: bool, chore_under_way: Option<&str>) -> String {
     let jobs = step.jobs;
-    let mut told = vec![format!("{} of {} failed, it tolerates {}", number(jobs.failed), count(jobs.total, "job"), tolerated(step))];
+    let mut told = vec![format!(
+        "{} of {} failed, it tolerates {}",
+        number(jobs.failed),
+        count(jobs.total, "job"),
+        tolerated(step)
+    )];
     told.push(match chore_under_way {
         Some(kind) => chore(kind),
         None if awaited => "waiting for `retry`".to_owned(),
@@ -181,7 +194,9 @@ pub fn path(path: &[&str]) -> String {
             let between: Vec<String> = between.iter().map(|name| format!("`{name}`")).collect();
             format!("`{start}` waits for {}, that for", between.join(", that for "))
         }
-        [start, between @ .., _] => format!("`{start}` waits, over {} between them, for", count(between.len() as u64, "step")),
+        [start, between @ .., _] => {
+            format!("`{start}` waits, over {} between them, for", count(between.len() as u64, "step"))
+        }
         _ => "waits for".to_owned(),
     }
 }
@@ -189,7 +204,9 @@ pub fn path(path: &[&str]) -> String {
 /// What holds everything of a workflow in this state, if it does.
 pub fn of_state(state: WorkflowState) -> Option<(CauseKind, String)> {
     match state {
-        WorkflowState::Paused => Some((CauseKind::Paused, "the workflow is paused: nothing of it is handed out until `resume`".to_owned())),
+        WorkflowState::Paused => {
+            Some((CauseKind::Paused, "the workflow is paused: nothing of it is handed out until `resume`".to_owned()))
+        }
         WorkflowState::Cancelling => {
             let text = "the workflow is being cancelled: nothing more of it is started, what runs has ten seconds to come to its end";
             Some((CauseKind::Cancelling, text.to_owned()))
@@ -206,7 +223,11 @@ pub fn workflow(row: &WorkflowRow) -> String {
         WorkflowState::Building => format!("`{name}` is being created"),
         WorkflowState::Deleting => format!("`{name}` is being deleted"),
         WorkflowState::Succeeded if jobs.failed > 0 => {
-            format!("`{name}` has succeeded: {} in {took}, {} of them failed, which their steps tolerate", count(jobs.total, "job"), number(jobs.failed))
+            format!(
+                "`{name}` has succeeded: {} in {took}, {} of them failed, which their steps tolerate",
+                count(jobs.total, "job"),
+                number(jobs.failed)
+            )
         }
         WorkflowState::Succeeded => format!("`{name}` has succeeded: {} in {took}", count(jobs.total, "job")),
         WorkflowState::Cancelled => {
@@ -219,7 +240,9 @@ pub fn workflow(row: &WorkflowRow) -> String {
             };
             format!("`{name}` has failed: {} of {} failed{waiting}", number(jobs.failed), count(jobs.total, "job"))
         }
-        WorkflowState::Pending => format!("`{name}` is pending: none of its {} has been claimed", count(jobs.total, "job")),
+        WorkflowState::Pending => {
+            format!("`{name}` is pending: none of its {} has been claimed", count(jobs.total, "job"))
+        }
         WorkflowState::Running | WorkflowState::Paused | WorkflowState::Cancelling => format!(
             "`{name}` is {}: {} of {} and {} of {} are unsettled",
             row.state,
@@ -242,12 +265,19 @@ pub fn step(step: &StepRow) -> String {
         StepState::Waiting => format!("`{name}` is waiting"),
         StepState::Running => format!("`{name}` is running"),
         StepState::Succeeded if jobs.failed > 0 => {
-            format!("`{name}` has succeeded: {}{took}, {} of them failed, it tolerates {}", count(jobs.total, "job"), number(jobs.failed), tolerated(step))
+            format!(
+                "`{name}` has succeeded: {}{took}, {} of them failed, it tolerates {}",
+                count(jobs.total, "job"),
+                number(jobs.failed),
+                tolerated(step)
+            )
         }
         StepState::Succeeded => format!("`{name}` has succeeded: {}{took}", count(jobs.total, "job")),
         StepState::Failed => format!("`{name}` has failed"),
         StepState::Skipped => format!("`{name}` was skipped"),
-        StepState::Cancelled => format!("`{name}` was cancelled: {} of {} had succeeded", number(jobs.succeeded), count(jobs.total, "job")),
+        StepState::Cancelled => {
+            format!("`{name}` was cancelled: {} of {} had succeeded", number(jobs.succeeded), count(jobs.total, "job"))
+        }
     }
 }
 
@@ -257,9 +287,13 @@ pub fn passed_over(workflow: WorkflowState, step: &StepRow, decided: Option<&Edg
     let cancelled = step.state == StepState::Cancelled;
     match decided {
         Some(edge) if cancelled => format!("`{name}` was cancelled because `{}` was", edge.name),
-        Some(edge) if edge.state == StepState::Succeeded => format!("`{name}` runs only after a failure of `{}`, which succeeded", edge.name),
+        Some(edge) if edge.state == StepState::Succeeded => {
+            format!("`{name}` runs only after a failure of `{}`, which succeeded", edge.name)
+        }
         Some(edge) => format!("`{name}` was skipped because `{}` was {}", edge.name, edge.state),
-        None if matches!(workflow, WorkflowState::Cancelled | WorkflowState::Cancelling) => format!("`{name}` was cancelled with its workflow"),
+        None if matches!(workflow, WorkflowState::Cancelled | WorkflowState::Cancelling) => {
+            format!("`{name}` was cancelled with its workflow")
+        }
         None => format!("`{name}` was {}", step.state),
     }
 }
@@ -271,7 +305,10 @@ pub fn job(job: &JobView, place: &Whereabouts, now: Millis) -> String {
     let failed_with = last_error.map(|error| format!("; the last attempt failed with: {error}")).unwrap_or_default();
     match job.state {
         JobState::Succeeded => format!("{name} has succeeded, in attempt {}", job.attempts.max(1)),
-        JobState::Failed => format!("{name} has failed after {}{failed_with}; `retry` runs it again", count(u64::from(job.attempts), "attempt")),
+        JobState::Failed => format!(
+            "{name} has failed after {}{failed_with}; `retry` runs it again",
+            count(u64::from(job.attempts), "attempt")
+        ),
         JobState::Skipped | JobState::SkippedByPredecessor => format!("{name} was skipped"),
         JobState::Cancelled => format!("{name} was cancelled"),
         JobState::Retrying => {
@@ -282,10 +319,16 @@ pub fn job(job: &JobView, place: &Whereabouts, now: Millis) -> String {
         JobState::Open => match &place.worker {
             Some(worker) => {
                 let progress = place.progress.as_deref().and_then(progress).unwrap_or_default();
-                let dead = if job.recoveries > 0 { format!("; its workers died {}", count(u64::from(job.recoveries), "time")) } else { String::new() };
+                let dead = if job.recoveries > 0 {
+                    format!("; its workers died {}", count(u64::from(job.recoveries), "time"))
+                } else {
+                    String::new()
+                };
                 format!("{name} runs on {worker}, attempt {}{progress}{dead}{failed_with}", job.attempts + 1)
             }
-            None if place.ready && job.recoveries > 0 => format!("{name} is ready; its workers died {}", count(u64::from(job.recoveries), "time")),
+            None if place.ready && job.recoveries > 0 => {
+                format!("{name} is ready; its workers died {}", count(u64::from(job.recoveries), "time"))
+            }
             None if place.ready => format!("{name} is ready"),
             None => format!("{name} waits with its step"),
         },
@@ -341,14 +384,18 @@ mod tests {
     #[test]
     fn workers_of_other_programs_are_told_apart_from_none() {
         assert_eq!(no_worker("q", "T", 2), "queue `q` has no live worker that knows `T` (2 that do not take from it)");
-        assert_eq!(no_worker("q", "T", 1), "queue `q` has no live worker that knows `T` (one that does not takes from it)");
+        assert_eq!(
+            no_worker("q", "T", 1),
+            "queue `q` has no live worker that knows `T` (one that does not takes from it)"
+        );
     }
 
     #[test]
     fn a_step_at_its_limit_says_which() {
         let mut step = rows(counts(100, 10, 0, 0), 4);
         step.spec.max_in_flight = Some(4);
-        let waiting = Waiting { able_workers: 1, leases: vec![("a:1".into(), 3), ("b:2".into(), 1)], ..Waiting::default() };
+        let waiting =
+            Waiting { able_workers: 1, leases: vec![("a:1".into(), 3), ("b:2".into(), 1)], ..Waiting::default() };
         let expected = "90 of 100 jobs unsettled, 4 running on a:1 and 1 other worker; 86 ready, but at most 4 of its jobs may run at once (`max_in_flight`)";
         assert_eq!(told(&step, &waiting), expected);
     }
@@ -365,7 +412,8 @@ mod tests {
     fn suspect_work_waits_to_run_alone() {
         let step = rows(counts(2, 1, 0, 0), 0);
         let waiting = Waiting { able_workers: 1, suspect: true, ..Waiting::default() };
-        let expected = "1 of 2 jobs unsettled; jobs whose workers died wait for a worker that holds nothing else, to run alone";
+        let expected =
+            "1 of 2 jobs unsettled; jobs whose workers died wait for a worker that holds nothing else, to run alone";
         assert_eq!(told(&step, &waiting), expected);
     }
 
@@ -373,19 +421,29 @@ mod tests {
     fn ready_work_names_its_queue_and_who_can_run_it() {
         let step = rows(counts(2, 0, 0, 0), 0);
         let waiting = Waiting { able_workers: 3, ..Waiting::default() };
-        assert_eq!(told(&step, &waiting), "2 of 2 jobs unsettled; 2 ready in queue `imports`, which 3 live workers take from that can run them");
+        assert_eq!(
+            told(&step, &waiting),
+            "2 of 2 jobs unsettled; 2 ready in queue `imports`, which 3 live workers take from that can run them"
+        );
     }
 
     #[test]
     fn a_failed_step_says_how_many_it_tolerates_and_what_most_failed_with() {
         let mut step = rows(counts(28_298, 28_286, 12, 0), 0);
         step.state = StepState::Failed;
-        let group = |jobs, example: &str| ErrorGroup { step: "ImportCsvRow".into(), jobs, pattern: String::new(), example: example.into() };
+        let group = |jobs, example: &str| ErrorGroup {
+            step: "ImportCsvRow".into(),
+            jobs,
+            pattern: String::new(),
+            example: example.into(),
+        };
         let groups = [group(10, "line 17: elevation `12x` is no number"), group(2, "no code")];
         let expected = "12 of 28,298 jobs failed, it tolerates 0; waiting for `retry`; most (10) failed with: line 17: elevation `12x` is no number";
         assert_eq!(failed(&step, &groups, true, None), expected);
         step.spec.tolerate = Tolerate::Fraction(0.0001);
-        assert!(failed(&step, &groups[..1], false, None).starts_with("12 of 28,298 jobs failed, it tolerates 2, 0.01 % of them; `retry` runs them again; all failed"));
+        assert!(failed(&step, &groups[..1], false, None).starts_with(
+            "12 of 28,298 jobs failed, it tolerates 2, 0.01 % of them; `retry` runs them again; all failed"
+        ));
     }
 
     #[test]
@@ -399,8 +457,17 @@ mod tests {
     fn a_skipped_step_names_the_edge_that_skipped_it() {
         let mut alarm = rows(counts(1, 0, 0, 0), 0);
         (alarm.spec.name, alarm.state) = ("Alarm".into(), StepState::Skipped);
-        let edge = EdgeRow { number: 0, name: "Import".into(), kind: EdgeKind::AfterFailure, state: StepState::Succeeded, jobs: Counts::default() };
-        assert_eq!(passed_over(WorkflowState::Succeeded, &alarm, Some(&edge)), "`Alarm` runs only after a failure of `Import`, which succeeded");
+        let edge = EdgeRow {
+            number: 0,
+            name: "Import".into(),
+            kind: EdgeKind::AfterFailure,
+            state: StepState::Succeeded,
+            jobs: Counts::default(),
+        };
+        assert_eq!(
+            passed_over(WorkflowState::Succeeded, &alarm, Some(&edge)),
+            "`Alarm` runs only after a failure of `Import`, which succeeded"
+        );
         alarm.state = StepState::Cancelled;
         assert_eq!(passed_over(WorkflowState::Cancelled, &alarm, None), "`Alarm` was cancelled with its workflow");
     }

@@ -135,13 +135,19 @@ fn decode<J: DeserializeOwned>(held: &Held, taken: Taken) -> JobResult<J> {
 }
 
 fn encode(output: &impl serde::Serialize) -> JobResult<Vec<u8>> {
-    let json = serde_json::to_vec(output).map_err(|error| JobError::fatal(format!("the output cannot be written as JSON: {error}")))?;
+    let json = serde_json::to_vec(output)
+        .map_err(|error| JobError::fatal(format!("the output cannot be written as JSON: {error}")))?;
     check_size("output", json.len()).map_err(JobError::fatal)?;
     Ok(if json == b"null" { Vec::new() } else { json })
 }
 
 /// Lets one attempt run to its end: of itself, by a panic, at its time limit, or by a cancel or a stop.
-async fn guard<S>(held: &Held, ctx: &Context<S>, limit: Option<Duration>, work: impl Future<Output = JobResult<Vec<u8>>>) -> End {
+async fn guard<S>(
+    held: &Held,
+    ctx: &Context<S>,
+    limit: Option<Duration>,
+    work: impl Future<Output = JobResult<Vec<u8>>>,
+) -> End {
     let mut work = pin!(AssertUnwindSafe(work).catch_unwind());
     let caught = |result: Result<JobResult<Vec<u8>>, Box<dyn std::any::Any + Send>>| match result {
         Ok(Ok(output)) => End::Succeeded(output),
@@ -174,7 +180,15 @@ async fn guard<S>(held: &Held, ctx: &Context<S>, limit: Option<Duration>, work: 
     }
 }
 
-fn finish(held: &Arc<Held>, hub: &Hub, taken: Taken, clock: &mut Instant, end: End, logs: Vec<String>, draft: Option<u64>) {
+fn finish(
+    held: &Arc<Held>,
+    hub: &Hub,
+    taken: Taken,
+    clock: &mut Instant,
+    end: End,
+    logs: Vec<String>,
+    draft: Option<u64>,
+) {
     let started = std::mem::replace(clock, Instant::now());
     hub.timed(&held.slice.job_type, *clock - started);
     let (started, finished) = (hub.wall_at(started), hub.wall_at(*clock));

@@ -97,11 +97,15 @@ fn wishes(hub: &Hub, session: &Session) -> Option<Claim> {
     }
     let queued: f64 = held
         .iter()
-        .map(|held| held.unstarted() as f64 * means.get(held.slice.job_type.as_str()).copied().flatten().unwrap_or(TARGET_TIME).as_secs_f64())
+        .map(|held| {
+            held.unstarted() as f64
+                * means.get(held.slice.job_type.as_str()).copied().flatten().unwrap_or(TARGET_TIME).as_secs_f64()
+        })
         .sum();
     let target = TARGET_TIME.as_secs_f64() * slots as f64;
     // Work is fetched ahead only while the slots turn it over: behind slow jobs it would just wait here instead of elsewhere.
-    let quick = hub.monotonic().saturating_sub(hub.last_end.load(Ordering::Relaxed)) < 4 * TARGET_TIME.as_millis() as u64;
+    let quick =
+        hub.monotonic().saturating_sub(hub.last_end.load(Ordering::Relaxed)) < 4 * TARGET_TIME.as_millis() as u64;
     if free == 0 && (queued >= target || !quick || held.len() >= 4 * slots + MAX_LEASES as usize) {
         return None;
     }
@@ -115,7 +119,9 @@ fn wishes(hub: &Hub, session: &Session) -> Option<Claim> {
         };
         let budget = match mean {
             None => free as usize,
-            Some(mean) => ((room / mean.as_secs_f64().max(1e-9)) as usize).clamp(free as usize, CHUNK_JOBS * MAX_LEASES as usize),
+            Some(mean) => {
+                ((room / mean.as_secs_f64().max(1e-9)) as usize).clamp(free as usize, CHUNK_JOBS * MAX_LEASES as usize)
+            }
         };
         (budget > 0).then(|| Take { job_type: job_type.clone(), jobs: jobs as u32, budget: budget as u32 })
     });

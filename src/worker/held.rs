@@ -81,7 +81,14 @@ pub struct Held {
 
 impl fmt::Debug for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Held(lease {}, step {} of {}, {} jobs)", self.slice.lease, self.slice.step_name, self.slice.workflow, self.jobs.len())
+        write!(
+            f,
+            "Held(lease {}, step {} of {}, {} jobs)",
+            self.slice.lease,
+            self.slice.step_name,
+            self.slice.workflow,
+            self.jobs.len()
+        )
     }
 }
 
@@ -128,7 +135,9 @@ impl Held {
     pub fn take(&self) -> Option<Taken> {
         // Counted before it is taken, so that nobody sees the slice without jobs to run and without running jobs in between.
         self.running.fetch_add(1, Ordering::SeqCst);
-        let taken = self.next.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |next| (next < self.jobs.len()).then_some(next + 1));
+        let taken = self
+            .next
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |next| (next < self.jobs.len()).then_some(next + 1));
         let alive = self.hub.monotonic() < self.deadline.load(Ordering::Relaxed);
         match taken {
             Ok(number) if alive => {
@@ -215,8 +224,10 @@ impl Held {
             return None;
         }
         let progress = self.progress.lock();
-        let told: BTreeMap<String, serde_json::Value> =
-            progress.iter().map(|(at, (done, of))| (at.to_string(), serde_json::json!({ "done": done, "of": of }))).collect();
+        let told: BTreeMap<String, serde_json::Value> = progress
+            .iter()
+            .map(|(at, (done, of))| (at.to_string(), serde_json::json!({ "done": done, "of": of })))
+            .collect();
         serde_json::to_string(&told).ok()
     }
 

@@ -61,7 +61,13 @@ impl fmt::Debug for Hub {
 }
 
 impl Hub {
-    pub fn new(store: Arc<dyn Store>, session: SessionId, lease: Millis, slots: u32, stopping: CancellationToken) -> Self {
+    pub fn new(
+        store: Arc<dyn Store>,
+        session: SessionId,
+        lease: Millis,
+        slots: u32,
+        stopping: CancellationToken,
+    ) -> Self {
         Self {
             wall: store.now(),
             store,

@@ -89,7 +89,9 @@ impl<S: Send + Sync + 'static> Worker<S> {
     /// running jobs finish for as long as `patience` says, tells them to stop, and gives back the rest. Costs no job an attempt.
     pub async fn run(self, stop: CancellationToken) -> Result<()> {
         if self.handlers.is_empty() {
-            return Err(Error::usage("a worker without job types has nothing to do; register them: App::new(..).job::<MyJob>()"));
+            return Err(Error::usage(
+                "a worker without job types has nothing to do; register them: App::new(..).job::<MyJob>()",
+            ));
         }
         let lease = self.options.lease.map_or(self.store.lease(), millis);
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.ok();
@@ -209,7 +211,9 @@ async fn slot<S: Send + Sync + 'static>(hub: Arc<Hub>, handlers: Arc<Handlers<S>
             continue;
         }
         match handler {
-            None => fail_all(&hub, &held, &Error::corrupt(format!("no type `{}` is registered here", held.slice.job_type))),
+            None => {
+                fail_all(&hub, &held, &Error::corrupt(format!("no type `{}` is registered here", held.slice.job_type)))
+            }
             Some(handler) if handler.kind().blocking => {
                 let run = handler.run(state.clone(), held, hub.clone());
                 let runtime = tokio::runtime::Handle::current();
@@ -275,7 +279,15 @@ fn fail_all(hub: &Hub, held: &Arc<Held>, error: &Error) {
     while let Some(taken) = held.take() {
         let now = hub.wall_at(std::time::Instant::now());
         let end = if error.is_transient() { End::Stopped } else { End::Failed(JobError::fatal(error)) };
-        held.end(Ended { at: taken.at, attempt: taken.attempt, started: now, finished: now, end, logs: Vec::new(), draft: None });
+        held.end(Ended {
+            at: taken.at,
+            attempt: taken.attempt,
+            started: now,
+            finished: now,
+            end,
+            logs: Vec::new(),
+            draft: None,
+        });
     }
 }
 

@@ -117,8 +117,14 @@ fn next_part(hub: &Arc<Hub>, held: &Arc<Held>, book: &mut Book, rules: &Rules, w
     if book.record.worker.is_empty() {
         book.record.worker = worker.to_owned();
     }
-    let mut part = LeaseReport { lease: held.slice.lease, number: book.number, record_number: book.record_number, ..LeaseReport::default() };
-    let rule = held.slice.options.retry.or_else(|| rules.get(held.slice.job_type.as_str()).copied()).unwrap_or_default();
+    let mut part = LeaseReport {
+        lease: held.slice.lease,
+        number: book.number,
+        record_number: book.record_number,
+        ..LeaseReport::default()
+    };
+    let rule =
+        held.slice.options.retry.or_else(|| rules.get(held.slice.job_type.as_str()).copied()).unwrap_or_default();
     let mut errors: BTreeMap<u64, (String, u64)> = BTreeMap::new();
     for one in ended {
         add_outcome(hub, held, one, rule, &mut part, &mut errors, &mut book.record);

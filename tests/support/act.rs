@@ -20,7 +20,12 @@ pub type Shared = Arc<Stage>;
 
 impl Stage {
     pub fn new() -> Shared {
-        Arc::new(Self { ran: Mutex::default(), gate: Semaphore::new(0), at_gate: Semaphore::new(0), running: Mutex::default() })
+        Arc::new(Self {
+            ran: Mutex::default(),
+            gate: Semaphore::new(0),
+            at_gate: Semaphore::new(0),
+            running: Mutex::default(),
+        })
     }
 
     /// What has run, in the order of its end.

@@ -63,7 +63,10 @@ fn example() -> Result<()> {
     ensure!(output.status.success(), "the example failed: {}", String::from_utf8_lossy(&output.stderr));
     let summary: serde_json::Value = serde_json::from_str(summary).context("the example's last line is no JSON")?;
     let figures = ["rows", "failed", "territories"].map(|name| summary[name].as_u64());
-    ensure!(figures == [Some(28_298), Some(0), Some(257)], "the example imported {figures:?}, not 28,298 rows and 257 territories");
+    ensure!(
+        figures == [Some(28_298), Some(0), Some(257)],
+        "the example imported {figures:?}, not 28,298 rows and 257 territories"
+    );
     Ok(())
 }
 

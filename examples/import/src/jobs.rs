@@ -1,6 +1,5 @@
 //! The jobs: what is done with a file, with a row, and with all of them.
 
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -200,4 +199,3 @@ fn xml_error<T>(error: XmlError) -> JobResult<T> {
 pub fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(name)
 }
-

@@ -18,7 +18,7 @@ pub fn rounded(number: f64, decimals: usize) -> String {
     let text = format!("{:.decimals$}", number.abs());
     let (whole, rest) = text.split_once('.').unwrap_or((&text, ""));
     // A float that is no whole number that fits (infinite, or beyond 2^64) is shown as it is.
-    let whole = whole.parse().map_or_else(|_| whole.to_owned(), |number| thousands(number));
+    let whole = whole.parse().map_or_else(|_| whole.to_owned(), thousands);
     let is_zero = text.bytes().all(|byte| matches!(byte, b'0' | b'.'));
     let sign = if number < 0.0 && !is_zero { "−" } else { "" };
     match rest {

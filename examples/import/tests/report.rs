@@ -1,6 +1,6 @@
 //! The page that comes out, from the shipped files and from odd ones.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use import::{
@@ -11,6 +11,8 @@ use import::{
     territories::{Territory, read_territories},
 };
 use jiff::Timestamp;
+
+mod counted;
 
 fn facts(figures: Figures, territories: Vec<Territory>) -> Facts {
     Facts {
@@ -81,6 +83,44 @@ async fn the_shipped_files_make_a_report_with_their_figures() {
         assert!(text.contains(says), "{says:?} is not in: {text}");
     }
     assert!(!text.contains("Unknown Region"));
+}
+
+#[tokio::test]
+async fn the_figures_of_the_report_are_those_of_another_tool() {
+    let theirs = counted::by_python();
+    let html = render(&shipped().await).unwrap();
+    let plain = |shown: &str| shown.replace(',', "");
+
+    // The table: `… <small>US</small></td><td class="number" data-by="12579">12,579</td><td …per million`.
+    let table = html.split_once("id=\"countries\"").unwrap().1;
+    let rows = table.split("<small>").skip(1).map(|row| {
+        let mut shown = row.split('>').skip(1).step_by(2).map(|cell| cell.split('<').next().unwrap());
+        (row[..2].to_owned(), shown.by_ref().skip(1).take(5).map(plain).collect::<Vec<_>>())
+    });
+    let ours: BTreeMap<_, _> = rows.collect();
+    // All but CLDR's "unknown region", where nobody lives.
+    assert_eq!(ours.len(), theirs.territories.len() - 1);
+    for (code, gdp, literacy, population) in theirs.territories.iter().filter(|(code, ..)| code != "ZZ") {
+        let airports = theirs.airports.get(code).copied().unwrap_or(0);
+        let people = f64::from(*population);
+        let expected = [
+            airports.to_string(),
+            format!("{:.1}", airports as f64 * 1e6 / people),
+            population.to_string(),
+            format!("${:.0}", gdp / people),
+            format!("{literacy:.1}%"),
+        ];
+        assert_eq!(ours[code], expected, "{code}");
+    }
+
+    // The histogram: `<title>0 to 500 feet: 11,449</title>`.
+    let columns = html.split("<title>").skip(2).map(|title| {
+        let (from, rest) = title.split_once(" to ").unwrap();
+        let airports = rest.split_once(": ").unwrap().1.split('<').next().unwrap();
+        (plain(from).replace('−', "-").parse().unwrap(), plain(airports).parse().unwrap())
+    });
+    assert_eq!(columns.collect::<BTreeMap<i64, u64>>(), theirs.elevations);
+    assert!(text(&html).contains(&format!("Airports {}", import::number::thousands(theirs.airports.values().sum()))));
 }
 
 #[tokio::test]

@@ -1,10 +1,6 @@
 //! The shipped files, read by this program and by another tool.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use import::{
     Airport, Row,
@@ -12,50 +8,15 @@ use import::{
     rows::{Rows, Take},
     territories::read_territories,
 };
-use serde::Deserialize;
+
+mod counted;
 
 fn data(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(file)
+    import::jobs::shipped(file)
 }
 
 fn airports() -> Vec<Airport> {
     Rows::open(&data("airports.csv"), Take::ALL).unwrap().map(|row| row.unwrap().check().unwrap()).collect()
-}
-
-/// What Python's own CSV and XML readers count.
-#[derive(Deserialize)]
-struct Counted {
-    airports: BTreeMap<String, u64>,
-    /// Code, GDP, literacy, population.
-    territories: Vec<(String, f64, f64, u32)>,
-    /// By band of 500 feet.
-    elevations: BTreeMap<i64, u64>,
-}
-
-fn counted_by_python() -> Counted {
-    const PROGRAM: &str = r#"
-import collections, csv, json, math, sys
-import xml.etree.ElementTree as ElementTree
-
-with open(sys.argv[1], encoding="utf-8", newline="") as file:
-    rows = list(csv.DictReader(file))
-territories = ElementTree.parse(sys.argv[2]).getroot().findall("territoryInfo/territory")
-print(json.dumps({
-    "airports": collections.Counter(row["country"] for row in rows),
-    "territories": [
-        [t.get("type"), float(t.get("gdp")), float(t.get("literacyPercent")), int(t.get("population"))]
-        for t in territories
-    ],
-    "elevations": collections.Counter(math.floor(float(row["elevation"]) / 500) * 500 for row in rows),
-}))
-"#;
-    let python = Command::new("python3")
-        .args(["-c", PROGRAM])
-        .args([data("airports.csv"), data("cldr-supplemental.xml")])
-        .output()
-        .expect("this test counts with python3 to compare: install it");
-    assert!(python.status.success(), "python3 failed: {}", String::from_utf8_lossy(&python.stderr));
-    serde_json::from_slice(&python.stdout).unwrap()
 }
 
 #[test]
@@ -73,7 +34,7 @@ fn no_two_shipped_rows_have_the_same_key() {
 
 #[test]
 fn the_counts_are_those_of_another_tool() {
-    let theirs = counted_by_python();
+    let theirs = counted::by_python();
     let airports = airports();
     let count_by = |key: fn(&Airport) -> String| {
         airports.iter().fold(BTreeMap::new(), |mut counts, airport| {

@@ -98,7 +98,13 @@ impl Tx<'_> {
     pub fn work_on_chore(&mut self) -> Result<bool> {
         let sql = "DELETE FROM chore WHERE chore = (SELECT chore FROM chore ORDER BY turn LIMIT 1) RETURNING kind, wf, step, cursor, argument";
         let found = self.one(sql, [], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, Wf>(1)?, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?, row.get::<_, i64>(4)?))
+            Ok((
+                row.get::<_, String>(0)?,
+                row.get::<_, Wf>(1)?,
+                row.get::<_, i64>(2)?,
+                row.get::<_, i64>(3)?,
+                row.get::<_, i64>(4)?,
+            ))
         })?;
         let Some((kind, wf, step, cursor, argument)) = found else { return Ok(false) };
         if wf != 0 {
@@ -257,7 +263,10 @@ impl Tx<'_> {
             Decision::Cancel => step.cancels -= 1,
         }
         self.put_step(step);
-        self.run("UPDATE edge SET decision = NULL WHERE wf = ? AND up = ? AND down = ? AND kind = ?", (wf, up, down, kind))?;
+        self.run(
+            "UPDATE edge SET decision = NULL WHERE wf = ? AND up = ? AND down = ? AND kind = ?",
+            (wf, up, down, kind),
+        )?;
         Ok(())
     }
 
@@ -307,8 +316,15 @@ impl Tx<'_> {
 
     /// A bite of the chunks that have mended parameters, from row `from` of the table on; what is theirs becomes valid.
     #[allow(clippy::type_complexity)]
-    fn mended_chunks(&mut self, wf: Wf, step: StepNumber, from: i64, segment: i64) -> Result<(Vec<(super::tx::Chunk, Option<Mask>)>, Option<i64>)> {
-        let sql = "SELECT mended, chunk, jobs, errors FROM mended WHERE segment = ? AND mended > ? ORDER BY mended LIMIT ?";
+    fn mended_chunks(
+        &mut self,
+        wf: Wf,
+        step: StepNumber,
+        from: i64,
+        segment: i64,
+    ) -> Result<(Vec<(super::tx::Chunk, Option<Mask>)>, Option<i64>)> {
+        let sql =
+            "SELECT mended, chunk, jobs, errors FROM mended WHERE segment = ? AND mended > ? ORDER BY mended LIMIT ?";
         let rows = self.all(sql, (segment, from, RETRY_CHUNKS as i64), |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Vec<u8>>(2)?, row.get::<_, String>(3)?))
         })?;
@@ -318,7 +334,9 @@ impl Tx<'_> {
             let sql = "SELECT s.first + c.first, c.jobs FROM chunk c JOIN segment s ON s.segment = c.segment \
                        WHERE s.wf = ?1 AND s.step = ?2 AND c.chunk = ?3";
             let place = self.one(sql, (wf, step, chunk), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
-            let (first, len) = place.ok_or_else(|| Error::corrupt(format!("mended parameters name chunk {chunk}, which step {step} lacks")))?;
+            let (first, len) = place.ok_or_else(|| {
+                Error::corrupt(format!("mended parameters name chunk {chunk}, which step {step} lacks"))
+            })?;
             let sql = "UPDATE error SET jobs = max(error.jobs - mended.jobs, 0) FROM \
                        (SELECT value ->> 0 AS number, value ->> 1 AS jobs FROM json_each(?3)) AS mended \
                        WHERE error.wf = ?1 AND error.step = ?2 AND error.number = mended.number";
@@ -345,7 +363,8 @@ impl Tx<'_> {
             ("edge", "wf, up, down, kind"),
         ];
         for (table, key) in TABLES {
-            let sql = format!("DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE wf = ?1 LIMIT ?2)");
+            let sql =
+                format!("DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE wf = ?1 LIMIT ?2)");
             if self.run(&sql, (wf, DELETE_ROWS))? as i64 >= DELETE_ROWS {
                 return self.leave_chore(Kind::Delete, wf, NO_STEP, 0, 0);
             }
@@ -379,7 +398,8 @@ impl Tx<'_> {
     /// Deletes some chunks of a segment, and the segment once it has none; returns whether it is gone.
     fn drop_chunks(&mut self, segment: i64) -> Result<bool> {
         let sql = "SELECT first, chunk FROM chunk WHERE segment = ? LIMIT ?";
-        let chunks = self.all(sql, (segment, DELETE_CHUNKS), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+        let chunks =
+            self.all(sql, (segment, DELETE_CHUNKS), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
         for (first, chunk) in &chunks {
             for table in ["params", "bytes", "recovered", "outcome", "mended"] {
                 let adopted = if table == "mended" { " AND segment IS NULL" } else { "" };

@@ -60,7 +60,10 @@ impl Tx<'_> {
             Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
         })?;
         let Some((session, last_lease, workers)) = session else {
-            return Err(Error::not_found(format!("session {} is not known to the store (any more); join again", claim.session)));
+            return Err(Error::not_found(format!(
+                "session {} is not known to the store (any more); join again",
+                claim.session
+            )));
         };
         if (claim.first_lease as i64) <= last_lease {
             return self.claimed_before(session, claim);
@@ -177,7 +180,10 @@ impl Tx<'_> {
             };
             let step = self.step(wf, number)?;
             if state == WorkflowState::Cancelling && !step.always || step.is_at_limit() {
-                self.run("UPDATE ready SET turn = NULL WHERE line = ? AND wf = ? AND step = ?", (line.line, wf, number))?;
+                self.run(
+                    "UPDATE ready SET turn = NULL WHERE line = ? AND wf = ? AND step = ?",
+                    (line.line, wf, number),
+                )?;
                 continue;
             }
             let Some(entry) = self.first_entry(wf, number, line.suspect)? else {
@@ -195,7 +201,14 @@ impl Tx<'_> {
     }
 
     /// Cuts up to `take` jobs off an entry and leases them; `None` if nothing of it was open any more.
-    fn cut(&mut self, line: &Line, step: &Step, entry: &Entry, take: usize, wishes: &Wishes<'_>) -> Result<Option<Lease>> {
+    fn cut(
+        &mut self,
+        line: &Line,
+        step: &Step,
+        entry: &Entry,
+        take: usize,
+        wishes: &Wishes<'_>,
+    ) -> Result<Option<Lease>> {
         let (wf, number) = (step.wf, step.step);
         let (chunk, first, jobs, rest) = match entry.work {
             Work::Run { low, high } => {
@@ -203,12 +216,18 @@ impl Tx<'_> {
                 let from = (low - chunk.first) as usize;
                 let until = (from + take).min(chunk.jobs).min((high - chunk.first) as usize);
                 let next = chunk.first + until as i64;
-                (chunk.chunk, chunk.first, Mask::range(from..until), (next < high).then_some(Work::Run { low: next, high }))
+                (
+                    chunk.chunk,
+                    chunk.first,
+                    Mask::range(from..until),
+                    (next < high).then_some(Work::Run { low: next, high }),
+                )
             }
             Work::Masked { chunk, first, jobs } => {
                 let len = self.chunk_at(wf, number, first)?.jobs;
                 let bytes = self.bytes(chunk, len)?;
-                let open: Mask = jobs.iter().filter(|at| *at < len && JobState::of(bytes[*at]) == JobState::Open).collect();
+                let open: Mask =
+                    jobs.iter().filter(|at| *at < len && JobState::of(bytes[*at]) == JobState::Open).collect();
                 let (front, back) = open.split(take);
                 (chunk, first, front, (!back.is_empty()).then_some(Work::Masked { chunk, first, jobs: back }))
             }
@@ -216,7 +235,11 @@ impl Tx<'_> {
         let empties = rest.is_none();
         self.put_rest(wf, number, line.suspect, entry, rest)?;
         let last = empties && self.first_entry(wf, number, line.suspect)?.is_none();
-        if last { self.leave_line(line.line, wf, number)? } else { self.go_behind(line.line, wf, number)? }
+        if last {
+            self.leave_line(line.line, wf, number)?
+        } else {
+            self.go_behind(line.line, wf, number)?
+        }
         if jobs.is_empty() {
             return Ok(None);
         }
@@ -241,8 +264,18 @@ impl Tx<'_> {
         self.run(
             sql,
             params![
-                lease.session, lease.number, wf, number, chunk, first, jobs.to_bytes(), wishes.deadline, now,
-                lease.recoveries, lease.alone, lease.suspect
+                lease.session,
+                lease.number,
+                wf,
+                number,
+                chunk,
+                first,
+                jobs.to_bytes(),
+                wishes.deadline,
+                now,
+                lease.recoveries,
+                lease.alone,
+                lease.suspect
             ],
         )?;
         let mut step = self.step(wf, number)?;

@@ -31,7 +31,11 @@ impl Tx<'_> {
         match workflow.state {
             WorkflowState::Paused => return Ok(()),
             WorkflowState::Pending | WorkflowState::Running => workflow.state = WorkflowState::Paused,
-            state => return Err(Error::refused(format!("workflow {id} is {state}; only a pending or running one can be paused"))),
+            state => {
+                return Err(Error::refused(format!(
+                    "workflow {id} is {state}; only a pending or running one can be paused"
+                )));
+            }
         }
         self.put_workflow(workflow);
         Ok(())
@@ -55,12 +59,17 @@ impl Tx<'_> {
     pub fn retry(&mut self, retry: &RetryFailed) -> Result<Retried> {
         let sql = "SELECT last_command, last_answer FROM session WHERE id = ?";
         let session = self.known_session(retry.session)?;
-        let last = self.one(sql, [retry.session.as_bytes().as_slice()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<String>>(1)?)))?;
+        let last = self.one(sql, [retry.session.as_bytes().as_slice()], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Option<String>>(1)?))
+        })?;
         if let Some((last, answer)) = last
             && last >= retry.command as i64
         {
-            let answer = answer.filter(|_| last == retry.command as i64).and_then(|json| serde_json::from_str(&json).ok());
-            return answer.ok_or_else(|| Error::refused("the command is older than the last one of its session: its outcome is unknown"));
+            let answer =
+                answer.filter(|_| last == retry.command as i64).and_then(|json| serde_json::from_str(&json).ok());
+            return answer.ok_or_else(|| {
+                Error::refused("the command is older than the last one of its session: its outcome is unknown")
+            });
         }
         let answer = self.begin_retry(retry)?;
         let sql = "UPDATE session SET last_command = ?2, last_answer = ?3 WHERE session = ?1";

@@ -27,7 +27,9 @@ impl Tx<'_> {
         let mut draft = match self.draft(append.draft)? {
             Some(draft) => draft,
             None if append.number == 0 => self.begin_draft(append, deadline)?,
-            None => return Err(Error::refused("the draft is gone: it was not renewed in time, and nothing of it is left")),
+            None => {
+                return Err(Error::refused("the draft is gone: it was not renewed in time, and nothing of it is left"));
+            }
         };
         let number = i64::try_from(append.number).unwrap_or(i64::MAX);
         if number > draft.next {
@@ -49,7 +51,13 @@ impl Tx<'_> {
     fn draft(&mut self, key: DraftKey) -> Result<Option<Draft>> {
         let sql = "SELECT draft, wf, segment, next, jobs FROM draft WHERE session = ? AND number = ?";
         self.one(sql, (key.session.as_bytes().as_slice(), key.number as i64), |row| {
-            Ok(Draft { draft: row.get(0)?, wf: row.get(1)?, segment: row.get(2)?, next: row.get(3)?, jobs: row.get(4)? })
+            Ok(Draft {
+                draft: row.get(0)?,
+                wf: row.get(1)?,
+                segment: row.get(2)?,
+                next: row.get(3)?,
+                jobs: row.get(4)?,
+            })
         })
     }
 
@@ -103,8 +111,21 @@ impl Tx<'_> {
                     self.run(
                         sql,
                         params![
-                            wf, spec.name, whole, options, spec.job_type, line, spec.feeds, always, jobs,
-                            fraction, spec.max_in_flight, spec.max_recoveries, millis(spec.delay), generation, upstreams,
+                            wf,
+                            spec.name,
+                            whole,
+                            options,
+                            spec.job_type,
+                            line,
+                            spec.feeds,
+                            always,
+                            jobs,
+                            fraction,
+                            spec.max_in_flight,
+                            spec.max_recoveries,
+                            millis(spec.delay),
+                            generation,
+                            upstreams,
                             *upstreams == 0
                         ],
                     )?;
@@ -146,7 +167,10 @@ impl Tx<'_> {
         self.count_bytes(chunk.body.len());
         self.run("INSERT INTO params (body) VALUES (?)", [&chunk.body])?;
         let number = self.inserted();
-        self.run("INSERT INTO chunk (segment, first, jobs, chunk) VALUES (?, ?, ?, ?)", (segment, first, chunk.jobs, number))?;
+        self.run(
+            "INSERT INTO chunk (segment, first, jobs, chunk) VALUES (?, ?, ?, ?)",
+            (segment, first, chunk.jobs, number),
+        )?;
         Ok(())
     }
 
@@ -165,7 +189,9 @@ impl Tx<'_> {
                     let sql = "INSERT INTO mended (chunk, segment, jobs, body, errors) VALUES (?, ?, ?, ?, ?)";
                     self.run(sql, params![*chunk as i64, segment, jobs.to_bytes(), body, to_json(&errors)?])?;
                 }
-                Part::Step { .. } | Part::Edge(_) => return Err(Error::usage("steps and edges cannot be added to a step")),
+                Part::Step { .. } | Part::Edge(_) => {
+                    return Err(Error::usage("steps and edges cannot be added to a step"));
+                }
             }
         }
         self.run("UPDATE segment SET jobs = jobs + ?2 WHERE segment = ?1", (segment, added))?;
@@ -190,7 +216,9 @@ impl Tx<'_> {
             None => self.begin_workflow(&create.workflow)?,
             Some(key) => {
                 let draft = self.draft(key)?.and_then(|draft| draft.wf.map(|wf| (draft.draft, wf)));
-                let (draft, wf) = draft.ok_or_else(|| Error::refused("the draft is gone: it was not renewed in time, and nothing of it is left"))?;
+                let (draft, wf) = draft.ok_or_else(|| {
+                    Error::refused("the draft is gone: it was not renewed in time, and nothing of it is left")
+                })?;
                 self.run("DELETE FROM draft WHERE draft = ?", [draft])?;
                 wf
             }
@@ -209,7 +237,10 @@ impl Tx<'_> {
     fn make_room(&mut self, wf: Wf) -> Result<()> {
         let mut workflow = self.workflow(wf)?;
         if !workflow.state.is_finished() {
-            return Err(Error::refused(format!("the workflow is {}; only a finished one can be started again (cancel it first)", workflow.state)));
+            return Err(Error::refused(format!(
+                "the workflow is {}; only a finished one can be started again (cancel it first)",
+                workflow.state
+            )));
         }
         workflow.state = WorkflowState::Deleting;
         self.put_workflow(workflow);

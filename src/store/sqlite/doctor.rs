@@ -15,26 +15,68 @@ const SHOWN: usize = 200;
 
 /// Rows that belong to nothing, or lack what they belong to: what they are called, and the query that finds one of them.
 const ORPHANS: &[(&str, &str)] = &[
-    ("parameters without a chunk", "SELECT params.chunk FROM params LEFT JOIN chunk USING (chunk) WHERE chunk.chunk IS NULL"),
-    ("states without a chunk", "SELECT bytes.chunk FROM bytes LEFT JOIN params USING (chunk) WHERE params.chunk IS NULL"),
-    ("outcomes without a chunk", "SELECT outcome.chunk FROM outcome LEFT JOIN params USING (chunk) WHERE params.chunk IS NULL"),
-    ("chunks without a segment", "SELECT chunk.segment FROM chunk LEFT JOIN segment USING (segment) WHERE segment.segment IS NULL"),
-    ("segments of nothing", "SELECT s.segment FROM segment s WHERE s.wf IS NULL AND NOT EXISTS (SELECT 1 FROM draft d WHERE d.segment = s.segment) AND NOT EXISTS (SELECT 1 FROM chore c WHERE c.argument = s.segment AND c.kind IN ('drop', 'reopen', 'retry jobs'))"),
-    ("segments without a step", "SELECT s.segment FROM segment s LEFT JOIN step USING (wf, step) WHERE s.wf IS NOT NULL AND step.wf IS NULL AND NOT EXISTS (SELECT 1 FROM workflow w WHERE w.wf = s.wf AND w.state = 8)"),
+    (
+        "parameters without a chunk",
+        "SELECT params.chunk FROM params LEFT JOIN chunk USING (chunk) WHERE chunk.chunk IS NULL",
+    ),
+    (
+        "states without a chunk",
+        "SELECT bytes.chunk FROM bytes LEFT JOIN params USING (chunk) WHERE params.chunk IS NULL",
+    ),
+    (
+        "outcomes without a chunk",
+        "SELECT outcome.chunk FROM outcome LEFT JOIN params USING (chunk) WHERE params.chunk IS NULL",
+    ),
+    (
+        "chunks without a segment",
+        "SELECT chunk.segment FROM chunk LEFT JOIN segment USING (segment) WHERE segment.segment IS NULL",
+    ),
+    (
+        "segments of nothing",
+        "SELECT s.segment FROM segment s WHERE s.wf IS NULL AND NOT EXISTS (SELECT 1 FROM draft d WHERE d.segment = s.segment) AND NOT EXISTS (SELECT 1 FROM chore c WHERE c.argument = s.segment AND c.kind IN ('drop', 'reopen', 'retry jobs'))",
+    ),
+    (
+        "segments without a step",
+        "SELECT s.segment FROM segment s LEFT JOIN step USING (wf, step) WHERE s.wf IS NOT NULL AND step.wf IS NULL AND NOT EXISTS (SELECT 1 FROM workflow w WHERE w.wf = s.wf AND w.state = 8)",
+    ),
     ("steps without a workflow", "SELECT step.wf FROM step LEFT JOIN workflow USING (wf) WHERE workflow.wf IS NULL"),
     ("edges without a workflow", "SELECT edge.wf FROM edge LEFT JOIN workflow USING (wf) WHERE workflow.wf IS NULL"),
-    ("leases without a session", "SELECT lease.session FROM lease LEFT JOIN session USING (session) WHERE session.session IS NULL"),
+    (
+        "leases without a session",
+        "SELECT lease.session FROM lease LEFT JOIN session USING (session) WHERE session.session IS NULL",
+    ),
     ("leases without a workflow", "SELECT lease.wf FROM lease LEFT JOIN workflow USING (wf) WHERE workflow.wf IS NULL"),
-    ("entries without a workflow", "SELECT entry.wf FROM entry LEFT JOIN workflow USING (wf) WHERE workflow.wf IS NULL"),
+    (
+        "entries without a workflow",
+        "SELECT entry.wf FROM entry LEFT JOIN workflow USING (wf) WHERE workflow.wf IS NULL",
+    ),
     ("timers without a workflow", "SELECT timer.wf FROM timer LEFT JOIN workflow USING (wf) WHERE workflow.wf IS NULL"),
-    ("chores without a workflow", "SELECT chore.wf FROM chore LEFT JOIN workflow USING (wf) WHERE chore.wf <> 0 AND workflow.wf IS NULL"),
+    (
+        "chores without a workflow",
+        "SELECT chore.wf FROM chore LEFT JOIN workflow USING (wf) WHERE chore.wf <> 0 AND workflow.wf IS NULL",
+    ),
     ("holds without a step", "SELECT hold.wf FROM hold LEFT JOIN step USING (wf, step) WHERE step.wf IS NULL"),
-    ("entries in no line", "SELECT e.wf FROM entry e JOIN step s USING (wf, step) JOIN line l ON l.line = s.line JOIN line m ON m.queue = l.queue AND m.type = l.type AND m.priority = l.priority AND m.suspect = e.suspect LEFT JOIN ready r ON r.line = m.line AND r.wf = e.wf AND r.step = e.step WHERE r.wf IS NULL"),
-    ("lined up without an entry", "SELECT r.wf FROM ready r JOIN line l USING (line) WHERE NOT EXISTS (SELECT 1 FROM entry e WHERE e.wf = r.wf AND e.step = r.step AND e.suspect = l.suspect)"),
+    (
+        "entries in no line",
+        "SELECT e.wf FROM entry e JOIN step s USING (wf, step) JOIN line l ON l.line = s.line JOIN line m ON m.queue = l.queue AND m.type = l.type AND m.priority = l.priority AND m.suspect = e.suspect LEFT JOIN ready r ON r.line = m.line AND r.wf = e.wf AND r.step = e.step WHERE r.wf IS NULL",
+    ),
+    (
+        "lined up without an entry",
+        "SELECT r.wf FROM ready r JOIN line l USING (line) WHERE NOT EXISTS (SELECT 1 FROM entry e WHERE e.wf = r.wf AND e.step = r.step AND e.suspect = l.suspect)",
+    ),
     ("lined up without a place", "SELECT r.wf FROM ready r LEFT JOIN place p USING (line, wf) WHERE p.wf IS NULL"),
-    ("places without a step", "SELECT p.wf FROM place p WHERE NOT EXISTS (SELECT 1 FROM ready r WHERE r.line = p.line AND r.wf = p.wf)"),
-    ("steps parked below their limit", "SELECT r.wf FROM ready r JOIN step s USING (wf, step) JOIN workflow w USING (wf) WHERE r.turn IS NULL AND w.state IN (1, 2) AND (s.max_in_flight IS NULL OR s.leased < s.max_in_flight)"),
-    ("places parked for nothing", "SELECT p.wf FROM place p JOIN workflow w USING (wf) WHERE p.turn IS NULL AND w.state IN (1, 2) AND EXISTS (SELECT 1 FROM ready r WHERE r.line = p.line AND r.wf = p.wf AND r.turn IS NOT NULL)"),
+    (
+        "places without a step",
+        "SELECT p.wf FROM place p WHERE NOT EXISTS (SELECT 1 FROM ready r WHERE r.line = p.line AND r.wf = p.wf)",
+    ),
+    (
+        "steps parked below their limit",
+        "SELECT r.wf FROM ready r JOIN step s USING (wf, step) JOIN workflow w USING (wf) WHERE r.turn IS NULL AND w.state IN (1, 2) AND (s.max_in_flight IS NULL OR s.leased < s.max_in_flight)",
+    ),
+    (
+        "places parked for nothing",
+        "SELECT p.wf FROM place p JOIN workflow w USING (wf) WHERE p.turn IS NULL AND w.state IN (1, 2) AND EXISTS (SELECT 1 FROM ready r WHERE r.line = p.line AND r.wf = p.wf AND r.turn IS NOT NULL)",
+    ),
 ];
 
 /// What the check has found so far.
@@ -72,7 +114,8 @@ impl Tx<'_> {
     pub fn doctor(&mut self) -> Result<Checkup> {
         let mut checkup = Checkup::default();
         let mut findings = Findings::default();
-        let workflows = self.all("SELECT wf FROM workflow WHERE state NOT IN (0, 8) ORDER BY wf", [], |row| row.get::<_, Wf>(0))?;
+        let workflows =
+            self.all("SELECT wf FROM workflow WHERE state NOT IN (0, 8) ORDER BY wf", [], |row| row.get::<_, Wf>(0))?;
         for wf in workflows {
             checkup.workflows += 1;
             self.check_workflow(wf, &mut checkup, &mut findings)?;
@@ -94,8 +137,11 @@ impl Tx<'_> {
 
     fn check_workflow(&mut self, wf: Wf, checkup: &mut Checkup, findings: &mut Findings) -> Result<()> {
         let workflow = self.workflow(wf)?;
-        let id = self.one("SELECT id FROM workflow WHERE wf = ?", [wf], |row| row.get::<_, Option<Vec<u8>>>(0))?.flatten();
-        let name = id.and_then(|id| crate::id::WorkflowId::from_slice(&id).ok()).map_or_else(|| format!("number {wf}"), |id| id.to_string());
+        let id =
+            self.one("SELECT id FROM workflow WHERE wf = ?", [wf], |row| row.get::<_, Option<Vec<u8>>>(0))?.flatten();
+        let name = id
+            .and_then(|id| crate::id::WorkflowId::from_slice(&id).ok())
+            .map_or_else(|| format!("number {wf}"), |id| id.to_string());
         let place = format!("workflow {name}");
         let (mut jobs, mut unsettled, mut active, mut failed) = (Counts::default(), 0, 0, 0);
         let steps = self.all("SELECT step, name FROM step WHERE wf = ? ORDER BY step", [wf], |row| {
@@ -127,9 +173,13 @@ impl Tx<'_> {
         let chores = self.one("SELECT count(*) FROM chore WHERE wf = ?", [wf], |row| row.get(0))?.unwrap_or(0);
         findings.expect(&place, "its count of chores", workflow.chores, chores);
         if workflow.state.is_finished() && (active > 0 || chores > 0) {
-            findings.add(format!("{place} is {}, but {active} of its steps are running and it has {chores} chores", workflow.state));
+            findings.add(format!(
+                "{place} is {}, but {active} of its steps are running and it has {chores} chores",
+                workflow.state
+            ));
         }
-        let at_work = matches!(workflow.state, WorkflowState::Pending | WorkflowState::Running | WorkflowState::Cancelling);
+        let at_work =
+            matches!(workflow.state, WorkflowState::Pending | WorkflowState::Running | WorkflowState::Cancelling);
         if at_work && active == 0 && chores == 0 {
             findings.add(format!("{place} is {}, but nothing in it can move", workflow.state));
         }
@@ -137,7 +187,13 @@ impl Tx<'_> {
     }
 
     /// Recounts one step; returns what the bytes say.
-    fn check_step(&mut self, workflow: &WorkflowState, step: &Step, place: &str, findings: &mut Findings) -> Result<Counts> {
+    fn check_step(
+        &mut self,
+        workflow: &WorkflowState,
+        step: &Step,
+        place: &str,
+        findings: &mut Findings,
+    ) -> Result<Counts> {
         let work = self.work_of(step)?;
         let (wf, number) = (step.wf, step.step);
         let busy = self.one(
@@ -163,7 +219,11 @@ impl Tx<'_> {
                     }
                 }
                 if let Some(at) = bytes.iter().position(|byte| attempts(*byte) > MAX_ATTEMPTS) {
-                    findings.add(format!("{place}: job {} has used {} attempts", chunk.first + at as i64, attempts(bytes[at])));
+                    findings.add(format!(
+                        "{place}: job {} has used {} attempts",
+                        chunk.first + at as i64,
+                        attempts(bytes[at])
+                    ));
                 }
                 if !busy {
                     check_whereabouts(step, &work, chunk, &bytes, place, findings);
@@ -195,7 +255,8 @@ impl Tx<'_> {
         let key = (step.wf, step.step);
         let sql = "SELECT low, high, chunk, jobs FROM entry WHERE wf = ? AND step = ?";
         type EntryRow = (Option<i64>, Option<i64>, Option<i64>, Option<Vec<u8>>);
-        let entries: Vec<EntryRow> = self.all(sql, key, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+        let entries: Vec<EntryRow> =
+            self.all(sql, key, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
         for entry in entries {
             match entry {
                 (Some(low), Some(high), ..) => work.runs.push((low, high)),
@@ -203,12 +264,16 @@ impl Tx<'_> {
                 _ => {}
             }
         }
-        for (chunk, jobs) in self.all("SELECT chunk, jobs FROM lease WHERE wf = ? AND step = ?", key, |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?)))? {
+        for (chunk, jobs) in self.all("SELECT chunk, jobs FROM lease WHERE wf = ? AND step = ?", key, |row| {
+            Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?))
+        })? {
             let jobs = mask(&jobs)?;
             work.leased += jobs.len() as i64;
             put(&mut work.leases, chunk, jobs);
         }
-        for (chunk, jobs) in self.all("SELECT chunk, jobs FROM timer WHERE wf = ? AND step = ?", key, |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?)))? {
+        for (chunk, jobs) in self.all("SELECT chunk, jobs FROM timer WHERE wf = ? AND step = ?", key, |row| {
+            Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?))
+        })? {
             work.delayed |= chunk == 0;
             put(&mut work.timers, chunk, mask(&jobs)?);
         }
@@ -228,7 +293,10 @@ impl Tx<'_> {
         findings.expect(place, "its count of edges that wait", step.waits, of(Decision::Wait));
         findings.expect(place, "its count of edges that cancel it", step.cancels, of(Decision::Cancel));
         if step.state == StepState::Running && (pending > 0 || step.waits > 0) {
-            findings.add(format!("{place} is running, but {} of its upstream steps have not settled as its edges ask", pending + step.waits));
+            findings.add(format!(
+                "{place} is running, but {} of its upstream steps have not settled as its edges ask",
+                pending + step.waits
+            ));
         }
         for (kind, decision, state) in edges {
             let (Some(kind), Some(state)) = (EdgeKind::from_u8(kind), StepState::from_u8(state)) else {
@@ -237,7 +305,9 @@ impl Tx<'_> {
             };
             let stale = step.state == StepState::Waiting && step.decided.is_none() && decision.is_some();
             if stale && kind.decide(state).map(|decision| decision as u8) != decision {
-                findings.add(format!("{place} has an edge that decided {decision:?} although the step before it is {state}"));
+                findings.add(format!(
+                    "{place} has an edge that decided {decision:?} although the step before it is {state}"
+                ));
             }
         }
         Ok(())
@@ -250,12 +320,22 @@ fn put(masks: &mut HashMap<i64, Mask>, chunk: i64, jobs: Mask) {
 }
 
 /// Each open job of a running step is in exactly one place, each retrying one has a timer, and nothing else is in any.
-fn check_whereabouts(step: &Step, work: &Whereabouts, chunk: &Chunk, bytes: &[u8], place: &str, findings: &mut Findings) {
+fn check_whereabouts(
+    step: &Step,
+    work: &Whereabouts,
+    chunk: &Chunk,
+    bytes: &[u8],
+    place: &str,
+    findings: &mut Findings,
+) {
     let masked = |masks: &HashMap<i64, Mask>, at: usize| masks.get(&chunk.chunk).is_some_and(|mask| mask.contains(at));
     for (at, byte) in bytes.iter().enumerate() {
         let index = chunk.first + at as i64;
         let in_run = work.runs.iter().filter(|(low, high)| (*low..*high).contains(&index)).count();
-        let places = in_run + usize::from(masked(&work.entries, at)) + usize::from(masked(&work.leases, at)) + usize::from(work.delayed);
+        let places = in_run
+            + usize::from(masked(&work.entries, at))
+            + usize::from(masked(&work.leases, at))
+            + usize::from(work.delayed);
         let timed = masked(&work.timers, at);
         let state = JobState::of(*byte);
         let running = step.state == StepState::Running;

@@ -59,7 +59,8 @@ impl Tx<'_> {
 
     /// Lease time, and the wall clock when it last moved.
     pub fn lease_time(&mut self) -> Result<(Millis, Millis)> {
-        let found = self.one("SELECT lease_time, lease_time_at FROM shard", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let found =
+            self.one("SELECT lease_time, lease_time_at FROM shard", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
         found.ok_or_else(|| Error::corrupt("the store has lost its head row"))
     }
 
@@ -112,7 +113,8 @@ impl Tx<'_> {
 
     /// The row of a session that must be there.
     pub fn known_session(&mut self, id: SessionId) -> Result<i64> {
-        self.session(id)?.ok_or_else(|| Error::not_found(format!("session {id} is not known to the store (any more); join again")))
+        self.session(id)?
+            .ok_or_else(|| Error::not_found(format!("session {id} is not known to the store (any more); join again")))
     }
 
     /// Recounts the live workers, which claims divide the last jobs of a step by.
@@ -134,9 +136,11 @@ impl Tx<'_> {
         let sql = "UPDATE lease SET deadline = min(?3, coalesce((SELECT grace_until FROM workflow w WHERE w.wf = lease.wf), ?3)) \
                    WHERE session = ?1 AND number IN (SELECT value FROM json_each(?2)) \
                    RETURNING number, (SELECT state FROM workflow w WHERE w.wf = lease.wf)";
-        let held = self.all(sql, (session, &numbers, deadline), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, u8>(1)?)))?;
+        let held =
+            self.all(sql, (session, &numbers, deadline), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, u8>(1)?)))?;
         if !renew.drafts.is_empty() {
-            let sql = "UPDATE draft SET deadline = ?3 WHERE session = ?1 AND number IN (SELECT value FROM json_each(?2))";
+            let sql =
+                "UPDATE draft SET deadline = ?3 WHERE session = ?1 AND number IN (SELECT value FROM json_each(?2))";
             self.run(sql, (renew.session.as_bytes().as_slice(), super::create::to_json(&renew.drafts)?, deadline))?;
         }
         if !renew.progress.is_empty() {
@@ -147,7 +151,12 @@ impl Tx<'_> {
         }
         let cancelled = |state: u8| WorkflowState::from_u8(state) == Some(WorkflowState::Cancelling);
         Ok(Renewed {
-            lost: renew.leases.iter().copied().filter(|number| !held.iter().any(|(held, _)| *held == *number as i64)).collect(),
+            lost: renew
+                .leases
+                .iter()
+                .copied()
+                .filter(|number| !held.iter().any(|(held, _)| *held == *number as i64))
+                .collect(),
             cancelled: held.iter().filter(|(_, state)| cancelled(*state)).map(|(number, _)| *number as u64).collect(),
         })
     }

@@ -50,13 +50,22 @@ impl Tx<'_> {
     /// The line where the suspect work of a step waits.
     fn suspect_line(&mut self, line: i64) -> Result<i64> {
         let sql = "SELECT queue, priority, type FROM line WHERE line = ?";
-        let name = self.one(sql, [line], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i32>(1)?, row.get::<_, String>(2)?)))?;
+        let name = self
+            .one(sql, [line], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i32>(1)?, row.get::<_, String>(2)?)))?;
         let (queue, priority, job_type) = name.ok_or_else(|| Error::corrupt(format!("line {line} is missing")))?;
         self.line(&queue, priority, &job_type, true)
     }
 
     /// Puts work of a step into its line.
-    pub fn enqueue(&mut self, step: &Step, work: &Work, end: End, suspect: bool, recoveries: i64, alone: i64) -> Result<()> {
+    pub fn enqueue(
+        &mut self,
+        step: &Step,
+        work: &Work,
+        end: End,
+        suspect: bool,
+        recoveries: i64,
+        alone: i64,
+    ) -> Result<()> {
         let line = if suspect { self.suspect_line(step.line)? } else { step.line };
         let (seq, by) = match end {
             End::Front => ("min(seq) - 1", "seq"),
@@ -70,7 +79,10 @@ impl Tx<'_> {
             Work::Run { low, high } => (Some(*low), Some(*high), None, None, None),
             Work::Masked { chunk, first, jobs } => (None, None, Some(*chunk), Some(*first), Some(jobs.to_bytes())),
         };
-        self.run(&sql, rusqlite::params![step.wf, step.step, suspect, low, high, chunk, first, jobs, recoveries, alone])?;
+        self.run(
+            &sql,
+            rusqlite::params![step.wf, step.step, suspect, low, high, chunk, first, jobs, recoveries, alone],
+        )?;
         self.line_up(line, step)
     }
 
@@ -110,7 +122,8 @@ impl Tx<'_> {
     pub fn unpark_places(&mut self, wf: Wf, line: Option<i64>) -> Result<()> {
         let sql = "SELECT line FROM place WHERE wf = ?1 AND turn IS NULL AND (?2 IS NULL OR line = ?2) LIMIT 200";
         for line in self.all(sql, (wf, line), |row| row.get::<_, i64>(0))? {
-            let sql = "UPDATE place SET turn = (SELECT next_turn FROM line WHERE line = ?1) WHERE line = ?1 AND wf = ?2";
+            let sql =
+                "UPDATE place SET turn = (SELECT next_turn FROM line WHERE line = ?1) WHERE line = ?1 AND wf = ?2";
             self.run(sql, (line, wf))?;
             self.run("UPDATE line SET next_turn = next_turn + 1 WHERE line = ?", [line])?;
             self.lines_fed.insert(line);
@@ -131,15 +144,29 @@ impl Tx<'_> {
         let work = match (run, masked) {
             ((Some(low), Some(high)), _) => Work::Run { low, high },
             (_, (Some(chunk), Some(first), Some(jobs))) => Work::Masked { chunk, first, jobs: super::tx::mask(&jobs)? },
-            _ => return Err(Error::corrupt(format!("entry {seq} of step {step} of workflow {wf} is neither a run nor masked"))),
+            _ => {
+                return Err(Error::corrupt(format!(
+                    "entry {seq} of step {step} of workflow {wf} is neither a run nor masked"
+                )));
+            }
         };
         Ok(Some(Entry { seq, work, recoveries, alone }))
     }
 
     /// Replaces the work of a step's first entry by what a claim has left of it.
-    pub fn put_rest(&mut self, wf: Wf, step: StepNumber, suspect: bool, entry: &Entry, rest: Option<Work>) -> Result<()> {
+    pub fn put_rest(
+        &mut self,
+        wf: Wf,
+        step: StepNumber,
+        suspect: bool,
+        entry: &Entry,
+        rest: Option<Work>,
+    ) -> Result<()> {
         match rest {
-            None => self.run("DELETE FROM entry WHERE wf = ? AND step = ? AND suspect = ? AND seq = ?", (wf, step, suspect, entry.seq))?,
+            None => self.run(
+                "DELETE FROM entry WHERE wf = ? AND step = ? AND suspect = ? AND seq = ?",
+                (wf, step, suspect, entry.seq),
+            )?,
             Some(Work::Run { low, .. }) => self.run(
                 "UPDATE entry SET low = ?5 WHERE wf = ?1 AND step = ?2 AND suspect = ?3 AND seq = ?4",
                 (wf, step, suspect, entry.seq, low),

@@ -73,6 +73,11 @@ impl Meters {
     /// The verbs of which an operation went over a bound, with what it took. The doctor reads everything, so it has none.
     pub fn over_bounds(&self) -> Vec<(&'static str, Cost)> {
         let over = |cost: &Cost| cost.calls > MAX_CALLS || cost.bytes > MAX_BYTES;
-        self.verbs.lock().iter().filter(|(name, verb)| **name != "doctor" && over(&verb.max)).map(|(name, verb)| (*name, verb.max)).collect()
+        self.verbs
+            .lock()
+            .iter()
+            .filter(|(name, verb)| **name != "doctor" && over(&verb.max))
+            .map(|(name, verb)| (*name, verb.max))
+            .collect()
     }
 }

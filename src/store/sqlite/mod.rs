@@ -72,7 +72,13 @@ pub struct Options {
 impl Options {
     /// The defaults for a file.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), lease: Duration::from_secs(15), sync: true, clock: Clock::system(), busy_time: BUSY_TIME }
+        Self {
+            path: path.into(),
+            lease: Duration::from_secs(15),
+            sync: true,
+            clock: Clock::system(),
+            busy_time: BUSY_TIME,
+        }
     }
 
     /// From what stands behind `sqlite:`: a path, perhaps with `?lease=1s&sync=normal`.
@@ -229,14 +235,24 @@ fn sql_error(what: &str, error: rusqlite::Error) -> Error {
     use ErrorCode as C;
     let what = what.to_owned();
     match error.sqlite_error_code() {
-        Some(C::DatabaseBusy | C::DatabaseLocked) => {
-            Error::unavailable(format!("{what}: another process has kept the store locked for too long; the call may be repeated"))
+        Some(C::DatabaseBusy | C::DatabaseLocked) => Error::unavailable(format!(
+            "{what}: another process has kept the store locked for too long; the call may be repeated"
+        )),
+        Some(C::DiskFull) => {
+            Error::unavailable(format!("{what}: the disk is full; free some space, nothing acknowledged is lost"))
         }
-        Some(C::DiskFull) => Error::unavailable(format!("{what}: the disk is full; free some space, nothing acknowledged is lost")),
-        Some(C::ReadOnly) => Error::unavailable(format!("{what}: the store's file or folder is read-only; make it writable or name another by --store")).because(error),
-        Some(C::CannotOpen) => Error::unavailable(format!("{what}: the file cannot be opened or made; are its folder and the file readable and writable?")).because(error),
+        Some(C::ReadOnly) => Error::unavailable(format!(
+            "{what}: the store's file or folder is read-only; make it writable or name another by --store"
+        ))
+        .because(error),
+        Some(C::CannotOpen) => Error::unavailable(format!(
+            "{what}: the file cannot be opened or made; are its folder and the file readable and writable?"
+        ))
+        .because(error),
         Some(C::PermissionDenied) => Error::unavailable(format!("{what}: no permission")).because(error),
-        Some(C::NotADatabase) => Error::corrupt(format!("{what}: the file is not a SQLite database; name another by --store")),
+        Some(C::NotADatabase) => {
+            Error::corrupt(format!("{what}: the file is not a SQLite database; name another by --store"))
+        }
         Some(C::DatabaseCorrupt) => Error::corrupt(format!("{what}: the file is damaged")).because(error),
         Some(C::SystemIoFailure) => Error::unavailable(format!("{what}: the disk failed")).because(error),
         _ => Error::corrupt(what).because(error),
@@ -275,7 +291,8 @@ impl Store for SqliteStore {
     fn tick(&self, tick: Tick) -> Answer<'_, Ticked> {
         Box::pin(async move {
             let now = self.now();
-            let ahead = self.read("look ahead", move |tx| tx.plain(|conn| tick::look_ahead(conn, now, tick.lease))).await?;
+            let ahead =
+                self.read("look ahead", move |tx| tx.plain(|conn| tick::look_ahead(conn, now, tick.lease))).await?;
             if ahead.more { self.write("tick", move |tx| tx.tick(tick)).await } else { Ok(ahead) }
         })
     }

@@ -22,7 +22,9 @@ const WORKERS_LOOKED_AT: i64 = 200;
 
 /// The error for an id that the store does not know.
 pub fn no_workflow(id: WorkflowId) -> Error {
-    Error::not_found(format!("there is no workflow {id} in this store: it was never created here, or it has been deleted (`list` shows what there is)"))
+    Error::not_found(format!(
+        "there is no workflow {id} in this store: it was never created here, or it has been deleted (`list` shows what there is)"
+    ))
 }
 
 const WORKFLOW_COLUMNS: &str = "id, name, arguments, generation, state, steps, unsettled, total, succeeded, failed, skipped, \
@@ -49,8 +51,7 @@ fn decode_workflow((id, state, row): (Vec<u8>, u8, WorkflowRow)) -> Result<Workf
     Ok(WorkflowRow { id: WorkflowId::from_slice(&id)?, state: workflow_state(state)?, ..row })
 }
 
-const STEP_COLUMNS: &str =
-    "step, spec, generation, state, total, succeeded, failed, skipped, cancelled, retrying, leased, released_at, started_at, finished_at";
+const STEP_COLUMNS: &str = "step, spec, generation, state, total, succeeded, failed, skipped, cancelled, retrying, leased, released_at, started_at, finished_at";
 
 fn step_row(row: &Row<'_>) -> rusqlite::Result<(String, u8, StepRow)> {
     let value = StepRow {
@@ -141,7 +142,8 @@ impl Tx<'_> {
 
     pub fn read_edges(&mut self, id: WorkflowId, step: StepNumber, upstream: bool, limit: u32) -> Result<Vec<EdgeRow>> {
         let wf = self.wf(id)?;
-        let (this, other, index) = if upstream { ("down", "up", "INDEXED BY edge_by_down") } else { ("up", "down", "") };
+        let (this, other, index) =
+            if upstream { ("down", "up", "INDEXED BY edge_by_down") } else { ("up", "down", "") };
         let sql = format!(
             "SELECT s.step, s.name, e.kind, s.state, s.total, s.succeeded, s.failed, s.skipped, s.cancelled, s.retrying \
              FROM edge e {index} JOIN step s ON s.wf = e.wf AND s.step = e.{other} \
@@ -161,11 +163,13 @@ impl Tx<'_> {
     pub fn read_parameters(&mut self, chunk: ChunkRef) -> Result<Parameters> {
         let chunk = chunk.id as i64;
         let body = self.one("SELECT body FROM params WHERE chunk = ?", [chunk], |row| row.get::<_, Vec<u8>>(0))?;
-        let body = body.ok_or_else(|| Error::not_found(format!("chunk {chunk} is gone: its workflow has been deleted")))?;
+        let body =
+            body.ok_or_else(|| Error::not_found(format!("chunk {chunk} is gone: its workflow has been deleted")))?;
         self.count_bytes(body.len());
         let sql = "SELECT jobs, body FROM mended WHERE chunk = ? AND segment IS NULL ORDER BY mended LIMIT 200";
         let mended = self.all(sql, [chunk], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
-        let mended = mended.into_iter().map(|(jobs, body)| Ok((super::tx::mask(&jobs)?, body))).collect::<Result<_>>()?;
+        let mended =
+            mended.into_iter().map(|(jobs, body)| Ok((super::tx::mask(&jobs)?, body))).collect::<Result<_>>()?;
         Ok(Parameters { body, mended })
     }
 
@@ -203,7 +207,11 @@ impl Tx<'_> {
         let wf = self.wf(id)?;
         let sql = "SELECT number, text, jobs FROM error WHERE wf = ? AND step = ? LIMIT 1100";
         self.all(sql, (wf, step), |row| {
-            Ok(ErrorRow { number: row.get::<_, i64>(0)? as u64, text: row.get(1)?, jobs: row.get::<_, i64>(2)?.max(0) as u64 })
+            Ok(ErrorRow {
+                number: row.get::<_, i64>(0)? as u64,
+                text: row.get(1)?,
+                jobs: row.get::<_, i64>(2)?.max(0) as u64,
+            })
         })
     }
 
@@ -231,7 +239,9 @@ impl Tx<'_> {
         waiting.chore = self.plain(|conn| chore_of(conn, wf, number))?;
         let sql = "SELECT s.about, l.jobs FROM lease l INDEXED BY lease_by_step LEFT JOIN session s ON s.session = l.session \
                    WHERE l.wf = ? AND l.step = ? LIMIT 50";
-        for (about, jobs) in self.all(sql, (wf, number), |row| Ok((row.get::<_, Option<String>>(0)?, row.get::<_, Vec<u8>>(1)?)))? {
+        for (about, jobs) in
+            self.all(sql, (wf, number), |row| Ok((row.get::<_, Option<String>>(0)?, row.get::<_, Vec<u8>>(1)?)))?
+        {
             waiting.leases.push((worker_name(about.as_deref()), super::tx::mask(&jobs)?.len() as u64));
         }
         Ok(waiting)

@@ -24,7 +24,10 @@ impl Tx<'_> {
     /// Settles, retries or gives back jobs; settles steps, releases what follows, finishes workflows.
     pub fn report(&mut self, report: &Report) -> Result<Reported> {
         if report.leases.len() > MAX_LEASES {
-            return Err(Error::usage(format!("a report speaks of {} leases; at most {MAX_LEASES} are allowed", report.leases.len())));
+            return Err(Error::usage(format!(
+                "a report speaks of {} leases; at most {MAX_LEASES} are allowed",
+                report.leases.len()
+            )));
         }
         let mut reported = Reported::default();
         let session = self.session(report.session)?;
@@ -46,7 +49,13 @@ impl Tx<'_> {
         Ok(reported)
     }
 
-    fn report_lease(&mut self, report: &Report, lease: &Lease, part: &LeaseReport, reported: &mut Reported) -> Result<()> {
+    fn report_lease(
+        &mut self,
+        report: &Report,
+        lease: &Lease,
+        part: &LeaseReport,
+        reported: &mut Reported,
+    ) -> Result<()> {
         let jobs = self.chunk_jobs(lease)?;
         let before = self.bytes(lease.chunk, jobs)?;
         check_part(lease, part, &before)?;
@@ -86,7 +95,15 @@ impl Tx<'_> {
     }
 
     /// Gives each job that a report names its new byte, and puts back or times those that go on.
-    fn settle_part(&mut self, step: &Step, lease: &Lease, part: &LeaseReport, before: &[u8], after: &mut [u8], stops: bool) -> Result<()> {
+    fn settle_part(
+        &mut self,
+        step: &Step,
+        lease: &Lease,
+        part: &LeaseReport,
+        before: &[u8],
+        after: &mut [u8],
+        stops: bool,
+    ) -> Result<()> {
         let (wf, number) = (lease.wf, lease.step);
         let put = |tx: &mut Self, after: &mut [u8], mask: Mask, state: JobState, attempt: u8| -> Result<()> {
             mask.iter().for_each(|at| after[at] = job_byte(state, attempts(before[at]) + attempt));

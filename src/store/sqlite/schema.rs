@@ -185,13 +185,22 @@ pub fn prepare(conn: &mut Connection, path: &str, now: i64) -> Result<()> {
     let version: i32 = tx.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(other)?;
     if tables == 0 {
         tx.execute_batch(TABLES).map_err(other)?;
-        tx.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};")).map_err(other)?;
+        tx.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"))
+            .map_err(other)?;
         tx.execute("INSERT INTO shard VALUES (1, 0, ?, 0)", [now]).map_err(other)?;
     } else if application != APPLICATION_ID {
-        return Err(Error::corrupt(format!("{path} is a database of another program, not a Gusher store; name another file, for example sqlite:gusher.db")));
+        return Err(Error::corrupt(format!(
+            "{path} is a database of another program, not a Gusher store; name another file, for example sqlite:gusher.db"
+        )));
     } else if version != VERSION {
-        let remedy = if version > VERSION { "use a newer version of this program" } else { "finish its workflows with the version that made it, or name another file" };
-        return Err(Error::corrupt(format!("{path} is a Gusher store of layout {version}, but this program knows layout {VERSION}; {remedy}")));
+        let remedy = if version > VERSION {
+            "use a newer version of this program"
+        } else {
+            "finish its workflows with the version that made it, or name another file"
+        };
+        return Err(Error::corrupt(format!(
+            "{path} is a Gusher store of layout {version}, but this program knows layout {VERSION}; {remedy}"
+        )));
     }
     tx.commit().map_err(other)
 }

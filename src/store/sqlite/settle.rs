@@ -98,7 +98,15 @@ impl Tx<'_> {
     }
 
     /// Notes what one edge decided, and acts once the last one has.
-    fn decide(&mut self, wf: Wf, up: StepNumber, down: StepNumber, kind: EdgeKind, before: Option<Decision>, decision: Decision) -> Result<()> {
+    fn decide(
+        &mut self,
+        wf: Wf,
+        up: StepNumber,
+        down: StepNumber,
+        kind: EdgeKind,
+        before: Option<Decision>,
+        decision: Decision,
+    ) -> Result<()> {
         let mut step = self.step(wf, down)?;
         // A step that has run, or is decided otherwise, is not asked again: repairs of its upstream leave it as it is.
         if before == Some(decision) || step.state != StepState::Waiting || step.decided.is_some() {
@@ -180,10 +188,13 @@ impl Tx<'_> {
     /// `None` once the step has been done.
     pub fn fill(&mut self, wf: Wf, step: StepNumber, from: i64, state: JobState) -> Result<Option<i64>> {
         let chunks = self.chunks_from(wf, step, from, FILL_CHUNKS)?;
-        let next = (chunks.len() == FILL_CHUNKS).then(|| chunks.last().map(|chunk| chunk.first + chunk.jobs as i64)).flatten();
+        let next =
+            (chunks.len() == FILL_CHUNKS).then(|| chunks.last().map(|chunk| chunk.first + chunk.jobs as i64)).flatten();
         for chunk in &chunks {
             let mut leased = Mask::EMPTY;
-            for jobs in self.all("SELECT jobs FROM lease WHERE chunk = ?", [chunk.chunk], |row| row.get::<_, Vec<u8>>(0))? {
+            for jobs in
+                self.all("SELECT jobs FROM lease WHERE chunk = ?", [chunk.chunk], |row| row.get::<_, Vec<u8>>(0))?
+            {
                 leased = leased.or(super::tx::mask(&jobs)?);
             }
             let bytes = self.bytes(chunk.chunk, chunk.jobs)?;
@@ -197,7 +208,15 @@ impl Tx<'_> {
     }
 
     /// Puts `jobs` of a chunk, whose bytes are `bytes`, into `state`; their attempts stay as they are.
-    pub fn settle_jobs(&mut self, wf: Wf, step: StepNumber, chunk: i64, mut bytes: Vec<u8>, jobs: Mask, state: JobState) -> Result<()> {
+    pub fn settle_jobs(
+        &mut self,
+        wf: Wf,
+        step: StepNumber,
+        chunk: i64,
+        mut bytes: Vec<u8>,
+        jobs: Mask,
+        state: JobState,
+    ) -> Result<()> {
         if jobs.is_empty() {
             return Ok(());
         }

@@ -51,7 +51,8 @@ impl Tx<'_> {
         let sql = "DELETE FROM timer WHERE (wf, step, due, chunk) IN \
                    (SELECT wf, step, due, chunk FROM timer WHERE due <= ?1 ORDER BY due LIMIT ?2) RETURNING wf, step, chunk, first, jobs";
         let due = self.all(sql, (self.now, TIMERS as i64), |row| {
-            let place = (row.get::<_, Wf>(0)?, row.get::<_, StepNumber>(1)?, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?);
+            let place =
+                (row.get::<_, Wf>(0)?, row.get::<_, StepNumber>(1)?, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?);
             Ok((place, row.get::<_, Vec<u8>>(4)?))
         })?;
         for ((wf, number, chunk, first), jobs) in &due {
@@ -65,7 +66,8 @@ impl Tx<'_> {
             }
             let len = self.chunk_at(*wf, *number, *first)?.jobs;
             let mut bytes = self.bytes(*chunk, len)?;
-            let retrying: Mask = mask(jobs)?.iter().filter(|at| JobState::of(bytes[*at]) == JobState::Retrying).collect();
+            let retrying: Mask =
+                mask(jobs)?.iter().filter(|at| JobState::of(bytes[*at]) == JobState::Retrying).collect();
             if retrying.is_empty() {
                 continue;
             }
@@ -80,7 +82,8 @@ impl Tx<'_> {
 
     fn end_drafts(&mut self, lease_time: Millis) -> Result<bool> {
         let sql = "SELECT draft, wf, segment FROM draft WHERE deadline <= ?1 LIMIT ?2";
-        let dead = self.all(sql, (lease_time, ENDED as i64), |row| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?)))?;
+        let dead =
+            self.all(sql, (lease_time, ENDED as i64), |row| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?)))?;
         for (draft, wf, segment) in &dead {
             self.collect_draft(*draft, *wf, *segment)?;
         }

@@ -348,7 +348,8 @@ impl<'c> Tx<'c> {
                 ],
             )?;
         }
-        let workflows: Vec<Workflow> = self.workflows.values().filter(|cached| cached.dirty).map(|cached| cached.value).collect();
+        let workflows: Vec<Workflow> =
+            self.workflows.values().filter(|cached| cached.dirty).map(|cached| cached.value).collect();
         for w in workflows {
             self.run(
                 "UPDATE workflow SET state = ?2, unsettled = ?3, active = ?4, failed_steps = ?5, chores = ?6, grace_until = ?7, \

@@ -124,7 +124,7 @@ fn write(mut conn: Connection, receiver: &mpsc::Receiver<Operation>, clock: &Clo
             Err(error) => replies.extend(waiting.map(|operation| operation(Err(error.copy())))),
         }
         for reply in replies {
-            reply(committed.as_ref().map(|()| ()).map_err(Error::copy));
+            reply(committed.as_ref().copied().map_err(Error::copy));
         }
     }
 }

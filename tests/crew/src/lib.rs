@@ -8,7 +8,7 @@ use futures::TryStreamExt;
 use gusher::prelude::*;
 
 /// A job for each of `rows` numbers, then a report.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Count {
     pub rows: u64,
     /// The row that aborts every process which runs it.
@@ -24,14 +24,19 @@ impl Workflow for Count {
 
     fn configure(&self, flow: &Flow) -> gusher::Result<()> {
         let (poison, each_takes, ledger) = (self.poison, self.each_takes, self.ledger.clone());
-        let rows = (0..self.rows).map(move |n| Row { n, aborts: poison == Some(n), takes: each_takes, ledger: ledger.clone() });
+        let rows = (0..self.rows).map(move |n| Row {
+            n,
+            aborts: poison == Some(n),
+            takes: each_takes,
+            ledger: ledger.clone(),
+        });
         let rows = flow.run_each(rows).tolerate(Tolerate::Jobs(u64::from(self.poison.is_some())));
         flow.run(Report { rows: rows.outputs() });
         Ok(())
     }
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Row {
     n: u64,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -65,7 +70,7 @@ impl Job for Row {
 }
 
 /// The sum of the rows that succeeded.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Report {
     rows: Outputs<u64>,
 }

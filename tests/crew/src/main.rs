@@ -13,7 +13,8 @@ async fn main() -> ExitCode {
     let stop = CancellationToken::new();
     let told = stop.clone();
     tokio::spawn(async move {
-        let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).expect("signals can be handled");
+        let mut term =
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).expect("signals can be handled");
         term.recv().await;
         told.cancel();
     });

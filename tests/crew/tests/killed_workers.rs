@@ -92,7 +92,9 @@ async fn what_a_killed_worker_held_runs_again_within_a_lease_and_a_second() {
     let house = House::new();
     let mut victim = house.worker();
     let mut survivor = house.worker();
-    let run = house.start(Count { rows: 40, poison: None, each_takes: 500, ledger: Some(house.folder.path().to_owned()) }).await;
+    let run = house
+        .start(Count { rows: 40, poison: None, each_takes: 500, ledger: Some(house.folder.path().to_owned()) })
+        .await;
     while house.leases_of(victim.id()).await == 0 || house.leases_of(survivor.id()).await == 0 {
         a_moment().await;
     }
@@ -115,7 +117,9 @@ async fn what_a_killed_worker_held_runs_again_within_a_lease_and_a_second() {
 async fn a_worker_that_is_told_to_stop_finishes_what_runs_and_costs_no_job_an_attempt() {
     let house = House::new();
     let mut first = house.worker();
-    let run = house.start(Count { rows: 30, poison: None, each_takes: 300, ledger: Some(house.folder.path().to_owned()) }).await;
+    let run = house
+        .start(Count { rows: 30, poison: None, each_takes: 300, ledger: Some(house.folder.path().to_owned()) })
+        .await;
     while house.leases_of(first.id()).await == 0 {
         a_moment().await;
     }

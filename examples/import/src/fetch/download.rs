@@ -55,7 +55,7 @@ pub(super) async fn download(origin: &Origin, folder: &Path, on_bytes: OnBytes<'
     let usable = if state.is_certain() && here <= state.size { here } else { 0 };
     if usable < state.size || state.size == 0 {
         let (already_here, body) = rest(origin, first, &state, usable).await?;
-        fill(origin, body, &state, &mut file, already_here, on_bytes).await?;
+        fill(origin, folder, body, &state, &mut file, already_here, on_bytes).await?;
     }
     file.sync_all().await.map_err(not_kept)?;
     fs::rename(&part, &whole).await.map_err(not_kept)?;
@@ -89,14 +89,14 @@ async fn rest(origin: &Origin, first: GetResult, state: &State, usable: u64) -> 
 
 async fn fill(
     origin: &Origin,
+    folder: &Path,
     body: GetResult,
     state: &State,
     file: &mut File,
     already_here: u64,
     on_bytes: OnBytes<'_>,
 ) -> Result<(), FetchError> {
-    let name = format!("a copy of {}", origin.file_name);
-    let not_kept = |error: io::Error| FetchError::not_kept(&origin.shown, Path::new(&name), &error);
+    let not_kept = |error: io::Error| FetchError::not_kept(&origin.shown, folder, &error);
     file.set_len(already_here).await.map_err(not_kept)?;
     file.seek(io::SeekFrom::End(0)).await.map_err(not_kept)?;
 

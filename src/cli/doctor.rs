@@ -1,0 +1,34 @@
+//! `doctor`: recounts everything.
+
+use super::house::House;
+use super::out::{Ending, Outcome};
+use super::table::ERROR;
+use crate::render::words::{count, escape};
+
+/// Recount everything in the store and check what must hold; exit code 1 if something does not
+#[derive(Debug, clap::Args)]
+pub struct Doctor {}
+
+impl Doctor {
+    pub async fn run<S: Send + Sync + 'static>(self, house: &House<S>) -> Outcome {
+        let client = house.client().await?;
+        let checkup = client.store().doctor().await?;
+        let is_well = checkup.findings.is_empty();
+        if house.out.json {
+            house.out.document(&checkup)?;
+        } else {
+            let looked_at = format!(
+                "looked at {}, {}, {} and {}",
+                count(checkup.workflows, "workflow"),
+                count(checkup.steps, "step"),
+                count(checkup.jobs, "job"),
+                count(checkup.leases, "lease")
+            );
+            let mut lines: Vec<String> =
+                checkup.findings.iter().map(|finding| format!("{ERROR}!{ERROR:#} {}", escape(finding))).collect();
+            lines.push(if is_well { format!("{looked_at}: nothing is wrong") } else { looked_at });
+            house.out.text(&lines.join("\n"))?;
+        }
+        Ok(if is_well { Ending::Fine } else { Ending::Failed })
+    }
+}

@@ -1,0 +1,40 @@
+//! What the engine and the jobs log goes to standard error, above any bars.
+
+use std::io::{self, Write};
+
+use tracing_subscriber::EnvFilter;
+
+use crate::error::{Error, Result};
+
+/// Starts logging, as `GUSHER_LOG` or `RUST_LOG` say, or at `level`. A program that has its own logging keeps it.
+pub fn start(level: &str) -> Result<()> {
+    let named = ["GUSHER_LOG", "RUST_LOG"].into_iter().find_map(|name| {
+        let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
+        Some((name, value))
+    });
+    let filter = match named {
+        None => EnvFilter::new(level),
+        Some((name, value)) => EnvFilter::try_new(&value)
+            .map_err(|error| Error::usage(format!("{name}={value} is no filter for logs")).because(error))?,
+    };
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(super::table::colours_on_stderr())
+        .with_writer(|| AboveBars)
+        .try_init();
+    Ok(())
+}
+
+/// Standard error; bars that are on it move down.
+struct AboveBars;
+
+impl Write for AboveBars {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        super::progress::above_bars(|| io::stderr().write_all(line))?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}

@@ -1,0 +1,23 @@
+//! `pause ID`.
+
+use super::house::House;
+use super::out::{Ending, Outcome};
+use super::{show, target};
+
+/// Hand out nothing more of a workflow until `resume`
+#[derive(Debug, clap::Args)]
+pub struct Pause {
+    /// Which workflow
+    #[arg(value_name = "ID")]
+    id: String,
+}
+
+impl Pause {
+    pub async fn run<S: Send + Sync + 'static>(self, house: &House<S>) -> Outcome {
+        let client = house.client().await?;
+        let handle = target::find(&client, &self.id).await?;
+        handle.pause().await?;
+        show::state_now(&house.out, &handle).await?;
+        Ok(Ending::Fine)
+    }
+}

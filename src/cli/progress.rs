@@ -1,0 +1,362 @@
+//! Showing a workflow while it runs: a bar a step on a terminal, lines elsewhere; all of it on standard error.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
+
+use super::board::{Board, ROWS, Row, Seen};
+use crate::client::Handle;
+use crate::error::Result;
+use crate::graph::StepNumber;
+use crate::render::words::{count, number};
+use crate::state::{StepState, WorkflowState};
+use crate::store::{StepRow, Store};
+use crate::view::{StepView, WorkflowView};
+
+/// How often the store is asked, at most.
+const LOOK: Duration = Duration::from_millis(200);
+/// How often lines are written where there are no bars.
+const LINES: Duration = Duration::from_secs(5);
+/// How often it is checked whether anybody can run what is ready.
+const CHECK: Duration = Duration::from_secs(2);
+/// In a large workflow, how many steps are read at once, and how often in a row, to find those that run.
+const PAGE: u32 = 200;
+const PAGES: usize = 5;
+
+/// The bars on the terminal, so that whatever else is written there stands above them.
+static BARS: Mutex<Option<MultiProgress>> = Mutex::new(None);
+
+/// Writes something else to standard error than bars.
+pub fn above_bars<T>(write: impl FnOnce() -> T) -> T {
+    let bars = BARS.lock().clone();
+    match bars {
+        Some(bars) => bars.suspend(write),
+        None => write(),
+    }
+}
+
+/// A live display of a workflow, on standard error: a bar a step with rate and time left if that is a terminal, else a line now and
+/// then. Says so when something waits that no live worker can run.
+///
+/// ```no_run
+/// # async fn example(handle: gusher::Handle) -> gusher::Result<()> {
+/// let done = gusher::Progress::new().follow(&handle).await?;
+/// println!("{}: {} jobs", done.state, done.jobs.total);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Progress {
+    bars: bool,
+    program: String,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Progress {
+    /// With bars if standard error is a terminal.
+    pub fn new() -> Self {
+        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let program = super::program_name(std::env::args_os().next().as_ref());
+        Self { bars: std::io::stderr().is_terminal() && !is_dumb, program }
+    }
+
+    /// Calls the program by another name in what it recommends.
+    pub fn program(mut self, name: impl Into<String>) -> Self {
+        self.program = name.into();
+        self
+    }
+
+    /// Shows how many jobs have been created while `work` creates a workflow: `created` is what
+    /// [`Client::start_counted`](crate::Client::start_counted) counts.
+    pub async fn creating<T>(&self, name: &str, created: &AtomicU64, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        // Most workflows are created before anybody could read of it.
+        if let Ok(done) = tokio::time::timeout(Duration::from_millis(300), &mut work).await {
+            return done;
+        }
+        let mut display = self.display();
+        loop {
+            display.note(Some(format!("creating {name}: {} so far", count(created.load(Ordering::Relaxed), "job"))));
+            let every = if self.bars { LOOK } else { LINES };
+            if let Ok(done) = tokio::time::timeout(every, &mut work).await {
+                display.end();
+                return done;
+            }
+        }
+    }
+
+    /// Shows the workflow until it has finished; returns how it ended. While the store is away it keeps trying.
+    pub async fn follow(&self, handle: &Handle) -> Result<WorkflowView> {
+        let begun = Instant::now();
+        let mut reader = Reader { handle, from: 0 };
+        let mut board = Board::default();
+        let mut display = self.display();
+        let mut checked = Duration::ZERO;
+        let mut obstacle = None;
+        let mut pause = Duration::from_millis(20);
+        loop {
+            let at = begun.elapsed();
+            match reader.look().await {
+                Ok(seen) if seen.workflow.state.is_finished() => {
+                    display.show(&board.rows(&seen, at), None, at);
+                    display.end();
+                    return handle.status().await;
+                }
+                Ok(seen) => {
+                    if at.saturating_sub(checked) >= CHECK {
+                        checked = at;
+                        obstacle = self.obstacle(handle, &seen.workflow).await.unwrap_or_default();
+                    }
+                    display.show(&board.rows(&seen, at), obstacle.clone(), at);
+                }
+                Err(error) if error.is_transient() => display.note(Some(format!("{error}; it is tried again"))),
+                Err(error) => {
+                    display.end();
+                    return Err(error);
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LOOK);
+        }
+    }
+
+    fn display(&self) -> Display {
+        if self.bars { Display::Bars(Bars::new()) } else { Display::Lines(Lines::default()) }
+    }
+
+    /// Why nothing of it moves, if that is plain to see.
+    async fn obstacle(&self, handle: &Handle, workflow: &WorkflowView) -> Result<Option<String>> {
+        match workflow.state {
+            WorkflowState::Paused => {
+                return Ok(Some(format!("paused; `{} resume {}` lets it go on", self.program, workflow.id)));
+            }
+            WorkflowState::Cancelling => return Ok(Some("being cancelled".to_owned())),
+            _ => {}
+        }
+        let idle =
+            |step: &&StepView| step.state == StepState::Running && step.running == 0 && step.jobs.unsettled() > 0;
+        for step in workflow.steps.iter().filter(idle).take(3) {
+            let waiting = handle.store().waiting(workflow.id, step.number).await?;
+            if waiting.able_workers == 0 {
+                return Ok(Some(format!(
+                    "nobody runs `{}`: queue `{}` has no live worker that knows `{}`; `{} worker` starts one",
+                    step.name, step.queue, step.job_type, self.program
+                )));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Reads what is shown; of a large workflow only the steps around those that run.
+struct Reader<'a> {
+    handle: &'a Handle,
+    /// In a large workflow, the first step that had not settled when last looked at.
+    from: StepNumber,
+}
+
+impl Reader<'_> {
+    async fn look(&mut self) -> Result<Seen> {
+        let (store, id) = (self.handle.store(), self.handle.id());
+        let row = store.workflow(id).await?;
+        let is_small = row.steps as usize <= ROWS;
+        let steps =
+            if is_small { store.steps(id, 0, ROWS as u32).await? } else { self.running(&**store, row.steps).await? };
+        let mut told = BTreeMap::new();
+        for step in steps.iter().filter(|step| step.running == 1 && step.jobs.total == 1) {
+            let place = store.whereabouts(id, step.number, 0).await?;
+            if let Some(progress) = place.progress.as_deref().and_then(read_progress) {
+                told.insert(step.number, progress);
+            }
+        }
+        Ok(Seen { workflow: WorkflowView::new(row, steps), told })
+    }
+
+    /// The first running steps at or behind the first unsettled one.
+    async fn running(&mut self, store: &dyn Store, all: u32) -> Result<Vec<StepRow>> {
+        let mut found = Vec::new();
+        let mut next = self.from;
+        let mut all_settled = true;
+        for _ in 0..PAGES {
+            let page = store.steps(self.handle.id(), next, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            next = last.number + 1;
+            for step in page {
+                all_settled &= step.state.is_settled();
+                if all_settled {
+                    self.from = step.number + 1;
+                }
+                if step.state == StepState::Running && found.len() < ROWS {
+                    found.push(step);
+                }
+            }
+            if found.len() >= ROWS {
+                break;
+            }
+        }
+        if self.from >= all {
+            // A retry may take settled steps back.
+            self.from = 0;
+        }
+        Ok(found)
+    }
+}
+
+fn read_progress(json: &str) -> Option<(u64, u64)> {
+    let told: serde_json::Value = serde_json::from_str(json).ok()?;
+    Some((told.get("done")?.as_u64()?, told.get("of")?.as_u64()?))
+}
+
+enum Display {
+    Bars(Bars),
+    Lines(Lines),
+}
+
+impl Display {
+    fn show(&mut self, rows: &[Row], note: Option<String>, at: Duration) {
+        match self {
+            Display::Bars(bars) => bars.show(rows),
+            Display::Lines(lines) => lines.show(rows, at),
+        }
+        self.note(note);
+    }
+
+    fn note(&mut self, note: Option<String>) {
+        match self {
+            Display::Bars(bars) => bars.note(note),
+            Display::Lines(lines) => lines.note(note),
+        }
+    }
+
+    /// Leaves the last bars on the screen.
+    fn end(&mut self) {
+        if let Display::Bars(bars) = self {
+            bars.note(None);
+            bars.rows.values().for_each(ProgressBar::abandon);
+        }
+    }
+}
+
+/// A bar a row on a terminal.
+struct Bars {
+    multi: MultiProgress,
+    rows: BTreeMap<Option<StepNumber>, ProgressBar>,
+    note: Option<ProgressBar>,
+    coloured: bool,
+}
+
+impl Bars {
+    fn new() -> Self {
+        let multi = MultiProgress::new();
+        *BARS.lock() = Some(multi.clone());
+        Self { multi, rows: BTreeMap::new(), note: None, coloured: super::table::colours_on_stderr() }
+    }
+
+    fn show(&mut self, rows: &[Row]) {
+        self.rows.retain(|step, bar| {
+            let keep = rows.iter().any(|row| row.step == *step);
+            if !keep {
+                bar.finish_and_clear();
+            }
+            keep
+        });
+        let width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
+        for (place, row) in rows.iter().enumerate() {
+            let multi = &self.multi;
+            let bar = self.rows.entry(row.step).or_insert_with(|| multi.insert(place, ProgressBar::new(row.of.max(1))));
+            bar.set_style(style(row.state, width, self.coloured));
+            bar.set_length(row.of.max(1));
+            bar.set_prefix(row.name.clone());
+            bar.set_message(row.figures.clone());
+            // A step without jobs is full once it has settled.
+            bar.set_position(if row.of == 0 && row.state.is_settled() { 1 } else { row.done });
+        }
+    }
+
+    fn note(&mut self, note: Option<String>) {
+        let Some(note) = note else {
+            if let Some(bar) = self.note.take() {
+                bar.finish_and_clear();
+            }
+            return;
+        };
+        let bar =
+            self.note.get_or_insert_with(|| self.multi.add(ProgressBar::no_length().with_style(template("{msg}"))));
+        bar.set_message(note);
+        bar.tick();
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        *BARS.lock() = None;
+    }
+}
+
+fn style(state: StepState, width: usize, coloured: bool) -> ProgressStyle {
+    let colour = match state {
+        _ if !coloured => "",
+        StepState::Failed => ".red/dim",
+        StepState::Succeeded => ".green/dim",
+        StepState::Cancelled => ".magenta/dim",
+        _ => ".cyan/dim",
+    };
+    template(&format!("{{prefix:{width}}}  {{bar:24{colour}}}  {{msg}}")).progress_chars("━╸·")
+}
+
+fn template(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// Lines where there is no terminal: when a step ends, and now and then for those that run.
+#[derive(Default)]
+struct Lines {
+    states: BTreeMap<Option<StepNumber>, StepState>,
+    last: Duration,
+    noted: Option<String>,
+}
+
+impl Lines {
+    fn show(&mut self, rows: &[Row], at: Duration) {
+        let is_large = rows.first().is_some_and(|row| row.step.is_none());
+        let is_time = at.saturating_sub(self.last) >= LINES;
+        if is_time {
+            self.last = at;
+        }
+        for row in rows {
+            let before = self.states.insert(row.step, row.state);
+            let just_ended = row.state.is_settled() && before != Some(row.state) && !is_large;
+            let moves = is_time && row.state == StepState::Running && (!is_large || row.step.is_none());
+            if just_ended || moves {
+                let share = if moves && row.of > 0 {
+                    format!(" ({} %)", number(row.done.min(row.of) * 100 / row.of))
+                } else {
+                    String::new()
+                };
+                write_line(&format!("{}{share}: {}", row.name, row.figures));
+            }
+        }
+    }
+
+    fn note(&mut self, note: Option<String>) {
+        if let Some(note) = note.as_ref().filter(|note| self.noted.as_ref() != Some(note)) {
+            write_line(note);
+        }
+        self.noted = note;
+    }
+}
+
+/// If standard error is closed, nobody misses the line.
+fn write_line(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

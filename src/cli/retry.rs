@@ -1,0 +1,74 @@
+//! `retry ID [STEP]`: gives failed jobs a new set of attempts, with `--params` also new parameters.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::follow::Wait;
+use super::house::House;
+use super::out::{Ending, Outcome};
+use super::{mended, target};
+use crate::client::Handle;
+use crate::error::{Error, Result};
+use crate::id::WorkflowId;
+use crate::render::words::{count, escape};
+
+/// Run failed jobs again, those of one step or all; a finished workflow goes on
+#[derive(Debug, clap::Args)]
+pub struct Retry {
+    /// Which workflow
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Only the failed jobs of this step
+    #[arg(value_name = "STEP")]
+    step: Option<String>,
+    /// Only the jobs in this file, with its parameters: what `failures ID STEP --csv` wrote, mended, or JSON lines of {"index", "params"}; - is standard input
+    #[arg(long, value_name = "FILE", requires = "step")]
+    params: Option<PathBuf>,
+    #[command(flatten)]
+    wait: Wait,
+}
+
+#[derive(Serialize)]
+struct Retried<'a> {
+    workflow_id: WorkflowId,
+    step: Option<&'a str>,
+    retried: u64,
+}
+
+impl Retry {
+    pub async fn run<S: Send + Sync + 'static>(self, house: &House<S>) -> Outcome {
+        let client = house.client().await?;
+        let handle = target::find(&client, &self.id).await?;
+        let step = self.step.as_deref();
+        let retried = match (&self.params, step) {
+            (Some(file), Some(step)) => self.retry_mended(&handle, step, file).await?,
+            _ => handle.retry_failed(step).await?,
+        };
+        let out = &house.out;
+        if out.json && !self.wait.is_asked_for() {
+            out.document(&Retried { workflow_id: handle.id(), step, retried })?;
+        } else if !out.json {
+            let of = step.map(|step| format!(" of `{}`", escape(step))).unwrap_or_default();
+            let verb = if retried == 1 { "runs" } else { "run" };
+            out.text(&match retried {
+                0 => format!("no job{of} has failed"),
+                n => format!("{}{of} {verb} again", count(n, "failed job")),
+            })?;
+        }
+        if self.wait.is_asked_for() { self.wait.follow(house, &handle).await } else { Ok(Ending::Fine) }
+    }
+
+    async fn retry_mended(&self, handle: &Handle, step: &str, file: &PathBuf) -> Result<u64> {
+        let unreadable = |error| Error::usage(format!("{} cannot be read", file.display())).because(error);
+        let mut bytes = Vec::new();
+        if file.as_os_str() == "-" {
+            std::io::stdin().lock().read_to_end(&mut bytes).map_err(unreadable)?;
+        } else {
+            bytes = std::fs::read(file).map_err(unreadable)?;
+        }
+        let mended = mended::read(handle, step, &file.display().to_string(), &bytes).await?;
+        handle.retry_mended(step, mended).await
+    }
+}
