@@ -42,26 +42,30 @@ impl Default for ImportWorkflow {
     }
 }
 
+impl ImportWorkflow {
+    /// The same import, whatever folder a worker runs in. Relative paths are meant from where it is asked for.
+    pub fn absolute(self) -> std::io::Result<Self> {
+        Ok(Self {
+            csv: self.csv.absolute()?,
+            xml: self.xml.absolute()?,
+            report: std::path::absolute(&self.report)?,
+            shared: self.shared.as_ref().map(Location::absolute).transpose()?,
+            ..self
+        })
+    }
+}
+
 impl Workflow for ImportWorkflow {
     const NAME: &str = "ImportWorkflow";
 
     fn configure(&self, flow: &Flow) -> gusher::Result<()> {
-        let xml = flow.run(ImportXml { from: self.xml.clone(), shared: self.shared.clone() });
-        let rows = flow
-            .expand(DownloadCsv {
-                from: self.csv.clone(),
-                shared: self.shared.clone(),
-                rows: self.rows,
-                repeat: self.repeat,
-            })
-            .tolerate(self.tolerate);
-        flow.run(GenReport {
-            to: self.report.clone(),
-            csv: self.csv.clone(),
-            xml: self.xml.clone(),
-            added: rows.outputs(),
-            territories: xml.outputs(),
-        });
+        // Without a current folder a relative path stays one, and the job that cannot find it says so.
+        let Self { csv, xml, report, shared, rows, repeat, tolerate } =
+            self.clone().absolute().unwrap_or_else(|_| self.clone());
+
+        let territories = flow.run(ImportXml { from: xml.clone(), shared: shared.clone() });
+        let imported = flow.expand(DownloadCsv { from: csv.clone(), shared, rows, repeat }).tolerate(tolerate);
+        flow.run(GenReport { to: report, csv, xml, added: imported.outputs(), territories: territories.outputs() });
         Ok(())
     }
 }
