@@ -28,6 +28,7 @@ macro_rules! workflow {
             }
         }
         impl $name {
+            #[allow(dead_code)]
             fn new() -> Self {
                 Self { file: Default::default() }
             }
