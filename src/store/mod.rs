@@ -596,7 +596,7 @@ pub struct ChunkOutcomes {
 /// An error text of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorRow {
-    /// [`error_number`](crate::record::error_number) of the text.
+    /// [`error_number`] of the text.
     pub number: u64,
     /// The text; empty for the row that counts the texts for which the table had no room.
     pub text: String,
