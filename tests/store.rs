@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use gusher::store::sqlite::{Options, SqliteStore};
 use gusher::store::{
-    Append, Claim, Claimed, Create, DraftKey, DraftOf, LeaseReport, NewWorkflow, Part, Renew, Report, Session, Store,
-    Take, Tick,
+    Append, Claim, Claimed, Create, DraftKey, DraftOf, LeaseReport, NewWorkflow, Part, Renew, Report, RetryFailed,
+    Session, Store, Take, Tick,
 };
 use gusher::{
     Chunk, Clock, Counts, Edge, EdgeKind, ErrorKind, Mask, SessionId, StepSpec, StepState, WorkflowId, WorkflowState,
@@ -410,4 +410,112 @@ async fn a_session_that_leaves_gives_back_its_slices_without_a_recovery() {
     let slice = other.claim(5, 1).await.slices.remove(0);
     assert_eq!((slice.jobs.iter().next(), slice.suspect), (Some(0), false));
     house.check().await;
+}
+
+#[tokio::test]
+async fn a_part_without_a_record_leaves_the_records_before_it_as_they_are() {
+    let house = House::new();
+    let id = house.workflow(10).await;
+    let mut worker = house.worker().await;
+    let slice = worker.claim(5, 1).await.slices.remove(0);
+    let (first, rest) = slice.jobs.split(1);
+    let (second, third) = rest.split(1);
+    let with_record = |number, jobs, record: &[u8], record_number| LeaseReport {
+        record: record.to_vec(),
+        record_number,
+        ..succeeded(slice.lease, number, jobs)
+    };
+    worker.report(with_record(1, first, b"one", 0)).await;
+    let returned =
+        LeaseReport { lease: slice.lease, number: 2, record_number: 1, returned: third, ..Default::default() };
+    worker.report(returned).await;
+    worker.report(with_record(3, second, b"two", 1)).await;
+    let kept = house.store.outcomes(id, 0, 0).await.unwrap().remove(0).records;
+    assert_eq!(kept, [b"one".to_vec(), b"two".to_vec()]);
+    house.check().await;
+}
+
+/// A workflow whose first step is a source that feeds the second, and whose third always runs behind the first.
+async fn source_and_cleanup(house: &House) -> WorkflowId {
+    let id = WorkflowId::new(house.clock.now(), 0);
+    let step = |name: &str| StepSpec { name: name.into(), ..StepSpec::new("Row", "default") };
+    let parts = vec![
+        Part::Step { spec: StepSpec { feeds: Some(1), ..step("source") }, upstreams: 0, always: false },
+        Part::Step { spec: step("rows"), upstreams: 1, always: false },
+        Part::Step { spec: step("clean up"), upstreams: 1, always: true },
+        Part::Edge(Edge { up: 0, down: 1, kind: EdgeKind::Feeds }),
+        Part::Edge(Edge { up: 0, down: 2, kind: EdgeKind::Always }),
+        Part::Jobs { step: 0, chunk: chunk(1) },
+        Part::Jobs { step: 2, chunk: chunk(1) },
+    ];
+    house.store.create(Create { workflow: new_workflow(id), draft: None, parts, again: false }).await.unwrap();
+    id
+}
+
+#[tokio::test]
+async fn a_source_that_succeeds_within_the_grace_of_a_cancel_adds_no_jobs() {
+    let house = House::new();
+    let id = source_and_cleanup(&house).await;
+    let mut worker = house.worker().await;
+    let slice = worker.claim(1, 1).await.slices.remove(0);
+    let draft = DraftKey { session: worker.session, number: 1 };
+    let of = DraftOf::Jobs { workflow: id, step: 1 };
+    let parts = vec![Part::Jobs { step: 1, chunk: chunk(5) }];
+    house.store.append(Append { draft, of, number: 0, parts, lease: LEASE }).await.unwrap();
+    house.store.cancel(id, 5_000).await.unwrap();
+    house.tick().await;
+    worker.report(LeaseReport { adopted: Some(1), ..succeeded(slice.lease, 1, slice.jobs) }).await;
+    house.tick().await;
+    let cleanup = worker.claim(1, 1).await.slices.remove(0);
+    worker.report(succeeded(cleanup.lease, 1, cleanup.jobs)).await;
+    let row = house.store.workflow(id).await.unwrap();
+    assert_eq!((row.state, row.jobs.total, house.store.leftovers().await.unwrap()), (WorkflowState::Cancelled, 2, 0));
+    house.check().await;
+}
+
+#[tokio::test]
+async fn a_step_that_always_runs_keeps_its_lease_past_the_grace_of_a_cancel() {
+    let house = House::new();
+    let id = source_and_cleanup(&house).await;
+    let mut worker = house.worker().await;
+    let source = worker.claim(1, 1).await.slices.remove(0);
+    house.store.cancel(id, 300).await.unwrap();
+    worker.report(succeeded(source.lease, 1, source.jobs)).await;
+    house.tick().await;
+    let cleanup = worker.claim(1, 1).await.slices.remove(0);
+    for _ in 0..10 {
+        house.wait(300).await;
+        let renewed = worker.renew(vec![cleanup.lease]).await;
+        assert_eq!((renewed.lost, renewed.cancelled), (vec![], vec![]));
+    }
+    assert!(worker.report(succeeded(cleanup.lease, 1, cleanup.jobs)).await.refused.is_empty());
+    assert_eq!(house.store.workflow(id).await.unwrap().state, WorkflowState::Cancelled);
+    house.check().await;
+}
+
+#[tokio::test]
+async fn two_sets_of_mended_parameters_are_both_fed_again() {
+    let house = House::new();
+    let id = house.workflow(4).await;
+    let mut worker = house.worker().await;
+    let slice = worker.claim(4, 1).await.slices.remove(0);
+    let rest = worker.claim(4, 9).await.slices;
+    for slice in [&[slice][..], &rest].concat() {
+        worker.report(LeaseReport { lease: slice.lease, number: 1, failed: slice.jobs, ..Default::default() }).await;
+    }
+    let chunk_id = house.store.outcomes(id, 0, 0).await.unwrap()[0].chunk.id;
+    for (number, at) in [(1, 0), (2, 3)] {
+        let key = DraftKey { session: worker.session, number };
+        let part =
+            Part::Mended { chunk: chunk_id, jobs: Mask::range(at..at + 1), body: chunk(1).body, errors: Vec::new() };
+        let of = DraftOf::Mended { workflow: id, step: 0 };
+        house.store.append(Append { draft: key, of, number: 0, parts: vec![part], lease: LEASE }).await.unwrap();
+        let retry =
+            RetryFailed { session: worker.session, command: number, workflow: id, step: Some(0), mended: Some(key) };
+        house.store.retry(retry).await.unwrap();
+    }
+    house.tick().await;
+    let again = worker.claim(4, 9).await.slices;
+    let jobs: Vec<usize> = again.iter().flat_map(|slice| slice.jobs.iter().collect::<Vec<_>>()).collect();
+    assert_eq!((jobs, house.store.leftovers().await.unwrap()), (vec![0, 3], 0));
 }

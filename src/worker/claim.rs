@@ -52,7 +52,6 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session) {
                     }
                     Err(error) if error.kind() == ErrorKind::NotFound => {
                         tracing::warn!(%error, "the store has forgotten this worker; it joins again");
-                        next_lease = 1;
                         rejoin(&hub, &session).await;
                         backoff.next()
                     }

@@ -102,7 +102,8 @@ impl Ended {
     pub fn size(&self) -> usize {
         let output = match &self.end {
             End::Succeeded(output) => output.len(),
-            _ => 64,
+            End::Failed(error) => error.to_string().len(),
+            End::Cancelled | End::Stopped => 64,
         };
         16 + output + self.logs.iter().map(String::len).sum::<usize>()
     }

@@ -99,9 +99,11 @@ impl<S: Send + Sync + 'static> Worker<S> {
         join_store(&*self.store, &session, &stop).await?;
         let hub = Arc::new(Hub::new(self.store.clone(), session.id, lease, self.options.slots.max(1), stop));
 
+        let _end = EndWithRun(hub.clone());
         let renewal = lease::start(hub.clone(), session.clone())?;
         let mut loops = JoinSet::new();
-        loops.spawn(claim::claim_slices(hub.clone(), session.clone()));
+        let mut claims = JoinSet::new();
+        claims.spawn(claim::claim_slices(hub.clone(), session.clone()));
         loops.spawn(claim::give_back_what_waits(hub.clone()));
         loops.spawn(tick::tick(hub.clone()));
         let rules = self.handlers.values().map(|handler| (handler.kind().name, handler.kind().retry)).collect();
@@ -117,12 +119,16 @@ impl<S: Send + Sync + 'static> Worker<S> {
 
         let ended = tokio::select! {
             () = hub.stopping.cancelled() => Ok(()),
-            died = first_panic(&mut loops, &mut slots) => Err(died),
+            died = first_panic(&mut loops, &mut claims, &mut slots) => Err(died),
         };
         hub.stopping.cancel();
+        // A claim that is under way may still bring slices, which then have to go back with the others.
+        while claims.join_next().await.is_some() {}
         wind_down(&hub, &mut slots, self.options.patience).await;
         hub.report_now.notify_one();
         while loops.join_next().await.is_some() {}
+        // Nobody is left to report what a part that died was holding; its lease ends by itself.
+        hub.held.lock().clear();
         hub.renew_now.notify_one();
         let _ = tokio::task::spawn_blocking(move || renewal.join()).await;
         while self.store.leave(hub.session).await.is_ok_and(|left| left.more) {}
@@ -167,10 +173,11 @@ async fn join_store(store: &dyn Store, session: &Session, stop: &CancellationTok
 }
 
 /// Waits for a loop or a slot to end in a panic, which none should.
-async fn first_panic(loops: &mut JoinSet<()>, slots: &mut JoinSet<()>) -> Error {
+async fn first_panic(loops: &mut JoinSet<()>, claims: &mut JoinSet<()>, slots: &mut JoinSet<()>) -> Error {
     loop {
         let ended = tokio::select! {
             Some(ended) = loops.join_next() => ended,
+            Some(ended) = claims.join_next() => ended,
             Some(ended) = slots.join_next() => ended,
             else => return Error::corrupt("every part of the worker has ended"),
         };
@@ -198,7 +205,22 @@ async fn wind_down(hub: &Arc<Hub>, slots: &mut JoinSet<()>, patience: Duration) 
             hub.held.lock().clear();
         }
     }
+    // Every slot has ended: a job that still counts as running died with its slot.
+    hub.held.lock().retain(|_, held| !held.is_running());
     hub.stopped.cancel();
+}
+
+/// Ends what runs outside of the worker's own future, the renewal thread above all, when that future ends or is dropped: leases
+/// that nobody works under must not live on.
+struct EndWithRun(Arc<Hub>);
+
+impl Drop for EndWithRun {
+    fn drop(&mut self) {
+        self.0.stopping.cancel();
+        self.0.stopped.cancel();
+        self.0.held.lock().clear();
+        self.0.renew_now.notify_one();
+    }
 }
 
 /// One slot: takes jobs of the slices in hand, one after another.

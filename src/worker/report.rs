@@ -272,7 +272,10 @@ fn settle(hub: &Arc<Hub>, parts: &[(Arc<Held>, LeaseReport)], reported: Reported
             hub.let_go(part.lease);
         }
     }
-    hub.last_end.store(hub.monotonic(), Ordering::Relaxed);
+    // What was only given back has not turned a slot over.
+    if parts.iter().any(|(_, part)| part.jobs() > part.returned.len()) {
+        hub.last_end.store(hub.monotonic(), Ordering::Relaxed);
+    }
     hub.claim_again.notify_one();
     if reported.more {
         hub.tick_now.notify_one();

@@ -76,11 +76,17 @@ impl Kind {
 }
 
 impl Tx<'_> {
-    /// Puts a chore on the list, or moves the one that is there.
+    /// Puts a chore on the list; one that is there already starts from `cursor` again if that is before its own.
     pub fn leave_chore(&mut self, kind: Kind, wf: Wf, step: impl Into<i64>, cursor: i64, argument: i64) -> Result<()> {
-        let sql = "INSERT INTO chore (turn, kind, wf, step, cursor, argument) \
-                   VALUES (coalesce((SELECT max(turn) FROM chore), 0) + 1, ?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
-        let new = self.run(sql, (kind.as_str(), wf, step.into(), cursor, argument))? > 0;
+        let name = (kind.as_str(), wf, step.into(), cursor, argument);
+        let sql =
+            "UPDATE chore SET cursor = min(cursor, ?4) WHERE kind = ?1 AND wf = ?2 AND step = ?3 AND argument = ?5";
+        let new = self.run(sql, name)? == 0;
+        if new {
+            let sql = "INSERT INTO chore (turn, kind, wf, step, cursor, argument) \
+                       VALUES (coalesce((SELECT max(turn) FROM chore), 0) + 1, ?1, ?2, ?3, ?4, ?5)";
+            self.run(sql, name)?;
+        }
         if new && wf != 0 {
             let mut workflow = self.workflow(wf)?;
             workflow.chores += 1;
@@ -179,7 +185,8 @@ impl Tx<'_> {
 
     /// Removes a bite of a step's entries and timers; returns whether there are more.
     fn clear_lines(&mut self, wf: Wf, step: StepNumber) -> Result<bool> {
-        let sql = "DELETE FROM timer WHERE wf = ?1 AND step = ?2 AND due IN (SELECT due FROM timer WHERE wf = ?1 AND step = ?2 LIMIT ?3)";
+        let sql = "DELETE FROM timer WHERE (wf, step, due, chunk) IN \
+                   (SELECT wf, step, due, chunk FROM timer WHERE wf = ?1 AND step = ?2 LIMIT ?3)";
         let timers = self.run(sql, (wf, step, DELETE_ROWS))?;
         let sql = "DELETE FROM entry WHERE (wf, step, suspect, seq) IN \
                    (SELECT wf, step, suspect, seq FROM entry WHERE wf = ?1 AND step = ?2 LIMIT ?3)";
@@ -187,12 +194,12 @@ impl Tx<'_> {
         if timers as i64 >= DELETE_ROWS || entries as i64 >= DELETE_ROWS {
             return Ok(true);
         }
-        if entries > 0 {
-            let lines = "DELETE FROM ready WHERE wf = ?1 AND step = ?2 RETURNING line";
-            for line in self.all(lines, (wf, step), |row| row.get::<_, i64>(0))? {
-                let sql = "DELETE FROM place WHERE line = ?1 AND wf = ?2 AND NOT EXISTS (SELECT 1 FROM ready WHERE line = ?1 AND wf = ?2)";
-                self.run(sql, (line, wf))?;
-            }
+        let lines = "DELETE FROM ready WHERE wf = ?1 AND step = ?2 RETURNING line";
+        for line in self.all(lines, (wf, step), |row| row.get::<_, i64>(0))? {
+            let sql = "DELETE FROM place WHERE line = ?1 AND wf = ?2 AND NOT EXISTS (SELECT 1 FROM ready WHERE line = ?1 AND wf = ?2)";
+            self.run(sql, (line, wf))?;
+            // A step that is released later in this operation needs a place again.
+            self.placed.remove(&(line, wf));
         }
         Ok(false)
     }
@@ -247,7 +254,7 @@ impl Tx<'_> {
             self.put_step(step);
         }
         // Nothing may settle the step between two bites.
-        self.run("INSERT INTO hold VALUES (?, ?, 'retry') ON CONFLICT DO NOTHING", (wf, number))?;
+        self.run("INSERT INTO hold VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (wf, number, hold_name(mended)))?;
         self.leave_chore(Kind::RetryJobs, wf, number, 0, mended)
     }
 
@@ -279,7 +286,10 @@ impl Tx<'_> {
     /// Reopens the failed jobs of a bite of chunks, all of them or those with mended parameters.
     fn retry_jobs(&mut self, wf: Wf, number: StepNumber, from: i64, mended: i64) -> Result<()> {
         if self.workflow(wf)?.state == WorkflowState::Cancelling {
-            return self.end_retry(wf, number);
+            if mended != 0 {
+                self.leave_chore(Kind::Drop, 0, mended, 0, mended)?;
+            }
+            return self.end_retry(wf, number, mended);
         }
         let (chunks, next) = if mended == 0 {
             let chunks = self.chunks_from(wf, number, from, RETRY_CHUNKS)?;
@@ -305,12 +315,12 @@ impl Tx<'_> {
         }
         match next {
             Some(next) => self.leave_chore(Kind::RetryJobs, wf, number, next, mended),
-            None => self.end_retry(wf, number),
+            None => self.end_retry(wf, number, mended),
         }
     }
 
-    fn end_retry(&mut self, wf: Wf, step: StepNumber) -> Result<()> {
-        self.run("DELETE FROM hold WHERE wf = ? AND step = ? AND name = 'retry'", (wf, step))?;
+    fn end_retry(&mut self, wf: Wf, step: StepNumber, mended: i64) -> Result<()> {
+        self.run("DELETE FROM hold WHERE wf = ? AND step = ? AND name = ?", (wf, step, hold_name(mended)))?;
         self.check_settled(wf, step)
     }
 
@@ -413,6 +423,11 @@ impl Tx<'_> {
         }
         Ok(false)
     }
+}
+
+/// The hold of a retry: each has its own, so that the end of one does not let the step settle under another.
+fn hold_name(mended: i64) -> String {
+    if mended == 0 { "retry".to_owned() } else { format!("retry {mended}") }
 }
 
 /// Whether a step has a chore on it, for people who ask why it waits.

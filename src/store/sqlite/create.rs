@@ -257,6 +257,12 @@ impl Tx<'_> {
         };
         let mut fed = self.step(wf, step)?;
         let first = fed.jobs.total as i64;
+        let cancelling = self.workflow(wf)?.state == WorkflowState::Cancelling && !fed.always;
+        if cancelling || fed.state.is_settled() || fed.decided.is_some() {
+            // The workflow was cancelled while the source ran: a settled step gets no further jobs.
+            self.collect_draft(draft, None, Some(segment))?;
+            return Ok(0);
+        }
         self.run("DELETE FROM draft WHERE draft = ?", [draft])?;
         if jobs == 0 {
             self.run("DELETE FROM segment WHERE segment = ?", [segment])?;

@@ -133,9 +133,13 @@ impl Tx<'_> {
         self.run("UPDATE session SET deadline = ?2, dead_at = NULL WHERE session = ?1", (session, deadline))?;
         let numbers = super::create::to_json(&renew.leases)?;
         // A lease of a cancelled workflow ends with the grace that its jobs were given.
-        let sql = "UPDATE lease SET deadline = min(?3, coalesce((SELECT grace_until FROM workflow w WHERE w.wf = lease.wf), ?3)) \
-                   WHERE session = ?1 AND number IN (SELECT value FROM json_each(?2)) \
-                   RETURNING number, (SELECT state FROM workflow w WHERE w.wf = lease.wf)";
+        // One of an `always` step runs as if nothing had happened.
+        let of = "workflow w JOIN step s ON s.wf = w.wf WHERE w.wf = lease.wf AND s.step = lease.step AND s.always = 0";
+        let sql = &format!(
+            "UPDATE lease SET deadline = min(?3, coalesce((SELECT w.grace_until FROM {of}), ?3)) \
+             WHERE session = ?1 AND number IN (SELECT value FROM json_each(?2)) \
+             RETURNING number, coalesce((SELECT w.state FROM {of}), 0)"
+        );
         let held =
             self.all(sql, (session, &numbers, deadline), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, u8>(1)?)))?;
         if !renew.drafts.is_empty() {

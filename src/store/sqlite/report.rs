@@ -88,7 +88,8 @@ impl Tx<'_> {
             self.run("DELETE FROM lease WHERE session = ? AND number = ?", (lease.session, lease.number))?;
         } else {
             let sql = "UPDATE lease SET jobs = ?3, last_report = ?4, outcome = ?5, record = ?6 WHERE session = ?1 AND number = ?2";
-            let record = i64::from(part.record_number);
+            // A part without a record leaves the open one as it is.
+            let record = if part.record.is_empty() { lease.record } else { i64::from(part.record_number) };
             self.run(sql, (lease.session, lease.number, left.to_bytes(), part.number as i64, outcome, record))?;
         }
         self.check_settled(lease.wf, lease.step)

@@ -119,6 +119,7 @@ CREATE TABLE place (line INTEGER NOT NULL, wf INTEGER NOT NULL, turn INTEGER, PR
 CREATE INDEX place_by_turn ON place (line, turn) WHERE turn IS NOT NULL;
 CREATE INDEX place_by_workflow ON place (wf);
 CREATE TABLE ready (line INTEGER NOT NULL, wf INTEGER NOT NULL, step INTEGER NOT NULL, turn INTEGER, PRIMARY KEY (line, wf, step)) WITHOUT ROWID;
+CREATE INDEX ready_by_step ON ready (wf, step);
 CREATE INDEX ready_by_turn ON ready (line, wf, turn) WHERE turn IS NOT NULL;
 CREATE TABLE entry (
     wf INTEGER NOT NULL, step INTEGER NOT NULL, suspect INTEGER NOT NULL, seq INTEGER NOT NULL,
@@ -163,7 +164,7 @@ CREATE TABLE chore (
     chore INTEGER PRIMARY KEY, turn INTEGER NOT NULL,
     kind TEXT NOT NULL, wf INTEGER NOT NULL, step INTEGER NOT NULL, cursor INTEGER NOT NULL, argument INTEGER NOT NULL
 );
-CREATE UNIQUE INDEX chore_by_name ON chore (wf, kind, step);
+CREATE UNIQUE INDEX chore_by_name ON chore (wf, kind, step, argument);
 CREATE INDEX chore_by_turn ON chore (turn);
 
 CREATE TABLE draft (
