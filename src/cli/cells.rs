@@ -60,6 +60,20 @@ impl Columns {
         });
     }
 
+    /// Learns from another job what those columns hold that have been `null` so far.
+    pub fn learn(&mut self, tree: &Tree) {
+        tree.each(&mut |column, leaf| {
+            if let Some(known) = self.kinds.get_mut(&column).filter(|known| **known == Kind::Null) {
+                *known = kind(leaf);
+            }
+        });
+    }
+
+    /// Whether a column has held nothing but `null` so far.
+    pub fn is_any_unknown(&self) -> bool {
+        self.kinds.values().any(|kind| *kind == Kind::Null)
+    }
+
     /// What a column holds in any of the jobs.
     pub fn kind(&self, column: &str) -> Option<Kind> {
         self.kinds.get(column).copied()
@@ -345,6 +359,16 @@ mod tests {
         assert_eq!(set(json, "iata", "123").unwrap(), r#"{"iata":123}"#);
         assert_eq!(set(json, "iata", "ZRH").unwrap(), r#"{"iata":"ZRH"}"#);
         assert_eq!(set(json, "iata", "").unwrap(), json);
+    }
+
+    #[test]
+    fn what_all_failed_jobs_lack_is_learned_from_others() {
+        let json = r#"{"lat":null}"#;
+        let mut columns = columns(&[json]);
+        columns.learn(&tree(r#"{"lat":47.5,"other":"x"}"#));
+        assert_eq!((columns.kind("lat"), columns.kind("other")), (Some(Kind::Number), None));
+        assert_eq!(tree(json).set("lat", "north", columns.kind("lat")).unwrap_err(), "`north` is no number");
+        assert!(!columns.is_any_unknown());
     }
 
     #[test]

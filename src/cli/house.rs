@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 
 /// Options of every command.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// The store, for example sqlite:gusher.db
     #[arg(long, global = true, value_name = "URL", env = "GUSHER_STORE", hide_env_values = true)]

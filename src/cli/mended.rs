@@ -11,6 +11,7 @@ use super::cells::{Columns, ERROR, INDEX, STATE, Tree};
 use super::failures::failed;
 use crate::client::Handle;
 use crate::error::{Error, Result};
+use crate::outputs::ChunkParameters;
 
 /// What a file says, before it is held against the jobs.
 #[derive(Debug)]
@@ -63,7 +64,23 @@ pub async fn read(handle: &Handle, step: &str, file: &str, bytes: &[u8]) -> Resu
             "line {line}: job #{index} of step `{step}` has not failed, so there is nothing to mend"
         ))));
     }
+    if columns.is_any_unknown() {
+        learn_from_first_chunk(handle, step, &mut columns).await?;
+    }
     parsed.mended(wanted, &columns).map_err(in_file)
+}
+
+/// What is `null` in every failed job may be just what they failed for: the others show whether it is a number or a text.
+async fn learn_from_first_chunk(handle: &Handle, step: &str, columns: &mut Columns) -> Result<()> {
+    let step = handle.step(step).await?;
+    let Some(first) = handle.store().outcomes(handle.id(), step.number, 0).await?.into_iter().next() else {
+        return Ok(());
+    };
+    let parameters = ChunkParameters::unpack(&handle.store().parameters(first.chunk).await?)?;
+    for at in 0..first.bytes.len() {
+        columns.learn(&Tree::parse(&parameters.json(at)?));
+    }
+    Ok(())
 }
 
 impl File {

@@ -80,18 +80,15 @@ impl Progress {
     /// [`Client::start_counted`](crate::Client::start_counted) counts.
     pub async fn creating<T>(&self, name: &str, created: &AtomicU64, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
-        // Most workflows are created before anybody could read of it.
-        if let Ok(done) = tokio::time::timeout(Duration::from_millis(300), &mut work).await {
-            return done;
-        }
         let mut display = self.display();
+        let every = if self.bars { LOOK } else { LINES };
+        // Waits before it says anything: most workflows are created before anybody could read of it.
         loop {
-            display.note(Some(format!("creating {name}: {} so far", count(created.load(Ordering::Relaxed), "job"))));
-            let every = if self.bars { LOOK } else { LINES };
             if let Ok(done) = tokio::time::timeout(every, &mut work).await {
                 display.end();
                 return done;
             }
+            display.note(Some(format!("creating {name}: {} so far", count(created.load(Ordering::Relaxed), "job"))));
         }
     }
 

@@ -114,7 +114,7 @@ fn workflow_lines(workflow: &WorkflowView, errors: &[ErrorGroup], program: &str)
     let mut field = |name: &str, value: &str| out.push_str(&format!("  {FAINT}{name:<10}{FAINT:#}{value}\n"));
     field("arguments", &shorten(workflow.arguments.get(), SHORT));
     if workflow.generation > 0 {
-        field("started", &format!("{} again", count(u64::from(workflow.generation), "time")));
+        field("again", &count(u64::from(workflow.generation), "time"));
     }
     field("created", &time::at(workflow.created_at));
     if let Some(started) = workflow.started_at {

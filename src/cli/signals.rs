@@ -1,9 +1,14 @@
 //! Signals: the first asks a worker to come to its end, the second ends the process at once.
 
+use std::time::Duration;
+
 use tokio_util::sync::CancellationToken;
 
 /// The exit code of a command that a signal ended: 128 and the number of SIGINT, as shells have it.
 pub const INTERRUPTED: u8 = 130;
+
+/// What comes so soon after the first signal is the same one again.
+const SAME: Duration = Duration::from_millis(50);
 
 /// Cancels `stop` at the first SIGTERM or Ctrl-C, and says so; ends the process at the second.
 pub fn listen(stop: CancellationToken) {
@@ -12,6 +17,13 @@ pub fn listen(stop: CancellationToken) {
         signals.next().await;
         tracing::info!("stopping: running jobs come to their end; another signal stops at once");
         stop.cancel();
+        // `timeout` and some shells send one signal twice, to the process and to its group: that is no second thought.
+        let _ = tokio::time::timeout(SAME, async {
+            loop {
+                signals.next().await;
+            }
+        })
+        .await;
         signals.next().await;
         tracing::warn!("stopped at once; what was running runs again elsewhere");
         std::process::exit(i32::from(INTERRUPTED));

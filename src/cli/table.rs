@@ -95,6 +95,7 @@ impl Table {
     pub fn new(headings: &[&str]) -> Self {
         let mut table = comfy_table::Table::new();
         table.load_style(presets::NOTHING).enforce_styling();
+        table.style_text_only();
         table.set_header(headings.iter().map(|heading| {
             let cell = Cell::new(heading.trim_start_matches('>')).add_attribute(Attribute::Dim);
             if heading.starts_with('>') { cell.set_alignment(CellAlignment::Right) } else { cell }
@@ -113,8 +114,9 @@ impl Table {
 
     /// The lines, without blanks at their ends.
     pub fn lines(mut self) -> String {
-        for column in self.table.column_iter_mut() {
-            column.set_padding((0, 2));
+        let last = self.right.len().saturating_sub(1);
+        for (at, column) in self.table.column_iter_mut().enumerate() {
+            column.set_padding((0, if at == last { 0 } else { 2 }));
         }
         let lines: Vec<String> = self.table.lines().map(|line| line.trim_end().to_owned()).collect();
         lines.join("\n") + "\n"
@@ -131,7 +133,15 @@ mod tests {
         table.row(["ImportCsvRow".into(), "28,298".into()]);
         table.row(["GenReport".into(), "1".into()]);
         let plain = anstream::adapter::strip_str(&table.lines()).to_string();
-        let lines: Vec<&str> = plain.lines().map(str::trim_end).collect();
-        assert_eq!(lines, ["STEP            JOBS", "ImportCsvRow  28,298", "GenReport          1"]);
+        assert_eq!(plain, "STEP            JOBS\nImportCsvRow  28,298\nGenReport          1\n");
+    }
+
+    #[test]
+    fn no_line_ends_in_blanks() {
+        let mut table = Table::new(&["STEP", "STATE"]);
+        table.row(["a".into(), Field::State("succeeded")]);
+        table.row(["b".into(), "".into()]);
+        let plain = anstream::adapter::strip_str(&table.lines()).to_string();
+        assert_eq!(plain, "STEP  STATE\na     succeeded\nb\n");
     }
 }

@@ -327,9 +327,9 @@ pub fn job(job: &JobView, place: &Whereabouts, now: Millis) -> String {
                 format!("{name} runs on {worker}, attempt {}{progress}{dead}{failed_with}", job.attempts + 1)
             }
             None if place.ready && job.recoveries > 0 => {
-                format!("{name} is ready; its workers died {}", count(u64::from(job.recoveries), "time"))
+                format!("{name} waits for its turn; its workers died {}", count(u64::from(job.recoveries), "time"))
             }
-            None if place.ready => format!("{name} is ready"),
+            None if place.ready => format!("{name} waits for its turn"),
             None => format!("{name} waits with its step"),
         },
     }

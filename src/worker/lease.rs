@@ -56,8 +56,9 @@ async fn renew(hub: &Hub, session: &Session) {
                 for held in &held {
                     let lease = held.slice.lease;
                     if renewed.lost.contains(&lease) {
-                        // One that was reported to its end meanwhile is not lost; letting go of it twice does no harm.
-                        if hub.held.lock().contains_key(&lease) && !super::report::is_reported(held) {
+                        // One whose last report is under way, or has just been answered, is not lost: it has ended.
+                        let goes_on = held.unstarted() > 0 || held.is_running();
+                        if goes_on && hub.held.lock().contains_key(&lease) {
                             tracing::warn!(lease, step = %held.slice.step_name, "a lease was lost: its jobs run again elsewhere");
                             held.lose();
                         }

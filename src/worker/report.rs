@@ -283,7 +283,7 @@ fn settle(hub: &Arc<Hub>, parts: &[(Arc<Held>, LeaseReport)], reported: Reported
 }
 
 /// Whether everything that the lease held has been reported.
-pub fn is_reported(held: &Held) -> bool {
+fn is_reported(held: &Held) -> bool {
     held.left_to_report() == 0
 }
 
