@@ -476,7 +476,7 @@ impl Handle {
             view.errors.push(AttemptView {
                 attempt: view.attempts + 1,
                 at: step.finished_at.unwrap_or_default(),
-                error: crate::worker::KILLED.to_owned(),
+                error: crate::record::KILLED.to_owned(),
             });
         }
         Ok(view)
@@ -571,7 +571,7 @@ fn error_row(outcome: Option<&crate::record::Outcome>, texts: &std::collections:
     let number = match outcome.map(|outcome| &outcome.result) {
         Some(Err(ErrorText::Known(number))) => *number,
         Some(Err(ErrorText::Text(text))) => error_number(text),
-        _ => error_number(crate::worker::KILLED),
+        _ => error_number(crate::record::KILLED),
     };
     if texts.contains_key(&number) { number } else { 0 }
 }

@@ -213,7 +213,7 @@ pub(crate) fn failures(
                     let state = JobState::of(*byte);
                     let error = match outcomes[at].as_ref().map(|outcome| &outcome.result) {
                         Some(Err(error)) => error_text(error, &texts),
-                        _ if state == JobState::Failed => crate::worker::KILLED.to_owned(),
+                        _ if state == JobState::Failed => crate::record::KILLED.to_owned(),
                         _ => state.as_str().to_owned(),
                     };
                     found.push(Failure { index: chunk.first + at as u64, state, error, params: parameters.json(at)? });

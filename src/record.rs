@@ -12,6 +12,9 @@ pub const MAX_ERROR_BYTES: usize = 4096;
 /// A record that passes this many bytes is closed, and the next one begins.
 pub const RECORD_BYTES: usize = 64 * 1024;
 
+/// The error of a job that failed since it killed its worker too often. No record holds it: nobody was left to write one.
+pub const KILLED: &str = "killed its worker: each process that ran this job alone died";
+
 /// What became of the attempts of one lease.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Record {

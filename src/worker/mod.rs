@@ -38,9 +38,6 @@ use crate::job::JobError;
 use crate::outputs::ChunkParameters;
 use crate::store::{Session, Store};
 
-/// What is said of a job that died with its worker too often.
-pub(crate) const KILLED: &str = "killed its worker: each process that ran this job alone died";
-
 /// `wait`, give or take a fifth.
 fn jitter(wait: Duration) -> Duration {
     let dice = f64::from(u16::from_le_bytes(random_bytes())) / f64::from(u16::MAX);

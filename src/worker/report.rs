@@ -16,13 +16,12 @@ use crate::record::{ErrorText, Outcome, RECORD_BYTES, Record, error_number};
 use crate::retry::Retry;
 use crate::slice::Mask;
 use crate::state::JobState;
-use crate::store::{LeaseReport, Report, Reported};
+use crate::store::{LeaseReport, MAX_REPORTED_LEASES, Report, Reported};
 use crate::wake::wake;
 
 /// How long outcomes gather.
 const GATHER: Duration = Duration::from_millis(5);
-/// The most leases, and about the most bytes, of one report.
-const MAX_LEASES: usize = 24;
+/// About the most bytes of one report.
 const MAX_BYTES: usize = 160 * 1024;
 /// About the most bytes of outputs in one lease's part of a report.
 const PART_BYTES: usize = 128 * 1024;
@@ -68,7 +67,7 @@ pub async fn report_outcomes(hub: Arc<Hub>, rules: Rules, worker: String) {
             if held.is_lost() {
                 continue;
             }
-            if parts.len() >= MAX_LEASES || bytes >= MAX_BYTES {
+            if parts.len() >= MAX_REPORTED_LEASES || bytes >= MAX_BYTES {
                 hub.list_for_report(&held);
                 continue;
             }

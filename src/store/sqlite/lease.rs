@@ -8,16 +8,13 @@ use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::id::SessionId;
-use crate::record::error_number;
+use crate::record::{KILLED, error_number};
 use crate::slice::Mask;
 use crate::state::{JobState, WorkflowState};
 use crate::store::{Left, Renew, Renewed, Session, Woken};
 
 /// How many idle workers are looked at to find one that knows the type of new work.
 const IDLE_LOOKED_AT: usize = 32;
-/// What `show` says of a job that died with its worker too often.
-pub const KILLED: &str = "killed its worker: each process that ran this job alone died";
-
 /// A lease as the store holds it.
 #[derive(Clone, Debug)]
 pub struct Lease {

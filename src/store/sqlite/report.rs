@@ -9,10 +9,8 @@ use crate::graph::StepNumber;
 use crate::retry::due_time;
 use crate::slice::Mask;
 use crate::state::{JobState, MAX_ATTEMPTS, WorkflowState, attempts, job_byte};
-use crate::store::{DraftKey, LeaseReport, Report, Reported};
+use crate::store::{DraftKey, LeaseReport, MAX_REPORTED_LEASES, Report, Reported};
 
-/// The most leases that one report may speak of.
-pub const MAX_LEASES: usize = 24;
 /// How many error texts a step's table holds.
 const ERROR_TEXTS: i64 = 1000;
 /// How many new error texts one lease's report may add to it.
@@ -23,9 +21,9 @@ const OTHER_ERRORS: u64 = 0;
 impl Tx<'_> {
     /// Settles, retries or gives back jobs; settles steps, releases what follows, finishes workflows.
     pub fn report(&mut self, report: &Report) -> Result<Reported> {
-        if report.leases.len() > MAX_LEASES {
+        if report.leases.len() > MAX_REPORTED_LEASES {
             return Err(Error::usage(format!(
-                "a report speaks of {} leases; at most {MAX_LEASES} are allowed",
+                "a report speaks of {} leases; at most {MAX_REPORTED_LEASES} are allowed",
                 report.leases.len()
             )));
         }

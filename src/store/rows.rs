@@ -1,0 +1,177 @@
+//! What the store's reading verbs are asked, and what they show.
+
+use serde::Serialize;
+
+use super::verbs::{ChunkRef, Session};
+use crate::clock::Millis;
+use crate::graph::{StepNumber, StepSpec};
+use crate::id::WorkflowId;
+use crate::state::{Counts, EdgeKind, StepState, WorkflowState};
+
+/// Parameters of [`Store::workflows`].
+#[derive(Clone, Debug, Default)]
+pub struct List {
+    /// Only workflows in this state.
+    pub state: Option<WorkflowState>,
+    /// Only workflows of this type.
+    pub name: Option<String>,
+    /// Only workflows created at or after this time.
+    pub created_from: Option<Millis>,
+    /// Only workflows created before this time.
+    pub created_before: Option<Millis>,
+    /// Only workflows behind this one (of an earlier page).
+    pub after: Option<(Millis, WorkflowId)>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// A workflow as a store knows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkflowRow {
+    /// Its id.
+    pub id: WorkflowId,
+    /// Its registered type name.
+    pub name: String,
+    /// Its arguments as JSON.
+    pub arguments: String,
+    /// How often it was started again.
+    pub generation: u32,
+    /// Where it stands.
+    pub state: WorkflowState,
+    /// How many steps it has.
+    pub steps: u32,
+    /// How many of them have not settled.
+    pub unsettled_steps: u32,
+    /// Its jobs, over all steps.
+    pub jobs: Counts,
+    /// When it was created.
+    pub created_at: Millis,
+    /// When the first job was claimed.
+    pub started_at: Option<Millis>,
+    /// When it came to its end.
+    pub finished_at: Option<Millis>,
+}
+
+/// A step as a store knows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepRow {
+    /// Its number.
+    pub number: StepNumber,
+    /// What it was created as.
+    pub spec: StepSpec,
+    /// Its generation.
+    pub generation: u32,
+    /// Where it stands.
+    pub state: StepState,
+    /// Its jobs.
+    pub jobs: Counts,
+    /// How many of them are under a lease.
+    pub running: u64,
+    /// When it was released.
+    pub released_at: Option<Millis>,
+    /// When its first job was claimed.
+    pub started_at: Option<Millis>,
+    /// When it settled.
+    pub finished_at: Option<Millis>,
+}
+
+/// An edge seen from one of its steps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EdgeRow {
+    /// The step at the other end.
+    pub number: StepNumber,
+    /// Its name.
+    pub name: String,
+    /// What the edge asks.
+    pub kind: EdgeKind,
+    /// Where the step at the other end stands.
+    pub state: StepState,
+    /// Its jobs.
+    pub jobs: Counts,
+}
+
+/// What became of the jobs of one chunk.
+#[derive(Clone, Debug)]
+pub struct ChunkOutcomes {
+    /// The chunk.
+    pub chunk: ChunkRef,
+    /// The index in the step of its first job.
+    pub first: u64,
+    /// The byte of each job.
+    pub bytes: Vec<u8>,
+    /// How often each job's worker died; empty if none did.
+    pub recoveries: Vec<u8>,
+    /// The packed records, oldest first.
+    pub records: Vec<Vec<u8>>,
+}
+
+/// An error text of a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorRow {
+    /// [`error_number`] of the text.
+    pub number: u64,
+    /// The text; empty for the row that counts the texts for which the table had no room.
+    pub text: String,
+    /// How many failed jobs ended with it.
+    pub jobs: u64,
+}
+
+/// What the unsettled jobs of a step wait for. Counts come from the step's counters; nothing is scanned.
+#[derive(Clone, Debug, Default)]
+pub struct Waiting {
+    /// When the next retry or delayed release is due.
+    pub next_due: Option<Millis>,
+    /// Whether some of its work is parked: the workflow is paused or the step is at its limit.
+    pub parked: bool,
+    /// Whether some of its work waits for a worker that holds nothing else, since its workers died.
+    pub suspect: bool,
+    /// Live workers that take from its queue and know its type.
+    pub able_workers: u64,
+    /// Live workers that take from its queue.
+    pub queue_workers: u64,
+    /// Named reasons why it may not settle yet.
+    pub holds: Vec<String>,
+    /// A chore that works on it.
+    pub chore: Option<String>,
+    /// The oldest lease on its jobs: who holds it, how many jobs.
+    pub leases: Vec<(String, u64)>,
+}
+
+/// Where one job is at this moment.
+#[derive(Clone, Debug, Default)]
+pub struct Whereabouts {
+    /// Under a lease of this worker.
+    pub worker: Option<String>,
+    /// What it told of its progress, as JSON.
+    pub progress: Option<String>,
+    /// Due at this time.
+    pub due: Option<Millis>,
+    /// In its line.
+    pub ready: bool,
+}
+
+/// A live worker.
+#[derive(Clone, Debug)]
+pub struct WorkerRow {
+    /// Its session.
+    pub session: Session,
+    /// When it started.
+    pub since: Millis,
+    /// How many leases it holds.
+    pub leases: u64,
+}
+
+/// What [`Store::doctor`] found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Checkup {
+    /// Workflows looked at.
+    pub workflows: u64,
+    /// Steps looked at.
+    pub steps: u64,
+    /// Jobs recounted.
+    pub jobs: u64,
+    /// Leases looked at.
+    pub leases: u64,
+    /// What is wrong; empty if nothing is.
+    pub findings: Vec<String>,
+}
