@@ -521,12 +521,10 @@ impl Handle {
             if index >= step.jobs.total {
                 return Err(refuse(index));
             }
-            let (chunk, texts) = pages_at(self.store(), self.id, step.number, index).await?;
-            let outcomes = crate::outputs::last_outcomes(&chunk)?;
+            let (chunk, _) = pages_at(self.store(), self.id, step.number, index).await?;
             let end = chunk.first + chunk.bytes.len() as u64;
             let mut jobs = crate::slice::Mask::EMPTY;
             let mut lines = ChunkBuilder::default();
-            let mut errors: std::collections::BTreeMap<u64, u64> = Default::default();
             while let Some((index, json)) = mended.next_if(|(index, _)| *index < end) {
                 let at = (index - chunk.first) as usize;
                 if JobState::of(chunk.bytes[at]) != JobState::Failed {
@@ -539,15 +537,9 @@ impl Handle {
                         "the mended parameters around job #{index} are too large together; mend fewer jobs at once"
                     )));
                 }
-                *errors.entry(error_row(outcomes[at].as_ref(), &texts)).or_default() += 1;
             }
             if let Some(packed) = lines.finish() {
-                parts.push(Part::Mended {
-                    chunk: chunk.chunk.id,
-                    jobs,
-                    body: packed.body,
-                    errors: errors.into_iter().collect(),
-                });
+                parts.push(Part::Mended { chunk: chunk.chunk.id, first: chunk.first, jobs, body: packed.body });
             }
         }
         Ok(parts)
@@ -563,17 +555,6 @@ impl Handle {
         }
         Ok(edges)
     }
-}
-
-/// The row of a step's error table by which a failed job is counted.
-fn error_row(outcome: Option<&crate::record::Outcome>, texts: &std::collections::HashMap<u64, String>) -> u64 {
-    use crate::record::{ErrorText, error_number};
-    let number = match outcome.map(|outcome| &outcome.result) {
-        Some(Err(ErrorText::Known(number))) => *number,
-        Some(Err(ErrorText::Text(text))) => error_number(text),
-        _ => error_number(crate::record::KILLED),
-    };
-    if texts.contains_key(&number) { number } else { 0 }
 }
 
 type PageAt = (crate::store::ChunkOutcomes, Arc<std::collections::HashMap<u64, String>>);

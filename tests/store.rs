@@ -6,7 +6,7 @@ use std::time::Duration;
 use gusher::store::sqlite::{Options, SqliteStore};
 use gusher::store::{
     Append, Claim, Claimed, Create, DraftKey, DraftOf, LeaseReport, NewWorkflow, Part, Renew, Report, RetryFailed,
-    Session, Store, Take, Tick,
+    Session, Store, Take, Tick, error_number,
 };
 use gusher::{
     Chunk, Clock, Counts, Edge, EdgeKind, ErrorKind, Mask, SessionId, StepSpec, StepState, WorkflowId, WorkflowState,
@@ -506,8 +506,7 @@ async fn two_sets_of_mended_parameters_are_both_fed_again() {
     let chunk_id = house.store.outcomes(id, 0, 0).await.unwrap()[0].chunk.id;
     for (number, at) in [(1, 0), (2, 3)] {
         let key = DraftKey { session: worker.session, number };
-        let part =
-            Part::Mended { chunk: chunk_id, jobs: Mask::range(at..at + 1), body: chunk(1).body, errors: Vec::new() };
+        let part = Part::Mended { chunk: chunk_id, first: 0, jobs: Mask::range(at..at + 1), body: chunk(1).body };
         let of = DraftOf::Mended { workflow: id, step: 0 };
         house.store.append(Append { draft: key, of, number: 0, parts: vec![part], lease: LEASE }).await.unwrap();
         let retry =
@@ -518,4 +517,74 @@ async fn two_sets_of_mended_parameters_are_both_fed_again() {
     let again = worker.claim(4, 9).await.slices;
     let jobs: Vec<usize> = again.iter().flat_map(|slice| slice.jobs.iter().collect::<Vec<_>>()).collect();
     assert_eq!((jobs, house.store.leftovers().await.unwrap()), (vec![0, 3], 0));
+}
+
+/// A report that all jobs of a slice failed, each with a text of its own.
+fn failed_apart(lease: u64, jobs: Mask, length: usize) -> LeaseReport {
+    let text = |at: usize| format!("{at:>length$}");
+    let errors = jobs.iter().map(|at| (error_number(&text(at)), text(at), Mask::range(at..at + 1))).collect();
+    LeaseReport { lease, number: 1, failed: jobs, errors, ..Default::default() }
+}
+
+async fn counted_by_error(house: &House, id: WorkflowId) -> u64 {
+    house.store.errors(id, 0).await.unwrap().iter().map(|row| row.jobs).sum()
+}
+
+#[tokio::test]
+async fn errors_without_number_are_counted_together_once_a_bound_or_the_table_is_full() {
+    let house = House::new();
+    let id = house.workflow(30_000).await;
+    let mut worker = house.worker().await;
+    for _ in 0..2 {
+        let slices = worker.claim(1024, 12).await.slices;
+        let leases = slices.iter().map(|slice| failed_apart(slice.lease, slice.jobs, 300)).collect();
+        house.store.report(Report { session: worker.session, leases }).await.unwrap();
+    }
+    assert_eq!(counted_by_error(&house, id).await, house.jobs(id).await.failed);
+    house.check().await;
+}
+
+#[tokio::test]
+async fn counts_by_error_follow_the_jobs_through_retries_new_failures_and_a_cancel() {
+    let house = House::new();
+    let id = house.workflow(3_000).await;
+    let mut worker = house.worker().await;
+    let slices = worker.claim(1024, 2).await.slices;
+    worker.report(failed_apart(slices[0].lease, slices[0].jobs, 9)).await;
+    let retry = RetryFailed { session: worker.session, command: 1, workflow: id, step: None, mended: None };
+    house.store.retry(retry).await.unwrap();
+    // These fail between the command and the chore that carries it out.
+    worker.report(failed_apart(slices[1].lease, slices[1].jobs, 9)).await;
+    house.tick().await;
+    assert_eq!((counted_by_error(&house, id).await, house.jobs(id).await.failed), (0, 0));
+    house.check().await;
+
+    let slice = worker.claim(1024, 1).await.slices.remove(0);
+    worker.report(failed_apart(slice.lease, slice.jobs, 9)).await;
+    let retry = RetryFailed { session: worker.session, command: 2, workflow: id, step: None, mended: None };
+    house.store.retry(retry).await.unwrap();
+    house.store.cancel(id, 0).await.unwrap();
+    house.tick().await;
+    assert_eq!(counted_by_error(&house, id).await, house.jobs(id).await.failed);
+    house.check().await;
+}
+
+#[tokio::test]
+async fn mended_parameters_for_another_step_are_refused_and_harm_nobody() {
+    let house = House::new();
+    let id = house.workflow(4).await;
+    let mut worker = house.worker().await;
+    for slice in worker.claim(4, 4).await.slices {
+        worker.report(LeaseReport { lease: slice.lease, number: 1, failed: slice.jobs, ..Default::default() }).await;
+    }
+    let key = DraftKey { session: worker.session, number: 1 };
+    let part = Part::Mended { chunk: 4_711, first: 0, jobs: Mask::range(0..1), body: chunk(1).body };
+    let of = DraftOf::Mended { workflow: id, step: 0 };
+    house.store.append(Append { draft: key, of, number: 0, parts: vec![part], lease: LEASE }).await.unwrap();
+    let retry = |command, step| RetryFailed { session: worker.session, command, workflow: id, step, mended: Some(key) };
+    let failed = house.jobs(id).await.failed;
+    assert_eq!(failed, 4);
+    house.store.retry(retry(1, Some(0))).await.unwrap();
+    house.tick().await;
+    assert_eq!((house.jobs(id).await.failed, house.store.leftovers().await.unwrap()), (4, 0));
 }

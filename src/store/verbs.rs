@@ -132,12 +132,12 @@ pub enum Part {
     Mended {
         /// The chunk.
         chunk: u64,
+        /// The index in the step of its first job.
+        first: u64,
         /// The jobs.
         jobs: Mask,
         /// Their parameters in order, packed like a chunk.
         body: Vec<u8>,
-        /// How many of them ended with which error.
-        errors: Vec<(u64, u64)>,
     },
 }
 
@@ -331,8 +331,8 @@ pub struct LeaseReport {
     pub record: Vec<u8>,
     /// The number of that record in the lease, from 0.
     pub record_number: u32,
-    /// Error texts of jobs that failed for good: number, text, jobs.
-    pub errors: Vec<(u64, String, u64)>,
+    /// Error texts: number, text, and the jobs that failed for good with it (none for one that is tried again).
+    pub errors: Vec<(u64, String, Mask)>,
     /// The draft that a source's successful attempt wrote, to be adopted.
     pub adopted: Option<u64>,
     /// Drafts of failed attempts, to be collected.

@@ -124,7 +124,7 @@ fn next_part(hub: &Arc<Hub>, held: &Arc<Held>, book: &mut Book, rules: &Rules, w
     };
     let rule =
         held.slice.options.retry.or_else(|| rules.get(held.slice.job_type.as_str()).copied()).unwrap_or_default();
-    let mut errors: BTreeMap<u64, (String, u64)> = BTreeMap::new();
+    let mut errors: BTreeMap<u64, (String, Mask)> = BTreeMap::new();
     for one in ended {
         add_outcome(hub, held, one, rule, &mut part, &mut errors, &mut book.record);
     }
@@ -146,7 +146,7 @@ fn add_outcome(
     ended: Ended,
     rule: Retry,
     part: &mut LeaseReport,
-    errors: &mut BTreeMap<u64, (String, u64)>,
+    errors: &mut BTreeMap<u64, (String, Mask)>,
     record: &mut Record,
 ) {
     let at = usize::from(ended.at);
@@ -177,8 +177,10 @@ fn add_outcome(
             let text = error.into_text();
             let number = error_number(&text);
             let known = hub.knows_error(held, number);
-            let entry = errors.entry(number).or_insert_with(|| (text.clone(), 0));
-            entry.1 += u64::from(state == JobState::Failed);
+            let entry = errors.entry(number).or_insert_with(|| (text.clone(), Mask::EMPTY));
+            if state == JobState::Failed {
+                entry.1.insert(at);
+            }
             (state, Err(if known { ErrorText::Known(number) } else { ErrorText::Text(text) }))
         }
     };

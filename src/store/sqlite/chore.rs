@@ -11,7 +11,7 @@ use crate::slice::Mask;
 use crate::state::{Decision, JobState, StepState, WorkflowState, job_byte};
 
 /// How many chunks a retry looks at in one bite.
-const RETRY_CHUNKS: usize = 50;
+const RETRY_CHUNKS: usize = 30;
 /// How many rows of a table a deletion takes in one bite.
 const DELETE_ROWS: i64 = 400;
 /// How many chunks a deletion takes in one bite: each has rows in several tables.
@@ -220,9 +220,6 @@ impl Tx<'_> {
 
     /// Begins the retry of one step: of all its failed jobs, or of those with new parameters in segment `mended`.
     pub fn retry_step(&mut self, wf: Wf, step: StepNumber, mended: i64) -> Result<()> {
-        if mended == 0 {
-            self.forget_errors(wf, step)?;
-        }
         self.leave_chore(Kind::Reopen, wf, step, 0, mended)
     }
 
@@ -277,12 +274,6 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// The failed jobs of a step are about to run again: none of them has ended with any text.
-    fn forget_errors(&mut self, wf: Wf, step: StepNumber) -> Result<()> {
-        self.run("UPDATE error SET jobs = 0 WHERE wf = ? AND step = ?", (wf, step))?;
-        Ok(())
-    }
-
     /// Reopens the failed jobs of a bite of chunks, all of them or those with mended parameters.
     fn retry_jobs(&mut self, wf: Wf, number: StepNumber, from: i64, mended: i64) -> Result<()> {
         if self.workflow(wf)?.state == WorkflowState::Cancelling {
@@ -310,6 +301,7 @@ impl Tx<'_> {
             jobs.iter().for_each(|at| bytes[at] = job_byte(JobState::Open, 0));
             self.shift(wf, number, JobState::Failed, JobState::Open, jobs.len() as u64)?;
             self.put_bytes(chunk.chunk, &bytes)?;
+            self.forget_failed(wf, number, chunk.chunk, jobs)?;
             let work = Work::Masked { chunk: chunk.chunk, first: chunk.first, jobs };
             self.enqueue(&step, &work, End::Back, false, 0, 0)?;
         }
@@ -334,25 +326,23 @@ impl Tx<'_> {
         segment: i64,
     ) -> Result<(Vec<(super::tx::Chunk, Option<Mask>)>, Option<i64>)> {
         let sql =
-            "SELECT mended, chunk, jobs, errors FROM mended WHERE segment = ? AND mended > ? ORDER BY mended LIMIT ?";
+            "SELECT mended, chunk, first, jobs FROM mended WHERE segment = ? AND mended > ? ORDER BY mended LIMIT ?";
         let rows = self.all(sql, (segment, from, RETRY_CHUNKS as i64), |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Vec<u8>>(2)?, row.get::<_, String>(3)?))
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?, row.get::<_, Vec<u8>>(3)?))
         })?;
         let next = (rows.len() == RETRY_CHUNKS).then(|| rows.last().map_or(from, |row| row.0));
         let mut chunks = Vec::with_capacity(rows.len());
-        for (row, chunk, jobs, errors) in rows {
-            let sql = "SELECT s.first + c.first, c.jobs FROM chunk c JOIN segment s ON s.segment = c.segment \
-                       WHERE s.wf = ?1 AND s.step = ?2 AND c.chunk = ?3";
-            let place = self.one(sql, (wf, step, chunk), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
-            let (first, len) = place.ok_or_else(|| {
-                Error::corrupt(format!("mended parameters name chunk {chunk}, which step {step} lacks"))
-            })?;
-            let sql = "UPDATE error SET jobs = max(error.jobs - mended.jobs, 0) FROM \
-                       (SELECT value ->> 0 AS number, value ->> 1 AS jobs FROM json_each(?3)) AS mended \
-                       WHERE error.wf = ?1 AND error.step = ?2 AND error.number = mended.number";
-            self.run(sql, (wf, step, errors))?;
-            self.run("UPDATE mended SET segment = NULL WHERE mended = ?", [row])?;
-            chunks.push((super::tx::Chunk { chunk, first, jobs: len.max(0) as usize }, Some(mask(&jobs)?)));
+        for (row, number, first, jobs) in rows {
+            match self.chunk_at(wf, step, first) {
+                Ok(chunk) if chunk.chunk == number => {
+                    self.run("UPDATE mended SET segment = NULL WHERE mended = ?", [row])?;
+                    chunks.push((chunk, Some(mask(&jobs)?)));
+                }
+                // Parameters for a chunk that this step does not have mend nothing; they must not stop the others either.
+                _ => {
+                    self.run("DELETE FROM mended WHERE mended = ?", [row])?;
+                }
+            }
         }
         if next.is_none() {
             self.run("DELETE FROM segment WHERE segment = ?", [segment])?;
@@ -411,7 +401,7 @@ impl Tx<'_> {
         let chunks =
             self.all(sql, (segment, DELETE_CHUNKS), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
         for (first, chunk) in &chunks {
-            for table in ["params", "bytes", "recovered", "outcome", "mended"] {
+            for table in ["params", "bytes", "recovered", "outcome", "failed", "mended"] {
                 let adopted = if table == "mended" { " AND segment IS NULL" } else { "" };
                 self.run(&format!("DELETE FROM {table} WHERE chunk = ?1{adopted}"), [chunk])?;
             }

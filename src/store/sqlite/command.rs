@@ -104,7 +104,7 @@ impl Tx<'_> {
             (None, None) => self.leave_chore(Kind::Retry, workflow.wf, 0, 0, 0)?,
             (Some(step), None) => self.retry_step(workflow.wf, step, 0)?,
             (Some(step), Some(draft)) => {
-                let segment = self.adopt_mended(draft)?;
+                let segment = self.adopt_mended(draft, workflow.wf, step)?;
                 self.retry_step(workflow.wf, step, segment)?;
             }
             (None, Some(_)) => return Err(Error::usage("mended parameters belong to one step; name it")),

@@ -15,6 +15,8 @@ struct Draft {
     draft: i64,
     wf: Option<Wf>,
     segment: Option<i64>,
+    /// The step that the segment is for.
+    of: Option<(Wf, StepNumber)>,
     next: i64,
     jobs: i64,
 }
@@ -49,7 +51,7 @@ impl Tx<'_> {
     }
 
     fn draft(&mut self, key: DraftKey) -> Result<Option<Draft>> {
-        let sql = "SELECT draft, wf, segment, next, jobs FROM draft WHERE session = ? AND number = ?";
+        let sql = "SELECT draft, wf, segment, next, jobs, of_wf, of_step FROM draft WHERE session = ? AND number = ?";
         self.one(sql, (key.session.as_bytes().as_slice(), key.number as i64), |row| {
             Ok(Draft {
                 draft: row.get(0)?,
@@ -57,24 +59,28 @@ impl Tx<'_> {
                 segment: row.get(2)?,
                 next: row.get(3)?,
                 jobs: row.get(4)?,
+                of: row.get::<_, Option<Wf>>(5)?.zip(row.get(6)?),
             })
         })
     }
 
     fn begin_draft(&mut self, append: &Append, deadline: i64) -> Result<Draft> {
-        let (wf, segment) = match &append.of {
-            DraftOf::Workflow(new) => (Some(self.begin_workflow(new)?), None),
+        let (wf, segment, of) = match &append.of {
+            DraftOf::Workflow(new) => (Some(self.begin_workflow(new)?), None, None),
             DraftOf::Jobs { workflow, step } | DraftOf::Mended { workflow, step } => {
                 let wf = self.find(*workflow)?.wf;
                 self.step(wf, *step)?;
                 self.run("INSERT INTO segment (first, jobs) VALUES (0, 0)", [])?;
-                (None, Some(self.inserted()))
+                (None, Some(self.inserted()), Some((wf, *step)))
             }
         };
         let key = append.draft;
-        let sql = "INSERT INTO draft (session, number, wf, segment, next, jobs, deadline) VALUES (?, ?, ?, ?, 0, 0, ?)";
-        self.run(sql, params![key.session.as_bytes().as_slice(), key.number as i64, wf, segment, deadline])?;
-        Ok(Draft { draft: self.inserted(), wf, segment, next: 0, jobs: 0 })
+        let sql = "INSERT INTO draft (session, number, wf, segment, of_wf, of_step, next, jobs, deadline) \
+                   VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?)";
+        let session = key.session.as_bytes().as_slice();
+        let (of_wf, of_step) = of.unzip();
+        self.run(sql, params![session, key.number as i64, wf, segment, of_wf, of_step, deadline])?;
+        Ok(Draft { draft: self.inserted(), wf, segment, of, next: 0, jobs: 0 })
     }
 
     /// The head of a workflow that nobody can see yet: it has no id before it is whole.
@@ -183,11 +189,10 @@ impl Tx<'_> {
                     self.add_chunk(segment, jobs + added, chunk)?;
                     added += i64::from(chunk.jobs);
                 }
-                Part::Mended { chunk, jobs, body, errors } => {
+                Part::Mended { chunk, first, jobs, body } => {
                     self.count_bytes(body.len());
-                    let errors: Vec<(i64, u64)> = errors.iter().map(|(number, jobs)| (*number as i64, *jobs)).collect();
-                    let sql = "INSERT INTO mended (chunk, segment, jobs, body, errors) VALUES (?, ?, ?, ?, ?)";
-                    self.run(sql, params![*chunk as i64, segment, jobs.to_bytes(), body, to_json(&errors)?])?;
+                    let sql = "INSERT INTO mended (chunk, first, segment, jobs, body) VALUES (?, ?, ?, ?, ?)";
+                    self.run(sql, params![*chunk as i64, *first as i64, segment, jobs.to_bytes(), body])?;
                 }
                 Part::Step { .. } | Part::Edge(_) => {
                     return Err(Error::usage("steps and edges cannot be added to a step"));
@@ -252,7 +257,9 @@ impl Tx<'_> {
     pub fn adopt(&mut self, key: DraftKey, wf: Wf, step: StepNumber) -> Result<u64> {
         let draft = self.draft(key)?;
         let (draft, segment, jobs) = match draft {
-            Some(Draft { draft, segment: Some(segment), jobs, .. }) => (draft, segment, jobs),
+            Some(Draft { draft, segment: Some(segment), jobs, of, .. }) if of == Some((wf, step)) => {
+                (draft, segment, jobs)
+            }
             _ => return Err(Error::refused("the source's draft is gone")),
         };
         let mut fed = self.step(wf, step)?;
@@ -281,13 +288,15 @@ impl Tx<'_> {
     }
 
     /// The segment of mended parameters that a draft wrote; the draft ends.
-    pub fn adopt_mended(&mut self, key: DraftKey) -> Result<i64> {
+    pub fn adopt_mended(&mut self, key: DraftKey, wf: Wf, step: StepNumber) -> Result<i64> {
         match self.draft(key)? {
-            Some(Draft { draft, segment: Some(segment), .. }) => {
+            Some(Draft { draft, segment: Some(segment), of, .. }) if of == Some((wf, step)) => {
                 self.run("DELETE FROM draft WHERE draft = ?", [draft])?;
                 Ok(segment)
             }
-            _ => Err(Error::refused("the mended parameters are gone: they were not renewed in time")),
+            _ => Err(Error::refused(
+                "the mended parameters are gone: they were not renewed in time, or the workflow has been started again since",
+            )),
         }
     }
 

@@ -226,7 +226,7 @@ impl Tx<'_> {
             let alone = lease.alone + i64::from(lease.suspect);
             if alone >= step.max_recoveries {
                 self.settle_jobs(lease.wf, lease.step, lease.chunk, bytes, open, JobState::Failed)?;
-                self.note_errors(lease.wf, lease.step, &[(error_number(KILLED), KILLED.to_owned(), 1)])?;
+                self.note_errors(lease, &[(error_number(KILLED), KILLED.to_owned(), open)])?;
                 return self.check_settled(lease.wf, lease.step);
             }
             return self.enqueue(&step, &back(open), End::Back, true, recoveries, alone);

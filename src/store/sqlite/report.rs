@@ -1,6 +1,8 @@
 //! Reports: **where jobs complete.** Each lease's part is checked whole before anything is written: a lease that is not held is
 //! refused, a report number seen before changes nothing.
 
+use std::collections::BTreeMap;
+
 use super::lease::Lease;
 use super::line::{End, Work};
 use super::tx::{Step, Tx, Wf};
@@ -13,8 +15,10 @@ use crate::store::{DraftKey, LeaseReport, MAX_REPORTED_LEASES, Report, Reported}
 
 /// How many error texts a step's table holds.
 const ERROR_TEXTS: i64 = 1000;
-/// How many new error texts one lease's report may add to it.
-const NEW_TEXTS: usize = 12;
+/// How many texts one operation notes: with the largest report it stays within its bound.
+const NOTED: u32 = 100;
+/// How many bytes they may have together, so that one read brings them all.
+const ERROR_BYTES: i64 = 300 * 1024;
 /// The row that counts the failed jobs whose text the table has no room for.
 const OTHER_ERRORS: u64 = 0;
 
@@ -150,42 +154,95 @@ impl Tx<'_> {
     }
 
     fn note_known_errors(&mut self, lease: &Lease, part: &LeaseReport, reported: &mut Reported) -> Result<()> {
-        for number in self.note_errors(lease.wf, lease.step, &part.errors)? {
+        for number in self.note_errors(lease, &part.errors)? {
             reported.known_errors.push((part.lease, number));
         }
         Ok(())
     }
 
-    /// Counts failed jobs by their texts, as far as the step's table has room; returns which texts it holds.
-    pub fn note_errors(&mut self, wf: Wf, step: StepNumber, errors: &[(u64, String, u64)]) -> Result<Vec<u64>> {
+    /// Counts failed jobs by their texts, as far as the step's table has room and the operation's bound is not reached; the others
+    /// are counted together. Returns which texts the table holds.
+    pub fn note_errors(&mut self, lease: &Lease, errors: &[(u64, String, Mask)]) -> Result<Vec<u64>> {
         let mut known = Vec::new();
+        if errors.is_empty() {
+            return Ok(known);
+        }
+        let (wf, step) = (lease.wf, lease.step);
+        let sql = "SELECT count(*), coalesce(sum(octet_length(text)), 0) FROM error WHERE wf = ? AND step = ?";
+        let there = self.one(sql, (wf, step), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+        let (mut texts, mut bytes) = there.unwrap_or_default();
+        let mut failed = self.failed_by_error(lease.chunk)?;
         let mut other = 0;
-        let mut room = None;
-        for (at, (number, text, jobs)) in errors.iter().enumerate() {
-            let room = match room {
-                Some(room) => room,
-                None => {
-                    let sql = "SELECT count(*) FROM (SELECT 1 FROM error WHERE wf = ? AND step = ? LIMIT ?)";
-                    let there = self.one(sql, (wf, step, ERROR_TEXTS), |row| row.get::<_, i64>(0))?.unwrap_or(0);
-                    *room.insert(there + (NEW_TEXTS as i64) < ERROR_TEXTS)
-                }
-            };
+        for (number, text, jobs) in errors {
+            let mut row = *number;
             let sql = "UPDATE error SET jobs = jobs + ?4 WHERE wf = ?1 AND step = ?2 AND number = ?3";
-            if at < NEW_TEXTS && self.run(sql, (wf, step, *number as i64, *jobs as i64))? > 0 {
+            let count = jobs.len() as i64;
+            if self.errors_noted >= NOTED {
+                row = OTHER_ERRORS;
+            } else if self.run(sql, (wf, step, *number as i64, count))? > 0 {
                 known.push(*number);
-            } else if at < NEW_TEXTS && room {
-                let sql = "INSERT INTO error VALUES (?, ?, ?, ?, ?)";
-                self.run(sql, (wf, step, *number as i64, text, *jobs as i64))?;
+            } else if texts < ERROR_TEXTS && bytes + (text.len() as i64) < ERROR_BYTES {
+                self.count_bytes(text.len());
+                self.run("INSERT INTO error VALUES (?, ?, ?, ?, ?)", (wf, step, *number as i64, text, count))?;
+                (texts, bytes) = (texts + 1, bytes + text.len() as i64);
                 known.push(*number);
             } else {
-                other += *jobs as i64;
+                row = OTHER_ERRORS;
+            }
+            let mask = failed.entry(row).or_default();
+            *mask = mask.or(*jobs);
+            if row == OTHER_ERRORS {
+                other += count;
+            } else {
+                self.errors_noted += 1;
             }
         }
         if other > 0 {
             let sql = "INSERT INTO error VALUES (?1, ?2, ?3, '', ?4) ON CONFLICT DO UPDATE SET jobs = jobs + ?4";
             self.run(sql, (wf, step, OTHER_ERRORS as i64, other))?;
         }
+        self.put_failed(lease.chunk, &failed)?;
         Ok(known)
+    }
+
+    /// Which failed jobs of a chunk are counted in which row of its step's table.
+    pub fn failed_by_error(&mut self, chunk: i64) -> Result<BTreeMap<u64, Mask>> {
+        let sql = "SELECT number, jobs FROM failed WHERE chunk = ?";
+        let rows = self.all(sql, [chunk], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
+        rows.into_iter().map(|(number, jobs)| Ok((number as u64, super::tx::mask(&jobs)?))).collect()
+    }
+
+    /// Writes which failed jobs of a chunk are counted where: in one statement, however many errors there are.
+    pub fn put_failed(&mut self, chunk: i64, failed: &BTreeMap<u64, Mask>) -> Result<()> {
+        let rows: Vec<(i64, String)> = failed
+            .iter()
+            .filter(|(_, jobs)| !jobs.is_empty())
+            .map(|(number, jobs)| (*number as i64, jobs.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect()))
+            .collect();
+        self.run("DELETE FROM failed WHERE chunk = ?", [chunk])?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let rows = super::create::to_json(&rows)?;
+        self.count_bytes(rows.len());
+        self.run("INSERT INTO failed SELECT ?1, value ->> 0, unhex(value ->> 1) FROM json_each(?2)", (chunk, rows))?;
+        Ok(())
+    }
+
+    /// Jobs of a chunk are no longer failed: they are taken out of the counts by error.
+    pub fn forget_failed(&mut self, wf: Wf, step: StepNumber, chunk: i64, jobs: Mask) -> Result<()> {
+        let mut failed = self.failed_by_error(chunk)?;
+        let fewer: Vec<(i64, usize)> = failed
+            .iter()
+            .map(|(number, mask)| (*number as i64, mask.and(jobs).len()))
+            .filter(|(_, n)| *n > 0)
+            .collect();
+        failed.values_mut().for_each(|mask| *mask = mask.minus(jobs));
+        let sql = "UPDATE error SET jobs = error.jobs - fewer.jobs FROM \
+                   (SELECT value ->> 0 AS number, value ->> 1 AS jobs FROM json_each(?3)) AS fewer \
+                   WHERE error.wf = ?1 AND error.step = ?2 AND error.number = fewer.number";
+        self.run(sql, (wf, step, super::create::to_json(&fewer)?))?;
+        self.put_failed(chunk, &failed)
     }
 
     /// Adopts what a successful source wrote, gives up what a failed one did.

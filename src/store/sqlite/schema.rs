@@ -5,6 +5,7 @@
 //!           │        │                    ├─ mended      parameters that a repair replaced
 //!           │        │                    ├─ bytes       one byte a job: the only truth about what has settled
 //!           │        │                    ├─ recovered   one byte a job: how often its worker died
+//!           │        │                    ├─ failed       which failed jobs ended with which error
 //!           │        │                    └─ outcome     what the attempts of each lease came to
 //!           │        ├─ error    first texts of failed jobs
 //!           │        └─ hold     why it may not settle yet
@@ -94,7 +95,7 @@ CREATE TABLE chunk (
     PRIMARY KEY (segment, first)
 ) WITHOUT ROWID;
 CREATE TABLE params (chunk INTEGER PRIMARY KEY, body BLOB NOT NULL);
-CREATE TABLE mended (mended INTEGER PRIMARY KEY, chunk INTEGER NOT NULL, segment INTEGER, jobs BLOB NOT NULL, body BLOB NOT NULL, errors TEXT NOT NULL);
+CREATE TABLE mended (mended INTEGER PRIMARY KEY, chunk INTEGER NOT NULL, first INTEGER NOT NULL, segment INTEGER, jobs BLOB NOT NULL, body BLOB NOT NULL);
 CREATE INDEX mended_by_chunk ON mended (chunk) WHERE segment IS NULL;
 CREATE INDEX mended_by_segment ON mended (segment) WHERE segment IS NOT NULL;
 CREATE TABLE bytes (chunk INTEGER PRIMARY KEY, body BLOB NOT NULL);       -- no row: every job is open and untried
@@ -104,6 +105,9 @@ CREATE INDEX outcome_by_chunk ON outcome (chunk);
 CREATE TABLE error (
     wf INTEGER NOT NULL, step INTEGER NOT NULL, number INTEGER NOT NULL, text TEXT NOT NULL, jobs INTEGER NOT NULL,
     PRIMARY KEY (wf, step, number)
+) WITHOUT ROWID;
+CREATE TABLE failed (                                  -- which failed jobs of a chunk are counted in which row of `error`
+    chunk INTEGER NOT NULL, number INTEGER NOT NULL, jobs BLOB NOT NULL, PRIMARY KEY (chunk, number)
 ) WITHOUT ROWID;
 CREATE TABLE hold (wf INTEGER NOT NULL, step INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY (wf, step, name)) WITHOUT ROWID;
 
@@ -171,6 +175,7 @@ CREATE TABLE draft (
     draft INTEGER PRIMARY KEY,
     session BLOB NOT NULL, number INTEGER NOT NULL,
     wf INTEGER, segment INTEGER,      -- the workflow being built, or the segment being written
+    of_wf INTEGER, of_step INTEGER,   -- and the step that the segment is for
     next INTEGER NOT NULL, jobs INTEGER NOT NULL, deadline INTEGER NOT NULL
 );
 CREATE UNIQUE INDEX draft_by_key ON draft (session, number);

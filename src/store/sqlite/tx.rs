@@ -91,6 +91,8 @@ pub struct Tx<'c> {
     pub settled: Vec<(Wf, StepNumber)>,
     /// Steps that have been released in this operation.
     pub released: u32,
+    /// Error texts that have been noted in this operation.
+    pub errors_noted: u32,
     /// Lines that got work.
     pub lines_fed: BTreeSet<i64>,
     /// Places that have been given a turn.
@@ -109,6 +111,7 @@ impl<'c> Tx<'c> {
             steps: BTreeMap::new(),
             settled: Vec::new(),
             released: 0,
+            errors_noted: 0,
             lines_fed: BTreeSet::new(),
             placed: BTreeSet::new(),
             to_finish: BTreeSet::new(),
