@@ -97,7 +97,7 @@ impl Client {
         let created = created.map_err(|error| error.during(format_args!("creating {name}")))?;
         wake(&created.woken);
         if created.more {
-            self.finish_chores().await?;
+            self.lend_a_hand().await;
         }
         Ok(self.handle(id))
     }
@@ -152,13 +152,18 @@ impl Client {
         DraftKey { session: self.session, number: self.next_draft.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// Goes on with the store's chores until none is left: whoever asks for something large lends a hand.
-    pub async fn finish_chores(&self) -> Result<()> {
+    /// Goes on with the store's chores until none is left: whoever asks for something large lends a hand. What was asked for is
+    /// recorded already, and ticks of workers go on with it, so an error here is only worth a line in the log.
+    async fn lend_a_hand(&self) {
         loop {
-            let ticked = self.store.tick(Tick { lease: self.store.lease() }).await?;
-            wake(&ticked.woken);
-            if !ticked.more {
-                return Ok(());
+            match self.store.tick(Tick { lease: self.store.lease() }).await {
+                Ok(ticked) => {
+                    wake(&ticked.woken);
+                    if !ticked.more {
+                        return;
+                    }
+                }
+                Err(error) => return tracing::warn!(%error, "a chore is left to the workers"),
             }
         }
     }
@@ -181,7 +186,7 @@ impl Client {
         };
         drop(number);
         if retried.more {
-            self.finish_chores().await?;
+            self.lend_a_hand().await;
         }
         Ok(retried)
     }
@@ -325,7 +330,8 @@ impl Handle {
     /// Hands out nothing more of it. Running jobs are told, and have ten seconds to come to their end.
     pub async fn cancel(&self) -> Result<()> {
         self.store().cancel(self.id, millis(CANCEL_GRACE)).await?;
-        self.client.finish_chores().await
+        self.client.lend_a_hand().await;
+        Ok(())
     }
 
     /// Hands out nothing more of it until [`resume`](Self::resume).
@@ -352,7 +358,8 @@ impl Handle {
     /// Deletes it; it must have finished.
     pub async fn delete(&self) -> Result<()> {
         self.store().delete(self.id).await?;
-        self.client.finish_chores().await
+        self.client.lend_a_hand().await;
+        Ok(())
     }
 
     /// The step of that name.

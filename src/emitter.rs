@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::job::{Job, JobError, JobResult};
 use crate::payload::ChunkBuilder;
 use crate::store::{Append, DraftKey, DraftOf, Part};
+use crate::worker::backoff::Backoff;
 use crate::worker::held::Held;
 
 /// Chunks are sent together until they have so many bytes, or are so many.
@@ -22,6 +23,7 @@ pub struct Emitter<J> {
     bytes: usize,
     appended: u64,
     emitted: u64,
+    broken: bool,
     jobs: PhantomData<fn(J)>,
 }
 
@@ -41,6 +43,7 @@ impl<J: Job> Emitter<J> {
             bytes: 0,
             appended: 0,
             emitted: 0,
+            broken: false,
             jobs: PhantomData,
         }
     }
@@ -70,6 +73,9 @@ impl<J: Job> Emitter<J> {
 
     /// Sends what is left; returns the draft that holds everything, if anything was emitted.
     pub(crate) async fn finish(&mut self) -> JobResult<Option<u64>> {
+        if self.broken {
+            return Err(JobError::new("jobs that were emitted could not be stored"));
+        }
         if let Some(chunk) = self.builder.finish() {
             self.parts.push(Part::Jobs { step: 0, chunk });
         }
@@ -84,12 +90,10 @@ impl<J: Job> Emitter<J> {
         self.draft.map(|draft| draft.number)
     }
 
+    /// Sends the parts that have gathered, again and again while the store is away: sent twice they count once.
     async fn append(&mut self) -> JobResult<()> {
-        let feeds = self
-            .held
-            .slice
-            .feeds
-            .ok_or_else(|| JobError::fatal("this step feeds no other, so nothing can be emitted"))?;
+        let fed = self.held.slice.feeds;
+        let feeds = fed.ok_or_else(|| JobError::fatal("this step feeds no other, so nothing can be emitted"))?;
         let draft = *self.draft.get_or_insert_with(|| self.held.begin_draft());
         let append = Append {
             draft,
@@ -98,7 +102,16 @@ impl<J: Job> Emitter<J> {
             parts: std::mem::take(&mut self.parts),
             lease: self.held.lease_length,
         };
-        self.held.store.append(append).await?;
+        let mut backoff = Backoff::new();
+        while let Err(error) = self.held.store.append(append.clone()).await {
+            if !error.is_transient() || self.held.token.is_cancelled() {
+                // Parts are missing from here on: whatever the source makes of this error, it cannot succeed.
+                self.broken = true;
+                return Err(error.into());
+            }
+            tracing::warn!(%error, "the store does not take emitted jobs; it is tried again");
+            tokio::time::sleep(backoff.next()).await;
+        }
         self.bytes = 0;
         self.appended += 1;
         Ok(())

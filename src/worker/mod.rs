@@ -8,7 +8,7 @@
 //! ```
 
 pub(crate) mod attempt;
-mod backoff;
+pub(crate) mod backoff;
 mod claim;
 pub(crate) mod held;
 pub(crate) mod hub;

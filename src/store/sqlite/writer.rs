@@ -99,8 +99,11 @@ fn attempt<T>(open: &Open<'_>, verb: &'static str, operation: impl FnOnce(&mut T
         let text = crate::job::panic_text(panic.as_ref());
         Err(Error::corrupt(format!("{verb}: the store's operation panicked: {text}")))
     });
-    let end = if result.is_ok() { "RELEASE operation" } else { "ROLLBACK TO operation; RELEASE operation" };
-    conn.execute_batch(end).map_err(failed)?;
+    // A full disk or a failing one makes SQLite roll the whole transaction back by itself: then there is no savepoint any more.
+    if !conn.is_autocommit() {
+        let end = if result.is_ok() { "RELEASE operation" } else { "ROLLBACK TO operation; RELEASE operation" };
+        conn.execute_batch(end).map_err(failed)?;
+    }
     result.map_err(|error| error.during(verb))
 }
 
@@ -108,17 +111,7 @@ fn write(mut conn: Connection, receiver: &mpsc::Receiver<Operation>, clock: &Clo
     while let Ok(first) = receiver.recv() {
         let mut replies: Vec<Reply> = Vec::new();
         let mut waiting = Some(first);
-        let outcome = conn.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|tx| {
-            let started = Instant::now();
-            while let Some(operation) = waiting.take() {
-                replies.push(operation(Ok(Open { conn: &tx, clock, meters })));
-                if replies.len() < GROUP && started.elapsed() < GROUP_TIME {
-                    waiting = receiver.try_recv().ok();
-                }
-            }
-            tx.commit()
-        });
-        let committed = outcome.map_err(|error| sql_error("writing to the store", error));
+        let committed = commit(&mut conn, receiver, &mut waiting, &mut replies, clock, meters);
         match &committed {
             Ok(()) => meters.add_commit(),
             Err(error) => replies.extend(waiting.map(|operation| operation(Err(error.copy())))),
@@ -126,5 +119,81 @@ fn write(mut conn: Connection, receiver: &mpsc::Receiver<Operation>, clock: &Clo
         for reply in replies {
             reply(committed.as_ref().copied().map_err(Error::copy));
         }
+    }
+}
+
+/// Runs the operation that waits, and those that come meanwhile, in one transaction. Takes what it runs out of `waiting`.
+fn commit(
+    conn: &mut Connection,
+    receiver: &mpsc::Receiver<Operation>,
+    waiting: &mut Option<Operation>,
+    replies: &mut Vec<Reply>,
+    clock: &Clock,
+    meters: &Meters,
+) -> Result<()> {
+    let failed = |error| sql_error("writing to the store", error);
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    let started = Instant::now();
+    while let Some(operation) = waiting.take() {
+        replies.push(operation(Ok(Open { conn: &tx, clock, meters })));
+        if tx.is_autocommit() {
+            return Err(Error::unavailable(
+                "writing to the store: the disk is full or failing, so the transaction was rolled back; the call may be repeated",
+            ));
+        }
+        if replies.len() < GROUP && started.elapsed() < GROUP_TIME {
+            *waiting = receiver.try_recv().ok();
+        }
+    }
+    tx.commit().map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(tx: &mut Tx) -> Result<i64> {
+        Ok(tx.one("SELECT count(*) FROM t", [], |row| row.get(0))?.unwrap_or(0))
+    }
+
+    fn writer() -> Writer {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE t (n)").unwrap();
+        Writer::start(conn, Clock::system(), Arc::default()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_operation_that_fails_or_panics_takes_back_itself_alone() {
+        let writer = writer();
+        let add = |tx: &mut Tx| tx.run("INSERT INTO t VALUES (1)", []);
+        let fail = |tx: &mut Tx| tx.run("INSERT INTO t VALUES (1)", []).and(Err::<(), _>(Error::refused("no")));
+        let die = |tx: &mut Tx| -> Result<()> {
+            tx.run("INSERT INTO t VALUES (1)", [])?;
+            panic!("planned")
+        };
+        let (added, failed, died, again) = tokio::join!(
+            writer.run("add", add),
+            writer.run("fail", fail),
+            writer.run("die", die),
+            writer.run("add", add)
+        );
+        assert!(added.is_ok() && again.is_ok());
+        assert_eq!(failed.unwrap_err().to_string(), "fail: no");
+        assert!(died.unwrap_err().to_string().contains("panicked: planned"));
+        assert_eq!(writer.run("count", rows).await.unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn when_sqlite_rolls_everything_back_nobody_is_told_that_it_was_written() {
+        let writer = writer();
+        // What SQLite does by itself when a disk is full.
+        let roll_back = |tx: &mut Tx| tx.run("ROLLBACK", []).and(Err::<(), _>(Error::unavailable("the disk is full")));
+        let add = |tx: &mut Tx| tx.run("INSERT INTO t VALUES (1)", []);
+        let (added, rolled_back) = tokio::join!(writer.run("add", add), writer.run("roll back", roll_back));
+        assert!(rolled_back.unwrap_err().is_transient());
+        let written = writer.run("count", rows).await.unwrap();
+        assert_eq!(written, i64::from(added.is_ok()), "what was acknowledged is there, and nothing else");
+        writer.run("add", add).await.unwrap();
+        assert_eq!(writer.run("count", rows).await.unwrap(), written + 1);
     }
 }
