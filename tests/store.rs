@@ -17,7 +17,7 @@ const LEASE: i64 = 1_000;
 struct House {
     store: Arc<SqliteStore>,
     clock: Clock,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl House {
@@ -29,7 +29,7 @@ impl House {
             clock: clock.clone(),
             ..Options::new(folder.path().join("gusher.db"))
         };
-        Self { store: Arc::new(SqliteStore::open(options).unwrap()), clock, _folder: folder }
+        Self { store: Arc::new(SqliteStore::open(options).unwrap()), clock, folder: folder }
     }
 
     /// A workflow of two steps: `jobs` jobs, and one behind them.
@@ -587,4 +587,42 @@ async fn mended_parameters_for_another_step_are_refused_and_harm_nobody() {
     house.store.retry(retry(1, Some(0))).await.unwrap();
     house.tick().await;
     assert_eq!((house.jobs(id).await.failed, house.store.leftovers().await.unwrap()), (4, 0));
+}
+
+#[tokio::test]
+async fn what_can_never_be_done_is_set_aside_and_stops_nothing_else() {
+    let house = House::new();
+    let broken = house.workflow(10).await;
+    let mut worker = house.worker().await;
+    worker.claim(5, 1).await;
+    let damage = rusqlite::Connection::open(house.folder.path().join("gusher.db")).unwrap();
+    damage
+        .execute_batch(
+            "INSERT INTO chore (turn, kind, wf, step, cursor, argument) VALUES (0, 'dance', 1, 0, 0, 0);
+             UPDATE workflow SET chores = 1 WHERE wf = 1;
+             INSERT INTO bytes SELECT chunk, x'00' FROM lease;",
+        )
+        .unwrap();
+    let id = house.workflow(1).await;
+    let slice = loop {
+        let slice = worker.claim(1, 1).await.slices.remove(0);
+        if slice.workflow == id {
+            break slice;
+        }
+    };
+    worker
+        .report(LeaseReport { lease: slice.lease, number: 1, retries: vec![(100, slice.jobs)], ..Default::default() })
+        .await;
+    house.wait(3 * LEASE).await;
+    let again = loop {
+        let slice = worker.claim(1, 1).await.slices.remove(0);
+        if slice.workflow == id {
+            break slice;
+        }
+    };
+    assert_eq!(again.attempts, [1], "its timer was not held up");
+    let findings = house.store.doctor().await.unwrap().findings.join("\n");
+    assert!(findings.contains("the chore `dance` of workflow number 1 is set aside"), "{findings}");
+    let why = house.store.waiting(broken, 0).await.unwrap();
+    assert!(why.chore.unwrap().contains("set aside"));
 }

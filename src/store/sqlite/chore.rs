@@ -97,51 +97,54 @@ impl Tx<'_> {
 
     /// Whether any chore is left.
     pub fn has_chores(&mut self) -> Result<bool> {
-        Ok(self.one("SELECT 1 FROM chore LIMIT 1", [], |_| Ok(()))?.is_some())
+        Ok(self.one("SELECT 1 FROM chore WHERE error IS NULL LIMIT 1", [], |_| Ok(()))?.is_some())
     }
 
-    /// Does one bite of the chore whose turn it is. Returns whether there was one.
+    /// Does one bite of the chore whose turn it is. Returns whether there was one. A chore that can never be done is set aside with
+    /// its reason, so that it does not stop the others.
     pub fn work_on_chore(&mut self) -> Result<bool> {
-        let sql = "DELETE FROM chore WHERE chore = (SELECT chore FROM chore ORDER BY turn LIMIT 1) RETURNING kind, wf, step, cursor, argument";
+        let sql = "SELECT chore, kind, wf, step, cursor, argument FROM chore WHERE error IS NULL ORDER BY turn LIMIT 1";
         let found = self.one(sql, [], |row| {
-            Ok((
-                row.get::<_, String>(0)?,
-                row.get::<_, Wf>(1)?,
-                row.get::<_, i64>(2)?,
-                row.get::<_, i64>(3)?,
-                row.get::<_, i64>(4)?,
-            ))
+            let place = (row.get::<_, Wf>(2)?, row.get::<_, i64>(3)?);
+            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, place, row.get::<_, i64>(4)?, row.get::<_, i64>(5)?))
         })?;
-        let Some((kind, wf, step, cursor, argument)) = found else { return Ok(false) };
-        if wf != 0 {
-            let mut workflow = self.workflow(wf)?;
-            workflow.chores -= 1;
-            self.put_workflow(workflow);
-            self.to_finish.insert(wf);
+        let Some((chore, kind, (wf, step), cursor, argument)) = found else { return Ok(false) };
+        let bite = self.guarded(|tx| {
+            tx.run("DELETE FROM chore WHERE chore = ?", [chore])?;
+            if wf != 0 {
+                let mut workflow = tx.workflow(wf)?;
+                workflow.chores -= 1;
+                tx.put_workflow(workflow);
+                tx.to_finish.insert(wf);
+            }
+            tx.bite(Kind::named(&kind)?, wf, step, cursor, argument)
+        })?;
+        if let Err(error) = bite {
+            tracing::error!(%error, kind, step, "a chore cannot be done; it is set aside");
+            self.run("UPDATE chore SET error = ? WHERE chore = ?", (error.to_string(), chore))?;
         }
-        let kind = Kind::named(&kind)?;
+        Ok(true)
+    }
+
+    fn bite(&mut self, kind: Kind, wf: Wf, step: i64, cursor: i64, argument: i64) -> Result<()> {
         if kind == Kind::Drop {
-            self.drop_bite(argument)?;
-            return Ok(true);
+            return self.drop_bite(argument);
         }
         let step = StepNumber::try_from(step).map_err(|_| Error::corrupt(format!("a chore names step {step}")))?;
         match kind {
-            Kind::Roots => self.release_roots(wf, cursor)?,
-            Kind::Settled => self.tell_followers(wf, step, StepNumber::try_from(cursor).unwrap_or(0))?,
-            Kind::Fill => {
-                if let Some(next) = self.fill(wf, step, cursor, JobState::of(argument as u8))? {
-                    self.leave_chore(Kind::Fill, wf, step, next, argument)?;
-                }
-            }
-            Kind::Cancel => self.cancel_steps(wf, cursor)?,
-            Kind::Retry => self.retry_steps(wf, cursor)?,
-            Kind::Reopen => self.reopen(wf, step, cursor, argument)?,
-            Kind::RetryJobs => self.retry_jobs(wf, step, cursor, argument)?,
-            Kind::Delete => self.delete_bite(wf)?,
-            Kind::Drop => {}
+            Kind::Roots => self.release_roots(wf, cursor),
+            Kind::Settled => self.tell_followers(wf, step, StepNumber::try_from(cursor).unwrap_or(0)),
+            Kind::Fill => match self.fill(wf, step, cursor, JobState::of(argument as u8))? {
+                Some(next) => self.leave_chore(Kind::Fill, wf, step, next, argument),
+                None => Ok(()),
+            },
+            Kind::Cancel => self.cancel_steps(wf, cursor),
+            Kind::Retry => self.retry_steps(wf, cursor),
+            Kind::Reopen => self.reopen(wf, step, cursor, argument),
+            Kind::RetryJobs => self.retry_jobs(wf, step, cursor, argument),
+            Kind::Delete => self.delete_bite(wf),
+            Kind::Drop => Ok(()),
         }
-        self.cascade()?;
-        Ok(true)
     }
 
     /// Releases steps without upstream, from step `from` on.
@@ -422,6 +425,6 @@ fn hold_name(mended: i64) -> String {
 
 /// Whether a step has a chore on it, for people who ask why it waits.
 pub fn chore_of(conn: &rusqlite::Connection, wf: Wf, step: StepNumber) -> rusqlite::Result<Option<String>> {
-    let sql = "SELECT kind FROM chore WHERE wf = ?1 AND (step = ?2 OR kind IN ('start', 'cancel', 'retry')) LIMIT 1";
+    let sql = "SELECT kind || coalesce(' (set aside: ' || error || ')', '') FROM chore WHERE wf = ?1 AND (step = ?2 OR kind IN ('start', 'cancel', 'retry')) LIMIT 1";
     conn.prepare_cached(sql)?.query_row((wf, step), |row| row.get(0)).optional()
 }

@@ -19,7 +19,7 @@ use crate::state::{JobState, WorkflowState, attempts};
 use crate::store::{ChunkRef, Claim, Claimed, Slice, StepOptions};
 
 /// From this many statements on a claim grants no further slice.
-const SOFT_CALLS: u64 = 480;
+const SOFT_CALLS: u64 = 460;
 /// How many places or steps a claim parks before it gives up on a line for this time.
 const MAX_PARKED: usize = 40;
 
@@ -168,6 +168,9 @@ impl Tx<'_> {
     /// Leases one slice off a line. What may not run now is parked on the way.
     fn grant(&mut self, line: &Line, wishes: &mut Wishes<'_>) -> Result<Granted> {
         for _ in 0..MAX_PARKED {
+            if self.cost().calls >= SOFT_CALLS {
+                return Ok(Granted::NotNow);
+            }
             let sql = "SELECT wf FROM place WHERE line = ? AND turn IS NOT NULL ORDER BY turn LIMIT 1";
             let Some(wf) = self.one(sql, [line.line], |row| row.get::<_, Wf>(0))? else { return Ok(Granted::Empty) };
             let state = self.workflow(wf)?.state;
@@ -191,8 +194,22 @@ impl Tx<'_> {
                 continue;
             };
             let Some(take) = wishes.take(line, &step) else { return Ok(Granted::NotNow) };
-            if let Some(lease) = self.cut(line, &step, &entry, take, wishes)? {
-                let slice = self.slice_of(&lease)?;
+            let mut slice = None;
+            let cut = self.guarded(|tx| {
+                let lease = tx.cut(line, &step, &entry, take, wishes)?;
+                slice = lease.map(|lease| tx.slice_of(&lease)).transpose()?;
+                Ok(())
+            })?;
+            if let Err(error) = cut {
+                // What is damaged is parked for good: it must not keep anybody from claiming the rest.
+                tracing::error!(%error, step = number, "a slice cannot be claimed; its step is parked");
+                self.run(
+                    "UPDATE ready SET turn = NULL WHERE line = ? AND wf = ? AND step = ?",
+                    (line.line, wf, number),
+                )?;
+                continue;
+            }
+            if let Some(slice) = slice {
                 wishes.granted(line, &step, slice.jobs.len() as u32);
                 return Ok(Granted::Slice(Box::new(slice)));
             }

@@ -118,7 +118,12 @@ impl Tx<'_> {
             self.all("SELECT wf FROM workflow WHERE state NOT IN (0, 8) ORDER BY wf", [], |row| row.get::<_, Wf>(0))?;
         for wf in workflows {
             checkup.workflows += 1;
-            self.check_workflow(wf, &mut checkup, &mut findings)?;
+            match self.check_workflow(wf, &mut checkup, &mut findings) {
+                Err(error) if !error.is_transient() => {
+                    findings.add(format!("workflow number {wf} cannot be recounted: {error}"));
+                }
+                checked => checked?,
+            }
             self.forget_workflow(wf);
         }
         checkup.leases = self.one("SELECT count(*) FROM lease", [], |row| row.get::<_, i64>(0))?.unwrap_or(0) as u64;
@@ -127,6 +132,12 @@ impl Tx<'_> {
             if let Some(count) = found.filter(|count| *count > 0) {
                 findings.add(format!("{count} {what}"));
             }
+        }
+        let sql = "SELECT kind, wf, error FROM chore WHERE error IS NOT NULL LIMIT 20";
+        for (kind, wf, error) in
+            self.all(sql, [], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Wf>(1)?, row.get::<_, String>(2)?)))?
+        {
+            findings.add(format!("the chore `{kind}` of workflow number {wf} is set aside: {error}"));
         }
         checkup.findings = findings.shown;
         if findings.more > 0 {

@@ -166,10 +166,11 @@ CREATE INDEX timer_by_chunk ON timer (chunk);
 
 CREATE TABLE chore (
     chore INTEGER PRIMARY KEY, turn INTEGER NOT NULL,
-    kind TEXT NOT NULL, wf INTEGER NOT NULL, step INTEGER NOT NULL, cursor INTEGER NOT NULL, argument INTEGER NOT NULL
+    kind TEXT NOT NULL, wf INTEGER NOT NULL, step INTEGER NOT NULL, cursor INTEGER NOT NULL, argument INTEGER NOT NULL,
+    error TEXT                        -- why it is set aside: it can never be done
 );
 CREATE UNIQUE INDEX chore_by_name ON chore (wf, kind, step, argument);
-CREATE INDEX chore_by_turn ON chore (turn);
+CREATE INDEX chore_by_turn ON chore (turn) WHERE error IS NULL;
 
 CREATE TABLE draft (
     draft INTEGER PRIMARY KEY,

@@ -12,10 +12,13 @@ use crate::slice::Mask;
 use crate::state::{JobState, StepState, job_byte};
 use crate::store::{Tick, Ticked};
 
-/// How many leases one tick takes back.
+/// How many leases one tick takes back, and how many timers it makes due, if its bound allows.
 const LEASES: usize = 12;
-/// How many timers one tick makes due.
-const TIMERS: usize = 30;
+const TIMERS: usize = 20;
+/// From this many statements on a tick begins nothing further.
+const SOFT_CALLS: u64 = 380;
+/// How long what cannot be done, since its rows are damaged, is left alone before it is tried again.
+const SET_ASIDE: Millis = 3_600_000;
 /// How many drafts and sessions one tick ends.
 const ENDED: usize = 10;
 /// How long the record of a dead session is kept.
@@ -31,7 +34,7 @@ impl Tx<'_> {
         more |= self.end_sessions(lease_time)?;
         self.cascade()?;
         // A chore takes what the operation's bound has left; with much done before, it waits for the next bite.
-        if !more && self.cost().calls < 60 {
+        if !more && self.cost().calls < 80 {
             more |= self.work_on_chore()?;
         }
         more |= self.has_chores()?;
@@ -41,43 +44,65 @@ impl Tx<'_> {
     fn take_back_expired(&mut self, lease_time: Millis) -> Result<bool> {
         let expired = self.leases_where("deadline <= ?1 ORDER BY deadline LIMIT ?2", (lease_time, LEASES as i64))?;
         for lease in &expired {
-            self.take_back(lease, Taken::Expired)?;
+            if self.cost().calls > SOFT_CALLS {
+                return Ok(true);
+            }
+            if let Err(error) = self.guarded(|tx| tx.take_back(lease, Taken::Expired))? {
+                tracing::error!(%error, step = lease.step, "a lease cannot be taken back; it is set aside");
+                let sql = "UPDATE lease SET deadline = deadline + ?3 WHERE session = ?1 AND number = ?2";
+                self.run(sql, (lease.session, lease.number, SET_ASIDE))?;
+            }
         }
         Ok(expired.len() == LEASES)
     }
 
     /// Puts the jobs whose time has come back into their lines.
     fn make_due(&mut self) -> Result<bool> {
-        let sql = "DELETE FROM timer WHERE (wf, step, due, chunk) IN \
-                   (SELECT wf, step, due, chunk FROM timer WHERE due <= ?1 ORDER BY due LIMIT ?2) RETURNING wf, step, chunk, first, jobs";
+        let sql = "SELECT wf, step, due, chunk, first, jobs FROM timer WHERE due <= ?1 ORDER BY due LIMIT ?2";
         let due = self.all(sql, (self.now, TIMERS as i64), |row| {
-            let place =
+            let name =
                 (row.get::<_, Wf>(0)?, row.get::<_, StepNumber>(1)?, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?);
-            Ok((place, row.get::<_, Vec<u8>>(4)?))
+            Ok((name, row.get::<_, i64>(4)?, row.get::<_, Vec<u8>>(5)?))
         })?;
-        for ((wf, number, chunk, first), jobs) in &due {
-            let step = self.step(*wf, *number)?;
-            if step.state != StepState::Running {
-                continue;
+        for (name, first, jobs) in &due {
+            if self.cost().calls > SOFT_CALLS {
+                return Ok(true);
             }
-            if *chunk == 0 {
-                self.enqueue_all(&step, 0)?;
-                continue;
+            let (wf, step, _, chunk) = *name;
+            let made = self.guarded(|tx| {
+                tx.run("DELETE FROM timer WHERE wf = ? AND step = ? AND due = ? AND chunk = ?", *name)?;
+                tx.make_jobs_due(wf, step, chunk, *first, jobs)
+            })?;
+            if let Err(error) = made {
+                tracing::error!(%error, step, "a timer cannot be made due; it is set aside");
+                let sql = "UPDATE timer SET due = due + ?5 WHERE wf = ?1 AND step = ?2 AND due = ?3 AND chunk = ?4";
+                self.run(sql, (name.0, name.1, name.2, name.3, SET_ASIDE))?;
             }
-            let len = self.chunk_at(*wf, *number, *first)?.jobs;
-            let mut bytes = self.bytes(*chunk, len)?;
-            let retrying: Mask =
-                mask(jobs)?.iter().filter(|at| JobState::of(bytes[*at]) == JobState::Retrying).collect();
-            if retrying.is_empty() {
-                continue;
-            }
-            retrying.iter().for_each(|at| bytes[at] = job_byte(JobState::Open, crate::state::attempts(bytes[at])));
-            self.shift(*wf, *number, JobState::Retrying, JobState::Open, retrying.len() as u64)?;
-            self.put_bytes(*chunk, &bytes)?;
-            let work = Work::Masked { chunk: *chunk, first: *first, jobs: retrying };
-            self.enqueue(&step, &work, End::Front, false, 0, 0)?;
         }
         Ok(due.len() == TIMERS)
+    }
+
+    /// Puts retrying jobs of a chunk, or a whole step that was delayed (chunk 0), into its line.
+    fn make_jobs_due(&mut self, wf: Wf, number: StepNumber, chunk: i64, first: i64, jobs: &[u8]) -> Result<()> {
+        let step = self.step(wf, number)?;
+        if step.state != StepState::Running {
+            return Ok(());
+        }
+        if chunk == 0 {
+            return self.enqueue_all(&step, 0);
+        }
+        let len = self.chunk_at(wf, number, first)?.jobs;
+        let mut bytes = self.bytes(chunk, len)?;
+        let in_chunk = mask(jobs)?.and(Mask::range(0..len));
+        let retrying: Mask = in_chunk.iter().filter(|at| JobState::of(bytes[*at]) == JobState::Retrying).collect();
+        if retrying.is_empty() {
+            return Ok(());
+        }
+        retrying.iter().for_each(|at| bytes[at] = job_byte(JobState::Open, crate::state::attempts(bytes[at])));
+        self.shift(wf, number, JobState::Retrying, JobState::Open, retrying.len() as u64)?;
+        self.put_bytes(chunk, &bytes)?;
+        let work = Work::Masked { chunk, first, jobs: retrying };
+        self.enqueue(&step, &work, End::Front, false, 0, 0)
     }
 
     fn end_drafts(&mut self, lease_time: Millis) -> Result<bool> {
@@ -107,7 +132,7 @@ impl Tx<'_> {
 
 /// What a tick would find, seen without a lock: whether it is worth a transaction now, and if not, when.
 pub fn look_ahead(conn: &Connection, now: Millis, lease: Millis) -> rusqlite::Result<Ticked> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM chore), (SELECT min(due) FROM timer), (SELECT min(deadline) FROM lease), \
+    let sql = "SELECT EXISTS (SELECT 1 FROM chore WHERE error IS NULL), (SELECT min(due) FROM timer), (SELECT min(deadline) FROM lease), \
                (SELECT min(deadline) FROM draft), (SELECT min(deadline) FROM session WHERE dead_at IS NULL), \
                (SELECT min(dead_at) FROM session WHERE dead_at IS NOT NULL), lease_time, lease_time_at FROM shard";
     conn.prepare_cached(sql)?.query_row([], |row| {

@@ -335,6 +335,31 @@ impl<'c> Tx<'c> {
         self.to_finish.remove(&wf);
     }
 
+    /// Runs one item of several, with what follows from it, in a savepoint of its own. An error that no repetition mends takes
+    /// back that item alone and is returned inside, so that the caller can set the item aside; any other ends the operation.
+    pub fn guarded(&mut self, item: impl FnOnce(&mut Self) -> Result<()>) -> Result<Result<()>> {
+        self.flush()?;
+        self.run("SAVEPOINT item", [])?;
+        let before = (self.lines_fed.clone(), self.placed.clone(), self.released, self.errors_noted);
+        match item(self).and_then(|()| self.cascade()).and_then(|()| self.flush()) {
+            Ok(()) => {
+                self.run("RELEASE item", [])?;
+                Ok(Ok(()))
+            }
+            Err(error) if error.is_transient() => Err(error),
+            Err(error) => {
+                self.run("ROLLBACK TO item", [])?;
+                self.run("RELEASE item", [])?;
+                self.steps.clear();
+                self.workflows.clear();
+                self.settled.clear();
+                self.to_finish.clear();
+                (self.lines_fed, self.placed, self.released, self.errors_noted) = before;
+                Ok(Err(error))
+            }
+        }
+    }
+
     /// Writes what has changed in memory. The last thing an operation does.
     pub fn flush(&mut self) -> Result<()> {
         self.finish_workflows()?;
