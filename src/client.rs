@@ -16,13 +16,13 @@ use crate::creation;
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::graph::StepNumber;
 use crate::id::{SessionId, WorkflowId};
-use crate::outputs::{ChunkParameters, Failure, error_text, failures};
+use crate::outputs::{ChunkParameters, Failure, complete, error_text, failures};
 use crate::payload::ChunkBuilder;
 use crate::record::Record;
 use crate::state::{JobState, WorkflowState, attempts};
 use crate::store::{
-    Append, DraftKey, DraftOf, List, NewWorkflow, Part, Retried, RetryFailed, Session, StepRow, Store, Tick,
-    WorkflowRow,
+    Append, ChunkOutcomes, DraftKey, DraftOf, List, NewWorkflow, Part, Retried, RetryFailed, Session, StepRow, Store,
+    Tick, WorkflowRow,
 };
 use crate::view::{AttemptView, ErrorGroup, JobView, WorkflowView, pattern};
 use crate::wake::wake;
@@ -564,14 +564,15 @@ impl Handle {
     }
 }
 
-type PageAt = (crate::store::ChunkOutcomes, Arc<std::collections::HashMap<u64, String>>);
+type PageAt = (ChunkOutcomes, Arc<std::collections::HashMap<u64, String>>);
 
 /// The chunk that holds a job, and the step's error texts.
 async fn pages_at(store: &Arc<dyn Store>, workflow: WorkflowId, step: StepNumber, index: u64) -> Result<PageAt> {
     let texts = store.errors(workflow, step).await?.into_iter().map(|row| (row.number, row.text)).collect();
-    let page = store.outcomes(workflow, step, index).await?;
-    let chunk =
-        page.into_iter().next().filter(|chunk| index >= chunk.first && index < chunk.first + chunk.bytes.len() as u64);
+    let page = store.outcomes(workflow, step, index, 0).await?;
+    let holds = |chunk: &ChunkOutcomes| index >= chunk.first && index < chunk.first + chunk.bytes.len() as u64;
     let missing = || Error::corrupt(format!("job #{index} of step {step} is in no chunk"));
-    Ok((chunk.ok_or_else(missing)?, Arc::new(texts)))
+    let mut chunk = page.into_iter().next().filter(holds).ok_or_else(missing)?;
+    complete(&**store, workflow, step, &mut chunk).await?;
+    Ok((chunk, Arc::new(texts)))
 }

@@ -22,23 +22,19 @@ struct Batch {
     parts: Vec<Part>,
     bytes: usize,
     cost: usize,
+    /// How many bytes it should have at most.
+    room: usize,
 }
 
 impl Batch {
-    fn add(&mut self, part: Part) {
-        let (bytes, cost) = match &part {
-            Part::Step { spec, .. } => (200 + spec.name.len() + spec.job_type.len(), 2),
+    /// How many bytes of payload a part has, and about how many statements it costs.
+    fn weigh(part: &Part) -> (usize, usize) {
+        match part {
+            Part::Step { spec, .. } => (300 + 2 * spec.name.len() + spec.job_type.len(), 3),
             Part::Edge(_) => (16, 1),
             Part::Jobs { chunk, .. } => (chunk.body.len(), 7),
             Part::Mended { body, .. } => (body.len(), 1),
-        };
-        self.bytes += bytes;
-        self.cost += cost;
-        self.parts.push(part);
-    }
-
-    fn is_full(&self) -> bool {
-        self.bytes >= BATCH_BYTES || self.cost >= BATCH_COST
+        }
     }
 }
 
@@ -53,7 +49,8 @@ pub(crate) async fn create(
 ) -> Result<Created> {
     let (sender, mut batches) = mpsc::channel::<Batch>(2);
     // Iterators are the user's code and may block; chunks are compressed there, too.
-    let builder = tokio::task::spawn_blocking(move || build(plan, &sender, &created));
+    let arguments = workflow.arguments.len();
+    let builder = tokio::task::spawn_blocking(move || build(plan, arguments, &sender, &created));
     let lease = store.lease();
     let mut appended = 0;
     let mut held_back: Option<Batch> = None;
@@ -82,8 +79,9 @@ pub(crate) async fn create(
 }
 
 /// Cuts the plan into batches. A batch that nobody takes any more ends it.
-fn build(plan: Plan, sender: &mpsc::Sender<Batch>, created: &AtomicU64) -> Result<()> {
-    let mut batch = Batch::default();
+fn build(plan: Plan, arguments: usize, sender: &mpsc::Sender<Batch>, created: &AtomicU64) -> Result<()> {
+    // The arguments may travel with any batch: every one leaves room for them.
+    let mut batch = Batch { room: BATCH_BYTES.saturating_sub(arguments), ..Batch::default() };
     let upstreams = plan.graph.upstream_counts();
     let steps = plan.graph.steps.into_iter().zip(upstreams).zip(plan.always);
     for ((spec, upstreams), always) in steps {
@@ -120,9 +118,17 @@ fn add_jobs(
     Ok(())
 }
 
+/// Adds a part; sends what is there before if both together would be too much.
 fn add(batch: &mut Batch, part: Part, sender: &mpsc::Sender<Batch>) -> Result<()> {
-    batch.add(part);
-    if batch.is_full() { send(std::mem::take(batch), sender) } else { Ok(()) }
+    let (bytes, cost) = Batch::weigh(&part);
+    if !batch.parts.is_empty() && (batch.bytes + bytes > batch.room || batch.cost + cost > BATCH_COST) {
+        let next = Batch { room: batch.room, ..Batch::default() };
+        send(std::mem::replace(batch, next), sender)?;
+    }
+    batch.bytes += bytes;
+    batch.cost += cost;
+    batch.parts.push(part);
+    Ok(())
 }
 
 fn send(batch: Batch, sender: &mpsc::Sender<Batch>) -> Result<()> {

@@ -132,8 +132,9 @@ pub(crate) fn pages(
                 Arc::new(rows.into_iter().map(|row| (row.number, row.text)).collect())
             }
         };
-        let page = store.outcomes(workflow, step, from).await?;
-        let Some(last) = page.last() else { return Ok::<_, Error>(None) };
+        let mut page = store.outcomes(workflow, step, from, 0).await?;
+        let Some(last) = page.last_mut() else { return Ok::<_, Error>(None) };
+        complete(&*store, workflow, step, last).await?;
         let next = last.first + last.bytes.len() as u64;
         let shared = texts.clone();
         let chunks = futures::stream::iter(page.into_iter().map(move |chunk| Ok((chunk, shared.clone()))));
@@ -141,6 +142,22 @@ pub(crate) fn pages(
     })
     .try_flatten()
     .boxed()
+}
+
+/// Fetches the records of a chunk that did not fit into its page.
+pub(crate) async fn complete(
+    store: &dyn Store,
+    workflow: WorkflowId,
+    step: StepNumber,
+    chunk: &mut ChunkOutcomes,
+) -> Result<()> {
+    while let Some(after) = chunk.more_after {
+        let page = store.outcomes(workflow, step, chunk.first, after).await?;
+        let more = page.into_iter().next().filter(|more| more.first == chunk.first);
+        chunk.more_after = more.as_ref().and_then(|more| more.more_after);
+        chunk.records.extend(more.map(|more| more.records).unwrap_or_default());
+    }
+    Ok(())
 }
 
 /// The last outcome of each job of a chunk that ended in the state which the job is in.

@@ -29,7 +29,7 @@ impl House {
             clock: clock.clone(),
             ..Options::new(folder.path().join("gusher.db"))
         };
-        Self { store: Arc::new(SqliteStore::open(options).unwrap()), clock, folder: folder }
+        Self { store: Arc::new(SqliteStore::open(options).unwrap()), clock, folder }
     }
 
     /// A workflow of two steps: `jobs` jobs, and one behind them.
@@ -430,7 +430,7 @@ async fn a_part_without_a_record_leaves_the_records_before_it_as_they_are() {
         LeaseReport { lease: slice.lease, number: 2, record_number: 1, returned: third, ..Default::default() };
     worker.report(returned).await;
     worker.report(with_record(3, second, b"two", 1)).await;
-    let kept = house.store.outcomes(id, 0, 0).await.unwrap().remove(0).records;
+    let kept = house.store.outcomes(id, 0, 0, 0).await.unwrap().remove(0).records;
     assert_eq!(kept, [b"one".to_vec(), b"two".to_vec()]);
     house.check().await;
 }
@@ -503,7 +503,7 @@ async fn two_sets_of_mended_parameters_are_both_fed_again() {
     for slice in [&[slice][..], &rest].concat() {
         worker.report(LeaseReport { lease: slice.lease, number: 1, failed: slice.jobs, ..Default::default() }).await;
     }
-    let chunk_id = house.store.outcomes(id, 0, 0).await.unwrap()[0].chunk.id;
+    let chunk_id = house.store.outcomes(id, 0, 0, 0).await.unwrap()[0].chunk.id;
     for (number, at) in [(1, 0), (2, 3)] {
         let key = DraftKey { session: worker.session, number };
         let part = Part::Mended { chunk: chunk_id, first: 0, jobs: Mask::range(at..at + 1), body: chunk(1).body };

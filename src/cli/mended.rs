@@ -73,7 +73,7 @@ pub async fn read(handle: &Handle, step: &str, file: &str, bytes: &[u8]) -> Resu
 /// What is `null` in every failed job may be just what they failed for: the others show whether it is a number or a text.
 async fn learn_from_first_chunk(handle: &Handle, step: &str, columns: &mut Columns) -> Result<()> {
     let step = handle.step(step).await?;
-    let Some(first) = handle.store().outcomes(handle.id(), step.number, 0).await?.into_iter().next() else {
+    let Some(first) = handle.store().outcomes(handle.id(), step.number, 0, 0).await?.into_iter().next() else {
         return Ok(());
     };
     let parameters = ChunkParameters::unpack(&handle.store().parameters(first.chunk).await?)?;

@@ -82,8 +82,10 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn edges(&self, workflow: WorkflowId, step: StepNumber, upstream: bool, limit: u32) -> Answer<'_, Vec<EdgeRow>>;
     /// The parameters of a chunk.
     fn parameters(&self, chunk: ChunkRef) -> Answer<'_, Parameters>;
-    /// What became of the jobs of a step, chunk by chunk, from job `from` on; at most about 256 KiB a page. Empty behind the last job.
-    fn outcomes(&self, workflow: WorkflowId, step: StepNumber, from: u64) -> Answer<'_, Vec<ChunkOutcomes>>;
+    /// What became of the jobs of a step, chunk by chunk, from job `from` on; of the first chunk the records behind number `after`
+    /// (0: all). At most about 256 KiB a page. Empty behind the last job.
+    fn outcomes(&self, workflow: WorkflowId, step: StepNumber, from: u64, after: u64)
+    -> Answer<'_, Vec<ChunkOutcomes>>;
     /// The error texts that a step's table holds, with how many failed jobs ended with each.
     fn errors(&self, workflow: WorkflowId, step: StepNumber) -> Answer<'_, Vec<ErrorRow>>;
     /// What the unsettled jobs of a step wait for.

@@ -103,6 +103,8 @@ pub struct ChunkOutcomes {
     pub recoveries: Vec<u8>,
     /// The packed records, oldest first.
     pub records: Vec<Vec<u8>>,
+    /// Where to go on with the records of this chunk, if these are not all: from its first job, behind this number.
+    pub more_after: Option<u64>,
 }
 
 /// An error text of a step.

@@ -207,6 +207,8 @@ pub struct Take {
 pub struct Claimed {
     /// The slices, in the order of their leases.
     pub slices: Vec<Slice>,
+    /// The highest lease number that the session has used: the next claim begins behind it.
+    pub last_lease: u64,
     /// Whether nothing is left that this claim could have had; the worker is now registered as idle if it got nothing.
     pub empty: bool,
     /// A suspect slice waits for this worker: it should claim nothing until it holds nothing, then claim `alone`.

@@ -40,8 +40,8 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session) {
                         wake(&claimed.woken);
                         hub.draining.store(claimed.drain, Ordering::SeqCst);
                         let got_any = !claimed.slices.is_empty();
+                        next_lease = next_lease.max(claimed.last_lease + 1);
                         for slice in claimed.slices {
-                            next_lease = next_lease.max(slice.lease + 1);
                             accept(&hub, slice, asked + hub.lease as u64);
                         }
                         match (got_any, claimed.empty) {

@@ -132,25 +132,20 @@ impl Held {
         }
     }
 
-    /// Takes the next job that has not been started; `None` if there is none, or if none may be started any more.
-    pub fn take(&self) -> Option<Taken> {
+    /// Takes the next job that has not been started; `None` if there is none, or if none may be started any more: past its own
+    /// deadline the worker gives back what it has not started, for the store may still hold the lease.
+    pub fn take(self: &Arc<Self>) -> Option<Taken> {
+        if self.hub.monotonic() >= self.deadline.load(Ordering::Relaxed) {
+            super::report::return_unstarted(&self.hub, self);
+            return None;
+        }
         // Counted before it is taken, so that nobody sees the slice without jobs to run and without running jobs in between.
         self.running.fetch_add(1, Ordering::SeqCst);
-        let taken = self
-            .next
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |next| (next < self.jobs.len()).then_some(next + 1));
-        let alive = self.hub.monotonic() < self.deadline.load(Ordering::Relaxed);
-        match taken {
-            Ok(number) if alive => {
-                let at = self.jobs[number];
+        let left = |next| (next < self.jobs.len()).then_some(next + 1);
+        match self.next.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) {
+            Ok(number) => {
                 let used = self.slice.attempts.get(number).copied().unwrap_or(0);
-                Some(Taken { at, attempt: used + 1 })
-            }
-            Ok(_) => {
-                // Its time is over, by this process's own clock: the store will take it back, if it has not yet.
-                self.lose();
-                self.running.fetch_sub(1, Ordering::SeqCst);
-                None
+                Some(Taken { at: self.jobs[number], attempt: used + 1 })
             }
             Err(_) => {
                 self.running.fetch_sub(1, Ordering::SeqCst);

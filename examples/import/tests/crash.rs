@@ -109,7 +109,7 @@ async fn workers_that_are_killed_with_jobs_in_hand_lose_none_and_the_report_runs
         (WorkflowState::Succeeded, ROWS + 3, 0)
     );
     assert_eq!(rows_in(&house.folder.path().join("import.db")), Some(ROWS));
-    let report = house.store.outcomes(workflow.id, 3, 0).await.unwrap().remove(0);
+    let report = house.store.outcomes(workflow.id, 3, 0, 0).await.unwrap().remove(0);
     assert_eq!((report.bytes.len(), report.records.len()), (1, 1), "one report, made once");
     assert_eq!(JobState::of(report.bytes[0]), JobState::Succeeded);
     let page = std::fs::read_to_string(house.folder.path().join("import-report.html")).unwrap();

@@ -66,7 +66,7 @@ impl Tx<'_> {
             )));
         };
         if (claim.first_lease as i64) <= last_lease {
-            return self.claimed_before(session, claim);
+            return self.claimed_before(session, last_lease, claim);
         }
         let mut wishes = Wishes {
             session,
@@ -109,6 +109,7 @@ impl Tx<'_> {
                 }
             }
         }
+        claimed.last_lease = wishes.lease - 1;
         for (line, turn) in served {
             self.run("UPDATE line SET turn = ?2 WHERE line = ?1", (line, turn))?;
             self.lines_fed.insert(line);
@@ -127,12 +128,12 @@ impl Tx<'_> {
     }
 
     /// What a claim that is sent again was given, as far as it still holds it.
-    fn claimed_before(&mut self, session: i64, claim: &Claim) -> Result<Claimed> {
+    fn claimed_before(&mut self, session: i64, last_lease: i64, claim: &Claim) -> Result<Claimed> {
         let condition = "session = ?1 AND number >= ?2 AND number < ?3 ORDER BY number LIMIT 40";
         let bounds = (session, claim.first_lease as i64, (claim.first_lease + u64::from(claim.max_leases)) as i64);
         let leases = self.leases_where(condition, bounds)?;
         let slices = leases.iter().map(|lease| self.slice_of(lease)).collect::<Result<_>>()?;
-        Ok(Claimed { slices, ..Claimed::default() })
+        Ok(Claimed { slices, last_lease: last_lease as u64, ..Claimed::default() })
     }
 
     /// The lines that a claim names and that have work, in the order in which it serves them.

@@ -35,7 +35,7 @@ mod writer;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -199,7 +199,14 @@ fn connect(options: &Options) -> Result<Connection> {
     let conn = Connection::open_with_flags(path, flags).map_err(failed)?;
     conn.busy_timeout(options.busy_time).map_err(failed)?;
     conn.set_prepared_statement_cache_capacity(256);
-    conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0)).map_err(failed)?;
+    // Switching a new file to WAL does not wait for others that do the same, so it is tried again.
+    let started = Instant::now();
+    while let Err(error) = conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0)) {
+        if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) || started.elapsed() > options.busy_time {
+            return Err(failed(error));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
     conn.pragma_update(None, "synchronous", if options.sync { "FULL" } else { "NORMAL" }).map_err(failed)?;
     conn.pragma_update(None, "wal_autocheckpoint", 4000).map_err(failed)?;
     conn.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024).map_err(failed)?;
@@ -342,8 +349,14 @@ impl Store for SqliteStore {
         Box::pin(self.read("parameters", move |tx| tx.read_parameters(chunk)))
     }
 
-    fn outcomes(&self, workflow: WorkflowId, step: StepNumber, from: u64) -> Answer<'_, Vec<ChunkOutcomes>> {
-        Box::pin(self.read("outcomes", move |tx| tx.read_outcomes(workflow, step, from)))
+    fn outcomes(
+        &self,
+        workflow: WorkflowId,
+        step: StepNumber,
+        from: u64,
+        after: u64,
+    ) -> Answer<'_, Vec<ChunkOutcomes>> {
+        Box::pin(self.read("outcomes", move |tx| tx.read_outcomes(workflow, step, from, after)))
     }
 
     fn errors(&self, workflow: WorkflowId, step: StepNumber) -> Answer<'_, Vec<ErrorRow>> {

@@ -17,6 +17,10 @@ use crate::store::{
 
 /// How many bytes of records one page of outcomes holds, about.
 const OUTCOME_PAGE: usize = 256 * 1024;
+/// The most records of one chunk in one page.
+const OUTCOME_RECORDS: usize = 1000;
+/// The most chunks of one page.
+const OUTCOME_CHUNKS: usize = 80;
 /// How many live workers are looked at to tell who could run a step.
 const WORKERS_LOOKED_AT: i64 = 200;
 
@@ -173,33 +177,60 @@ impl Tx<'_> {
         Ok(Parameters { body, mended })
     }
 
-    pub fn read_outcomes(&mut self, id: WorkflowId, step: StepNumber, from: u64) -> Result<Vec<ChunkOutcomes>> {
+    pub fn read_outcomes(
+        &mut self,
+        id: WorkflowId,
+        step: StepNumber,
+        from: u64,
+        after: u64,
+    ) -> Result<Vec<ChunkOutcomes>> {
         let wf = self.wf(id)?;
-        let mut page = Vec::new();
-        let mut bytes_read = 0;
+        let mut page: Vec<ChunkOutcomes> = Vec::new();
+        let mut room = OUTCOME_PAGE;
+        let mut after = after as i64;
         let mut from = i64::try_from(from).unwrap_or(i64::MAX);
         if from > 0 && self.step(wf, step)?.jobs.total as i64 > from {
             from = self.chunk_at(wf, step, from)?.first;
         }
-        for chunk in self.chunks_from(wf, step, from, 100)? {
-            if bytes_read >= OUTCOME_PAGE {
-                break;
-            }
+        for chunk in self.chunks_from(wf, step, from, OUTCOME_CHUNKS)? {
             let bytes = self.bytes(chunk.chunk, chunk.jobs)?;
             let sql = "SELECT body FROM recovered WHERE chunk = ?";
             let recoveries = self.one(sql, [chunk.chunk], |row| row.get::<_, Vec<u8>>(0))?.unwrap_or_default();
-            let sql = "SELECT body FROM outcome WHERE chunk = ? ORDER BY outcome";
-            let records = self.all(sql, [chunk.chunk], |row| row.get::<_, Vec<u8>>(0))?;
-            bytes_read += bytes.len() + records.iter().map(Vec::len).sum::<usize>();
+            let sql =
+                "SELECT outcome, length(body) FROM outcome WHERE chunk = ?1 AND outcome > ?2 ORDER BY outcome LIMIT ?3";
+            let sizes = self.all(sql, (chunk.chunk, after, OUTCOME_RECORDS as i64), |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?.max(0) as usize))
+            })?;
+            // As many records as there is room for, and at least one.
+            let mut last = None;
+            for (outcome, size) in &sizes {
+                if *size > room && (last.is_some() || !page.is_empty()) {
+                    break;
+                }
+                room = room.saturating_sub(*size);
+                last = Some(*outcome);
+            }
+            let whole = sizes.len() < OUTCOME_RECORDS && last == sizes.last().map(|(outcome, _)| *outcome);
+            if !whole && last.is_none() {
+                break;
+            }
+            let sql = "SELECT body FROM outcome WHERE chunk = ? AND outcome > ? AND outcome <= ? ORDER BY outcome";
+            let records = self.all(sql, (chunk.chunk, after, last.unwrap_or(0)), |row| row.get::<_, Vec<u8>>(0))?;
+            self.count_bytes(records.iter().map(Vec::len).sum::<usize>());
+            room = room.saturating_sub(bytes.len());
             page.push(ChunkOutcomes {
                 chunk: ChunkRef { shard: 0, id: chunk.chunk as u64 },
                 first: chunk.first as u64,
                 bytes,
                 recoveries,
                 records,
+                more_after: last.filter(|_| !whole).map(|outcome| outcome as u64),
             });
+            after = 0;
+            if !whole || room == 0 {
+                break;
+            }
         }
-        self.count_bytes(bytes_read);
         Ok(page)
     }
 

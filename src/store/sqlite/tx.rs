@@ -319,13 +319,25 @@ impl<'c> Tx<'c> {
 
     /// The first chunk of a step whose jobs begin at `index` or behind it.
     pub fn chunks_from(&mut self, wf: Wf, step: StepNumber, index: i64, limit: usize) -> Result<Vec<Chunk>> {
-        let sql = "SELECT s.first + c.first, c.jobs, c.chunk FROM segment s JOIN chunk c ON c.segment = s.segment \
-                   WHERE s.wf = ?1 AND s.step = ?2 AND c.first >= ?3 - s.first AND s.first >= coalesce( \
-                   (SELECT first FROM segment WHERE wf = ?1 AND step = ?2 AND first <= ?3 ORDER BY first DESC LIMIT 1), 0) \
-                   ORDER BY s.first, c.first LIMIT ?4";
-        self.all(sql, (wf, step, index, limit as i64), |row| {
-            Ok(Chunk { first: row.get(0)?, jobs: row.get::<_, i64>(1)?.max(0) as usize, chunk: row.get(2)? })
-        })
+        let mut chunks: Vec<Chunk> = Vec::new();
+        let mut index = index;
+        while chunks.len() < limit {
+            let sql = "SELECT segment, first, jobs FROM segment WHERE wf = ?1 AND step = ?2 AND jobs > 0 AND first >= coalesce( \
+                       (SELECT first FROM segment WHERE wf = ?1 AND step = ?2 AND first <= ?3 AND first + jobs > ?3 \
+                       ORDER BY first DESC LIMIT 1), ?3) ORDER BY first LIMIT 1";
+            let segment = self.one(sql, (wf, step, index), |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+            })?;
+            let Some((segment, first, jobs)) = segment else { break };
+            let sql = "SELECT first, jobs, chunk FROM chunk WHERE segment = ? AND first >= ? ORDER BY first LIMIT ?";
+            let bounds = (segment, (index - first).max(0), (limit - chunks.len()) as i64);
+            chunks.extend(self.all(sql, bounds, |row| {
+                let jobs = row.get::<_, i64>(1)?.max(0) as usize;
+                Ok(Chunk { first: first + row.get::<_, i64>(0)?, jobs, chunk: row.get(2)? })
+            })?);
+            index = first + jobs;
+        }
+        Ok(chunks)
     }
 
     /// A deleted workflow is not written again.

@@ -1,0 +1,141 @@
+//! Workers in this process: how they end, and what becomes of what they held.
+
+mod support;
+
+use futures::TryStreamExt;
+use gusher::prelude::*;
+use gusher::store::Store;
+use gusher::store::sqlite::{Options, SqliteStore};
+use gusher::{CancellationToken, WorkerOptions, WorkflowState};
+use support::House;
+use support::act::{Act, Shared, Stage, act};
+
+#[derive(Serialize, Deserialize)]
+struct Many {
+    steps: u32,
+    jobs: u32,
+    does: String,
+}
+impl Workflow for Many {
+    const NAME: &str = "Many";
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        for step in 0..self.steps {
+            let does = self.does.clone();
+            flow.run_each((0..self.jobs).map(move |job| act(format!("{step}.{job}"), &does)));
+        }
+        Ok(())
+    }
+}
+
+/// Returns so many bytes that do not compress.
+#[derive(Serialize, Deserialize)]
+struct Noise {
+    seed: u64,
+    bytes: usize,
+}
+impl Job for Noise {
+    const NAME: &str = "Noise";
+    type Output = String;
+    type State = Shared;
+    async fn perform(self, _: &Context<Shared>) -> JobResult<String> {
+        let mut state = self.seed * 2 + 1;
+        let mut next = || {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            char::from(b' ' + 1 + ((state >> 33) % 90) as u8)
+        };
+        Ok((0..self.bytes).map(|_| next()).filter(|c| !matches!(c, '"' | '\\')).collect())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Weigh {
+    noise: Outputs<String>,
+}
+impl Job for Weigh {
+    const NAME: &str = "Weigh";
+    type Output = (u64, bool);
+    type State = Shared;
+    async fn perform(self, ctx: &Context<Shared>) -> JobResult<(u64, bool)> {
+        let add = |(count, in_order), (index, _)| async move { Ok((count + 1, in_order && index == count)) };
+        self.noise.stream(ctx).try_fold((0, true), add).await
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Loud {
+    jobs: u64,
+}
+impl Workflow for Loud {
+    const NAME: &str = "Loud";
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        let noise = flow.run_each((0..self.jobs).map(|seed| Noise { seed, bytes: 100_000 }));
+        flow.run(Weigh { noise: noise.outputs() });
+        Ok(())
+    }
+}
+
+fn app(stage: &Shared) -> App<Shared> {
+    let stage = stage.clone();
+    App::new(move || std::future::ready(Ok::<_, std::io::Error>(stage.clone())))
+        .job::<Act>()
+        .job::<Noise>()
+        .job::<Weigh>()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_stopped_while_it_claims_ends_and_holds_nothing() {
+    let (house, app) = (House::new(), app(&Stage::new()));
+    house.client(&app).start(Many { steps: 3_000, jobs: 1, does: "ok".into() }).await.unwrap();
+    for round in 0..12 {
+        let worker = house.worker(&app).await;
+        let before = house.store.meters().by_verb().get("claim").map_or(0, |claim| claim.operations);
+        while house.store.meters().by_verb().get("claim").map_or(0, |claim| claim.operations) < before + round % 4 {
+            tokio::task::yield_now().await;
+        }
+        worker.stop().await;
+        assert_eq!(house.store.workers(9).await.unwrap().len(), 0, "round {round}");
+    }
+    house.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_future_is_dropped_keeps_no_lease() {
+    let stage = Stage::new();
+    let (house, app) = (House::new(), app(&stage));
+    let run = house.client(&app).start(Many { steps: 1, jobs: 4, does: "wait".into() }).await.unwrap();
+    let worker = app.worker_on(house.store.clone(), WorkerOptions::default()).await.unwrap();
+    let dropped = tokio::spawn(worker.run(CancellationToken::new()));
+    stage.wait_for(1).await;
+    dropped.abort();
+    let survivor = house.worker(&app).await;
+    stage.gate.add_permits(100);
+    assert_eq!(run.wait().await.unwrap().state, WorkflowState::Succeeded);
+    survivor.stop().await;
+    house.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_outputs_are_written_and_read_within_the_bounds() {
+    let (house, app) = (House::new(), app(&Stage::new()));
+    let worker = house.worker(&app).await;
+    let run = house.client(&app).start(Loud { jobs: 60 }).await.unwrap();
+    assert_eq!(run.wait().await.unwrap().state, WorkflowState::Succeeded);
+    assert_eq!(run.job("Weigh", 0).await.unwrap().output.unwrap().get(), "[60,true]");
+    worker.stop().await;
+    house.check().await;
+}
+
+#[test]
+fn a_new_store_can_be_opened_by_many_at_once() {
+    for _ in 0..10 {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gusher.db");
+        let openers: Vec<_> = (0..8)
+            .map(|_| {
+                let options = Options::new(&path);
+                std::thread::spawn(move || SqliteStore::open(options).map(drop))
+            })
+            .collect();
+        openers.into_iter().for_each(|opener| opener.join().unwrap().unwrap());
+    }
+}
