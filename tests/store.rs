@@ -322,12 +322,14 @@ async fn a_slice_that_kills_its_workers_is_halved_and_runs_with_nothing_beside_i
 #[tokio::test]
 async fn beside_a_backlog_another_workflow_gets_its_turn_in_one_rotation() {
     let house = House::new();
-    house.workflow(100_000).await;
+    let large = house.workflow(20_000).await;
     let mut worker = house.worker().await;
-    worker.claim(10, 3).await;
+    assert_eq!(worker.claim(10, 3).await.slices.len(), 3);
     let small = house.workflow(1).await;
-    let turns = worker.claim(10, 2).await.slices;
-    assert!(turns.iter().any(|slice| slice.workflow == small));
+    let turns: Vec<_> = worker.claim(10, 3).await.slices.iter().map(|slice| slice.workflow).collect();
+    assert!(turns[..2].contains(&small), "{turns:?}");
+    assert!(turns.contains(&large), "{turns:?}");
+    house.check().await;
 }
 
 #[tokio::test]
