@@ -8,7 +8,7 @@ use crate::graph::{StepNumber, StepSpec};
 use crate::id::WorkflowId;
 use crate::state::{Counts, EdgeKind, StepState, WorkflowState};
 
-/// Parameters of [`Store::workflows`].
+/// Parameters of [`Store::workflows`](super::Store::workflows).
 #[derive(Clone, Debug, Default)]
 pub struct List {
     /// Only workflows in this state.
@@ -163,7 +163,7 @@ pub struct WorkerRow {
     pub leases: u64,
 }
 
-/// What [`Store::doctor`] found.
+/// What [`Store::doctor`](super::Store::doctor) found.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Checkup {
     /// Workflows looked at.

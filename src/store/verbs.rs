@@ -40,7 +40,7 @@ impl Session {
     }
 }
 
-/// What [`Store::leave`] answers.
+/// What [`Store::leave`](super::Store::leave) answers.
 #[derive(Clone, Debug, Default)]
 pub struct Left {
     /// Whether the session holds more than one call gives back: call again.
@@ -92,7 +92,7 @@ pub struct NewWorkflow {
     pub generation: u32,
 }
 
-/// Parameters of [`Store::append`].
+/// Parameters of [`Store::append`](super::Store::append).
 #[derive(Clone, Debug)]
 pub struct Append {
     /// The draft.
@@ -141,7 +141,7 @@ pub enum Part {
     },
 }
 
-/// Parameters of [`Store::create`].
+/// Parameters of [`Store::create`](super::Store::create).
 #[derive(Clone, Debug)]
 pub struct Create {
     /// The workflow.
@@ -154,7 +154,7 @@ pub struct Create {
     pub again: bool,
 }
 
-/// What [`Store::create`] answers.
+/// What [`Store::create`](super::Store::create) answers.
 #[derive(Clone, Debug, Default)]
 pub struct Created {
     /// Whether it was there already.
@@ -169,7 +169,7 @@ pub struct Created {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Woken(pub Vec<u16>);
 
-/// Parameters of [`Store::claim`].
+/// Parameters of [`Store::claim`](super::Store::claim).
 #[derive(Clone, Debug)]
 pub struct Claim {
     /// Who claims.
@@ -202,7 +202,7 @@ pub struct Take {
     pub budget: u32,
 }
 
-/// What [`Store::claim`] answers.
+/// What [`Store::claim`](super::Store::claim) answers.
 #[derive(Clone, Debug, Default)]
 pub struct Claimed {
     /// The slices, in the order of their leases.
@@ -279,7 +279,7 @@ pub struct Parameters {
     pub mended: Vec<(Mask, Vec<u8>)>,
 }
 
-/// Parameters of [`Store::renew`].
+/// Parameters of [`Store::renew`](super::Store::renew).
 #[derive(Clone, Debug)]
 pub struct Renew {
     /// Who renews.
@@ -294,7 +294,7 @@ pub struct Renew {
     pub lease: Millis,
 }
 
-/// What [`Store::renew`] answers.
+/// What [`Store::renew`](super::Store::renew) answers.
 #[derive(Clone, Debug, Default)]
 pub struct Renewed {
     /// Leases that are no longer held: what their jobs report will be refused.
@@ -303,7 +303,7 @@ pub struct Renewed {
     pub cancelled: Vec<u64>,
 }
 
-/// Parameters of [`Store::report`]: one session's outcomes under several leases. Each lease's part counts wholly or not at all.
+/// Parameters of [`Store::report`](super::Store::report): one session's outcomes under several leases. Each lease's part counts wholly or not at all.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// Who reports.
@@ -349,7 +349,7 @@ impl LeaseReport {
     }
 }
 
-/// What [`Store::report`] answers.
+/// What [`Store::report`](super::Store::report) answers.
 #[derive(Clone, Debug, Default)]
 pub struct Reported {
     /// Leases that are not held: nothing of their part counted.
@@ -364,14 +364,14 @@ pub struct Reported {
     pub woken: Woken,
 }
 
-/// Parameters of [`Store::tick`].
+/// Parameters of [`Store::tick`](super::Store::tick).
 #[derive(Clone, Copy, Debug)]
 pub struct Tick {
     /// The lease length of the process that ticks: lease time moves by at most half of it at once.
     pub lease: Millis,
 }
 
-/// What [`Store::tick`] answers.
+/// What [`Store::tick`](super::Store::tick) answers.
 #[derive(Clone, Debug, Default)]
 pub struct Ticked {
     /// Whether more is due now.
@@ -382,7 +382,7 @@ pub struct Ticked {
     pub woken: Woken,
 }
 
-/// Parameters of [`Store::retry`].
+/// Parameters of [`Store::retry`](super::Store::retry).
 #[derive(Clone, Debug)]
 pub struct RetryFailed {
     /// Who asks.
@@ -397,7 +397,7 @@ pub struct RetryFailed {
     pub mended: Option<DraftKey>,
 }
 
-/// What [`Store::retry`] answers.
+/// What [`Store::retry`](super::Store::retry) answers.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Retried {
     /// How many failed jobs were found; a chore brings them back.
