@@ -110,7 +110,7 @@ pub struct ChunkOutcomes {
 /// An error text of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorRow {
-    /// [`error_number`] of the text.
+    /// [`error_number`](super::error_number) of the text.
     pub number: u64,
     /// The text; empty for the row that counts the texts for which the table had no room.
     pub text: String,
