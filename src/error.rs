@@ -24,8 +24,10 @@ pub enum ErrorKind {
     NotFound,
     /// The thing is there, but its state does not allow this now.
     Refused,
-    /// The store is away, locked or full; the same call may work later.
+    /// The store is away or locked; the same call may work later.
     Unavailable,
+    /// The store has no space for new work; the same call may work once there is some.
+    Full,
     /// What the store holds, or the store itself, is not what it must be.
     Corrupt,
 }
@@ -51,6 +53,11 @@ impl Error {
         Self::new(ErrorKind::Unavailable, message)
     }
 
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn full(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Full, message)
+    }
+
     pub(crate) fn corrupt(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Corrupt, message)
     }
@@ -74,7 +81,7 @@ impl Error {
 
     /// Whether the same call may work later without anybody mending anything.
     pub fn is_transient(&self) -> bool {
-        self.kind == ErrorKind::Unavailable
+        matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Full)
     }
 
     #[cfg(feature = "sqlite")]

@@ -30,7 +30,7 @@ mod workflow;
 
 pub use app::App;
 #[cfg(feature = "cli")]
-pub use cli::progress::Progress;
+pub use cli::{logging::log_to_stderr, progress::Progress};
 pub use client::{Client, Handle, Workflows};
 pub use clock::{Clock, Millis};
 pub use emitter::Emitter;

@@ -6,8 +6,11 @@ use tracing_subscriber::EnvFilter;
 
 use crate::error::{Error, Result};
 
-/// Starts logging, as `GUSHER_LOG` or `RUST_LOG` say, or at `level`. A program that has its own logging keeps it.
-pub fn start(level: &str) -> Result<()> {
+/// Logs what the engine and the jobs tell to standard error, above the bars of any [`Progress`](crate::Progress): what the filter in
+/// `GUSHER_LOG` or `RUST_LOG` lets through, or what is of `level` (`warn`, `info`, …). A program that has its own logging keeps it.
+///
+/// Fails if the filter in the environment is none.
+pub fn log_to_stderr(level: &str) -> Result<()> {
     let named = ["GUSHER_LOG", "RUST_LOG"].into_iter().find_map(|name| {
         let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
         Some((name, value))

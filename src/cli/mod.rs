@@ -20,7 +20,7 @@ mod follow;
 mod graph;
 mod house;
 mod list;
-mod logging;
+pub(crate) mod logging;
 mod mended;
 mod out;
 mod pause;
@@ -149,7 +149,7 @@ impl<S: Send + Sync + 'static> App<S> {
 }
 
 fn run<S: Send + Sync + 'static>(app: App<S>, line: Line, out: &Out) -> Outcome {
-    logging::start(line.command.log_level())?;
+    logging::log_to_stderr(line.command.log_level())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::unavailable("starting the runtime").because(error))?;
     let house = House { app, global: line.global, out: out.clone() };

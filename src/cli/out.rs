@@ -121,6 +121,7 @@ fn word(kind: ErrorKind) -> &'static str {
         ErrorKind::NotFound => "not_found",
         ErrorKind::Refused => "refused",
         ErrorKind::Unavailable => "unavailable",
+        ErrorKind::Full => "full",
         ErrorKind::Corrupt => "corrupt",
     }
 }

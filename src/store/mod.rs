@@ -38,7 +38,8 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T>>;
 
 /// Where all state lives and every transition happens. Object safe; every method may be called from any thread.
 ///
-/// Every verb fails with an error of kind `Unavailable` while the store is away, locked or full; the call may then be repeated.
+/// Every verb fails with an error of kind `Unavailable` while the store is away or locked, and `append` and `create` with one of kind
+/// `Full` while it has no space; the call may then be repeated.
 pub trait Store: Send + Sync + fmt::Debug {
     /// A session starts: a worker that will claim, or a client that will build.
     fn join(&self, session: Session) -> Answer<'_, ()>;

@@ -10,6 +10,8 @@ use crate::slice::Mask;
 
 /// The most leases that one report may speak of.
 pub const MAX_REPORTED_LEASES: usize = 24;
+/// The most different waits before a retry that one report may speak of.
+pub const MAX_REPORTED_WAITS: usize = 100;
 
 /// One start of a process that uses the store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -198,7 +200,7 @@ pub struct Take {
     pub job_type: String,
     /// The most jobs of one slice.
     pub jobs: u32,
-    /// The most jobs of all slices of this claim.
+    /// The most jobs of all slices of this claim; with 0 it only asks whether it should still drain.
     pub budget: u32,
 }
 
@@ -209,9 +211,9 @@ pub struct Claimed {
     pub slices: Vec<Slice>,
     /// The highest lease number that the session has used: the next claim begins behind it.
     pub last_lease: u64,
-    /// Whether nothing is left that this claim could have had; the worker is now registered as idle if it got nothing.
+    /// Whether nothing is left that this claim could have had. A worker with free slots that got nothing is now registered as idle.
     pub empty: bool,
-    /// A suspect slice waits for this worker: it should claim nothing until it holds nothing, then claim `alone`.
+    /// A suspect slice waits for this worker: it should want nothing until it holds nothing, then claim `alone`.
     pub drain: bool,
     /// Whom to wake: there is more than this worker took.
     pub woken: Woken,
@@ -323,7 +325,7 @@ pub struct LeaseReport {
     pub succeeded: Mask,
     /// Jobs that failed for good.
     pub failed: Mask,
-    /// Jobs that are tried again, and how long after now.
+    /// Jobs that are tried again, and how long after now: at most [`MAX_REPORTED_WAITS`] of these in all parts of a report.
     pub retries: Vec<(Millis, Mask)>,
     /// Jobs that have not been started, or whose attempt does not count.
     pub returned: Mask,

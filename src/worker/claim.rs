@@ -39,6 +39,7 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session) {
                         backoff.reset();
                         wake(&claimed.woken);
                         hub.draining.store(claimed.drain, Ordering::SeqCst);
+                        let drains = claimed.drain && !hub.held.lock().is_empty();
                         let got_any = !claimed.slices.is_empty();
                         next_lease = next_lease.max(claimed.last_lease + 1);
                         for slice in claimed.slices {
@@ -46,6 +47,7 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session) {
                         }
                         match (got_any, claimed.empty) {
                             (true, _) => continue,
+                            (false, _) if drains => POLL / 2,
                             (false, true) => jitter(POLL),
                             (false, false) => TARGET_TIME / 2,
                         }
@@ -84,7 +86,9 @@ fn wishes(hub: &Hub, session: &Session) -> Option<Claim> {
     let held = hub.all_held();
     let alone = held.is_empty();
     if hub.draining.load(Ordering::SeqCst) && !alone {
-        return None;
+        // Wants nothing, but asks whether the suspect slice still waits: another worker may have come by it first.
+        let takes = session.types.iter().map(|job_type| Take { job_type: job_type.clone(), jobs: 0, budget: 0 });
+        return Some(claim_of(hub, session, takes.collect(), 0, false));
     }
     let waiting: usize = held.iter().map(|held| held.unstarted()).sum();
     let idle = hub.idle_slots.load(Ordering::SeqCst);
@@ -125,16 +129,20 @@ fn wishes(hub: &Hub, session: &Session) -> Option<Claim> {
         (budget > 0).then(|| Take { job_type: job_type.clone(), jobs: jobs as u32, budget: budget as u32 })
     });
     let takes: Vec<Take> = takes.collect();
-    (!takes.is_empty()).then(|| Claim {
+    (!takes.is_empty()).then(|| claim_of(hub, session, takes, free, alone))
+}
+
+fn claim_of(hub: &Hub, session: &Session, takes: Vec<Take>, free_slots: u32, alone: bool) -> Claim {
+    Claim {
         session: hub.session,
         first_lease: 0,
         max_leases: MAX_LEASES,
         queues: session.queues.clone(),
         takes,
-        free_slots: free,
+        free_slots,
         alone,
         lease: hub.lease,
-    })
+    }
 }
 
 fn accept(hub: &Arc<Hub>, slice: crate::store::Slice, deadline: u64) {

@@ -37,6 +37,7 @@ use crate::id::{SessionId, random_bytes};
 use crate::job::JobError;
 use crate::outputs::ChunkParameters;
 use crate::store::{Session, Store};
+use crate::wake::wake;
 
 /// `wait`, give or take a fifth.
 fn jitter(wait: Duration) -> Duration {
@@ -128,7 +129,12 @@ impl<S: Send + Sync + 'static> Worker<S> {
         hub.held.lock().clear();
         hub.renew_now.notify_one();
         let _ = tokio::task::spawn_blocking(move || renewal.join()).await;
-        while self.store.leave(hub.session).await.is_ok_and(|left| left.more) {}
+        while let Ok(left) = self.store.leave(hub.session).await {
+            wake(&left.woken);
+            if !left.more {
+                break;
+            }
+        }
         ended
     }
 

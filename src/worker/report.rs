@@ -1,11 +1,12 @@
 //! Reporting: **where jobs complete.** Outcomes gather for a few milliseconds and go to the store many at a time. A report that
 //! fails on its way is sent again as it was, so it counts once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::attempt::GRACE;
 use super::backoff::Backoff;
 use super::held::{End, Ended, Held};
 use super::hub::Hub;
@@ -16,7 +17,7 @@ use crate::record::{ErrorText, Outcome, RECORD_BYTES, Record, error_number};
 use crate::retry::Retry;
 use crate::slice::Mask;
 use crate::state::JobState;
-use crate::store::{LeaseReport, MAX_REPORTED_LEASES, Report, Reported};
+use crate::store::{LeaseReport, MAX_REPORTED_LEASES, MAX_REPORTED_WAITS, Report, Reported};
 use crate::wake::wake;
 
 /// How long outcomes gather.
@@ -25,12 +26,16 @@ const GATHER: Duration = Duration::from_millis(5);
 const MAX_BYTES: usize = 160 * 1024;
 /// About the most bytes of outputs in one lease's part of a report.
 const PART_BYTES: usize = 128 * 1024;
+/// A record whose outcomes pass this many bytes is closed, however small they are once packed: readers unpack it whole.
+const RECORD_OUTCOMES: usize = 1024 * 1024;
 
 /// A lease's reports so far.
 #[derive(Debug, Default)]
 struct Book {
     number: u64,
     record: Record,
+    /// About how many bytes the record's outcomes have before they are packed.
+    record_bytes: usize,
     record_number: u32,
 }
 
@@ -60,20 +65,21 @@ pub async fn report_outcomes(hub: Arc<Hub>, rules: Rules, worker: String) {
         let listed = std::mem::take(&mut *hub.to_report.lock());
         books.retain(|lease, _| hub.held.lock().contains_key(lease));
         let mut parts = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut waits) = (0, 0);
         for held in listed {
             // From here on a new outcome puts the slice back on the list.
             held.listed.store(false, Ordering::Release);
             if held.is_lost() {
                 continue;
             }
-            if parts.len() >= MAX_REPORTED_LEASES || bytes >= MAX_BYTES {
+            if parts.len() >= MAX_REPORTED_LEASES || bytes >= MAX_BYTES || waits >= MAX_REPORTED_WAITS {
                 hub.list_for_report(&held);
                 continue;
             }
             let book = books.entry(held.slice.lease).or_default();
-            if let Some(part) = next_part(&hub, &held, book, &rules, &worker) {
+            if let Some(part) = next_part(&hub, &held, book, &rules, &worker, MAX_REPORTED_WAITS - waits) {
                 bytes += part.record.len();
+                waits += part.retries.len();
                 parts.push((held, part));
             }
         }
@@ -92,23 +98,16 @@ fn forget_lost(hub: &Hub) {
     }
 }
 
-/// What there is to report of a slice, as the next part under its lease.
-fn next_part(hub: &Arc<Hub>, held: &Arc<Held>, book: &mut Book, rules: &Rules, worker: &str) -> Option<LeaseReport> {
-    let mut ended = std::mem::take(&mut *held.ended.lock());
-    let mut bytes = 0;
-    let fits = ended.iter().take_while(|ended| {
-        bytes += ended.size();
-        bytes <= PART_BYTES
-    });
-    let fitting = fits.count().max(1).min(ended.len());
-    let rest = ended.split_off(fitting);
-    if !rest.is_empty() {
-        let mut later = held.ended.lock();
-        let newer = std::mem::replace(&mut *later, rest);
-        later.extend(newer);
-        drop(later);
-        hub.list_for_report(held);
-    }
+/// What there is to report of a slice, as the next part under its lease, with at most `waits` different waits.
+fn next_part(
+    hub: &Arc<Hub>,
+    held: &Arc<Held>,
+    book: &mut Book,
+    rules: &Rules,
+    worker: &str,
+    waits: usize,
+) -> Option<LeaseReport> {
+    let mut ended = VecDeque::from(std::mem::take(&mut *held.ended.lock()));
     if ended.is_empty() {
         return None;
     }
@@ -125,14 +124,30 @@ fn next_part(hub: &Arc<Hub>, held: &Arc<Held>, book: &mut Book, rules: &Rules, w
     let rule =
         held.slice.options.retry.or_else(|| rules.get(held.slice.job_type.as_str()).copied()).unwrap_or_default();
     let mut errors: BTreeMap<u64, (String, Mask)> = BTreeMap::new();
-    for one in ended {
+    let mut bytes = 0;
+    while let Some(one) = ended.pop_front() {
+        let size = one.size();
+        if bytes > 0 && bytes + size > PART_BYTES || part.retries.len() >= waits {
+            ended.push_front(one);
+            break;
+        }
+        bytes += size;
         add_outcome(hub, held, one, rule, &mut part, &mut errors, &mut book.record);
+    }
+    if !ended.is_empty() {
+        let mut later = held.ended.lock();
+        let newer = std::mem::replace(&mut *later, ended.into());
+        later.extend(newer);
+        drop(later);
+        hub.list_for_report(held);
     }
     part.errors = errors.into_iter().map(|(number, (text, jobs))| (number, text, jobs)).collect();
     if !book.record.outcomes.is_empty() {
         part.record = book.record.encode();
-        if part.record.len() > RECORD_BYTES {
+        book.record_bytes += bytes;
+        if part.record.len() > RECORD_BYTES || book.record_bytes > RECORD_OUTCOMES {
             book.record.outcomes.clear();
+            book.record_bytes = 0;
             book.record_number += 1;
         }
     }
@@ -218,11 +233,23 @@ fn add_retry(retries: &mut Vec<(i64, Mask)>, wait: Duration, at: usize) {
 /// Sends parts until the store has answered, and acts on the answer.
 async fn send(hub: &Arc<Hub>, parts: Vec<(Arc<Held>, LeaseReport)>) {
     let mut backoff = Backoff::new();
+    let mut last_try = None;
     loop {
         let leases = parts.iter().map(|(_, part)| part.clone()).collect();
         match hub.store.report(Report { session: hub.session, leases }).await {
             Ok(reported) => return settle(hub, &parts, reported),
+            Err(error) if error.is_transient() && last_try.is_some_and(|last| Instant::now() > last) => {
+                tracing::error!(%error, "the worker ends although the store cannot be told what it did; those jobs run again");
+                for (held, _) in parts {
+                    held.lose();
+                    hub.let_go(held.slice.lease);
+                }
+                return;
+            }
             Err(error) if error.is_transient() => {
+                if hub.stopped.is_cancelled() && last_try.is_none() {
+                    last_try = Some(Instant::now() + GRACE);
+                }
                 tracing::warn!(%error, "reporting failed; it is tried again");
                 tokio::time::sleep(backoff.next()).await;
             }
@@ -245,7 +272,8 @@ async fn refused_alone(hub: &Arc<Hub>, mut parts: Vec<(Arc<Held>, LeaseReport)>,
         // What the source wrote was not renewed in time and is gone: it must write it again.
         tracing::warn!(%error, step = %held.slice.step_name, "a source's jobs are lost; it runs again");
         hub.end_draft(draft);
-        part.retries.push((1000, std::mem::take(&mut part.succeeded)));
+        // No fault of the job's own, so it uses up no attempt.
+        part.returned = part.returned.or(std::mem::take(&mut part.succeeded));
         part.record.clear();
         return Box::pin(send(hub, parts)).await;
     }

@@ -34,6 +34,7 @@ pub fn run(app: &App<Shared>, arguments: &Arguments) -> ExitCode {
 
 async fn import(app: &App<Shared>, arguments: &Arguments) -> Result<ExitCode> {
     let started = Instant::now();
+    gusher::log_to_stderr("warn")?;
     let workflow = arguments.workflow().context("finding the current folder")?;
     let report = workflow.report.clone();
     let client = app.client(&arguments.store).await?;

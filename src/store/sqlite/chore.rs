@@ -36,6 +36,8 @@ pub enum Kind {
     Reopen,
     /// Reopens the failed jobs of `step`, from job `cursor` on; of segment `argument` of mended parameters, if it is not 0.
     RetryJobs,
+    /// Puts the workflow's parked places back, from line `cursor` on.
+    Unpark,
     /// Deletes the workflow, table after table.
     Delete,
     /// Deletes the segment `argument`, which belongs to no step.
@@ -43,7 +45,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 9] = [
+    const ALL: [Kind; 10] = [
         Kind::Roots,
         Kind::Settled,
         Kind::Fill,
@@ -51,6 +53,7 @@ impl Kind {
         Kind::Retry,
         Kind::Reopen,
         Kind::RetryJobs,
+        Kind::Unpark,
         Kind::Delete,
         Kind::Drop,
     ];
@@ -64,6 +67,7 @@ impl Kind {
             Kind::Retry => "retry",
             Kind::Reopen => "reopen",
             Kind::RetryJobs => "retry jobs",
+            Kind::Unpark => "resume",
             Kind::Delete => "delete",
             Kind::Drop => "drop",
         }
@@ -142,6 +146,7 @@ impl Tx<'_> {
             Kind::Retry => self.retry_steps(wf, cursor),
             Kind::Reopen => self.reopen(wf, step, cursor, argument),
             Kind::RetryJobs => self.retry_jobs(wf, step, cursor, argument),
+            Kind::Unpark => self.unpark_places(wf, cursor),
             Kind::Delete => self.delete_bite(wf),
             Kind::Drop => Ok(()),
         }
@@ -338,8 +343,10 @@ impl Tx<'_> {
         for (row, number, first, jobs) in rows {
             match self.chunk_at(wf, step, first) {
                 Ok(chunk) if chunk.chunk == number => {
+                    let jobs = mask(&jobs)?;
+                    self.replace_mended(number, jobs)?;
                     self.run("UPDATE mended SET segment = NULL WHERE mended = ?", [row])?;
-                    chunks.push((chunk, Some(mask(&jobs)?)));
+                    chunks.push((chunk, Some(jobs)));
                 }
                 // Parameters for a chunk that this step does not have mend nothing; they must not stop the others either.
                 _ => {
@@ -351,6 +358,23 @@ impl Tx<'_> {
             self.run("DELETE FROM segment WHERE segment = ?", [segment])?;
         }
         Ok((chunks, next))
+    }
+
+    /// Deletes the earlier mended parameters of a chunk that are all replaced by those of `jobs`.
+    fn replace_mended(&mut self, chunk: i64, jobs: Mask) -> Result<()> {
+        let sql = "SELECT mended, jobs FROM mended WHERE chunk = ? AND segment IS NULL";
+        let earlier = self.all(sql, [chunk], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
+        let mut replaced = Vec::new();
+        for (row, of) in earlier {
+            if mask(&of)?.is_within(jobs) {
+                replaced.push(row);
+            }
+        }
+        if !replaced.is_empty() {
+            let sql = "DELETE FROM mended WHERE mended IN (SELECT value FROM json_each(?))";
+            self.run(sql, [super::create::to_json(&replaced)?])?;
+        }
+        Ok(())
     }
 
     /// Deletes a bite of a workflow: first what could hand out work, then the data, at last the head.

@@ -37,7 +37,9 @@ enum Granted {
     Slice(Box<Slice>),
     /// The line has nothing that may run now.
     Empty,
-    /// It has, but not for this claim.
+    /// It has, but this claim has no use for it.
+    NotWanted,
+    /// It may have, but the operation has reached its bound.
     NotNow,
 }
 
@@ -77,7 +79,9 @@ impl Tx<'_> {
             free_for_limited: claim.free_slots,
         };
         let mut claimed = Claimed::default();
+        // Whether there is more for another claim of this worker; what is there for others only must not make it ask again and again.
         let mut more = false;
+        let mut more_for_others = false;
         let mut lines = self.lines_of(claim, session)?;
         let mut turn = lines.iter().map(|line| line.turn).max().unwrap_or(0);
         let mut served: HashMap<i64, i64> = HashMap::new();
@@ -88,12 +92,15 @@ impl Tx<'_> {
             }
             if line.suspect && !(claim.alone && claimed.slices.is_empty()) {
                 claimed.drain |= self.ask_to_drain(&line, session)?;
-                more = true;
                 continue;
             }
             match self.grant(&line, &mut wishes)? {
                 Granted::Empty => {}
                 Granted::NotNow => more = true,
+                Granted::NotWanted => {
+                    more_for_others = true;
+                    self.lines_fed.insert(line.line);
+                }
                 Granted::Slice(slice) => {
                     turn += 1;
                     served.insert(line.line, turn);
@@ -116,13 +123,14 @@ impl Tx<'_> {
         }
         if claimed.slices.is_empty() {
             claimed.empty = !more;
-            self.run("UPDATE session SET idle = ?2 WHERE session = ?1 AND idle <> ?2", (session, claimed.empty))?;
+            let idle = claimed.empty && claim.free_slots > 0 && !claimed.drain;
+            self.run("UPDATE session SET idle = ?2 WHERE session = ?1 AND idle <> ?2", (session, idle))?;
         } else {
             let sql = "UPDATE session SET last_lease = ?2, idle = 0 WHERE session = ?1";
             self.run(sql, (session, (wishes.lease - 1) as i64))?;
-            if more {
-                claimed.woken = self.wake_one()?;
-            }
+        }
+        if more && !claimed.slices.is_empty() || more_for_others {
+            claimed.woken = self.wake()?;
         }
         Ok(claimed)
     }
@@ -168,6 +176,9 @@ impl Tx<'_> {
 
     /// Leases one slice off a line. What may not run now is parked on the way.
     fn grant(&mut self, line: &Line, wishes: &mut Wishes<'_>) -> Result<Granted> {
+        if !line.suspect && wishes.budget(line) == 0 {
+            return Ok(Granted::NotWanted);
+        }
         for _ in 0..MAX_PARKED {
             if self.cost().calls >= SOFT_CALLS {
                 return Ok(Granted::NotNow);
@@ -194,7 +205,7 @@ impl Tx<'_> {
                 self.leave_line(line.line, wf, number)?;
                 continue;
             };
-            let Some(take) = wishes.take(line, &step) else { return Ok(Granted::NotNow) };
+            let Some(take) = wishes.take(line, &step) else { return Ok(Granted::NotWanted) };
             let mut slice = None;
             let cut = self.guarded(|tx| {
                 let lease = tx.cut(line, &step, &entry, take, wishes)?;
@@ -380,6 +391,11 @@ impl Tx<'_> {
 }
 
 impl Wishes<'_> {
+    /// How many more jobs of a line's type this claim wants.
+    fn budget(&self, line: &Line) -> u32 {
+        self.budgets.get(line.job_type.as_str()).map_or(0, |(_, budget)| *budget)
+    }
+
     /// How many jobs the next slice of a step may have; `None` if this claim wants no more of it.
     fn take(&self, line: &Line, step: &Step) -> Option<usize> {
         let (jobs, budget) = *self.budgets.get(line.job_type.as_str())?;

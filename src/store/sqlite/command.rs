@@ -21,7 +21,7 @@ impl Tx<'_> {
         workflow.grace_until = Some(self.advance_lease_time(lease)? + grace.max(0));
         self.put_workflow(workflow);
         // Places that a pause has parked may hold `always` steps.
-        self.unpark_places(workflow.wf, None)?;
+        self.unpark_places(workflow.wf, 0)?;
         self.leave_chore(Kind::Cancel, workflow.wf, 0, 0, 0)
     }
 
@@ -51,8 +51,8 @@ impl Tx<'_> {
         }
         workflow.state = if workflow.started_at.is_some() { WorkflowState::Running } else { WorkflowState::Pending };
         self.put_workflow(workflow);
-        self.unpark_places(workflow.wf, None)?;
-        self.wake_one()
+        self.unpark_places(workflow.wf, 0)?;
+        self.wake()
     }
 
     /// Notes that failed jobs are to run again; a chore brings them back, each step held while it does.

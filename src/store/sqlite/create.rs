@@ -235,7 +235,7 @@ impl Tx<'_> {
         self.release_roots(wf, 0)?;
         self.cascade()?;
         let more = self.workflow(wf)?.chores > 0;
-        Ok(Created { existed: false, more, woken: self.wake_one()? })
+        Ok(Created { existed: false, more, woken: self.wake()? })
     }
 
     /// Takes the id from a finished workflow, which then is deleted.

@@ -15,6 +15,14 @@ use crate::store::{Left, Renew, Renewed, Session, Woken};
 
 /// How many idle workers are looked at to find one that knows the type of new work.
 const IDLE_LOOKED_AT: usize = 32;
+/// For how many lines that got work in one operation a worker is looked for.
+const LINES_WOKEN: usize = 4;
+
+/// The most that lease time moves at once: half of the shortest lease.
+pub fn half_lease(lease: Millis, shortest: Option<Millis>) -> Millis {
+    shortest.map_or(lease, |shortest| shortest.min(lease)).max(2) / 2
+}
+
 /// A lease as the store holds it.
 #[derive(Clone, Debug)]
 pub struct Lease {
@@ -46,19 +54,16 @@ pub enum Taken {
 
 impl Tx<'_> {
     /// Moves lease time on by the time since it last moved: not back, and by at most half a lease, so that neither an outage of
-    /// the store nor a jump of the clock costs anybody a lease. Returns the new lease time.
+    /// the store nor a jump of the clock costs anybody a lease. It is the shortest lease of all live sessions that counts, not the
+    /// caller's own. Returns the new lease time.
     pub fn advance_lease_time(&mut self, lease: Millis) -> Result<Millis> {
-        let (time, at) = self.lease_time()?;
-        let step = (self.now - at).clamp(0, lease.max(2) / 2);
+        let sql = "SELECT lease_time, lease_time_at, shortest FROM shard";
+        let found = self.one(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let (time, at, shortest): (Millis, Millis, Option<Millis>) =
+            found.ok_or_else(|| Error::corrupt("the store has lost its head row"))?;
+        let step = (self.now - at).clamp(0, half_lease(lease, shortest));
         self.run("UPDATE shard SET lease_time = ?, lease_time_at = ?", (time + step, self.now))?;
         Ok(time + step)
-    }
-
-    /// Lease time, and the wall clock when it last moved.
-    pub fn lease_time(&mut self) -> Result<(Millis, Millis)> {
-        let found =
-            self.one("SELECT lease_time, lease_time_at FROM shard", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        found.ok_or_else(|| Error::corrupt("the store has lost its head row"))
     }
 
     /// A session starts, or comes back.
@@ -100,7 +105,7 @@ impl Tx<'_> {
             self.count_workers()?;
         }
         self.cascade()?;
-        Ok(Left { more, woken: self.wake_one()? })
+        Ok(Left { more, woken: self.wake()? })
     }
 
     /// The row of a session.
@@ -114,9 +119,10 @@ impl Tx<'_> {
             .ok_or_else(|| Error::not_found(format!("session {id} is not known to the store (any more); join again")))
     }
 
-    /// Recounts the live workers, which claims divide the last jobs of a step by.
+    /// Recounts the live workers, which claims divide the last jobs of a step by, and finds the shortest lease anew.
     pub fn count_workers(&mut self) -> Result<()> {
-        self.run("UPDATE shard SET workers = (SELECT count(*) FROM session WHERE worker = 1 AND dead_at IS NULL)", [])?;
+        let sql = "UPDATE shard SET (workers, shortest) = (SELECT coalesce(sum(worker), 0), min(lease) FROM session WHERE dead_at IS NULL)";
+        self.run(sql, [])?;
         Ok(())
     }
 
@@ -125,9 +131,11 @@ impl Tx<'_> {
         let lease_time = self.advance_lease_time(renew.lease)?;
         let deadline = lease_time + renew.lease;
         let session = self.known_session(renew.session)?;
-        let sql = "UPDATE shard SET workers = workers + (SELECT dead_at IS NOT NULL AND worker FROM session WHERE session = ?)";
-        self.run(sql, [session])?;
-        self.run("UPDATE session SET deadline = ?2, dead_at = NULL WHERE session = ?1", (session, deadline))?;
+        let sql = "UPDATE session SET deadline = ?2 WHERE session = ?1 RETURNING dead_at IS NOT NULL";
+        if self.one(sql, (session, deadline), |row| row.get(0))?.unwrap_or(false) {
+            self.run("UPDATE session SET dead_at = NULL WHERE session = ?", [session])?;
+            self.count_workers()?;
+        }
         let numbers = super::create::to_json(&renew.leases)?;
         // A lease of a cancelled workflow ends with the grace that its jobs were given.
         // One of an `always` step runs as if nothing had happened.
@@ -246,25 +254,41 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Picks one idle worker for the lines that got work in this operation, and takes it off the list of the idle.
-    pub fn wake_one(&mut self) -> Result<Woken> {
-        for line in std::mem::take(&mut self.lines_fed).into_iter().take(4) {
+    /// Picks an idle worker for each of the first lines that got work in this operation, one for all that it knows, and takes it off
+    /// the list of the idle. Who finds more than it can take wakes the next.
+    pub fn wake(&mut self) -> Result<Woken> {
+        let lines: Vec<i64> = std::mem::take(&mut self.lines_fed).into_iter().take(LINES_WOKEN).collect();
+        let mut woken = Woken::default();
+        if lines.is_empty() {
+            return Ok(woken);
+        }
+        let sql = "SELECT session, wake_port, about FROM session WHERE idle = 1 AND wake_port IS NOT NULL LIMIT ?";
+        let idle = self.all(sql, [IDLE_LOOKED_AT as i64], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, u16>(1)?, row.get::<_, String>(2)?))
+        })?;
+        let mut idle: Vec<(i64, u16, Session)> = idle
+            .into_iter()
+            .filter_map(|(session, port, about)| Some((session, port, serde_json::from_str(&about).ok()?)))
+            .collect();
+        let mut chosen: Vec<Session> = Vec::new();
+        for line in lines {
+            if idle.is_empty() {
+                break;
+            }
             let sql = "SELECT queue, type FROM line WHERE line = ?";
             let name = self.one(sql, [line], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
             let Some((queue, job_type)) = name else { continue };
-            let sql = "SELECT session, wake_port, about FROM session WHERE idle = 1 AND wake_port IS NOT NULL LIMIT ?";
-            let idle = self.all(sql, [IDLE_LOOKED_AT as i64], |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, u16>(1)?, row.get::<_, String>(2)?))
-            })?;
-            for (session, port, about) in idle {
-                let able = serde_json::from_str::<Session>(&about)
-                    .is_ok_and(|about| about.queues.contains(&queue) && about.types.contains(&job_type));
-                if able {
-                    self.run("UPDATE session SET idle = 0 WHERE session = ?", [session])?;
-                    return Ok(Woken(vec![port]));
-                }
+            let able = |about: &Session| about.queues.contains(&queue) && about.types.contains(&job_type);
+            if chosen.iter().any(able) {
+                continue;
+            }
+            if let Some(at) = idle.iter().position(|(_, _, about)| able(about)) {
+                let (session, port, about) = idle.swap_remove(at);
+                self.run("UPDATE session SET idle = 0 WHERE session = ?", [session])?;
+                woken.0.push(port);
+                chosen.push(about);
             }
         }
-        Ok(Woken::default())
+        Ok(woken)
     }
 }

@@ -3,10 +3,14 @@
 //! A claim goes to the place and the step with the lowest turn and moves both behind the others, so that within a line workflows
 //! rotate, and within a workflow its steps. What may not run now loses its turn (it is parked) until an event gives it one again.
 
+use super::chore::Kind;
 use super::tx::{Step, Tx, Wf};
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::slice::Mask;
+
+/// How many parked places one operation puts back.
+const PLACES: usize = 150;
 
 /// Where an entry goes among those of its step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,21 +117,31 @@ impl Tx<'_> {
                    WHERE wf = ?1 AND step = ?2 AND turn IS NULL AND line IN (SELECT b.line FROM line a JOIN line b \
                    ON b.queue = a.queue AND b.type = a.type AND b.priority = a.priority WHERE a.line = ?3) RETURNING line";
         for line in self.all(sql, (step.wf, step.step, step.line), |row| row.get::<_, i64>(0))? {
-            self.unpark_places(step.wf, Some(line))?;
+            self.unpark_place(step.wf, line)?;
         }
         Ok(())
     }
 
-    /// Puts the parked places of a workflow back into their lines, or only the one in `line`.
-    pub fn unpark_places(&mut self, wf: Wf, line: Option<i64>) -> Result<()> {
-        let sql = "SELECT line FROM place WHERE wf = ?1 AND turn IS NULL AND (?2 IS NULL OR line = ?2) LIMIT 200";
-        for line in self.all(sql, (wf, line), |row| row.get::<_, i64>(0))? {
-            let sql =
-                "UPDATE place SET turn = (SELECT next_turn FROM line WHERE line = ?1) WHERE line = ?1 AND wf = ?2";
-            self.run(sql, (line, wf))?;
-            self.run("UPDATE line SET next_turn = next_turn + 1 WHERE line = ?", [line])?;
-            self.lines_fed.insert(line);
+    /// Puts the parked places of a workflow back into their lines, from line `from` on; a chore goes on beyond the bound.
+    pub fn unpark_places(&mut self, wf: Wf, from: i64) -> Result<()> {
+        let sql = "SELECT line FROM place INDEXED BY place_by_workflow WHERE wf = ?1 AND line >= ?2 AND turn IS NULL ORDER BY line LIMIT ?3";
+        let lines = self.all(sql, (wf, from, PLACES as i64), |row| row.get::<_, i64>(0))?;
+        for line in &lines {
+            self.unpark_place(wf, *line)?;
         }
+        match lines.last() {
+            Some(last) if lines.len() == PLACES => self.leave_chore(Kind::Unpark, wf, 0, last + 1, 0),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts a workflow's place back into a line, if it is parked.
+    fn unpark_place(&mut self, wf: Wf, line: i64) -> Result<()> {
+        let sql = "UPDATE place SET turn = (SELECT next_turn FROM line WHERE line = ?1) WHERE line = ?1 AND wf = ?2 AND turn IS NULL";
+        if self.run(sql, (line, wf))? > 0 {
+            self.run("UPDATE line SET next_turn = next_turn + 1 WHERE line = ?", [line])?;
+        }
+        self.lines_fed.insert(line);
         Ok(())
     }
 

@@ -12,6 +12,7 @@
 //! | `create` | workflows and drafts |
 //! | `line`, `claim` | ready work, and how it is handed out |
 //! | `lease` | sessions, leases, what is taken back |
+//! | `reserve` | what happens when the disk is full |
 //! | `report`, `settle` | where jobs complete, and what follows |
 //! | `tick`, `chore` | what is due, and what exceeds one operation |
 //! | `command`, `read`, `doctor` | what people ask for |
@@ -26,6 +27,7 @@ mod line;
 mod meter;
 mod read;
 mod report;
+mod reserve;
 mod schema;
 mod settle;
 mod tick;
@@ -41,10 +43,11 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 pub use self::meter::{Cost, MAX_BYTES, MAX_CALLS, Meters, VerbCost};
+use self::reserve::Reserve;
 use self::tx::Tx;
 use self::writer::Writer;
 use crate::clock::{Clock, Millis, millis};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::graph::StepNumber;
 use crate::id::{SessionId, WorkflowId};
 use crate::store::*;
@@ -113,6 +116,7 @@ impl Options {
 pub struct SqliteStore {
     options: Options,
     writer: Writer,
+    reserve: Reserve,
     readers: Arc<Mutex<Vec<Connection>>>,
     meters: Arc<Meters>,
 }
@@ -127,12 +131,20 @@ impl SqliteStore {
     /// Opens the file, or makes it.
     pub fn open(options: Options) -> Result<Self> {
         refuse_network_file_system(&options.path)?;
-        let shown = options.path.display().to_string();
-        let mut conn = connect(&options)?;
-        schema::prepare(&mut conn, &shown, options.clock.now())?;
+        let reserve = Reserve::beside(&options.path);
+        let prepared = || -> Result<Connection> {
+            let mut conn = connect(&options)?;
+            schema::prepare(&mut conn, &options.path.display().to_string(), options.clock.now())?;
+            Ok(conn)
+        };
+        let conn = match prepared() {
+            // Even to open the file takes room, for its log and its shared memory.
+            Err(error) if error.kind() == ErrorKind::Full && reserve.free() => prepared(),
+            result => result,
+        }?;
         let meters = Arc::new(Meters::default());
-        let writer = Writer::start(conn, options.clock.clone(), meters.clone())?;
-        Ok(Self { options, writer, readers: Arc::new(Mutex::new(Vec::new())), meters })
+        let writer = Writer::start(conn, options.clock.clone(), meters.clone(), reserve.clone())?;
+        Ok(Self { options, writer, reserve, readers: Arc::new(Mutex::new(Vec::new())), meters })
     }
 
     /// What this process's operations have cost so far.
@@ -153,6 +165,16 @@ impl SqliteStore {
         operation: impl FnOnce(&mut Tx) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         self.writer.run(verb, operation).await
+    }
+
+    /// A write that brings new work: refused while there is no space for it.
+    async fn grow<T: Send + 'static>(
+        &self,
+        verb: &'static str,
+        operation: impl FnOnce(&mut Tx) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let reserve = self.reserve.clone();
+        self.write(verb, move |tx| reserve.keep().and_then(|()| operation(tx))).await
     }
 
     /// Runs a query on a connection of its own, in one snapshot, off the async threads.
@@ -241,12 +263,16 @@ fn refuse_network_file_system(_: &Path) -> Result<()> {
 fn sql_error(what: &str, error: rusqlite::Error) -> Error {
     use ErrorCode as C;
     let what = what.to_owned();
+    let extended = error.sqlite_error().map_or(0, |error| error.extended_code);
     match error.sqlite_error_code() {
+        Some(_) if extended == rusqlite::ffi::SQLITE_IOERR_SHMSIZE => {
+            Error::full(format!("{what}: the disk is full; free some space, nothing acknowledged is lost"))
+        }
         Some(C::DatabaseBusy | C::DatabaseLocked) => Error::unavailable(format!(
             "{what}: another process has kept the store locked for too long; the call may be repeated"
         )),
         Some(C::DiskFull) => {
-            Error::unavailable(format!("{what}: the disk is full; free some space, nothing acknowledged is lost"))
+            Error::full(format!("{what}: the disk is full; free some space, nothing acknowledged is lost"))
         }
         Some(C::ReadOnly) => Error::unavailable(format!(
             "{what}: the store's file or folder is read-only; make it writable or name another by --store"
@@ -276,11 +302,11 @@ impl Store for SqliteStore {
     }
 
     fn append(&self, append: Append) -> Answer<'_, ()> {
-        Box::pin(self.write("append", move |tx| tx.append(&append)))
+        Box::pin(self.grow("append", move |tx| tx.append(&append)))
     }
 
     fn create(&self, create: Create) -> Answer<'_, Created> {
-        Box::pin(self.write("create", move |tx| tx.create(&create)))
+        Box::pin(self.grow("create", move |tx| tx.create(&create)))
     }
 
     fn claim(&self, claim: Claim) -> Answer<'_, Claimed> {

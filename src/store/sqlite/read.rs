@@ -170,7 +170,7 @@ impl Tx<'_> {
         let body =
             body.ok_or_else(|| Error::not_found(format!("chunk {chunk} is gone: its workflow has been deleted")))?;
         self.count_bytes(body.len());
-        let sql = "SELECT jobs, body FROM mended WHERE chunk = ? AND segment IS NULL ORDER BY mended LIMIT 200";
+        let sql = "SELECT jobs, body FROM mended WHERE chunk = ? AND segment IS NULL ORDER BY mended";
         let mended = self.all(sql, [chunk], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
         let mended =
             mended.into_iter().map(|(jobs, body)| Ok((super::tx::mask(&jobs)?, body))).collect::<Result<_>>()?;

@@ -11,7 +11,7 @@ use crate::graph::StepNumber;
 use crate::retry::due_time;
 use crate::slice::Mask;
 use crate::state::{JobState, MAX_ATTEMPTS, WorkflowState, attempts, job_byte};
-use crate::store::{DraftKey, LeaseReport, MAX_REPORTED_LEASES, Report, Reported};
+use crate::store::{DraftKey, LeaseReport, MAX_REPORTED_LEASES, MAX_REPORTED_WAITS, Report, Reported};
 
 /// How many error texts a step's table holds.
 const ERROR_TEXTS: i64 = 1000;
@@ -31,6 +31,12 @@ impl Tx<'_> {
                 report.leases.len()
             )));
         }
+        let waits: usize = report.leases.iter().map(|part| part.retries.len()).sum();
+        if waits > MAX_REPORTED_WAITS {
+            return Err(Error::usage(format!(
+                "a report speaks of {waits} different waits; at most {MAX_REPORTED_WAITS} are allowed"
+            )));
+        }
         let mut reported = Reported::default();
         let session = self.session(report.session)?;
         for part in &report.leases {
@@ -47,7 +53,7 @@ impl Tx<'_> {
         }
         self.cascade()?;
         reported.more = self.has_chores()?;
-        reported.woken = self.wake_one()?;
+        reported.woken = self.wake()?;
         Ok(reported)
     }
 

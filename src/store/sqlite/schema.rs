@@ -32,7 +32,8 @@ CREATE TABLE shard (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     lease_time INTEGER NOT NULL,      -- grows while somebody looks, so an outage costs nobody a lease
     lease_time_at INTEGER NOT NULL,   -- the wall clock when it last grew
-    workers INTEGER NOT NULL          -- live sessions that claim
+    workers INTEGER NOT NULL,         -- live sessions that claim
+    shortest INTEGER                  -- the shortest lease of a live session
 );
 
 CREATE TABLE workflow (
@@ -121,7 +122,7 @@ CREATE TABLE line (
 CREATE UNIQUE INDEX line_by_name ON line (queue, type, suspect, priority);
 CREATE TABLE place (line INTEGER NOT NULL, wf INTEGER NOT NULL, turn INTEGER, PRIMARY KEY (line, wf)) WITHOUT ROWID;  -- no turn: parked
 CREATE INDEX place_by_turn ON place (line, turn) WHERE turn IS NOT NULL;
-CREATE INDEX place_by_workflow ON place (wf);
+CREATE INDEX place_by_workflow ON place (wf, line);
 CREATE TABLE ready (line INTEGER NOT NULL, wf INTEGER NOT NULL, step INTEGER NOT NULL, turn INTEGER, PRIMARY KEY (line, wf, step)) WITHOUT ROWID;
 CREATE INDEX ready_by_step ON ready (wf, step);
 CREATE INDEX ready_by_turn ON ready (line, wf, turn) WHERE turn IS NOT NULL;
@@ -194,7 +195,7 @@ pub fn prepare(conn: &mut Connection, path: &str, now: i64) -> Result<()> {
         tx.execute_batch(TABLES).map_err(other)?;
         tx.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"))
             .map_err(other)?;
-        tx.execute("INSERT INTO shard VALUES (1, 0, ?, 0)", [now]).map_err(other)?;
+        tx.execute("INSERT INTO shard VALUES (1, 0, ?, 0, NULL)", [now]).map_err(other)?;
     } else if application != APPLICATION_ID {
         return Err(Error::corrupt(format!(
             "{path} is a database of another program, not a Gusher store; name another file, for example sqlite:gusher.db"

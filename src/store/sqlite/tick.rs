@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::lease::Taken;
+use super::lease::{Taken, half_lease};
 use super::line::{End, Work};
 use super::tx::{Tx, Wf, mask};
 use crate::clock::Millis;
@@ -38,7 +38,7 @@ impl Tx<'_> {
             more |= self.work_on_chore()?;
         }
         more |= self.has_chores()?;
-        Ok(Ticked { more, next_in: None, woken: self.wake_one()? })
+        Ok(Ticked { more, next_in: None, woken: self.wake()? })
     }
 
     fn take_back_expired(&mut self, lease_time: Millis) -> Result<bool> {
@@ -134,13 +134,14 @@ impl Tx<'_> {
 pub fn look_ahead(conn: &Connection, now: Millis, lease: Millis) -> rusqlite::Result<Ticked> {
     let sql = "SELECT EXISTS (SELECT 1 FROM chore WHERE error IS NULL), (SELECT min(due) FROM timer), (SELECT min(deadline) FROM lease), \
                (SELECT min(deadline) FROM draft), (SELECT min(deadline) FROM session WHERE dead_at IS NULL), \
-               (SELECT min(dead_at) FROM session WHERE dead_at IS NOT NULL), lease_time, lease_time_at FROM shard";
+               (SELECT min(dead_at) FROM session WHERE dead_at IS NOT NULL), lease_time, lease_time_at, shortest FROM shard";
     conn.prepare_cached(sql)?.query_row([], |row| {
         let chores: bool = row.get(0)?;
         let timer: Option<Millis> = row.get(1)?;
         let forgotten: Option<Millis> = row.get::<_, Option<Millis>>(5)?.map(|dead_at| dead_at + SESSION_KEPT);
         let (time, at): (Millis, Millis) = (row.get(6)?, row.get(7)?);
-        let lease_time = time + (now - at).clamp(0, lease.max(2) / 2);
+        let half = half_lease(lease, row.get(8)?);
+        let lease_time = time + (now - at).clamp(0, half);
         let mut next: Option<Millis> = None;
         let mut due = chores;
         let mut consider = |left: Millis| {
@@ -156,7 +157,7 @@ pub fn look_ahead(conn: &Connection, now: Millis, lease: Millis) -> rusqlite::Re
             }
         }
         // Lease time moves only while somebody moves it: without a claim or a renewal for half a lease, a tick must.
-        if next.is_some() && now - at >= lease.max(2) / 2 {
+        if next.is_some() && now - at >= half {
             due = true;
         }
         Ok(Ticked { more: due, next_in: next.map(|left| left.max(0)), woken: Default::default() })

@@ -1,6 +1,7 @@
 //! The one thread that writes. Operations that wait while it commits share the next transaction, so that a disk that needs a
 //! millisecond for a sync does not limit the store to a thousand operations a second.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -11,10 +12,11 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::meter::Meters;
+use super::reserve::Reserve;
 use super::sql_error;
 use super::tx::Tx;
 use crate::clock::Clock;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The most operations in one transaction.
 const GROUP: usize = 256;
@@ -28,6 +30,8 @@ struct Open<'c> {
     conn: &'c Connection,
     clock: &'c Clock,
     meters: &'c Meters,
+    /// Set by an operation that found the disk full.
+    full: &'c Cell<bool>,
 }
 
 /// Runs one operation inside of the open transaction, or is told why there is none.
@@ -42,11 +46,11 @@ pub struct Writer {
 
 impl Writer {
     /// Starts the thread on `conn`.
-    pub fn start(conn: Connection, clock: Clock, meters: Arc<Meters>) -> Result<Self> {
+    pub fn start(conn: Connection, clock: Clock, meters: Arc<Meters>, reserve: Reserve) -> Result<Self> {
         let (sender, receiver) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("gusher-store".into())
-            .spawn(move || write(conn, &receiver, &clock, &meters))
+            .spawn(move || write(conn, &receiver, &clock, &meters, &reserve))
             .map_err(|e| Error::unavailable("starting the store's writer thread").because(e))?;
         Ok(Self { sender: Some(sender), thread: Some(thread) })
     }
@@ -85,7 +89,7 @@ impl Drop for Writer {
 
 /// One operation in a savepoint of its own: an error, or a panic, takes back this one only.
 fn attempt<T>(open: &Open<'_>, verb: &'static str, operation: impl FnOnce(&mut Tx) -> Result<T>) -> Result<T> {
-    let Open { conn, clock, meters } = open;
+    let Open { conn, clock, meters, full } = open;
     let failed = |error| sql_error(verb, error);
     conn.execute_batch("SAVEPOINT operation").map_err(failed)?;
     let mut tx = Tx::new(conn, clock.now());
@@ -99,6 +103,7 @@ fn attempt<T>(open: &Open<'_>, verb: &'static str, operation: impl FnOnce(&mut T
         let text = crate::job::panic_text(panic.as_ref());
         Err(Error::corrupt(format!("{verb}: the store's operation panicked: {text}")))
     });
+    full.set(full.get() || result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Full));
     // A full disk or a failing one makes SQLite roll the whole transaction back by itself: then there is no savepoint any more.
     if !conn.is_autocommit() {
         let end = if result.is_ok() { "RELEASE operation" } else { "ROLLBACK TO operation; RELEASE operation" };
@@ -107,14 +112,24 @@ fn attempt<T>(open: &Open<'_>, verb: &'static str, operation: impl FnOnce(&mut T
     result.map_err(|error| error.during(verb))
 }
 
-fn write(mut conn: Connection, receiver: &mpsc::Receiver<Operation>, clock: &Clock, meters: &Meters) {
+fn write(
+    mut conn: Connection,
+    receiver: &mpsc::Receiver<Operation>,
+    clock: &Clock,
+    meters: &Meters,
+    reserve: &Reserve,
+) {
     while let Ok(first) = receiver.recv() {
         let mut replies: Vec<Reply> = Vec::new();
         let mut waiting = Some(first);
-        let committed = commit(&mut conn, receiver, &mut waiting, &mut replies, clock, meters);
+        let full = Cell::new(false);
+        let committed = commit(&mut conn, receiver, &mut waiting, &mut replies, clock, meters, &full);
         match &committed {
             Ok(()) => meters.add_commit(),
             Err(error) => replies.extend(waiting.map(|operation| operation(Err(error.copy())))),
+        }
+        if full.get() || committed.as_ref().is_err_and(|error| error.kind() == ErrorKind::Full) {
+            reserve.spend(&conn);
         }
         for reply in replies {
             reply(committed.as_ref().copied().map_err(Error::copy));
@@ -130,14 +145,15 @@ fn commit(
     replies: &mut Vec<Reply>,
     clock: &Clock,
     meters: &Meters,
+    full: &Cell<bool>,
 ) -> Result<()> {
     let failed = |error| sql_error("writing to the store", error);
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     let started = Instant::now();
     while let Some(operation) = waiting.take() {
-        replies.push(operation(Ok(Open { conn: &tx, clock, meters })));
+        replies.push(operation(Ok(Open { conn: &tx, clock, meters, full })));
         if tx.is_autocommit() {
-            return Err(Error::unavailable(
+            return Err(Error::full(
                 "writing to the store: the disk is full or failing, so the transaction was rolled back; the call may be repeated",
             ));
         }
@@ -159,7 +175,8 @@ mod tests {
     fn writer() -> Writer {
         let conn = Connection::open_in_memory().unwrap();
         conn.execute_batch("CREATE TABLE t (n)").unwrap();
-        Writer::start(conn, Clock::system(), Arc::default()).unwrap()
+        let reserve = Reserve::beside(&std::env::temp_dir().join(format!("gusher-writer-{}", std::process::id())));
+        Writer::start(conn, Clock::system(), Arc::default(), reserve).unwrap()
     }
 
     #[tokio::test]

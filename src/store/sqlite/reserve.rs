@@ -1,0 +1,77 @@
+//! Space kept back for a full disk. SQLite needs room even to delete, so without it nothing that runs could be reported and nothing
+//! could be deleted. A file beside the store holds that room: the first write that finds the disk full frees it, from then on work
+//! that is under way goes on, and new work is refused until the file can be made again.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::sql_error;
+use crate::error::{Error, Result};
+
+/// How much is kept back: some hundred of the largest operations.
+const BYTES: usize = 8 * 1024 * 1024;
+
+/// The file that holds the room.
+#[derive(Clone, Debug)]
+pub struct Reserve(PathBuf);
+
+impl Reserve {
+    /// The reserve of the store at `path`.
+    pub fn beside(path: &Path) -> Self {
+        let mut name = path.as_os_str().to_owned();
+        name.push("-reserve");
+        Self(name.into())
+    }
+
+    /// Makes the file unless it is there. While it cannot be made, there is no room for new work.
+    pub fn keep(&self) -> Result<()> {
+        if self.0.exists() {
+            return Ok(());
+        }
+        let mut unfinished = self.0.as_os_str().to_owned();
+        unfinished.push(format!("-{}", std::process::id()));
+        let made = make(Path::new(&unfinished)).and_then(|()| fs::rename(&unfinished, &self.0));
+        made.map_err(|error| {
+            let _ = fs::remove_file(&unfinished);
+            if error.kind() == io::ErrorKind::StorageFull {
+                return Error::full(
+                    "the disk of the store is full: work that is under way goes on, new work is refused until there is space",
+                );
+            }
+            Error::unavailable(format!("{} cannot be written", self.0.display())).because(error)
+        })
+    }
+
+    /// Frees the room, for who has found the disk full; returns whether there was any.
+    pub fn free(&self) -> bool {
+        match fs::remove_file(&self.0) {
+            Ok(()) => {
+                tracing::error!("the disk of the store is full; its reserve has been freed, and new work is refused");
+                return true;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::error!(%error, "the disk of the store is full, and its reserve cannot be freed"),
+        }
+        false
+    }
+
+    /// Frees the room, and what the write-ahead log takes.
+    pub fn spend(&self, conn: &rusqlite::Connection) {
+        self.free();
+        // What the write-ahead log holds can be moved into the file now, which empties the log.
+        if let Err(error) = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
+            tracing::debug!(error = %sql_error("emptying the write-ahead log", error), "the disk of the store stays full");
+        }
+    }
+}
+
+/// Writes the bytes for good: a file with holes would keep nothing back.
+fn make(path: &Path) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    let piece = vec![0; 64 * 1024];
+    for _ in 0..BYTES / piece.len() {
+        file.write_all(&piece)?;
+    }
+    file.sync_data()
+}
