@@ -22,6 +22,8 @@ mod retry;
 mod slice;
 mod state;
 pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod view;
 mod wake;
 mod why;

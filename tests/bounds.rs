@@ -97,7 +97,7 @@ async fn the_first_bad_row_ends_the_creation_with_its_number_and_leaves_nothing(
     let left = || async { house.store.doctor().await.unwrap().findings.len() };
     let list = house.store.workflows(List { limit: 5, ..List::default() }).await.unwrap();
     assert!(list.is_empty());
-    while house.store.leftovers().await.unwrap() > 0 {
+    while house.under_way().await > 0 {
         tokio::task::yield_now().await;
     }
     assert_eq!(left().await, 0);

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::TryStreamExt;
 use gusher::WorkflowState;
 use gusher::prelude::*;
+use gusher::store::Store;
 use support::House;
 
 /// What the jobs of a test share: what ran, in order.

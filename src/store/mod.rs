@@ -11,6 +11,7 @@
 //! | `cancel`, `pause`, `resume`, `delete`, `join`, `leave`, `tick` | what they ask for: done twice is done once |
 //! | `retry` | the session's command number |
 
+mod meter;
 mod rows;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
@@ -20,6 +21,7 @@ use std::fmt;
 
 use futures::future::BoxFuture;
 
+pub use self::meter::{Cost, MAX_BYTES, MAX_CALLS, Meters, VerbCost};
 pub use self::rows::*;
 pub use self::verbs::*;
 use crate::clock::Millis;
@@ -98,6 +100,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Recounts everything and checks every invariant that the store can show. Reads all of the store.
     fn doctor(&self) -> Answer<'_, Checkup>;
 
+    /// What the operations of this process have cost so far.
+    fn meters(&self) -> &Meters;
     /// The store's own time.
     fn now(&self) -> Millis;
     /// How long a lease lasts, unless a worker asks for another length.

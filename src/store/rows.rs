@@ -174,6 +174,8 @@ pub struct Checkup {
     pub jobs: u64,
     /// Leases looked at.
     pub leases: u64,
+    /// What is under way: leases, ready entries, timers, chores, drafts, holds. 0 once everything has come to rest.
+    pub under_way: u64,
     /// What is wrong; empty if nothing is.
     pub findings: Vec<String>,
 }

@@ -38,6 +38,11 @@ impl House {
         WorkerGuard { task: tokio::spawn(worker.run(stop.clone())), stop }
     }
 
+    /// How much is there only while something is under way.
+    pub async fn under_way(&self) -> u64 {
+        self.store.doctor().await.unwrap().under_way
+    }
+
     /// The store is as it should be, and no operation went over its bound.
     pub async fn check(&self) {
         let checkup = self.store.doctor().await.unwrap();

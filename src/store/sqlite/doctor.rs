@@ -75,7 +75,7 @@ const ORPHANS: &[(&str, &str)] = &[
     ),
     (
         "places parked for nothing",
-        "SELECT p.wf FROM place p JOIN workflow w USING (wf) WHERE p.turn IS NULL AND w.state IN (1, 2) AND EXISTS (SELECT 1 FROM ready r WHERE r.line = p.line AND r.wf = p.wf AND r.turn IS NOT NULL)",
+        "SELECT p.wf FROM place p JOIN workflow w USING (wf) WHERE p.turn IS NULL AND w.state IN (1, 2) AND EXISTS (SELECT 1 FROM ready r WHERE r.line = p.line AND r.wf = p.wf AND r.turn IS NOT NULL) AND NOT EXISTS (SELECT 1 FROM chore c WHERE c.wf = p.wf AND c.kind = 'resume')",
     ),
 ];
 
@@ -110,9 +110,29 @@ struct Whereabouts {
 }
 
 impl Tx<'_> {
+    /// Counts what is there only while something is under way.
+    fn under_way(&mut self) -> Result<u64> {
+        let mut rows = 0;
+        for table in [
+            "lease",
+            "entry",
+            "ready",
+            "place",
+            "timer",
+            "chore",
+            "draft",
+            "hold",
+            "segment WHERE wf IS NULL",
+            "workflow WHERE id IS NULL",
+        ] {
+            rows += self.one(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0))?.unwrap_or(0);
+        }
+        Ok(rows as u64)
+    }
+
     /// Recounts everything.
     pub fn doctor(&mut self) -> Result<Checkup> {
-        let mut checkup = Checkup::default();
+        let mut checkup = Checkup { under_way: self.under_way()?, ..Checkup::default() };
         let mut findings = Findings::default();
         let workflows =
             self.all("SELECT wf FROM workflow WHERE state NOT IN (0, 8) ORDER BY wf", [], |row| row.get::<_, Wf>(0))?;

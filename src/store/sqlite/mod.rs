@@ -24,7 +24,6 @@ mod create;
 mod doctor;
 mod lease;
 mod line;
-mod meter;
 mod read;
 mod report;
 mod reserve;
@@ -42,7 +41,6 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-pub use self::meter::{Cost, MAX_BYTES, MAX_CALLS, Meters, VerbCost};
 use self::reserve::Reserve;
 use self::tx::Tx;
 use self::writer::Writer;
@@ -54,6 +52,8 @@ use crate::store::*;
 
 /// How long an operation waits for other processes that write.
 const BUSY_TIME: Duration = Duration::from_secs(30);
+/// The path of a store that is not in a file.
+const IN_MEMORY: &str = ":memory:";
 /// How many idle readers are kept.
 const READERS: usize = 8;
 
@@ -84,7 +84,16 @@ impl Options {
         }
     }
 
-    /// From what stands behind `sqlite:`: a path, perhaps with `?lease=1s&sync=normal`.
+    /// A store in memory, for tests: of this process alone, gone when it is dropped, and without any thread of its own.
+    pub fn in_memory() -> Self {
+        Self::new(IN_MEMORY)
+    }
+
+    fn is_in_memory(&self) -> bool {
+        self.path.as_os_str() == IN_MEMORY
+    }
+
+    /// From what stands behind `sqlite:`: a path, perhaps with `?lease=1s&sync=normal`, or `:memory:`.
     pub fn parse(text: &str) -> Result<Self> {
         let (path, query) = text.split_once('?').unwrap_or((text, ""));
         if path.is_empty() {
@@ -131,7 +140,7 @@ impl SqliteStore {
     /// Opens the file, or makes it.
     pub fn open(options: Options) -> Result<Self> {
         refuse_network_file_system(&options.path)?;
-        let reserve = Reserve::beside(&options.path);
+        let reserve = Reserve::beside((!options.is_in_memory()).then_some(&options.path));
         let prepared = || -> Result<Connection> {
             let mut conn = connect(&options)?;
             schema::prepare(&mut conn, &options.path.display().to_string(), options.clock.now())?;
@@ -143,20 +152,9 @@ impl SqliteStore {
             result => result,
         }?;
         let meters = Arc::new(Meters::default());
-        let writer = Writer::start(conn, options.clock.clone(), meters.clone(), reserve.clone())?;
+        let start = if options.is_in_memory() { Writer::inline } else { Writer::start };
+        let writer = start(conn, options.clock.clone(), meters.clone(), reserve.clone())?;
         Ok(Self { options, writer, reserve, readers: Arc::new(Mutex::new(Vec::new())), meters })
-    }
-
-    /// What this process's operations have cost so far.
-    pub fn meters(&self) -> &Meters {
-        &self.meters
-    }
-
-    /// How many drafts, chores and chunks of drafts are left: nothing once everything has come to rest.
-    pub async fn leftovers(&self) -> Result<u64> {
-        let sql = "SELECT (SELECT count(*) FROM draft) + (SELECT count(*) FROM chore) + (SELECT count(*) FROM segment WHERE wf IS NULL) \
-                   + (SELECT count(*) FROM workflow WHERE id IS NULL)";
-        self.read("leftovers", |tx| Ok(tx.one(sql, [], |row| row.get::<_, i64>(0))?.unwrap_or(0) as u64)).await
     }
 
     async fn write<T: Send + 'static>(
@@ -183,6 +181,10 @@ impl SqliteStore {
         verb: &'static str,
         query: impl FnOnce(&mut Tx) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        if self.options.is_in_memory() {
+            // There is only one connection.
+            return self.write(verb, query).await;
+        }
         let (options, readers, meters) = (self.options.clone(), self.readers.clone(), self.meters.clone());
         let task = tokio::task::spawn_blocking(move || {
             let pooled = readers.lock().pop();
@@ -223,7 +225,8 @@ fn connect(options: &Options) -> Result<Connection> {
     conn.set_prepared_statement_cache_capacity(256);
     // Switching a new file to WAL does not wait for others that do the same, so it is tried again.
     let started = Instant::now();
-    while let Err(error) = conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0)) {
+    let mode = if options.is_in_memory() { "MEMORY" } else { "WAL" };
+    while let Err(error) = conn.pragma_update_and_check(None, "journal_mode", mode, |row| row.get::<_, String>(0)) {
         if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) || started.elapsed() > options.busy_time {
             return Err(failed(error));
         }
@@ -403,6 +406,10 @@ impl Store for SqliteStore {
 
     fn doctor(&self) -> Answer<'_, Checkup> {
         Box::pin(self.read("doctor", |tx| tx.doctor()))
+    }
+
+    fn meters(&self) -> &Meters {
+        &self.meters
     }
 
     fn now(&self) -> Millis {

@@ -12,26 +12,21 @@ use crate::error::{Error, Result};
 /// How much is kept back: some hundred of the largest operations.
 const BYTES: usize = 8 * 1024 * 1024;
 
-/// The file that holds the room.
+/// The file that holds the room; a store in memory has none.
 #[derive(Clone, Debug)]
-pub struct Reserve(PathBuf);
+pub struct Reserve(Option<PathBuf>);
 
 impl Reserve {
     /// The reserve of the store at `path`.
-    pub fn beside(path: &Path) -> Self {
-        let mut name = path.as_os_str().to_owned();
-        name.push("-reserve");
-        Self(name.into())
+    pub fn beside(path: Option<&PathBuf>) -> Self {
+        Self(path.map(|path| with_suffix(path, "-reserve")))
     }
 
     /// Makes the file unless it is there. While it cannot be made, there is no room for new work.
     pub fn keep(&self) -> Result<()> {
-        if self.0.exists() {
-            return Ok(());
-        }
-        let mut unfinished = self.0.as_os_str().to_owned();
-        unfinished.push(format!("-{}", std::process::id()));
-        let made = make(Path::new(&unfinished)).and_then(|()| fs::rename(&unfinished, &self.0));
+        let Some(path) = self.0.as_ref().filter(|path| !path.exists()) else { return Ok(()) };
+        let unfinished = with_suffix(path, &format!("-{}", std::process::id()));
+        let made = make(&unfinished).and_then(|()| fs::rename(&unfinished, path));
         made.map_err(|error| {
             let _ = fs::remove_file(&unfinished);
             if error.kind() == io::ErrorKind::StorageFull {
@@ -39,13 +34,14 @@ impl Reserve {
                     "the disk of the store is full: work that is under way goes on, new work is refused until there is space",
                 );
             }
-            Error::unavailable(format!("{} cannot be written", self.0.display())).because(error)
+            Error::unavailable(format!("{} cannot be written", path.display())).because(error)
         })
     }
 
     /// Frees the room, for who has found the disk full; returns whether there was any.
     pub fn free(&self) -> bool {
-        match fs::remove_file(&self.0) {
+        let Some(path) = &self.0 else { return false };
+        match fs::remove_file(path) {
             Ok(()) => {
                 tracing::error!("the disk of the store is full; its reserve has been freed, and new work is refused");
                 return true;
@@ -64,6 +60,12 @@ impl Reserve {
             tracing::debug!(error = %sql_error("emptying the write-ahead log", error), "the disk of the store stays full");
         }
     }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 /// Writes the bytes for good: a file with holes would keep nothing back.

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
-use super::meter::Cost;
 use super::sql_error;
 use crate::clock::Millis;
 use crate::error::{Error, Result};
@@ -13,6 +12,7 @@ use crate::graph::StepNumber;
 use crate::id::WorkflowId;
 use crate::slice::Mask;
 use crate::state::{Counts, Decision, JobState, StepState, Tolerate, WorkflowState};
+use crate::store::Cost;
 
 /// The number by which this file knows a workflow.
 pub type Wf = i64;

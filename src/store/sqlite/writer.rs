@@ -8,15 +8,16 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::meter::Meters;
 use super::reserve::Reserve;
 use super::sql_error;
 use super::tx::Tx;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::Meters;
 
 /// The most operations in one transaction.
 const GROUP: usize = 256;
@@ -37,22 +38,49 @@ struct Open<'c> {
 /// Runs one operation inside of the open transaction, or is told why there is none.
 type Operation = Box<dyn FnOnce(Result<Open<'_>>) -> Reply + Send>;
 
-/// The writer thread's handle. Dropping it lets the thread finish what was sent, and joins it.
+/// Where operations are sent. Dropping it lets the thread finish what was sent, and joins it.
 #[derive(Debug)]
 pub struct Writer {
-    sender: Option<mpsc::Sender<Operation>>,
+    way: Way,
     thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+enum Way {
+    /// To the thread; `None` once it should end.
+    Thread(Option<mpsc::Sender<Operation>>),
+    /// Each operation is run by who asks for it, in a transaction of its own: a store in memory never makes anybody wait.
+    Inline(Box<Mutex<Desk>>),
+}
+
+/// What writing takes.
+#[derive(Debug)]
+struct Desk {
+    conn: Connection,
+    clock: Clock,
+    meters: Arc<Meters>,
+    reserve: Reserve,
 }
 
 impl Writer {
     /// Starts the thread on `conn`.
     pub fn start(conn: Connection, clock: Clock, meters: Arc<Meters>, reserve: Reserve) -> Result<Self> {
         let (sender, receiver) = mpsc::channel();
+        let mut desk = Desk { conn, clock, meters, reserve };
         let thread = std::thread::Builder::new()
             .name("gusher-store".into())
-            .spawn(move || write(conn, &receiver, &clock, &meters, &reserve))
+            .spawn(move || {
+                while let Ok(first) = receiver.recv() {
+                    desk.write(first, || receiver.try_recv().ok());
+                }
+            })
             .map_err(|e| Error::unavailable("starting the store's writer thread").because(e))?;
-        Ok(Self { sender: Some(sender), thread: Some(thread) })
+        Ok(Self { way: Way::Thread(Some(sender)), thread: Some(thread) })
+    }
+
+    /// Writes on `conn` without a thread.
+    pub fn inline(conn: Connection, clock: Clock, meters: Arc<Meters>, reserve: Reserve) -> Result<Self> {
+        Ok(Self { way: Way::Inline(Box::new(Mutex::new(Desk { conn, clock, meters, reserve }))), thread: None })
     }
 
     /// Runs `operation` in a transaction and returns once that is committed. Dropping the future does not stop the operation.
@@ -70,14 +98,17 @@ impl Writer {
             })
         });
         let gone = || Error::unavailable(format!("{verb}: the store's writer thread has ended"));
-        self.sender.as_ref().ok_or_else(gone)?.send(boxed).map_err(|_| gone())?;
+        match &self.way {
+            Way::Thread(sender) => sender.as_ref().ok_or_else(gone)?.send(boxed).map_err(|_| gone())?,
+            Way::Inline(desk) => desk.lock().write(boxed, || None),
+        }
         answered.await.map_err(|_| gone())?
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.sender = None;
+        self.way = Way::Thread(None);
         if let Some(thread) = self.thread.take() {
             // The last handle may be dropped by an operation's own reply, on the writer thread itself.
             if thread.thread().id() != std::thread::current().id() {
@@ -112,56 +143,49 @@ fn attempt<T>(open: &Open<'_>, verb: &'static str, operation: impl FnOnce(&mut T
     result.map_err(|error| error.during(verb))
 }
 
-fn write(
-    mut conn: Connection,
-    receiver: &mpsc::Receiver<Operation>,
-    clock: &Clock,
-    meters: &Meters,
-    reserve: &Reserve,
-) {
-    while let Ok(first) = receiver.recv() {
+impl Desk {
+    /// Runs the first operation, and those that `more` finds meanwhile, in one transaction, and answers all of them.
+    fn write(&mut self, first: Operation, more: impl FnMut() -> Option<Operation>) {
         let mut replies: Vec<Reply> = Vec::new();
         let mut waiting = Some(first);
         let full = Cell::new(false);
-        let committed = commit(&mut conn, receiver, &mut waiting, &mut replies, clock, meters, &full);
+        let committed = self.commit(&mut waiting, more, &mut replies, &full);
         match &committed {
-            Ok(()) => meters.add_commit(),
+            Ok(()) => self.meters.add_commit(),
             Err(error) => replies.extend(waiting.map(|operation| operation(Err(error.copy())))),
         }
         if full.get() || committed.as_ref().is_err_and(|error| error.kind() == ErrorKind::Full) {
-            reserve.spend(&conn);
+            self.reserve.spend(&self.conn);
         }
         for reply in replies {
             reply(committed.as_ref().copied().map_err(Error::copy));
         }
     }
-}
 
-/// Runs the operation that waits, and those that come meanwhile, in one transaction. Takes what it runs out of `waiting`.
-fn commit(
-    conn: &mut Connection,
-    receiver: &mpsc::Receiver<Operation>,
-    waiting: &mut Option<Operation>,
-    replies: &mut Vec<Reply>,
-    clock: &Clock,
-    meters: &Meters,
-    full: &Cell<bool>,
-) -> Result<()> {
-    let failed = |error| sql_error("writing to the store", error);
-    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-    let started = Instant::now();
-    while let Some(operation) = waiting.take() {
-        replies.push(operation(Ok(Open { conn: &tx, clock, meters, full })));
-        if tx.is_autocommit() {
-            return Err(Error::full(
-                "writing to the store: the disk is full or failing, so the transaction was rolled back; the call may be repeated",
-            ));
+    /// Runs the operation that waits, and those that come meanwhile, in one transaction. Takes what it runs out of `waiting`.
+    fn commit(
+        &mut self,
+        waiting: &mut Option<Operation>,
+        mut more: impl FnMut() -> Option<Operation>,
+        replies: &mut Vec<Reply>,
+        full: &Cell<bool>,
+    ) -> Result<()> {
+        let failed = |error| sql_error("writing to the store", error);
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        let started = Instant::now();
+        while let Some(operation) = waiting.take() {
+            replies.push(operation(Ok(Open { conn: &tx, clock: &self.clock, meters: &self.meters, full })));
+            if tx.is_autocommit() {
+                return Err(Error::full(
+                    "writing to the store: the disk is full or failing, so the transaction was rolled back; the call may be repeated",
+                ));
+            }
+            if replies.len() < GROUP && started.elapsed() < GROUP_TIME {
+                *waiting = more();
+            }
         }
-        if replies.len() < GROUP && started.elapsed() < GROUP_TIME {
-            *waiting = receiver.try_recv().ok();
-        }
+        tx.commit().map_err(failed)
     }
-    tx.commit().map_err(failed)
 }
 
 #[cfg(test)]
@@ -175,8 +199,7 @@ mod tests {
     fn writer() -> Writer {
         let conn = Connection::open_in_memory().unwrap();
         conn.execute_batch("CREATE TABLE t (n)").unwrap();
-        let reserve = Reserve::beside(&std::env::temp_dir().join(format!("gusher-writer-{}", std::process::id())));
-        Writer::start(conn, Clock::system(), Arc::default(), reserve).unwrap()
+        Writer::start(conn, Clock::system(), Arc::default(), Reserve::beside(None)).unwrap()
     }
 
     #[tokio::test]

@@ -1,11 +1,11 @@
-//! What operations cost: counted always, so that a test can hold them to their bounds and a benchmark can print them.
+//! What a store's operations cost: counted always, so that a test can hold them to their bounds and a benchmark can print them.
 
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 use serde::Serialize;
 
-/// The most statements that one operation may run.
+/// The most statements or inner commands that one operation may run.
 pub const MAX_CALLS: u64 = 600;
 /// The most bytes of payloads that one operation may write or hand out.
 pub const MAX_BYTES: u64 = 512 * 1024;
@@ -13,7 +13,7 @@ pub const MAX_BYTES: u64 = 512 * 1024;
 /// What one operation cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Cost {
-    /// Statements run.
+    /// Statements or inner commands run.
     pub calls: u64,
     /// Rows read.
     pub rows: u64,
@@ -41,7 +41,7 @@ pub struct Meters {
 
 impl Meters {
     /// Counts one operation of `verb`.
-    pub(super) fn add(&self, verb: &'static str, cost: Cost) {
+    pub(crate) fn add(&self, verb: &'static str, cost: Cost) {
         let mut verbs = self.verbs.lock();
         let total = verbs.entry(verb).or_default();
         total.operations += 1;
@@ -56,7 +56,7 @@ impl Meters {
     }
 
     /// Counts one commit.
-    pub(super) fn add_commit(&self) {
+    pub(crate) fn add_commit(&self) {
         self.commits.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
 

@@ -1,0 +1,1 @@
+//! For tests: of workflows, in process and with virtual time; and of stores.
