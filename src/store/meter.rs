@@ -41,7 +41,7 @@ pub struct Meters {
 
 impl Meters {
     /// Counts one operation of `verb`.
-    pub(crate) fn add(&self, verb: &'static str, cost: Cost) {
+    pub fn add(&self, verb: &'static str, cost: Cost) {
         let mut verbs = self.verbs.lock();
         let total = verbs.entry(verb).or_default();
         total.operations += 1;
@@ -56,7 +56,7 @@ impl Meters {
     }
 
     /// Counts one commit.
-    pub(crate) fn add_commit(&self) {
+    pub fn add_commit(&self) {
         self.commits.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
 
