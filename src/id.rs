@@ -17,7 +17,16 @@ pub struct WorkflowId(Uuid);
 impl WorkflowId {
     /// A new id for a workflow created at `now` on `shard` (0 to 4095).
     pub fn new(now: Millis, shard: u16) -> Self {
-        let mut random: [u8; 10] = random_bytes();
+        Self::from_random(now, shard, random_bytes())
+    }
+
+    /// An id whose random bits come from elsewhere, for games that can be repeated.
+    #[cfg(feature = "testing")]
+    pub(crate) fn seeded(now: Millis, random: [u8; 10]) -> Self {
+        Self::from_random(now, 0, random)
+    }
+
+    fn from_random(now: Millis, shard: u16, mut random: [u8; 10]) -> Self {
         random[..2].copy_from_slice(&(shard & 0x0fff).to_be_bytes());
         let millis = u64::try_from(now).unwrap_or(0);
         Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())

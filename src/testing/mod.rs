@@ -1,1 +1,3 @@
 //! For tests: of workflows, in process and with virtual time; and of stores.
+
+pub mod model;

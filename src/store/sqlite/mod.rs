@@ -39,6 +39,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use self::reserve::Reserve;
@@ -223,6 +224,8 @@ fn connect(options: &Options) -> Result<Connection> {
     let conn = Connection::open_with_flags(path, flags).map_err(failed)?;
     conn.busy_timeout(options.busy_time).map_err(failed)?;
     conn.set_prepared_statement_cache_capacity(256);
+    // Without this a statement that may use a partial index is compiled anew whenever its parameters change.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failed)?;
     // Switching a new file to WAL does not wait for others that do the same, so it is tried again.
     let started = Instant::now();
     let mode = if options.is_in_memory() { "MEMORY" } else { "WAL" };

@@ -1,0 +1,122 @@
+//! Whether the store shows what the model says.
+
+use super::naive::{Job, Phase, Row, State};
+use super::play::{Game, Verdict, ensure, sure};
+use crate::state::{JobState, StepState, WorkflowState, attempts};
+
+impl Game {
+    /// Compares every workflow and step, and if `jobs` every job. Nothing may be due.
+    pub async fn compare(&mut self, jobs: bool) -> Verdict {
+        for number in 0..self.models.len() {
+            let id = self.ids[number];
+            let row = sure(self.store.workflow(id).await)?;
+            let phase = phase(row.state)?;
+            let expected = self.models[number].phase;
+            ensure(phase == expected, || format!("workflow {number} is {phase:?} instead of {expected:?}"))?;
+            let steps = sure(self.store.steps(id, 0, 1000).await)?;
+            for (step, found) in steps.iter().enumerate() {
+                let name = format!("step {step} of workflow {number}");
+                let model = &self.models[number].steps[step];
+                let state = state(found.state);
+                ensure(state == model.state, || format!("{name} is {state:?} instead of {:?}", model.state))?;
+                let leased = model.leased() as u64;
+                ensure(found.running == leased, || format!("{name}: {} run instead of {leased}", found.running))?;
+                if !jobs {
+                    continue;
+                }
+                let bytes = self.bytes(number, step).await?;
+                let now = self.clock.now();
+                let rows = &mut self.models[number].steps[step].rows;
+                ensure(bytes.len() == rows.len(), || {
+                    format!("{name} has {} jobs instead of {}", bytes.len(), rows.len())
+                })?;
+                for (index, (byte, row)) in bytes.iter().zip(rows).enumerate() {
+                    compare_job(*byte, row, now).map_err(|wrong| format!("#{index} of {name} {wrong}"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn bytes(&self, workflow: usize, step: usize) -> Verdict<Vec<u8>> {
+        let mut bytes = Vec::new();
+        loop {
+            let page = self.store.outcomes(self.ids[workflow], step as u32, bytes.len() as u64, 0).await;
+            let page = sure(page)?;
+            if page.is_empty() {
+                return Ok(bytes);
+            }
+            page.into_iter().for_each(|chunk| bytes.extend(chunk.bytes));
+        }
+    }
+
+    /// Everything has come to its end: nothing is left under way, and nothing at all once it has been deleted.
+    pub async fn at_rest(&mut self) -> Verdict {
+        self.compare(true).await?;
+        self.doctor().await?;
+        for id in self.ids.clone() {
+            sure(self.store.delete(id).await)?;
+        }
+        self.models.clear();
+        self.ids.clear();
+        self.settle(self.clock.now()).await?;
+        self.doctor().await?;
+        let listed = sure(self.store.workflows(crate::store::List { limit: 1, ..Default::default() }).await)?;
+        ensure(listed.is_empty(), || "a deleted workflow is listed".into())
+    }
+
+    async fn doctor(&self) -> Verdict {
+        let checkup = sure(self.store.doctor().await)?;
+        ensure(checkup.findings.is_empty(), || format!("the doctor finds {:?}", checkup.findings))?;
+        ensure(checkup.under_way == 0, || format!("at rest {} rows are under way", checkup.under_way))?;
+        let over = self.store.meters().over_bounds();
+        ensure(over.is_empty(), || format!("operations went over their bounds: {over:?}"))
+    }
+}
+
+fn compare_job(byte: u8, row: &mut Row, now: i64) -> Verdict {
+    let found = JobState::of(byte);
+    if let (Job::Retrying(earliest, latest), JobState::Open | JobState::Retrying) = (row.job, found) {
+        let open = found == JobState::Open;
+        ensure(!open || now >= earliest, || "is tried again too early".into())?;
+        ensure(open || now < latest, || "is not tried again, although it is time".into())?;
+        if open {
+            row.job = Job::Open;
+        }
+    } else {
+        let same = matches!(
+            (row.job, found),
+            (Job::Open, JobState::Open)
+                | (Job::Succeeded, JobState::Succeeded)
+                | (Job::Failed, JobState::Failed)
+                | (Job::Skipped, JobState::Skipped)
+                | (Job::Cancelled, JobState::Cancelled)
+        );
+        ensure(same, || format!("is {found:?} instead of {:?}", row.job))?;
+    }
+    ensure(attempts(byte) == row.attempts, || format!("has {} attempts instead of {}", attempts(byte), row.attempts))
+}
+
+fn phase(state: WorkflowState) -> Verdict<Phase> {
+    Ok(match state {
+        WorkflowState::Pending => Phase::Pending,
+        WorkflowState::Running => Phase::Running,
+        WorkflowState::Paused => Phase::Paused,
+        WorkflowState::Cancelling => Phase::Cancelling,
+        WorkflowState::Succeeded => Phase::Succeeded,
+        WorkflowState::Failed => Phase::Failed,
+        WorkflowState::Cancelled => Phase::Cancelled,
+        WorkflowState::Building | WorkflowState::Deleting => return Err(format!("a workflow is {state}")),
+    })
+}
+
+fn state(state: StepState) -> State {
+    match state {
+        StepState::Waiting => State::Waiting,
+        StepState::Running => State::Running,
+        StepState::Succeeded => State::Succeeded,
+        StepState::Failed => State::Failed,
+        StepState::Skipped => State::Skipped,
+        StepState::Cancelled => State::Cancelled,
+    }
+}

@@ -1,0 +1,127 @@
+//! Random workflows: the same one as a model and as what a store is given.
+
+use super::dice::Dice;
+use super::naive::{Asks, Phase, Row, State, Step, Workflow};
+use crate::clock::Millis;
+use crate::graph::{Edge, StepSpec};
+use crate::id::WorkflowId;
+use crate::payload::Chunk;
+use crate::state::{EdgeKind, Tolerate};
+use crate::store::{Create, NewWorkflow, Part};
+
+/// The job types of the game, each of a queue of its own.
+pub const TYPES: [&str; 2] = ["Row", "Other"];
+
+/// How large a game may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Workflows.
+    pub workflows: usize,
+    /// Steps of a workflow.
+    pub steps: usize,
+    /// Jobs of a step.
+    pub jobs: usize,
+    /// Operations before everything may come to its end.
+    pub operations: usize,
+}
+
+/// A workflow as the model knows it, and what makes it in a store.
+pub fn random_workflow(dice: &mut Dice, size: Size, now: Millis) -> (Workflow, Create) {
+    let steps = 1 + dice.below(size.steps);
+    let mut model = Vec::new();
+    for number in 0..steps {
+        let mut edges = Vec::new();
+        for up in 0..number {
+            if dice.chance(70 / number) {
+                let asks = [Asks::Success, Asks::Success, Asks::Settled, Asks::Failure][dice.below(4)];
+                edges.push((up, asks));
+            }
+        }
+        let always = !edges.is_empty() && dice.chance(12);
+        if always {
+            edges.iter_mut().for_each(|(_, asks)| *asks = Asks::Always);
+        }
+        let jobs = if dice.chance(20) { 0 } else { dice.below(size.jobs) + 1 };
+        model.push(Step {
+            rows: (0..jobs).map(|_| Row::new()).collect(),
+            edges,
+            feeds: None,
+            always,
+            tolerates: if dice.chance(25) { dice.below(3) } else { 0 },
+            limit: if dice.chance(20) { 1 + dice.below(2) } else { usize::MAX },
+            max_deaths: 1 + dice.below(3) as u32,
+            delay: if dice.chance(10) { 500 } else { 0 },
+            state: State::Waiting,
+            passed_over: false,
+            due: (0, 0),
+        });
+    }
+    // Some steps are fed: the one before becomes their source, with a single job.
+    for number in 1..steps {
+        let source = number - 1;
+        let is_fed = model[source].edges.iter().any(|(_, asks)| *asks == Asks::Feeds);
+        if dice.chance(25) && !is_fed && !model[number].always {
+            model[source].feeds = Some(number);
+            model[source].rows = vec![Row::new()];
+            model[number].rows.clear();
+            model[number].edges.retain(|(up, _)| *up != source);
+            model[number].edges.push((source, Asks::Feeds));
+        }
+    }
+    let id = WorkflowId::seeded(now, dice.bytes());
+    let create = Create {
+        workflow: NewWorkflow { id, name: "Game".into(), arguments: "{}".into(), generation: 0 },
+        draft: None,
+        parts: parts(dice, &model),
+        again: false,
+    };
+    (Workflow { steps: model, phase: Phase::Pending, started: false }, create)
+}
+
+fn parts(dice: &mut Dice, steps: &[Step]) -> Vec<Part> {
+    let mut parts = Vec::new();
+    for (number, step) in steps.iter().enumerate() {
+        let of = TYPES[dice.below(TYPES.len())];
+        let spec = StepSpec {
+            name: format!("step {number}"),
+            feeds: step.feeds.map(|fed| fed as u32),
+            tolerate: if step.tolerates == 0 { Tolerate::None } else { Tolerate::Jobs(step.tolerates as u64) },
+            max_in_flight: (step.limit != usize::MAX).then_some(step.limit as u32),
+            max_recoveries: step.max_deaths as u8,
+            delay: std::time::Duration::from_millis(step.delay as u64),
+            priority: dice.below(2) as i32,
+            ..StepSpec::new(of, of)
+        };
+        parts.push(Part::Step { spec, upstreams: step.edges.len() as u32, always: step.always });
+    }
+    for (number, step) in steps.iter().enumerate() {
+        for (up, asks) in &step.edges {
+            let kind = match asks {
+                Asks::Success => EdgeKind::After,
+                Asks::Settled => EdgeKind::AfterSettled,
+                Asks::Failure => EdgeKind::AfterFailure,
+                Asks::Always => EdgeKind::Always,
+                Asks::Feeds => EdgeKind::Feeds,
+            };
+            parts.push(Part::Edge(Edge { up: *up as u32, down: number as u32, kind }));
+        }
+    }
+    for (number, step) in steps.iter().enumerate() {
+        for chunk in chunks(dice, step.rows.len()) {
+            parts.push(Part::Jobs { step: number as u32, chunk });
+        }
+    }
+    parts
+}
+
+/// So many jobs in chunks of one to four.
+pub fn chunks(dice: &mut Dice, jobs: usize) -> Vec<Chunk> {
+    let mut chunks = Vec::new();
+    let mut left = jobs;
+    while left > 0 {
+        let jobs = (1 + dice.below(4)).min(left);
+        chunks.push(Chunk { jobs: jobs as u32, body: [&[0u8][..], "null\n".repeat(jobs).as_bytes()].concat() });
+        left -= jobs;
+    }
+    chunks
+}
