@@ -16,6 +16,7 @@ mod id;
 mod job;
 mod outputs;
 mod payload;
+mod planted;
 mod record;
 mod render;
 mod retry;

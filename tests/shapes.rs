@@ -5,6 +5,7 @@ mod support;
 use std::collections::HashMap;
 
 use gusher::prelude::*;
+use gusher::store::Store;
 use gusher::{StepState, WorkflowState};
 use support::House;
 use support::act::{Act, Shared, Stage, act};

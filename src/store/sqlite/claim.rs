@@ -14,6 +14,7 @@ use super::tx::{Step, Tx, Wf, known};
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::id::WorkflowId;
+use crate::planted::planted;
 use crate::slice::{Mask, fair_share};
 use crate::state::{JobState, WorkflowState, attempts};
 use crate::store::{ChunkRef, Claim, Claimed, Slice, StepOptions};
@@ -67,7 +68,7 @@ impl Tx<'_> {
                 claim.session
             )));
         };
-        if (claim.first_lease as i64) <= last_lease {
+        if (claim.first_lease as i64) <= last_lease && !planted!("a claim sent again grants again") {
             return self.claimed_before(session, last_lease, claim);
         }
         let mut wishes = Wishes {
@@ -90,7 +91,8 @@ impl Tx<'_> {
                 more = true;
                 break;
             }
-            if line.suspect && !(claim.alone && claimed.slices.is_empty()) {
+            let alone = claim.alone && claimed.slices.is_empty() || planted!("suspects run beside others");
+            if line.suspect && !alone {
                 claimed.drain |= self.ask_to_drain(&line, session)?;
                 continue;
             }
@@ -188,13 +190,15 @@ impl Tx<'_> {
             let state = self.workflow(wf)?.state;
             let sql = "SELECT step FROM ready WHERE line = ? AND wf = ? AND turn IS NOT NULL ORDER BY turn LIMIT 1";
             let number = self.one(sql, (line.line, wf), |row| row.get::<_, StepNumber>(0))?;
-            let may_run = matches!(state, WorkflowState::Pending | WorkflowState::Running | WorkflowState::Cancelling);
+            let may_run = matches!(state, WorkflowState::Pending | WorkflowState::Running | WorkflowState::Cancelling)
+                || planted!("a paused workflow is handed out");
             let (true, Some(number)) = (may_run, number) else {
                 self.run("UPDATE place SET turn = NULL WHERE line = ? AND wf = ?", (line.line, wf))?;
                 continue;
             };
             let step = self.step(wf, number)?;
-            if state == WorkflowState::Cancelling && !step.always || step.is_at_limit() {
+            let is_cancelled = state == WorkflowState::Cancelling && !step.always;
+            if is_cancelled && !planted!("a cancelled workflow is handed out") || step.is_at_limit() {
                 self.run(
                     "UPDATE ready SET turn = NULL WHERE line = ? AND wf = ? AND step = ?",
                     (line.line, wf, number),
@@ -338,6 +342,9 @@ impl Tx<'_> {
     }
 
     fn move_behind(&mut self, line: i64, wf: Wf) -> Result<()> {
+        if planted!("workflows do not take turns") {
+            return Ok(());
+        }
         let sql = "UPDATE place SET turn = (SELECT next_turn FROM line WHERE line = ?1) WHERE line = ?1 AND wf = ?2 AND turn IS NOT NULL";
         self.run(sql, (line, wf))?;
         self.run("UPDATE line SET next_turn = next_turn + 1 WHERE line = ?", [line])?;
@@ -401,7 +408,9 @@ impl Wishes<'_> {
         let (jobs, budget) = *self.budgets.get(line.job_type.as_str())?;
         // A suspect slice goes whole: it is halved when it kills its worker, not before.
         let mut take = if line.suspect { u32::MAX } else { jobs.min(budget) };
-        if let Some(limit) = step.max_in_flight {
+        if let Some(limit) = step.max_in_flight
+            && !planted!("a limit is looked at before a slice, not in it")
+        {
             let room = u32::try_from(limit - step.leased).unwrap_or(0);
             take = take.min(room).min(self.free_for_limited);
         }

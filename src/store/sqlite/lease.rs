@@ -8,6 +8,7 @@ use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::id::SessionId;
+use crate::planted::planted;
 use crate::record::{KILLED, error_number};
 use crate::slice::Mask;
 use crate::state::{JobState, WorkflowState};
@@ -20,6 +21,9 @@ const LINES_WOKEN: usize = 4;
 
 /// The most that lease time moves at once: half of the shortest lease.
 pub fn half_lease(lease: Millis, shortest: Option<Millis>) -> Millis {
+    if planted!("an outage ends leases") {
+        return Millis::MAX;
+    }
     shortest.map_or(lease, |shortest| shortest.min(lease)).max(2) / 2
 }
 
@@ -204,10 +208,18 @@ impl Tx<'_> {
 
     /// Ends a lease and puts what is open of it back into its line, as its end deserves.
     pub fn take_back(&mut self, lease: &Lease, why: Taken) -> Result<()> {
-        self.run("DELETE FROM lease WHERE session = ? AND number = ?", (lease.session, lease.number))?;
+        if planted!("a lease outlives its being taken back") {
+            let sql = "UPDATE lease SET deadline = deadline + 1000000000 WHERE session = ? AND number = ?";
+            self.run(sql, (lease.session, lease.number))?;
+        } else {
+            self.run("DELETE FROM lease WHERE session = ? AND number = ?", (lease.session, lease.number))?;
+        }
         let jobs = self.chunk_jobs(lease)?;
         let bytes = self.bytes(lease.chunk, jobs)?;
-        let open: Mask = lease.jobs.iter().filter(|at| JobState::of(bytes[*at]) == JobState::Open).collect();
+        let is_open = |at: &usize| {
+            JobState::of(bytes[*at]) == JobState::Open || planted!("what is retrying goes back with a lease that ended")
+        };
+        let open: Mask = lease.jobs.iter().filter(is_open).collect();
         let mut step = self.step(lease.wf, lease.step)?;
         step.leased -= lease.jobs.len() as i64;
         self.put_step(step);
@@ -225,7 +237,7 @@ impl Tx<'_> {
             return self.enqueue(&step, &back(open), end, lease.suspect, lease.recoveries, lease.alone);
         }
         self.count_recoveries(lease.chunk, jobs, open)?;
-        let recoveries = lease.recoveries + 1;
+        let recoveries = lease.recoveries + i64::from(!planted!("recoveries are not counted"));
         if recoveries == 1 {
             // Whatever killed the worker, most of what it held is innocent: the first time costs no delay.
             return self.enqueue(&step, &back(open), End::Front, false, recoveries, 0);
@@ -239,7 +251,8 @@ impl Tx<'_> {
             }
             return self.enqueue(&step, &back(open), End::Back, true, recoveries, alone);
         }
-        let (one, other) = open.split(open.len().div_ceil(2));
+        let half = if planted!("suspects are not halved") { open.len() - 1 } else { open.len().div_ceil(2) };
+        let (one, other) = open.split(half);
         self.enqueue(&step, &back(one), End::Back, true, recoveries, 0)?;
         self.enqueue(&step, &back(other), End::Back, true, recoveries, 0)
     }

@@ -7,6 +7,7 @@ use super::chore::Kind;
 use super::tx::{Step, Tx, Wf};
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
+use crate::planted::planted;
 use crate::slice::Mask;
 
 /// How many parked places one operation puts back.
@@ -110,7 +111,7 @@ impl Tx<'_> {
 
     /// Puts what was parked of a step at its limit back into its lines.
     pub fn unpark_step(&mut self, step: &Step) -> Result<()> {
-        if step.max_in_flight.is_none() {
+        if step.max_in_flight.is_none() || planted!("what was parked at a limit stays parked") {
             return Ok(());
         }
         let sql = "UPDATE ready SET turn = (SELECT next_turn FROM line WHERE line.line = ready.line) \
