@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rusqlite::Connection;
+use tempfile::TempDir;
 
 /// The load averages of the last 1, 5 and 15 minutes, where the system tells.
 pub fn load_average() -> String {
@@ -36,21 +37,49 @@ impl std::fmt::Display for Disk {
     }
 }
 
-/// Commits one row at a time to a database in `folder`, as durably as the store does.
-pub fn measure_disk(folder: &Path) -> Result<Disk> {
-    const COMMITS: usize = 200;
-    let folder = tempfile::tempdir_in(folder).context("making a folder to measure the disk in")?;
-    let conn = Connection::open(folder.path().join("disk.db"))?;
-    conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
-    conn.pragma_update(None, "synchronous", "FULL")?;
-    conn.execute_batch("CREATE TABLE t (n INTEGER)")?;
-    let mut times: Vec<Duration> = Vec::with_capacity(COMMITS);
-    for n in 0..COMMITS {
-        let started = Instant::now();
-        conn.execute("INSERT INTO t VALUES (?)", [n as i64])?;
-        times.push(started.elapsed());
+/// A database beside the store, to measure what a commit takes there.
+#[derive(Debug)]
+pub struct DiskProbe {
+    conn: Connection,
+    times: Vec<Duration>,
+    /// Dropped after the connection.
+    _folder: TempDir,
+}
+
+impl DiskProbe {
+    /// Makes the database in `folder`; its commits last like those of a store.
+    pub fn new(folder: Option<&Path>) -> Result<Self> {
+        let folder = folder.map_or_else(std::env::temp_dir, Path::to_owned);
+        let folder = tempfile::tempdir_in(folder).context("making a folder to measure the disk in")?;
+        let conn = Connection::open(folder.path().join("disk.db"))?;
+        conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
+        conn.pragma_update(None, "synchronous", "FULL")?;
+        conn.execute_batch("CREATE TABLE t (n INTEGER)")?;
+        Ok(Self { conn, times: Vec::new(), _folder: folder })
     }
-    times.sort_unstable();
-    let all: Duration = times.iter().sum();
-    Ok(Disk { commit: times[COMMITS / 2], syncs_per_second: COMMITS as f64 / all.as_secs_f64() })
+
+    /// Commits one row.
+    pub fn commit(&mut self) -> Result<()> {
+        let started = Instant::now();
+        self.conn.execute("INSERT INTO t VALUES (?)", [self.times.len() as i64])?;
+        self.times.push(started.elapsed());
+        Ok(())
+    }
+
+    /// What the commits so far say; there must have been one.
+    pub fn measured(&self) -> Disk {
+        let mut times = self.times.clone();
+        times.sort_unstable();
+        let all: Duration = times.iter().sum();
+        Disk { commit: times[times.len() / 2], syncs_per_second: times.len() as f64 / all.as_secs_f64() }
+    }
+}
+
+/// Commits one row at a time to a database in `folder`, without a pause.
+pub fn measure_disk(folder: Option<&Path>) -> Result<Disk> {
+    let mut probe = DiskProbe::new(folder)?;
+    for _ in 0..200 {
+        probe.commit()?;
+    }
+    Ok(probe.measured())
 }

@@ -86,7 +86,7 @@ impl Workflow for Three {
 /// Measures.
 pub async fn measure(folder: Option<&Path>, sizes: &Sizes, worst: &mut Worst) -> Result<Row> {
     announce("small workflows beside an import");
-    let scene = Scene::new(folder, Duration::from_secs(15))?;
+    let scene = Scene::new(folder, Duration::from_secs(15)).await?;
     let app = || App::stateless().job::<Spin>().job::<Small>();
     let import = app().client_on(scene.store.clone()).start(Backlog { rows: sizes.big }).await?;
     let starter = scene.opened_again()?;

@@ -8,7 +8,7 @@ use super::sizes::Sizes;
 use super::table::Row;
 use crate::child;
 use crate::cost::Worst;
-use crate::figures::{SMALLER, cost_against, median, thousands};
+use crate::figures::{SMALLER, cost_against, median, round, thousands};
 use crate::machine::Disk;
 use crate::one_run::{RunMeasured, RunPlan};
 use crate::place::Place;
@@ -48,7 +48,7 @@ impl Big {
     /// Commits and seconds. Of a smaller import than the design's, the budget is that share.
     pub fn on_sqlite(&self, sizes: &Sizes, disk: Disk) -> Row {
         let share = sizes.big as f64 / 1e6;
-        let (most_commits, most_seconds) = (2_500.0 * share, 6.0 * share);
+        let (most_commits, most_seconds) = (2_500.0 * share, round(6.0 * share, 2));
         let (commits, seconds) = (self.median(|run| run.totals.commits as f64), self.median(RunMeasured::total_s));
         let within_time = disk.syncs_per_second < 1_000.0 || seconds <= most_seconds;
         Row::judged(

@@ -23,7 +23,7 @@ const WINDOW: Duration = Duration::from_millis(300);
 /// Measures.
 pub async fn measure(folder: Option<&Path>, worst: &mut Worst) -> Result<Row> {
     announce("100 idle workers and one job");
-    let scene = Scene::new(folder, Duration::from_secs(15))?;
+    let scene = Scene::new(folder, Duration::from_secs(15)).await?;
     let store = Arc::new(Watched::new(scene.store.clone()));
     let app = wake::app(&Started::nowhere());
     let client = app.client_on(store.clone());
@@ -40,7 +40,7 @@ pub async fn measure(folder: Option<&Path>, worst: &mut Worst) -> Result<Row> {
         let enqueued = Instant::now();
         let run = client.start(Single).await?;
         tokio::time::sleep(WINDOW.saturating_sub(enqueued.elapsed())).await;
-        counts.push((store.caused_since(enqueued), store.woken_since(enqueued)));
+        counts.push(store.caused_since(enqueued));
         run.wait().await?;
     }
     for stopped in futures::future::join_all(workers.into_iter().map(Working::stop)).await {
@@ -48,8 +48,9 @@ pub async fn measure(folder: Option<&Path>, worst: &mut Worst) -> Result<Row> {
     }
     scene.add_to(worst);
 
-    let (claims, woken) = counts.iter().max().copied().unwrap_or_default();
-    let measured = format!("{claims} claims, {woken} woken within 300 ms, the most of {TIMES} times");
+    counts.sort_unstable();
+    let ((usual, _), (claims, by)) = (counts[TIMES / 2], counts[TIMES - 1]);
+    let measured = format!("{claims} claims by {by} workers within 300 ms, the most of {TIMES} times; median {usual}");
     let budget = "≤ 3 claims that came upon work or that a woken worker sent";
     Ok(Row::judged("100 idle workers and one job", budget, measured, claims <= 3))
 }

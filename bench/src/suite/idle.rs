@@ -21,7 +21,7 @@ const WRITING: [&str; 13] = [
 /// Measures.
 pub async fn measure(folder: Option<&Path>, sizes: &Sizes, worst: &mut Worst) -> Result<Row> {
     announce("an idle worker");
-    let scene = Scene::new(folder, Duration::from_secs(15))?;
+    let scene = Scene::new(folder, Duration::from_secs(15)).await?;
     let worker = Working::start(&wake::app(&Started::nowhere()), scene.store.clone(), 4).await?;
     // Its beginning is not what is measured.
     tokio::time::sleep(Duration::from_secs(1)).await;

@@ -84,7 +84,7 @@ pub async fn measure(folder: Option<&Path>, sizes: &Sizes, worst: &mut Worst) ->
     let mut longest = Duration::ZERO;
     for kill in 0..KILLS {
         announce(&format!("a killed worker, {} of {KILLS}", kill + 1));
-        let scene = Scene::new(folder, sizes.lease)?;
+        let scene = Scene::new(folder, sizes.lease).await?;
         longest = longest.max(kill_one(&scene, sizes.lease, kill).await?);
         scene.add_to(worst);
     }

@@ -102,7 +102,7 @@ pub async fn measure(folder: Option<&Path>, worst: &mut Worst) -> Result<Row> {
     announce("what is refused");
     let mut broken = Vec::new();
     for (at, beyond, figure) in limits() {
-        let scene = Scene::new(folder, Duration::from_secs(15))?;
+        let scene = Scene::new(folder, Duration::from_secs(15)).await?;
         if let Some(error) = refused(&scene, at).await? {
             broken.push(format!("{at:?} is refused: {error}"));
         }

@@ -46,7 +46,7 @@ pub async fn measure(options: &Options) -> Result<bool> {
     let sizes = if options.quick { Sizes::quick() } else { Sizes::full() };
     let folder = options.folder.as_deref();
     let place = Place::temporary(folder)?;
-    let disk = measure_disk(folder.unwrap_or(&std::env::temp_dir()))?;
+    let disk = measure_disk(folder)?;
     let redis = "the Redis store";
     let mut worst = Worst::default();
 
@@ -68,7 +68,7 @@ pub async fn measure(options: &Options) -> Result<bool> {
     rows.push(beside::measure(folder, &sizes, &mut worst).await?);
     rows.push(idle::measure(folder, &sizes, &mut worst).await?);
     rows.push(crowd::measure(folder, &mut worst).await?);
-    rows.push(wake::measure(folder, disk, &mut worst).await?);
+    rows.push(wake::measure(folder, &mut worst).await?);
     rows.push(slow::measure(folder, &sizes, &mut worst).await?);
     rows.push(killed::measure(folder, &sizes, &mut worst).await?);
     rows.push(big.memory(&sizes));

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::cost::Worst;
 use crate::place::{Place, options_of};
+use crate::workload::Nothing;
 
 /// A store that goes with its folder.
 #[derive(Debug)]
@@ -25,11 +26,13 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// A fresh store in a temporary folder, in `folder` if that is given.
-    pub fn new(folder: Option<&Path>, lease: Duration) -> Result<Self> {
+    /// A fresh store in a temporary folder, in `folder` if that is given, with what its first creation makes.
+    pub async fn new(folder: Option<&Path>, lease: Duration) -> Result<Self> {
         let place = Place::temporary(folder)?;
         let options = Options { lease, ..options_of(place.fresh()?)? };
-        Ok(Self { store: Arc::new(SqliteStore::open(options)?), _place: place })
+        let store = Arc::new(SqliteStore::open(options)?);
+        App::stateless().client_on(store.clone()).start(Nothing).await?;
+        Ok(Self { store, _place: place })
     }
 
     /// Notes the most that an operation took.

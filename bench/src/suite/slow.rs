@@ -70,7 +70,7 @@ fn ideal(rows: u64) -> Duration {
 /// Measures.
 pub async fn measure(folder: Option<&Path>, sizes: &Sizes, worst: &mut Worst) -> Result<Row> {
     announce("a few slow rows among many");
-    let scene = Scene::new(folder, Duration::from_secs(15))?;
+    let scene = Scene::new(folder, Duration::from_secs(15)).await?;
     let app = App::stateless().job::<Uneven>();
     let run = app.client_on(scene.store.clone()).start(Mixed { rows: sizes.with_slow }).await?;
     let started = Instant::now();

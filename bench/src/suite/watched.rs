@@ -1,5 +1,6 @@
 //! A store that notes who claims, what came of it, and whom its answers woke.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -49,26 +50,24 @@ impl Watched {
 
     /// How many sessions have claimed so far.
     pub fn claimers(&self) -> usize {
-        let notes = self.notes();
-        let sessions: std::collections::HashSet<SessionId> = notes.sent.iter().map(|sent| sent.session).collect();
-        sessions.len()
+        distinct(self.notes().sent.iter())
     }
 
     /// The claims sent since `start` that came upon work, or that somebody who had been woken since sent: all but the looks of
-    /// workers that nobody told of anything, and that found nothing.
-    pub fn caused_since(&self, start: Instant) -> usize {
+    /// workers that nobody told of anything, and that found nothing. Also by how many workers they were sent.
+    pub fn caused_since(&self, start: Instant) -> (usize, usize) {
         let notes = self.notes();
         let was_woken = |sent: &Sent| {
             let port = notes.ports.iter().find(|(session, _)| *session == sent.session).map(|(_, port)| *port);
             notes.woken.iter().any(|(at, woken)| Some(*woken) == port && *at >= start && *at <= sent.at)
         };
-        notes.sent.iter().filter(|sent| sent.at >= start && (sent.found || was_woken(sent))).count()
+        let caused = || notes.sent.iter().filter(|sent| sent.at >= start && (sent.found || was_woken(sent)));
+        (caused().count(), distinct(caused()))
     }
+}
 
-    /// How many wake-ups answers have asked for since `start`.
-    pub fn woken_since(&self, start: Instant) -> usize {
-        self.notes().woken.iter().filter(|(at, _)| *at >= start).count()
-    }
+fn distinct<'a>(sent: impl Iterator<Item = &'a Sent>) -> usize {
+    sent.map(|sent| sent.session).collect::<HashSet<SessionId>>().len()
 }
 
 /// Verbs that are passed on as they are.
