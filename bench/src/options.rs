@@ -32,7 +32,7 @@ pub struct Options {
     /// Measures every budget of the design instead, and says which hold
     #[arg(long, conflicts_with = "store")]
     pub suite: bool,
-    /// The suite at a tenth of its sizes or less: two minutes instead of fifteen
+    /// The suite at a tenth of its sizes or less
     #[arg(long, requires = "suite", conflicts_with = "store")]
     pub quick: bool,
     /// Ends the output with one line of JSON
