@@ -52,6 +52,9 @@ impl Place {
             (_, Some(_)) => bail!(Usage("--folder goes with --store sqlite; a URL names its file itself".to_owned())),
             (url, None) => {
                 let path = options_of(url)?.path;
+                if path.as_os_str() == ":memory:" {
+                    bail!(Usage("a store in memory has no file to measure; name a file".to_owned()));
+                }
                 if let Some(there) = COMPANIONS.map(|end| beside(&path, end)).iter().find(|path| path.exists()) {
                     bail!(Usage(format!(
                         "{} is there already, and the benchmark needs a fresh store; name a file that does not exist",

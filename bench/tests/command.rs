@@ -41,11 +41,12 @@ fn a_tiny_benchmark_ends_with_its_figures() {
 fn bad_flags_end_with_two_and_say_why() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let there = format!("sqlite:{}", file.path().display());
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 7] = [
         (&["--store", "sqlite", "--runs", "2"], "give an odd number"),
         (&["--store", "redis"], "this version has no Redis store yet"),
         (&["--store", "redis://127.0.0.1:6379/"], "this version has no Redis store yet"),
         (&["--store", &there], "the benchmark needs a fresh store"),
+        (&["--store", "sqlite::memory:"], "has no file to measure"),
         (&["--store", "postgres:x"], "no store that this program knows"),
         (&["--store", "sqlite", "--folder", "/there/is/no/such/folder"], "no folder can be made"),
     ];
