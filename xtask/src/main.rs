@@ -1,16 +1,18 @@
-//! The developers' commands: `cargo xtask test`.
+//! The developers' commands: `cargo xtask test`, `cargo xtask bench`.
 
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
-const USAGE: &str = "usage: cargo xtask test    formats, lints, tests, documentation, the example";
+const USAGE: &str = "usage: cargo xtask test          formats, lints, tests, documentation, the example
+       cargo xtask bench ARGS…   measures the engine: --store sqlite, --suite, --help for all";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["test"] => test(),
+        ["bench", ref flags @ ..] => return bench(flags),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
@@ -38,6 +40,19 @@ fn test() -> Result<()> {
     example()?;
     println!("all passed after {} s", started.elapsed().as_secs());
     Ok(())
+}
+
+/// The benchmark's own exit code says what came of it: 0 good, 1 bad, 2 wrong flags.
+fn bench(flags: &[&str]) -> ExitCode {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["run", "--release", "--quiet", "--package", "bench", "--"]).args(flags);
+    match cargo.status() {
+        Ok(status) => ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)),
+        Err(error) => {
+            eprintln!("error: starting cargo: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn lint(selection: &[&str]) -> Result<()> {

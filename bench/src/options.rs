@@ -1,0 +1,102 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use gusher::WorkerOptions;
+
+use crate::rows::RowKind;
+
+/// Measures a whole workflow: a job for each row, which does nothing, and one report after all of them.
+#[derive(Debug, Parser)]
+#[command(name = "bench", bin_name = "cargo xtask bench", subcommand_negates_reqs = true, max_term_width = 120)]
+pub struct Options {
+    /// Where to run: `sqlite` (a fresh file in a temporary folder), or the URL of a store that is not there yet
+    #[arg(long, value_name = "URL|sqlite", required_unless_present = "suite")]
+    pub store: Option<String>,
+    /// How many rows
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000), conflicts_with = "suite")]
+    pub rows: u64,
+    /// Which rows
+    #[arg(long, value_enum, ignore_case = true, default_value_t = RowKind::E, conflicts_with = "suite")]
+    pub row: RowKind,
+    /// How many runs; what is printed is their median, so the number is odd
+    #[arg(long, default_value_t = 3, value_parser = odd, conflicts_with = "suite")]
+    pub runs: usize,
+    /// How many jobs the worker runs at once
+    #[arg(long, default_value_t = WorkerOptions::default().slots, value_parser = clap::value_parser!(u32).range(1..=1024), conflicts_with = "suite")]
+    pub slots: u32,
+    /// The folder to make the temporary folder in, to measure another disk
+    #[arg(long, value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+    /// Measures every budget of the design instead, and says which hold
+    #[arg(long, conflicts_with = "store")]
+    pub suite: bool,
+    /// The suite at a tenth of its sizes or less
+    #[arg(long, requires = "suite", conflicts_with = "store")]
+    pub quick: bool,
+    /// Ends the output with one line of JSON
+    #[arg(long)]
+    pub json: bool,
+    /// What a child of a benchmark does instead
+    #[command(subcommand)]
+    pub part: Option<Part>,
+}
+
+/// What a benchmark starts this program again for.
+#[derive(Debug, Subcommand)]
+pub enum Part {
+    /// A task of a benchmark, as JSON
+    #[command(hide = true)]
+    Child {
+        /// The task
+        task: String,
+    },
+}
+
+fn odd(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(runs) if runs % 2 == 1 && runs <= 99 => Ok(runs),
+        Ok(0) => Err("there must be a run".to_owned()),
+        Ok(runs) if runs % 2 == 0 => {
+            Err("an even number of runs has no run in the middle; give an odd number".to_owned())
+        }
+        Ok(_) => Err("99 runs are enough".to_owned()),
+        Err(_) => Err("not a number of runs".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn refused(arguments: &[&str]) -> String {
+        let line = ["bench"].iter().chain(arguments);
+        Options::try_parse_from(line).expect_err("these flags are refused").to_string()
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn bad_flags_say_what_would_be_right() {
+        assert!(refused(&["--store", "sqlite", "--runs", "4"]).contains("give an odd number"));
+        assert!(refused(&["--store", "sqlite", "--runs", "0"]).contains("there must be a run"));
+        assert!(refused(&["--store", "sqlite", "--rows", "0"]).contains("0 is not in 1..=100000000"));
+        assert!(refused(&["--store", "sqlite", "--row", "B"]).contains("possible values: E, A"));
+        assert!(refused(&["--suite", "--rows", "5"]).contains("cannot be used with"));
+        assert!(refused(&["--store", "sqlite", "--quick"]).contains("cannot be used with"));
+        assert!(refused(&["--quick"]).contains("--suite"));
+        assert!(refused(&[]).contains("--store"));
+    }
+
+    #[test]
+    fn rows_are_named_by_their_letters() {
+        let options = Options::try_parse_from(["bench", "--store", "sqlite", "--row", "a"]).unwrap();
+        assert_eq!((options.row, options.runs), (RowKind::A, 3));
+    }
+}

@@ -1,0 +1,99 @@
+//! `cargo xtask bench --suite`: every budget of the design beside what was measured, and whether it holds.
+//!
+//! | file | budget |
+//! |---|---|
+//! | `sizes` | how large everything is, in full and quick |
+//! | `scene`, `watched` | a store with workers; a store that notes who claims |
+//! | `big` | large imports: commits, cost a job, commands, memory |
+//! | `failing` | rows that all fail |
+//! | `beside` | a small workflow beside a large one |
+//! | `idle`, `crowd`, `wake` | workers that wait, one and a hundred, and how fast they start |
+//! | `slow` | a few slow rows among many fast ones |
+//! | `killed` | a worker that dies |
+//! | `limits` | what is refused |
+//! | `table` | what is printed |
+
+mod beside;
+mod big;
+mod crowd;
+mod failing;
+mod idle;
+pub mod killed;
+mod limits;
+mod scene;
+mod sizes;
+mod slow;
+mod table;
+mod wake;
+mod watched;
+
+use std::time::Instant;
+
+use anyhow::Result;
+use gusher::store::sqlite::{MAX_BYTES, MAX_CALLS};
+
+use self::sizes::Sizes;
+use self::table::Row;
+use crate::cost::Worst;
+use crate::figures::thousands;
+use crate::machine::{load_average, measure_disk};
+use crate::options::Options;
+use crate::place::Place;
+
+/// Measures all that can be measured, prints it, and returns whether every budget that was measured holds.
+pub async fn measure(options: &Options) -> Result<bool> {
+    let (started, before) = (Instant::now(), load_average());
+    let sizes = if options.quick { Sizes::quick() } else { Sizes::full() };
+    let folder = options.folder.as_deref();
+    let place = Place::temporary(folder)?;
+    let disk = measure_disk(folder)?;
+    let redis = "the Redis store";
+    let mut worst = Worst::default();
+
+    let big = big::measure(&place, &sizes, &mut worst)?;
+    let mut rows = vec![
+        Row::not_yet("1,000,000 E rows on Redis: create + run + report", "≤ 2.5 × the floor of the same run", redis),
+        big.on_sqlite(&sizes, disk),
+        big.cost_a_job(&sizes),
+        Row::not_yet("Redis bytes a job, E / A", "after create ≤ 42 / 50; after the run ≤ 55 / 65", redis),
+        failing::measure(&place, &sizes, &mut worst)?,
+        big.commands_a_job(&sizes),
+    ];
+    let any_operation = rows.len();
+    rows.push(Row::not_yet(
+        "lone jobs, 64 callers: enqueue / run",
+        "≥ 25,000/s each; ≤ 250 bytes plain, ≤ 450 delayed or keyed",
+        "lone jobs",
+    ));
+    rows.push(beside::measure(folder, &sizes, &mut worst).await?);
+    rows.push(idle::measure(folder, &sizes, &mut worst).await?);
+    rows.push(crowd::measure(folder, &mut worst).await?);
+    rows.push(wake::measure(folder, &mut worst).await?);
+    rows.push(slow::measure(folder, &sizes, &mut worst).await?);
+    rows.push(killed::measure(folder, &sizes, &mut worst).await?);
+    rows.push(big.memory(&sizes));
+    rows.push(limits::measure(folder, &mut worst).await?);
+    rows.insert(any_operation, of_any_operation(&worst));
+
+    table::print(&rows);
+    let kind = if options.quick { "quick suite" } else { "full suite" };
+    println!("{kind}: {} s; load average {before} before, {} after", started.elapsed().as_secs(), load_average());
+    println!("disk: {disk}");
+    if options.json {
+        println!("{}", serde_json::json!({ "quick": options.quick, "rows": rows }));
+    }
+    Ok(rows.iter().all(Row::holds))
+}
+
+/// Over everything that ran before.
+fn of_any_operation(worst: &Worst) -> Row {
+    let ((calls, caller), (bytes, mover)) = (&worst.calls, &worst.bytes);
+    let measured = format!("{calls} calls ({caller}); {} bytes ({mover})", thousands(*bytes));
+    let within = *calls <= 600 && *bytes <= 512 * 1024 && (MAX_CALLS, MAX_BYTES) == (600, 512 * 1024);
+    Row::judged("any one store operation, over all of these", "≤ 600 inner calls and ≤ 512 KiB", measured, within)
+}
+
+/// Tells who waits what is being measured.
+fn announce(what: &str) {
+    eprintln!("measuring {what}");
+}

@@ -1,0 +1,159 @@
+//! A store that notes who claims, what came of it, and whom its answers woke.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use futures::FutureExt;
+use gusher::store::*;
+use gusher::{Millis, SessionId, StepNumber, WorkflowId};
+
+/// A claim that was sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent {
+    /// When.
+    pub at: Instant,
+    /// By whom.
+    pub session: SessionId,
+    /// Whether it came upon work: got some, or left some that it could have had.
+    pub found: bool,
+}
+
+#[derive(Debug, Default)]
+struct Notes {
+    ports: Vec<(SessionId, u16)>,
+    woken: Vec<(Instant, u16)>,
+    sent: Vec<Sent>,
+}
+
+/// The store behind, and what has been noted.
+#[derive(Debug)]
+pub struct Watched {
+    inner: Arc<dyn Store>,
+    notes: Mutex<Notes>,
+}
+
+impl Watched {
+    /// Watches `inner`.
+    pub fn new(inner: Arc<dyn Store>) -> Self {
+        Self { inner, notes: Mutex::default() }
+    }
+
+    fn notes(&self) -> std::sync::MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_woken(&self, woken: &Woken) {
+        let now = Instant::now();
+        self.notes().woken.extend(woken.0.iter().map(|port| (now, *port)));
+    }
+
+    /// How many sessions have claimed so far.
+    pub fn claimers(&self) -> usize {
+        distinct(self.notes().sent.iter())
+    }
+
+    /// The claims sent since `start` that came upon work, or that somebody who had been woken since sent: all but the looks of
+    /// workers that nobody told of anything, and that found nothing. Also by how many workers they were sent.
+    pub fn caused_since(&self, start: Instant) -> (usize, usize) {
+        let notes = self.notes();
+        let was_woken = |sent: &Sent| {
+            let port = notes.ports.iter().find(|(session, _)| *session == sent.session).map(|(_, port)| *port);
+            notes.woken.iter().any(|(at, woken)| Some(*woken) == port && *at >= start && *at <= sent.at)
+        };
+        let caused = || notes.sent.iter().filter(|sent| sent.at >= start && (sent.found || was_woken(sent)));
+        (caused().count(), distinct(caused()))
+    }
+}
+
+fn distinct<'a>(sent: impl Iterator<Item = &'a Sent>) -> usize {
+    sent.map(|sent| sent.session).collect::<HashSet<SessionId>>().len()
+}
+
+/// Verbs that are passed on as they are.
+macro_rules! pass_on {
+    ($($verb:ident($($name:ident: $type:ty),*) -> $answer:ty;)*) => {$(
+        fn $verb(&self, $($name: $type),*) -> Answer<'_, $answer> {
+            self.inner.$verb($($name),*)
+        }
+    )*};
+}
+
+/// Verbs whose answers say whom to wake.
+macro_rules! note_woken {
+    ($($verb:ident($name:ident: $type:ty) -> $answer:ty;)*) => {$(
+        fn $verb(&self, $name: $type) -> Answer<'_, $answer> {
+            let asked = self.inner.$verb($name);
+            async move {
+                let answer = asked.await?;
+                self.note_woken(&answer.woken);
+                Ok(answer)
+            }
+            .boxed()
+        }
+    )*};
+}
+
+impl Store for Watched {
+    fn join(&self, session: Session) -> Answer<'_, ()> {
+        self.notes().ports.extend(session.wake_port.map(|port| (session.id, port)));
+        self.inner.join(session)
+    }
+
+    fn claim(&self, claim: Claim) -> Answer<'_, Claimed> {
+        let (at, session) = (Instant::now(), claim.session);
+        let asked = self.inner.claim(claim);
+        async move {
+            let claimed = asked.await?;
+            self.note_woken(&claimed.woken);
+            self.notes().sent.push(Sent { at, session, found: !claimed.slices.is_empty() || !claimed.empty });
+            Ok(claimed)
+        }
+        .boxed()
+    }
+
+    fn resume(&self, workflow: WorkflowId) -> Answer<'_, Woken> {
+        let asked = self.inner.resume(workflow);
+        async move { asked.await.inspect(|woken| self.note_woken(woken)) }.boxed()
+    }
+
+    note_woken! {
+        leave(session: SessionId) -> Left;
+        create(create: Create) -> Created;
+        report(report: Report) -> Reported;
+        tick(tick: Tick) -> Ticked;
+    }
+
+    pass_on! {
+        append(append: Append) -> ();
+        renew(renew: Renew) -> Renewed;
+        cancel(workflow: WorkflowId, grace: Millis) -> ();
+        pause(workflow: WorkflowId) -> ();
+        retry(retry: RetryFailed) -> Retried;
+        delete(workflow: WorkflowId) -> ();
+        workflow(workflow: WorkflowId) -> WorkflowRow;
+        workflows(list: List) -> Vec<WorkflowRow>;
+        steps(workflow: WorkflowId, from: StepNumber, limit: u32) -> Vec<StepRow>;
+        step_named(workflow: WorkflowId, name: String) -> Option<StepRow>;
+        edges(workflow: WorkflowId, step: StepNumber, upstream: bool, limit: u32) -> Vec<EdgeRow>;
+        parameters(chunk: ChunkRef) -> Parameters;
+        outcomes(workflow: WorkflowId, step: StepNumber, from: u64, after: u64) -> Vec<ChunkOutcomes>;
+        errors(workflow: WorkflowId, step: StepNumber) -> Vec<ErrorRow>;
+        waiting(workflow: WorkflowId, step: StepNumber) -> Waiting;
+        whereabouts(workflow: WorkflowId, step: StepNumber, index: u64) -> Whereabouts;
+        workers(limit: u32) -> Vec<WorkerRow>;
+        doctor() -> Checkup;
+    }
+
+    fn now(&self) -> Millis {
+        self.inner.now()
+    }
+
+    fn lease(&self) -> Millis {
+        self.inner.lease()
+    }
+
+    fn url(&self) -> String {
+        self.inner.url()
+    }
+}
