@@ -1,6 +1,6 @@
 //! What a store's operations cost, from its meters.
 
-use gusher::store::sqlite::Meters;
+use gusher::store::Meters;
 use serde::{Deserialize, Serialize};
 
 /// What all operations of a store cost so far, in this process.

@@ -1,5 +1,6 @@
 //! What a worker without work costs its store.
 
+use gusher::store::Store;
 use std::path::Path;
 use std::time::Duration;
 

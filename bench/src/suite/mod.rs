@@ -30,7 +30,7 @@ mod watched;
 use std::time::Instant;
 
 use anyhow::Result;
-use gusher::store::sqlite::{MAX_BYTES, MAX_CALLS};
+use gusher::store::{MAX_BYTES, MAX_CALLS};
 
 use self::sizes::Sizes;
 use self::table::Row;

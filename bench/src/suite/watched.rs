@@ -145,6 +145,10 @@ impl Store for Watched {
         doctor() -> Checkup;
     }
 
+    fn meters(&self) -> &gusher::store::Meters {
+        self.inner.meters()
+    }
+
     fn now(&self) -> Millis {
         self.inner.now()
     }
