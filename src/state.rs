@@ -229,7 +229,6 @@ impl EdgeKind {
             (S::Waiting | S::Running, _) => return None,
             (S::Failed, E::Feeds) if planted!("a failed source releases what it feeds") => D::Release,
             (S::Succeeded, E::AfterFailure) if planted!("a success releases what waits for a failure") => D::Release,
-            (S::Cancelled, E::After) if planted!("a cancelled step releases what comes after") => D::Release,
             (S::Succeeded, E::AfterFailure) => D::Skip,
             (S::Succeeded, _) => D::Release,
             (S::Skipped, E::AfterFailure | E::Feeds) => D::Skip,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use gusher::store::sqlite::{Options, SqliteStore};
 use gusher::testing::model::play_seeds;
 
-/// As many seeds as `GUSHER_SEEDS` says, on two threads.
+/// As many seeds as `GUSHER_SEEDS` says, from `GUSHER_FIRST_SEED` on, on `GUSHER_THREADS` threads.
 #[test]
 fn the_store_shows_what_the_model_says() {
     let seeds: u64 =

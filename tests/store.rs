@@ -632,3 +632,45 @@ async fn what_can_never_be_done_is_set_aside_and_stops_nothing_else() {
     let why = house.store.waiting(broken, 0).await.unwrap();
     assert!(why.chore.unwrap().contains("set aside"));
 }
+
+#[tokio::test]
+async fn a_step_that_is_being_repaired_in_bites_does_not_settle_between_two_of_them() {
+    let house = House::new();
+    let id = house.workflow(40 * 1024).await;
+    let mut worker = house.worker().await;
+    // Everything that can be claimed ends so.
+    async fn end_all(worker: &mut Worker<'_>, end: impl Fn(&gusher::store::Slice) -> LeaseReport) {
+        loop {
+            let slices = worker.claim(1024, 16).await.slices;
+            if slices.is_empty() {
+                return;
+            }
+            for slice in slices {
+                worker.report(end(&slice)).await;
+            }
+        }
+    }
+    end_all(&mut worker, |slice| {
+        let errors = vec![(error_number("bad"), "bad".to_owned(), slice.jobs)];
+        LeaseReport { lease: slice.lease, number: 1, failed: slice.jobs, errors, ..LeaseReport::default() }
+    })
+    .await;
+    assert_eq!(house.store.workflow(id).await.unwrap().state, WorkflowState::Failed);
+
+    let client = session();
+    house.store.join(client.clone()).await.unwrap();
+    let retry = RetryFailed { session: client.id, command: 1, workflow: id, step: Some(0), mended: None };
+    house.store.retry(retry).await.unwrap();
+    let mut bites_between = 0;
+    while house.store.tick(Tick { lease: LEASE }).await.unwrap().more {
+        end_all(&mut worker, |slice| succeeded(slice.lease, 1, slice.jobs)).await;
+        let step = house.store.steps(id, 0, 1).await.unwrap().remove(0);
+        let under_repair = step.jobs.succeeded > 0 && step.jobs.failed > 0;
+        assert!(!under_repair || step.state == StepState::Running, "{step:?}");
+        bites_between += u32::from(under_repair);
+    }
+    assert!(bites_between > 0, "the repair took one bite only");
+    end_all(&mut worker, |slice| succeeded(slice.lease, 1, slice.jobs)).await;
+    assert_eq!(house.store.workflow(id).await.unwrap().state, WorkflowState::Succeeded);
+    house.check().await;
+}

@@ -111,7 +111,6 @@ impl Tx<'_> {
     ) -> Result<()> {
         let mut step = self.step(wf, down)?;
         // A step that has run, or is decided otherwise, is not asked again: repairs of its upstream leave it as it is.
-        let before = before.filter(|_| !planted!("what an edge has decided is forgotten"));
         if before == Some(decision) || step.state != StepState::Waiting || step.decided.is_some() {
             return Ok(());
         }

@@ -1,0 +1,103 @@
+//! `cargo xtask planted`: builds the crate once with its planted bugs and shows, one bug after the other, which test catches it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+/// The tests that must catch them, in the order in which they are tried.
+const TESTS: [&str; 2] = ["store", "model"];
+/// How many games of the model tests each bug gets.
+const SEEDS: &str = "600";
+/// A bug may make a test run for ever: that it does not end is a catch, too.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Plants each bug.
+pub fn planted() -> Result<()> {
+    let bugs = bugs(Path::new("src"))?;
+    let programs = build()?;
+    for (test, program) in &programs {
+        ensure!(caught_by(program, "")?.is_none(), "`{test}` is red although no bug is planted");
+    }
+    let mut missed = Vec::new();
+    for bug in &bugs {
+        let mut catch = None;
+        for (test, program) in &programs {
+            if let Some(name) = caught_by(program, bug)? {
+                catch = Some(format!("{test}: {name}"));
+                break;
+            }
+        }
+        println!("{bug}\n    {}", catch.as_deref().unwrap_or("NOT CAUGHT"));
+        if catch.is_none() {
+            missed.push(bug.as_str());
+        }
+    }
+    ensure!(missed.is_empty(), "{} of {} bugs were not caught: {}", missed.len(), bugs.len(), missed.join("; "));
+    println!("{} planted bugs, each of them caught", bugs.len());
+    Ok(())
+}
+
+/// The names in every `planted!("…")` below a folder.
+fn bugs(folder: &Path) -> Result<BTreeSet<String>> {
+    let mut bugs = BTreeSet::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            bugs.extend(self::bugs(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("planted.rs") {
+            let text = fs::read_to_string(&path)?;
+            let names = text.split("planted!(\"").skip(1).filter_map(|rest| rest.split('"').next());
+            bugs.extend(names.map(str::to_owned));
+        }
+    }
+    Ok(bugs)
+}
+
+/// Compiles the tests with all bugs in them; none acts before it is chosen.
+fn build() -> Result<Vec<(&'static str, PathBuf)>> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["test", "--package", "gusher", "--no-run", "--message-format", "json"]);
+    cargo.args(TESTS.iter().flat_map(|test| ["--test", test]));
+    cargo.env("RUSTFLAGS", "--cfg planted").env("CARGO_TARGET_DIR", Path::new(&crate::target_folder()).join("planted"));
+    let output = cargo.stderr(Stdio::inherit()).output().context("starting cargo")?;
+    ensure!(output.status.success(), "the crate does not compile with its planted bugs");
+    let messages = String::from_utf8_lossy(&output.stdout).into_owned();
+    let built: Vec<serde_json::Value> = messages.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let program = |test: &&'static str| {
+        let of_test =
+            built.iter().find(|message| message["target"]["name"] == **test && message["executable"].is_string());
+        let path = of_test.and_then(|message| message["executable"].as_str());
+        Ok((*test, PathBuf::from(path.with_context(|| format!("cargo names no program for the test `{test}`"))?)))
+    };
+    TESTS.iter().map(program).collect()
+}
+
+/// The first test of a program that fails while a bug acts.
+fn caught_by(program: &Path, bug: &str) -> Result<Option<String>> {
+    let output = tempfile::NamedTempFile::new()?;
+    let mut test = Command::new(program);
+    test.env("GUSHER_PLANTED", bug).env("GUSHER_SEEDS", SEEDS).envs(crate::QUICK_MEMORY);
+    let mut running = test.stdout(output.reopen()?).stderr(Stdio::null()).spawn().context("starting a test")?;
+    let started = Instant::now();
+    let status = loop {
+        if let Some(status) = running.try_wait()? {
+            break status;
+        }
+        if started.elapsed() > PATIENCE {
+            running.kill()?;
+            running.wait()?;
+            return Ok(Some("does not end".to_owned()));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    if status.success() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(output.path())?;
+    let failed = text.lines().find_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
+    Ok(Some(failed.map_or_else(|| format!("ended with {status}"), str::to_owned)))
+}
