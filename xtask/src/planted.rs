@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 /// The tests that must catch them, in the order in which they are tried.
-const TESTS: [&str; 2] = ["store", "model"];
+const TESTS: [&str; 3] = ["store", "conformance", "model"];
 /// How many games of the model tests each bug gets.
 const SEEDS: &str = "600";
 /// A bug may make a test run for ever: that it does not end is a catch, too.

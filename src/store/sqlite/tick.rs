@@ -161,8 +161,9 @@ pub fn look_ahead(conn: &Connection, now: Millis, lease: Millis) -> rusqlite::Re
                 consider(deadline - lease_time);
             }
         }
-        // Lease time moves only while somebody moves it: without a claim or a renewal for half a lease, a tick must.
-        if next.is_some() && now - at >= half {
+        // Lease time moves only while somebody moves it: without a claim or a renewal for half a lease, a tick must. And once the
+        // clock has jumped back it would stand still until the old time comes again.
+        if next.is_some() && (now - at >= half || now < at) {
             due = true;
         }
         Ok(Ticked { more: due, next_in: next.map(|left| left.max(0)), woken: Default::default() })

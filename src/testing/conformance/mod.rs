@@ -1,0 +1,460 @@
+//! The conformance suite: what every store must do, case by case.
+//!
+//! [`store_tests!`](crate::testing::store_tests) turns each case into a test. A store is one of ours if all of them pass; none may be
+//! left out. The cases go through the verbs of [`Store`] alone, so they hold for any implementation.
+//!
+//! ```no_run
+//! mod my_store {
+//!     use std::sync::Arc;
+//!     use std::time::Duration;
+//!
+//!     use gusher::Clock;
+//!     use gusher::store::Store;
+//!     use gusher::store::sqlite::{Options, SqliteStore};
+//!
+//!     async fn fresh(clock: Clock, lease: Duration) -> Arc<dyn Store> {
+//!         Arc::new(SqliteStore::open(Options { lease, clock, ..Options::in_memory() }).unwrap())
+//!     }
+//!
+//!     gusher::testing::store_tests!(fresh);
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! Each verb has a case for what it answers fresh, repeated, sent again since its answer was lost, after the lease was taken back, and
+//! in a workflow that is paused, cancelling or deleted; further modules are named after what they are about. At the end of every case
+//! the doctor must find nothing and no operation may have gone over its bound; then all that the case has left is cancelled, runs out
+//! and is deleted, and the store must be as empty as before.
+
+mod claims;
+mod commands;
+mod creation;
+mod edges;
+mod repair;
+mod reports;
+mod scene;
+mod sessions;
+mod times;
+
+use std::io::Write;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
+
+use self::claims::{claim, turns, wake};
+use self::commands::{cancel, pause, resume};
+use self::creation::{append, create};
+use self::edges::{table, tolerance};
+use self::repair::{delete, mended, retry};
+use self::reports::{error_table, report, source};
+use self::scene::{LEASE, START, Scene};
+use self::sessions::{join, leave, renew};
+use self::times::{lease_time, recovery, tick, timers};
+use crate::clock::Clock;
+use crate::store::Store;
+
+#[doc(inline)]
+pub use crate::store_tests;
+
+type Case = for<'s> fn(&'s Scene) -> LocalBoxFuture<'s, ()>;
+
+/// Every case there is, in this one place: the tests and their count both come from here. Passes the list on to the macro `$then`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_table {
+    ($then:path) => {
+        $then! {
+            join {
+                fresh,
+                repeated_keeps_what_is_held,
+                answer_lost_makes_one_worker,
+                lease_taken_back_comes_back_to_life,
+                paused_counts_as_able_and_gets_nothing,
+                cancelling_gets_nothing,
+                deleted_record_begins_anew,
+            }
+            leave {
+                fresh_gives_back_at_the_front_without_a_recovery,
+                repeated_gives_back_once,
+                answer_lost_goes_on_until_all_is_given_back,
+                lease_taken_back_gives_nothing_back_twice,
+                paused_gives_back_to_nobody_until_the_resume,
+                cancelling_cancels_what_is_given_back,
+                deleted_workflow_leaves_nothing_to_give_back,
+                stops_draining_for_a_suspect,
+            }
+            renew {
+                fresh_keeps_a_lease_as_long_as_it_is_renewed,
+                repeated_adds_no_time,
+                answer_lost_tells_the_same_again,
+                lease_taken_back_is_told_as_lost,
+                paused_keeps_and_stops_nothing,
+                cancelling_is_told_and_ends_with_the_grace,
+                deleted_is_told_as_lost,
+                of_another_sessions_lease_is_no_renewal,
+                by_an_unknown_session_is_answered_so,
+                brings_progress,
+                keeps_a_workers_session_alive_without_leases,
+                after_a_partial_report_keeps_the_rest,
+            }
+            append {
+                fresh_is_seen_by_nobody_before_it_is_whole,
+                repeated_counts_once_in_any_order,
+                answer_lost_of_the_first_call_makes_one_draft,
+                a_call_that_is_missing_is_not_passed_over,
+                lease_taken_back_collects_it_and_refuses_what_comes_late,
+                lives_by_renewal_and_by_each_call,
+                paused_is_written_and_adopted_but_not_handed_out,
+                cancelling_is_written_and_then_collected,
+                deleted_workflow_takes_no_jobs,
+                two_drafts_of_one_session_are_told_apart,
+                of_thousands_of_jobs_keeps_their_order,
+            }
+            create {
+                fresh_is_pending_and_can_be_claimed,
+                repeated_id_keeps_the_first,
+                answer_lost_of_a_draft_is_answered_as_existing,
+                repeated_with_a_draft_collects_the_draft,
+                lease_taken_back_from_its_draft_leaves_nothing,
+                paused_one_of_that_id_stays_as_it_is,
+                cancelling_one_of_that_id_stays_as_it_is,
+                deleted_id_is_free_and_nothing_is_left_of_the_first,
+                without_steps_succeeds_at_once,
+                empty_steps_settle_at_once_and_release,
+                a_draft_of_many_calls_is_adopted_whole,
+                again_takes_the_place_of_a_finished_one,
+                again_answer_lost_starts_it_once,
+                again_of_an_older_generation_changes_nothing,
+                again_without_a_first_is_a_first,
+            }
+            claim {
+                fresh_tells_all_that_a_worker_needs,
+                repeated_with_the_next_numbers_takes_other_jobs,
+                answer_lost_grants_nothing_new_and_tells_what_is_held,
+                answer_lost_tells_only_what_has_not_been_reported,
+                lease_taken_back_is_not_granted_again_by_its_number,
+                lease_taken_back_comes_first_and_open_only,
+                paused_grants_nothing_and_parks,
+                cancelling_grants_nothing,
+                deleted_grants_nothing,
+                by_an_unknown_session_is_answered_so,
+                takes_named_types_and_queues_only,
+                keeps_to_its_budget_and_number_of_leases,
+                takes_at_most_half_of_an_equal_share,
+                never_spans_two_chunks,
+                a_waiting_step_is_not_handed_out,
+                tells_the_attempts_used,
+            }
+            turns {
+                beside_a_backlog_another_workflow_starts_in_one_rotation,
+                workflows_alternate_claim_after_claim,
+                twenty_workflows_all_start_within_twenty_slices,
+                steps_of_a_workflow_alternate,
+                types_alternate,
+                the_higher_priority_goes_first,
+                priority_decides_over_workflows_too,
+                a_limit_is_exact_over_two_workers,
+                a_limit_is_free_again_after_a_death,
+                a_limit_is_free_again_after_what_was_given_back_or_waits,
+                a_limited_slice_fits_the_free_slots,
+                a_step_at_its_limit_holds_up_no_other,
+                a_step_at_its_limit_tells_that_it_is_parked,
+            }
+            wake {
+                a_new_workflow_wakes_one_idle_worker,
+                one_worker_for_each_kind_of_work,
+                a_worker_that_knows_both_kinds_is_enough,
+                nobody_who_could_not_run_it,
+                who_finds_more_than_it_takes_wakes_the_next,
+                a_report_wakes_for_what_it_releases,
+                a_resume_wakes,
+                a_tick_wakes_for_what_is_due,
+                who_leaves_wakes_another_for_what_it_held,
+            }
+            report {
+                fresh_settles_and_counts_one_attempt,
+                repeated_changes_nothing,
+                repeated_behind_a_later_one_changes_nothing,
+                answer_lost_of_the_last_one_counts_once,
+                answer_lost_of_a_retry_counts_one_attempt,
+                lease_taken_back_is_refused_as_a_whole,
+                lease_taken_back_and_run_by_another_is_refused,
+                past_the_deadline_counts_until_somebody_takes_back,
+                paused_counts_and_releases_but_hands_nothing_out,
+                paused_workflow_finishes_with_its_last_job,
+                cancelling_counts_what_ran_and_cancels_the_rest,
+                deleted_is_refused,
+                one_refused_part_leaves_the_others_counting,
+                of_more_leases_than_allowed_is_refused_as_a_whole,
+                of_more_waits_than_allowed_is_refused_as_a_whole,
+                that_names_a_job_twice_is_refused,
+                that_names_jobs_of_another_lease_is_refused,
+                beyond_the_last_attempt_is_refused,
+                what_is_given_back_comes_first_and_has_used_no_attempt,
+                keeps_the_open_record_whole_and_begins_the_next,
+                without_a_record_leaves_those_before_it_as_they_are,
+                releases_each_follower_once,
+                by_a_session_that_has_left_is_refused,
+            }
+            source {
+                its_jobs_appear_with_its_success,
+                without_jobs_its_step_settles_at_once,
+                that_failed_releases_nothing_until_it_is_repaired,
+                whose_draft_is_dropped_leaves_nothing_of_it,
+                whose_draft_is_gone_cannot_succeed,
+                reports_again_and_adopts_once,
+                that_succeeds_within_the_grace_of_a_cancel_adds_no_jobs,
+                two_sources_fill_two_steps,
+            }
+            error_table {
+                like_texts_are_counted_together,
+                tells_which_texts_it_holds,
+                holds_a_thousand_texts_and_counts_the_others_together,
+                counts_together_what_one_operation_cannot_note,
+                follows_a_retry,
+                follows_jobs_that_fail_between_a_command_and_its_chore,
+                follows_a_cancel_that_overtakes_a_retry,
+            }
+            tick {
+                fresh_on_an_idle_store_has_nothing_to_do,
+                fresh_tells_when_the_next_thing_is_due,
+                repeated_takes_a_lease_back_once,
+                answer_lost_makes_a_timer_due_once,
+                lease_taken_back_not_before_its_time,
+                paused_makes_due_but_hands_nothing_out,
+                cancelling_makes_no_timer_due,
+                deleted_is_gone_to_the_last_row,
+                ends_drafts_that_nobody_renews,
+                ends_sessions_that_do_not_renew,
+                goes_on_with_what_a_creation_left,
+            }
+            timers {
+                a_retry_is_due_at_its_time_and_keeps_its_attempts,
+                a_retry_time_is_rounded_up_to_an_eighth_of_its_wait,
+                a_retry_comes_before_what_has_not_run,
+                a_step_waits_its_delay_once_what_is_before_it_has_settled,
+                a_first_step_can_be_delayed_too,
+                a_delayed_step_that_is_cancelled_never_runs,
+                many_timers_are_all_made_due,
+            }
+            lease_time {
+                an_outage_or_a_jump_of_the_clock_costs_nobody_a_lease,
+                a_clock_that_jumped_back_does_not_make_leases_last,
+                two_looks_far_apart_move_it_by_half_a_lease_each,
+                the_shortest_lease_decides_how_far_one_look_moves_it,
+                a_claim_of_another_worker_takes_nothing_back,
+            }
+            recovery {
+                the_first_death_costs_no_delay,
+                from_the_second_death_on_it_is_halved_and_runs_with_nothing_beside_it,
+                a_suspect_slice_is_halved_down_to_the_killer,
+                a_job_that_kills_alone_once_too_often_fails,
+                by_default_a_job_may_kill_three_workers_alone,
+                a_suspect_that_succeeds_is_one_no_more,
+                a_suspect_that_is_given_back_stays_one,
+                while_a_suspect_runs_its_worker_is_told_to_want_nothing,
+                jobs_that_have_settled_take_no_part,
+                two_who_die_of_different_slices_are_told_apart,
+            }
+            table {
+                succeeded_after_is_released,
+                succeeded_after_settled_is_released,
+                succeeded_after_failure_is_skipped,
+                succeeded_always_is_released,
+                skipped_after_is_released,
+                skipped_after_settled_is_released,
+                skipped_after_failure_is_skipped,
+                skipped_always_is_released,
+                skipped_source_skips_what_it_feeds,
+                failed_after_waits,
+                failed_after_settled_is_released,
+                failed_after_failure_is_released,
+                failed_always_is_released,
+                failed_source_lets_wait_what_it_feeds,
+                cancelled_after_is_cancelled,
+                cancelled_after_settled_is_cancelled,
+                cancelled_after_failure_is_cancelled,
+                cancelled_always_is_released,
+                cancelled_source_cancels_what_it_feeds,
+                of_several_a_wait_is_stronger_than_a_skip,
+                of_several_a_skip_is_stronger_than_a_release,
+                of_several_a_wait_is_stronger_than_a_release,
+                of_several_all_must_have_settled,
+                of_several_a_cancel_is_the_strongest,
+                two_edges_between_the_same_steps_both_count,
+                a_skip_goes_on_down_a_chain_of_failure_handlers,
+                independent_branches_run_to_their_end,
+            }
+            tolerance {
+                none_fails_with_the_first,
+                jobs_up_to_exactly_that_many,
+                a_fraction_up_to_exactly_that_share,
+                all_may_fail_if_all_are_tolerated,
+                a_fraction_is_of_all_the_jobs_that_a_source_emitted,
+                a_failure_within_it_settles_nothing_early,
+            }
+            cancel {
+                fresh_comes_to_its_end,
+                repeated_counts_what_runs_within_its_grace_and_no_more,
+                answer_lost_after_its_end_changes_nothing,
+                lease_taken_back_at_the_end_of_the_grace,
+                paused_workflow_is_cancelled,
+                cancelling_again_does_not_lengthen_the_grace,
+                deleted_is_not_found,
+                finished_is_refused,
+                drops_what_waits_for_its_retry,
+                leaves_what_has_settled_as_it_is,
+                an_always_step_runs_behind_what_was_cancelled,
+                an_always_step_keeps_its_lease_past_the_grace,
+                an_always_step_retries_and_outlives_its_worker,
+                an_always_step_that_a_pause_has_parked_runs,
+                an_always_step_behind_another_runs_too,
+                jobs_that_were_stopped_count_as_cancelled,
+                harms_no_other_workflow,
+            }
+            pause {
+                fresh_hands_nothing_out_and_lets_run_what_runs,
+                repeated_needs_one_resume,
+                answer_lost_behind_a_claim_that_parked,
+                lease_taken_back_is_handed_to_nobody,
+                paused_before_its_first_claim_is_not_started,
+                cancelling_is_refused,
+                deleted_is_not_found,
+                finished_is_refused,
+                holds_up_no_other_workflow,
+            }
+            resume {
+                fresh_hands_out_again_in_order,
+                repeated_changes_nothing,
+                answer_lost_wakes_nobody_twice,
+                lease_taken_back_meanwhile_is_handed_out,
+                paused_again_hands_nothing_out,
+                cancelling_is_refused,
+                deleted_is_not_found,
+                finished_is_refused,
+                brings_back_more_lines_than_one_operation_does,
+                brings_back_a_step_that_was_at_its_limit,
+            }
+            retry {
+                fresh_brings_failed_jobs_back_with_new_attempts,
+                repeated_number_retries_nothing_that_failed_since,
+                answer_lost_before_its_chore_is_done_retries_once,
+                older_command_is_refused_as_unknown,
+                lease_taken_back_too_often_is_repaired_like_any_failure,
+                paused_waits_for_the_resume,
+                cancelling_is_refused,
+                deleted_is_not_found,
+                by_an_unknown_session_is_answered_so,
+                where_nothing_failed_changes_nothing,
+                of_one_step_leaves_the_others_failed,
+                lets_no_follower_run_before_it_has_been_repaired,
+                keeps_what_has_succeeded,
+                keeps_the_generation,
+                a_follower_that_has_run_runs_no_second_time,
+                that_fails_again_lets_its_followers_wait_again,
+            }
+            mended {
+                only_those_with_new_parameters_run_again,
+                are_not_valid_before_the_retry,
+                two_sets_are_both_fed_again,
+                later_ones_replace_earlier_ones,
+                for_another_chunk_are_dropped_and_harm_nobody,
+                whose_draft_is_gone_retry_nothing,
+                of_another_step_are_refused,
+                belong_to_one_step,
+            }
+            delete {
+                fresh_takes_it_off_all_lists_at_once,
+                repeated_while_its_chore_runs_is_no_error,
+                answer_lost_after_its_end_is_not_found,
+                lease_taken_back_first_by_a_cancel,
+                paused_is_refused,
+                cancelling_is_refused,
+                deleted_leaves_the_others_whole,
+                takes_mended_parameters_along,
+            }
+        }
+    };
+}
+
+/// Makes the list that [`run`] looks cases up in.
+macro_rules! cases_by_name {
+    ($($module:ident { $($case:ident,)+ })+) => {
+        const CASES: &[(&str, Case)] = &[$($(
+            (concat!(stringify!($module), "::", stringify!($case)), |scene| Box::pin($module::$case(scene))),
+        )+)+];
+    };
+}
+conformance_table!(cases_by_name);
+
+/// Makes a test of each case.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_tests {
+    ($($module:ident { $($case:ident,)+ })+) => {
+        $(mod $module {
+            $(#[::tokio::test]
+            async fn $case() {
+                let name = concat!(stringify!($module), "::", stringify!($case));
+                $crate::testing::conformance::run(name, super::store_of_conformance_tests).await;
+            })+
+        })+
+    };
+}
+
+/// Makes a `#[tokio::test]` of each conformance case, named after a verb and a situation, and one that prints how many there are.
+///
+/// `factory` is called once a case, as `Fn(Clock, Duration) -> impl Future<Output = Arc<dyn Store>>`: it opens a fresh, empty store
+/// that reads the time from that clock only and whose leases last that long. Call it once a module; the crate that calls it needs
+/// `tokio` with the features `macros` and `rt`.
+#[macro_export]
+macro_rules! store_tests {
+    ($factory:expr) => {
+        async fn store_of_conformance_tests(
+            clock: $crate::Clock,
+            lease: ::std::time::Duration,
+        ) -> ::std::sync::Arc<dyn $crate::store::Store> {
+            ($factory)(clock, lease).await
+        }
+
+        #[test]
+        fn how_many_cases_there_are() {
+            $crate::testing::conformance::print_count();
+        }
+
+        $crate::conformance_table!($crate::conformance_tests);
+    };
+}
+
+/// How many cases there are.
+pub fn count() -> usize {
+    CASES.len()
+}
+
+/// Prints how many cases there are, also where the output of tests is captured.
+pub fn print_count() {
+    let mut names: Vec<&str> = CASES.iter().map(|(name, _)| *name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count(), "every case has a name of its own");
+    writeln!(std::io::stdout(), "{} conformance cases", count()).expect("the count can be printed");
+}
+
+/// Plays one case on a store that `open` makes for it. The panic of a case that fails names it.
+pub async fn run(name: &str, open: impl AsyncFnOnce(Clock, Duration) -> Arc<dyn Store>) {
+    let found = CASES.iter().find(|(other, _)| *other == name);
+    let (_, case) = found.unwrap_or_else(|| panic!("there is no conformance case `{name}`"));
+    let clock = Clock::manual(START);
+    let store = open(clock.clone(), Duration::from_millis(LEASE.unsigned_abs())).await;
+    let played = AssertUnwindSafe(async {
+        let scene = Scene::new(store, clock).await;
+        case(&scene).await;
+        scene.sweep().await;
+    });
+    if let Err(panic) = played.catch_unwind().await {
+        panic!("conformance case {name}: {}", crate::job::panic_text(panic.as_ref()));
+    }
+}

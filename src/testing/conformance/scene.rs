@@ -1,0 +1,649 @@
+//! What a case plays in: a fresh store, a clock that stands until the case moves it, and short words for what people and workers do.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Clock, Millis};
+use crate::error::{ErrorKind, Result};
+use crate::graph::{Edge, StepNumber, StepSpec};
+use crate::id::{SessionId, WorkflowId};
+use crate::payload::Chunk;
+use crate::slice::{CHUNK_JOBS, Mask};
+use crate::state::{Counts, EdgeKind, JobState, StepState, WorkflowState};
+use crate::store::{
+    Append, Checkup, Claim, Claimed, Create, Created, DraftKey, DraftOf, LeaseReport, List, NewWorkflow, Part, Renew,
+    Renewed, Report, Reported, Retried, RetryFailed, Session, Slice, StepRow, Store, Take, Tick, WorkflowRow,
+    error_number,
+};
+
+/// How long every lease lasts, unless a case says otherwise.
+pub const LEASE: Millis = 1_000;
+/// When every case begins.
+pub const START: Millis = 1_800_000_000_000;
+/// The job type, and the queue, of a step that is not told another.
+pub const ROW: &str = "Row";
+/// The other job type.
+pub const OTHER: &str = "Other";
+/// The queue of a step that is not told another.
+pub const QUEUE: &str = "default";
+
+/// More parts than this go into a draft first, call by call.
+const PARTS_A_CALL: usize = 60;
+/// More ticks than any case needs: a store that always finds something to do is wrong.
+const MOST_TICKS: usize = 20_000;
+
+/// A store, its clock, and whoever uses it.
+pub struct Scene {
+    pub store: Arc<dyn Store>,
+    pub clock: Clock,
+    /// Writes the drafts of workflows that are too large for one call, and gives commands.
+    client: SessionId,
+    numbers: Cell<u64>,
+}
+
+impl Scene {
+    /// A scene on a store that nobody has used yet.
+    pub async fn new(store: Arc<dyn Store>, clock: Clock) -> Self {
+        let client = Session { types: Vec::new(), lease: 3_600_000, ..session() };
+        store.join(client.clone()).await.expect("a client joins");
+        Self { store, clock, client: client.id, numbers: Cell::new(0) }
+    }
+
+    /// Numbers for drafts and commands, each once.
+    pub fn number(&self) -> u64 {
+        self.numbers.set(self.numbers.get() + 1);
+        self.numbers.get()
+    }
+
+    /// A workflow to be described step by step.
+    pub fn plan(&self) -> Plan<'_> {
+        Plan {
+            scene: self,
+            id: WorkflowId::new(self.clock.now(), 0),
+            name: "Test",
+            steps: Vec::new(),
+            edges: Vec::new(),
+        }
+    }
+
+    /// A workflow of two steps: `jobs` jobs called `rows`, then one called `report`.
+    pub async fn rows(&self, jobs: u32) -> WorkflowId {
+        self.plan().step("rows", jobs).step("report", 1).edge(0, 1, EdgeKind::After).create().await
+    }
+
+    /// A workflow of one step of `jobs` jobs.
+    pub async fn lone(&self, jobs: u32) -> WorkflowId {
+        self.plan().step("rows", jobs).create().await
+    }
+
+    /// A workflow that has succeeded, of one step of `jobs` jobs.
+    pub async fn succeeded(&self, jobs: u32) -> WorkflowId {
+        let id = self.lone(jobs).await;
+        let worker = self.worker().await;
+        worker.run().await;
+        self.leave(&worker).await;
+        assert_eq!(self.state(id).await, WorkflowState::Succeeded);
+        id
+    }
+
+    /// A workflow as [`rows`](Self::rows) makes it, all of whose rows have failed with the text `broken`.
+    pub async fn failed(&self, jobs: u32) -> WorkflowId {
+        let id = self.rows(jobs).await;
+        let worker = self.worker().await;
+        for slice in worker.drain().await {
+            worker.fail(&slice, "broken").await;
+        }
+        self.leave(&worker).await;
+        assert_eq!(self.state(id).await, WorkflowState::Failed);
+        id
+    }
+
+    /// A workflow whose first step, a source, feeds the second; a third, `report`, comes behind the rows.
+    pub async fn source(&self) -> WorkflowId {
+        self.plan()
+            .step_with("source", 1, |source| source.feeds = Some(1))
+            .step("rows", 0)
+            .step("report", 1)
+            .edge(0, 1, EdgeKind::Feeds)
+            .edge(1, 2, EdgeKind::After)
+            .create()
+            .await
+    }
+
+    /// A worker that knows [`ROW`] and takes from [`QUEUE`].
+    pub async fn worker(&self) -> Worker<'_> {
+        self.worker_with(|_| ()).await
+    }
+
+    /// A worker that is a little different.
+    pub async fn worker_with(&self, change: impl FnOnce(&mut Session)) -> Worker<'_> {
+        let mut session = session();
+        change(&mut session);
+        self.store.join(session.clone()).await.expect("a worker joins");
+        Worker { scene: self, session, next: Cell::new(1), reports: RefCell::default() }
+    }
+
+    /// The worker ends as one that is told to.
+    pub async fn leave(&self, worker: &Worker<'_>) {
+        while self.store.leave(worker.session.id).await.expect("a worker leaves").more {}
+    }
+
+    /// Ticks until nothing is due any more.
+    pub async fn tick(&self) {
+        for _ in 0..MOST_TICKS {
+            if !self.store.tick(Tick { lease: LEASE }).await.expect("a tick").more {
+                return;
+            }
+        }
+        panic!("after {MOST_TICKS} ticks there is still something due");
+    }
+
+    /// Time goes by in steps that somebody sees.
+    pub async fn wait(&self, time: Millis) {
+        for _ in 0..time / 100 {
+            self.clock.advance(100);
+            self.tick().await;
+        }
+    }
+
+    /// So much time goes by that whoever does not renew has lost what it holds.
+    pub async fn leases_end(&self) {
+        self.wait(LEASE + 200).await;
+    }
+
+    pub async fn row(&self, id: WorkflowId) -> WorkflowRow {
+        self.store.workflow(id).await.expect("the workflow is there")
+    }
+
+    pub async fn state(&self, id: WorkflowId) -> WorkflowState {
+        self.row(id).await.state
+    }
+
+    pub async fn jobs(&self, id: WorkflowId) -> Counts {
+        self.row(id).await.jobs
+    }
+
+    pub async fn step(&self, id: WorkflowId, step: StepNumber) -> StepRow {
+        let mut rows = self.store.steps(id, step, 1).await.expect("the steps are there");
+        assert_eq!(rows.len(), 1, "step {step} is there");
+        rows.remove(0)
+    }
+
+    pub async fn step_state(&self, id: WorkflowId, step: StepNumber) -> StepState {
+        self.step(id, step).await.state
+    }
+
+    /// The states of a step's jobs.
+    pub async fn job_states(&self, id: WorkflowId, step: StepNumber) -> Vec<JobState> {
+        self.bytes(id, step).await.into_iter().map(JobState::of).collect()
+    }
+
+    /// The bytes of a step's jobs.
+    pub async fn bytes(&self, id: WorkflowId, step: StepNumber) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        loop {
+            let page = self.store.outcomes(id, step, bytes.len() as u64, 0).await.expect("the outcomes are there");
+            if page.is_empty() {
+                return bytes;
+            }
+            page.into_iter().for_each(|chunk| bytes.extend(chunk.bytes));
+        }
+    }
+
+    /// How often the worker of each job of a step's first chunk died.
+    pub async fn recoveries(&self, id: WorkflowId, step: StepNumber) -> Vec<u8> {
+        self.store.outcomes(id, step, 0, 0).await.expect("the outcomes are there").remove(0).recoveries
+    }
+
+    /// The error texts of a step with their counts, most frequent first.
+    pub async fn errors(&self, id: WorkflowId, step: StepNumber) -> Vec<(String, u64)> {
+        let rows = self.store.errors(id, step).await.expect("the errors are there");
+        let mut errors: Vec<(String, u64)> =
+            rows.into_iter().filter(|row| row.jobs > 0).map(|row| (row.text, row.jobs)).collect();
+        errors.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+        errors
+    }
+
+    pub async fn cancel(&self, id: WorkflowId, grace: Millis) {
+        self.store.cancel(id, grace).await.expect("a cancel");
+    }
+
+    pub async fn pause(&self, id: WorkflowId) {
+        self.store.pause(id).await.expect("a pause");
+    }
+
+    /// Resumes; returns the ports of those to be woken.
+    pub async fn resume(&self, id: WorkflowId) -> Vec<u16> {
+        self.store.resume(id).await.expect("a resume").0
+    }
+
+    /// Deletes, to the end.
+    pub async fn delete(&self, id: WorkflowId) {
+        self.store.delete(id).await.expect("a delete");
+        self.tick().await;
+    }
+
+    /// A command to retry all failed jobs, with a number of its own.
+    pub fn retry_of(&self, id: WorkflowId) -> RetryFailed {
+        RetryFailed { session: self.client, command: self.number(), workflow: id, step: None, mended: None }
+    }
+
+    /// Retries all failed jobs, to the end.
+    pub async fn retry(&self, id: WorkflowId) -> Retried {
+        let retried = self.store.retry(self.retry_of(id)).await.expect("a retry");
+        self.tick().await;
+        retried
+    }
+
+    /// A draft's first call: what it is of, and its parts.
+    pub fn draft(&self, of: DraftOf, parts: Vec<Part>) -> Append {
+        let draft = DraftKey { session: self.client, number: self.number() };
+        Append { draft, of, number: 0, parts, lease: LEASE }
+    }
+
+    pub async fn append(&self, append: &Append) {
+        self.store.append(append.clone()).await.expect("an append");
+    }
+
+    /// Keeps the client's drafts alive.
+    pub async fn renew_drafts(&self, drafts: &[DraftKey]) {
+        let drafts = drafts.iter().map(|draft| draft.number).collect();
+        let renew = Renew { session: self.client, leases: vec![], drafts, progress: vec![], lease: LEASE };
+        self.store.renew(renew).await.expect("a renewal");
+    }
+
+    /// Writes new parameters for jobs of the first chunk of a step into a draft.
+    pub async fn mend(&self, id: WorkflowId, step: StepNumber, jobs: Mask, body: &str) -> DraftKey {
+        let chunk = self.store.outcomes(id, step, 0, 0).await.expect("the outcomes are there")[0].chunk.id;
+        let part = Part::Mended { chunk, first: 0, jobs, body: body.as_bytes().to_vec() };
+        let append = self.draft(DraftOf::Mended { workflow: id, step }, vec![part]);
+        self.append(&append).await;
+        append.draft
+    }
+
+    /// Workflows, newest first.
+    pub async fn list(&self, list: List) -> Vec<WorkflowId> {
+        let list = List { limit: 1_000, ..list };
+        self.store.workflows(list).await.expect("a list").iter().map(|row| row.id).collect()
+    }
+
+    pub async fn checkup(&self) -> Checkup {
+        self.store.doctor().await.expect("a checkup")
+    }
+
+    pub async fn under_way(&self) -> u64 {
+        self.checkup().await.under_way
+    }
+
+    /// What must hold at every moment: each count equals a recount, and no operation has gone over a bound.
+    pub async fn check(&self) {
+        assert_eq!(self.checkup().await.findings, Vec::<String>::new(), "the doctor's findings");
+        assert_eq!(self.store.meters().over_bounds(), Vec::new(), "operations over a bound");
+    }
+
+    /// The check, and nothing is under way: what has come to rest leaves nothing behind.
+    pub async fn at_rest(&self) {
+        self.check().await;
+        assert_eq!(self.under_way().await, 0, "leases, entries, timers, chores, drafts, holds that are left");
+    }
+
+    /// Brings everything to its end, whatever a case has left: workflows are cancelled, leases and drafts run out, what always runs
+    /// runs, all is deleted. Then the store must be as empty as before.
+    pub async fn sweep(&self) {
+        self.check().await;
+        for id in self.list(List::default()).await {
+            if !self.state(id).await.is_finished() {
+                self.cancel(id, 0).await;
+            }
+        }
+        // The longest lease of any case lasts a minute.
+        for _ in 0..100 {
+            self.wait(LEASE + 200).await;
+            if self.checkup().await.leases == 0 {
+                break;
+            }
+        }
+        self.clock.advance(48 * 3_600_000);
+        self.tick().await;
+        let worker = self.worker_with(|about| about.types.push(OTHER.into())).await;
+        for _ in 0..200 {
+            let claimed = worker.send(Claim { alone: true, ..worker.wish(1024, 16) }).await;
+            for slice in &claimed.slices {
+                worker.succeed(slice).await;
+            }
+            self.tick().await;
+            if claimed.empty {
+                break;
+            }
+        }
+        for id in self.list(List::default()).await {
+            let row = self.row(id).await;
+            assert!(row.state.is_finished(), "at its end a workflow is {}: {row:?}", row.state);
+            self.delete(id).await;
+        }
+        self.leave(&worker).await;
+        self.at_rest().await;
+        assert_eq!(self.checkup().await.workflows, 0, "workflows after all have been deleted");
+    }
+}
+
+/// A session of a worker that nobody has had before.
+pub fn session() -> Session {
+    Session {
+        id: SessionId::random(),
+        host: "test".into(),
+        pid: 1,
+        queues: vec![QUEUE.into()],
+        types: vec![ROW.into()],
+        slots: 4,
+        wake_port: None,
+        lease: LEASE,
+    }
+}
+
+/// What a workflow is, apart from its graph.
+pub fn new_workflow(id: WorkflowId) -> NewWorkflow {
+    NewWorkflow { id, name: "Test".into(), arguments: r#"{"of":"test"}"#.into(), generation: 0 }
+}
+
+/// A step without edges into it.
+pub fn root(name: &str) -> Part {
+    Part::Step { spec: StepSpec { name: name.into(), ..StepSpec::new(ROW, QUEUE) }, upstreams: 0, always: false }
+}
+
+/// The next jobs of a step.
+pub fn jobs_part(step: StepNumber, jobs: u32) -> Part {
+    Part::Jobs { step, chunk: chunk(jobs, "some jobs") }
+}
+
+/// A chunk; a store never looks into its body.
+pub fn chunk(jobs: u32, body: &str) -> Chunk {
+    Chunk { jobs, body: body.as_bytes().to_vec() }
+}
+
+/// The one job at a position.
+pub fn job(at: usize) -> Mask {
+    Mask::range(at..at + 1)
+}
+
+/// The jobs of slices, in order.
+pub fn jobs_of(slices: &[Slice]) -> Vec<u64> {
+    let mut jobs: Vec<u64> = slices
+        .iter()
+        .flat_map(|slice| slice.jobs.iter().map(|at| slice.first + at as u64).collect::<Vec<_>>())
+        .collect();
+    jobs.sort_unstable();
+    jobs
+}
+
+/// How many jobs slices hold.
+pub fn count_jobs(slices: &[Slice]) -> usize {
+    slices.iter().map(|slice| slice.jobs.len()).sum()
+}
+
+/// What kind of error ended a call that must not succeed.
+pub fn refusal<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
+    result.expect_err("the call must be refused").kind()
+}
+
+/// A workflow that is being described.
+pub struct Plan<'s> {
+    scene: &'s Scene,
+    pub id: WorkflowId,
+    name: &'static str,
+    steps: Vec<(StepSpec, u32, bool)>,
+    edges: Vec<Edge>,
+}
+
+impl Plan<'_> {
+    /// The next step: its name, and how many jobs it has.
+    pub fn step(self, name: &str, jobs: u32) -> Self {
+        self.step_with(name, jobs, |_| ())
+    }
+
+    /// The next step, with options.
+    pub fn step_with(mut self, name: &str, jobs: u32, options: impl FnOnce(&mut StepSpec)) -> Self {
+        let mut spec = StepSpec { name: name.into(), ..StepSpec::new(ROW, QUEUE) };
+        options(&mut spec);
+        self.steps.push((spec, jobs, false));
+        self
+    }
+
+    /// The last step runs also when the workflow is cancelled.
+    pub fn always(mut self) -> Self {
+        self.steps.last_mut().expect("a step before `always`").2 = true;
+        self
+    }
+
+    pub fn edge(mut self, up: StepNumber, down: StepNumber, kind: EdgeKind) -> Self {
+        self.edges.push(Edge { up, down, kind });
+        self
+    }
+
+    /// Everything in the order in which a store wants it.
+    pub fn parts(&self) -> Vec<Part> {
+        let mut upstreams = vec![0; self.steps.len()];
+        for edge in &self.edges {
+            upstreams[edge.down as usize] += 1;
+        }
+        let steps = self.steps.iter().zip(upstreams).map(|((spec, _, always), upstreams)| Part::Step {
+            spec: spec.clone(),
+            upstreams,
+            always: *always,
+        });
+        let mut parts: Vec<Part> = steps.collect();
+        parts.extend(self.edges.iter().copied().map(Part::Edge));
+        for (step, (spec, jobs, _)) in self.steps.iter().enumerate() {
+            parts.extend((0..*jobs).step_by(CHUNK_JOBS).map(|first| Part::Jobs {
+                step: step as StepNumber,
+                chunk: chunk((jobs - first).min(CHUNK_JOBS as u32), &format!("{} from {first}", spec.name)),
+            }));
+        }
+        parts
+    }
+
+    /// The call that makes it, if it is small enough for one.
+    pub fn call(&self) -> Create {
+        Create { workflow: self.new_workflow(), draft: None, parts: self.parts(), again: false }
+    }
+
+    fn new_workflow(&self) -> NewWorkflow {
+        NewWorkflow { name: self.name.into(), ..new_workflow(self.id) }
+    }
+
+    /// Makes it, and does whatever that leaves to chores.
+    pub async fn create(self) -> WorkflowId {
+        let created = self.begin().await;
+        if created.more {
+            self.scene.tick().await;
+        }
+        self.id
+    }
+
+    /// Makes it.
+    pub async fn begin(&self) -> Created {
+        let mut parts = self.parts();
+        let mut draft = None;
+        if parts.len() > PARTS_A_CALL {
+            let rest = parts.split_off(parts.len() - PARTS_A_CALL);
+            let mut append = self.scene.draft(DraftOf::Workflow(self.new_workflow()), Vec::new());
+            draft = Some(append.draft);
+            for piece in std::mem::replace(&mut parts, rest).chunks(PARTS_A_CALL) {
+                append.parts = piece.to_vec();
+                self.scene.append(&append).await;
+                append.number += 1;
+            }
+        }
+        let create = Create { workflow: self.new_workflow(), draft, parts, again: false };
+        self.scene.store.create(create).await.expect("a workflow is made")
+    }
+}
+
+/// A worker: it claims, reports and renews as its case says, and dies by doing nothing any more.
+pub struct Worker<'s> {
+    scene: &'s Scene,
+    pub session: Session,
+    next: Cell<u64>,
+    reports: RefCell<HashMap<u64, u64>>,
+}
+
+impl Worker<'_> {
+    /// What it asks for: at most `leases` slices of at most `jobs` jobs.
+    pub fn wish(&self, jobs: u32, leases: u32) -> Claim {
+        let take = |job_type: &String| Take { job_type: job_type.clone(), jobs, budget: jobs.saturating_mul(leases) };
+        Claim {
+            session: self.session.id,
+            first_lease: self.next.get(),
+            max_leases: leases,
+            queues: self.session.queues.clone(),
+            takes: self.session.types.iter().map(take).collect(),
+            free_slots: jobs,
+            alone: false,
+            lease: self.session.lease,
+        }
+    }
+
+    /// Claims just that.
+    pub async fn send(&self, claim: Claim) -> Claimed {
+        let claimed = self.scene.store.claim(claim).await.expect("a claim");
+        self.next.set(self.next.get().max(claimed.last_lease + 1));
+        claimed
+    }
+
+    pub async fn claim(&self, jobs: u32, leases: u32) -> Claimed {
+        self.send(self.wish(jobs, leases)).await
+    }
+
+    /// Claims one slice of at most `jobs` jobs, which must be there.
+    pub async fn take(&self, jobs: u32) -> Slice {
+        let mut slices = self.claim(jobs, 1).await.slices;
+        assert_eq!(slices.len(), 1, "there is a slice to claim");
+        slices.remove(0)
+    }
+
+    /// Claims a suspect slice, holding nothing else.
+    pub async fn take_alone(&self) -> Slice {
+        let mut slices = self.send(Claim { alone: true, ..self.wish(1024, 1) }).await.slices;
+        assert_eq!(slices.len(), 1, "there is a slice to claim alone");
+        slices.remove(0)
+    }
+
+    /// Claims everything that can be claimed.
+    pub async fn drain(&self) -> Vec<Slice> {
+        let mut slices = Vec::new();
+        loop {
+            let claimed = self.claim(1024, 16).await;
+            if claimed.slices.is_empty() {
+                return slices;
+            }
+            slices.extend(claimed.slices);
+        }
+    }
+
+    /// Performs whatever can be performed, successfully.
+    pub async fn run(&self) {
+        loop {
+            self.scene.tick().await;
+            let slices = self.drain().await;
+            for slice in &slices {
+                self.succeed(slice).await;
+            }
+            if slices.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// The next part that it reports under a lease, still empty.
+    pub fn part(&self, slice: &Slice) -> LeaseReport {
+        let mut reports = self.reports.borrow_mut();
+        let number = reports.entry(slice.lease).or_default();
+        *number += 1;
+        LeaseReport { lease: slice.lease, number: *number, ..LeaseReport::default() }
+    }
+
+    pub async fn try_report(&self, leases: Vec<LeaseReport>) -> Result<Reported> {
+        self.scene.store.report(Report { session: self.session.id, leases }).await
+    }
+
+    pub async fn report(&self, part: LeaseReport) -> Reported {
+        self.try_report(vec![part]).await.expect("a report")
+    }
+
+    /// That all jobs of a slice succeeded.
+    pub fn success(&self, slice: &Slice) -> LeaseReport {
+        LeaseReport { succeeded: slice.jobs, ..self.part(slice) }
+    }
+
+    /// That all jobs of a slice failed for good.
+    pub fn failure(&self, slice: &Slice, text: &str) -> LeaseReport {
+        let errors = vec![(error_number(text), text.to_owned(), slice.jobs)];
+        LeaseReport { failed: slice.jobs, errors, ..self.part(slice) }
+    }
+
+    /// That each job of a slice failed for good with a text of its own.
+    pub fn failures(&self, slice: &Slice, text: impl Fn(usize) -> String) -> LeaseReport {
+        let errors = slice.jobs.iter().map(|at| (error_number(&text(at)), text(at), job(at))).collect();
+        LeaseReport { failed: slice.jobs, errors, ..self.part(slice) }
+    }
+
+    /// That all jobs of a slice are tried again after a while.
+    pub fn postponement(&self, slice: &Slice, wait: Millis) -> LeaseReport {
+        LeaseReport { retries: vec![(wait, slice.jobs)], ..self.part(slice) }
+    }
+
+    pub async fn succeed(&self, slice: &Slice) -> Reported {
+        self.report(self.success(slice)).await
+    }
+
+    pub async fn fail(&self, slice: &Slice, text: &str) -> Reported {
+        self.report(self.failure(slice, text)).await
+    }
+
+    pub async fn retry_in(&self, slice: &Slice, wait: Millis) -> Reported {
+        self.report(self.postponement(slice, wait)).await
+    }
+
+    pub async fn give_back(&self, slice: &Slice) -> Reported {
+        self.report(LeaseReport { returned: slice.jobs, ..self.part(slice) }).await
+    }
+
+    /// What it asks to keep.
+    pub fn renewal(&self, leases: &[u64]) -> Renew {
+        Renew {
+            session: self.session.id,
+            leases: leases.to_vec(),
+            drafts: Vec::new(),
+            progress: Vec::new(),
+            lease: self.session.lease,
+        }
+    }
+
+    pub async fn renew(&self, leases: &[u64]) -> Renewed {
+        self.scene.store.renew(self.renewal(leases)).await.expect("a renewal")
+    }
+
+    /// A source's attempt writes `jobs` jobs for the step that it feeds; returns the draft's number.
+    pub async fn emit(&self, slice: &Slice, jobs: u32) -> u64 {
+        let draft = DraftKey { session: self.session.id, number: self.scene.number() };
+        let step = slice.feeds.expect("a slice of a source");
+        let of = DraftOf::Jobs { workflow: slice.workflow, step };
+        let parts = if jobs > 0 { vec![jobs_part(step, jobs)] } else { Vec::new() };
+        let append = Append { draft, of, number: 0, parts, lease: LEASE };
+        self.scene.append(&append).await;
+        draft.number
+    }
+
+    /// A source succeeds with `jobs` jobs.
+    pub async fn produce(&self, slice: &Slice, jobs: u32) -> Reported {
+        let adopted = Some(self.emit(slice, jobs).await);
+        self.report(LeaseReport { adopted, ..self.success(slice) }).await
+    }
+}
+
+/// For `StepSpec::delay` and the like.
+pub fn milliseconds(time: Millis) -> Duration {
+    Duration::from_millis(time.unsigned_abs())
+}
