@@ -29,12 +29,17 @@
 mod claims;
 mod commands;
 mod creation;
-mod edges;
+mod followers;
+mod inspection;
+mod plan;
+mod reads;
 mod repair;
 mod reports;
 mod scene;
 mod sessions;
 mod times;
+mod worker;
+mod worst_cases;
 
 use std::io::Write;
 use std::panic::AssertUnwindSafe;
@@ -47,12 +52,15 @@ use futures::future::LocalBoxFuture;
 use self::claims::{claim, turns, wake};
 use self::commands::{cancel, pause, resume};
 use self::creation::{append, create};
-use self::edges::{table, tolerance};
+use self::followers::{table, tolerance};
+use self::inspection::{doctor, errors, outcomes, parameters, waiting, whereabouts, workers};
+use self::reads::{edges, step_named, steps, workflow, workflows};
 use self::repair::{delete, mended, retry};
 use self::reports::{error_table, report, source};
 use self::scene::{LEASE, START, Scene};
 use self::sessions::{join, leave, renew};
 use self::times::{lease_time, recovery, tick, timers};
+use self::worst_cases::bounds;
 use crate::clock::Clock;
 use crate::store::Store;
 
@@ -354,6 +362,7 @@ macro_rules! conformance_table {
                 keeps_what_has_succeeded,
                 keeps_the_generation,
                 a_follower_that_has_run_runs_no_second_time,
+                in_bites_settles_nothing_between_two_of_them,
                 that_fails_again_lets_its_followers_wait_again,
             }
             mended {
@@ -375,6 +384,133 @@ macro_rules! conformance_table {
                 cancelling_is_refused,
                 deleted_leaves_the_others_whole,
                 takes_mended_parameters_along,
+            }
+            workflow {
+                fresh_shows_all_of_it,
+                fresh_follows_it_to_its_end,
+                repeated_is_the_same,
+                answer_lost_stops_nobody,
+                lease_taken_back_shows_no_end_of_its_jobs,
+                paused_is_shown_and_then_what_it_was,
+                cancelling_is_shown_until_what_runs_has_ended,
+                deleted_is_not_found,
+            }
+            workflows {
+                fresh_is_newest_first,
+                fresh_by_name_and_time,
+                repeated_page_by_page_shows_each_once,
+                answer_lost_shows_the_same_page_again,
+                lease_taken_back_is_still_listed_as_running,
+                paused_is_listed_by_that,
+                cancelling_is_listed_by_that_and_then_as_cancelled,
+                deleted_is_not_listed,
+            }
+            steps {
+                fresh_shows_what_they_were_created_as,
+                fresh_follows_each_to_its_end,
+                repeated_page_by_page_shows_each_once,
+                answer_lost_shows_the_same_again,
+                lease_taken_back_shows_nothing_as_running,
+                paused_still_shows_what_runs,
+                cancelling_shows_which_have_ended,
+                deleted_is_not_found,
+            }
+            step_named {
+                fresh_finds_it_by_its_whole_name,
+                repeated_is_the_same_as_by_number,
+                answer_lost_finds_it_again,
+                lease_taken_back_shows_nothing_as_running,
+                paused_is_found,
+                cancelling_shows_its_end,
+                deleted_is_not_found,
+            }
+            edges {
+                fresh_are_seen_from_both_ends,
+                repeated_up_to_a_limit,
+                answer_lost_shows_the_same_again,
+                lease_taken_back_shows_the_step_before_as_running,
+                paused_shows_what_settled_meanwhile,
+                cancelling_shows_what_is_cancelled_behind,
+                deleted_is_not_found,
+            }
+            parameters {
+                fresh_are_those_of_each_chunk,
+                repeated_are_the_same_after_all_has_run,
+                answer_lost_are_read_again,
+                lease_taken_back_are_there_for_the_next,
+                paused_can_be_read,
+                cancelling_can_be_read_to_the_end,
+                deleted_are_not_found,
+            }
+            outcomes {
+                fresh_shows_each_chunk_in_order,
+                repeated_page_by_page_shows_every_record_once,
+                answer_lost_shows_the_same_again,
+                lease_taken_back_keeps_what_it_reported_before,
+                paused_shows_what_has_ended,
+                cancelling_shows_what_is_cancelled_and_what_runs,
+                deleted_is_not_found,
+            }
+            errors {
+                fresh_are_of_one_step,
+                repeated_are_the_same,
+                answer_lost_are_shown_again,
+                lease_taken_back_is_none,
+                paused_are_counted_as_ever,
+                cancelling_keeps_them,
+                deleted_is_not_found,
+            }
+            waiting {
+                fresh_counts_who_could_run_it,
+                fresh_names_who_holds_its_jobs,
+                repeated_tells_the_next_time,
+                answer_lost_is_told_again,
+                lease_taken_back_holds_nothing,
+                paused_is_parked_from_the_first_claim_on,
+                cancelling_names_its_chore,
+                retried_names_its_hold_or_its_chore,
+                deleted_is_not_found,
+            }
+            whereabouts {
+                fresh_is_in_its_line,
+                repeated_follows_the_job,
+                answer_lost_is_told_again,
+                lease_taken_back_is_in_its_line_again,
+                paused_keeps_its_worker,
+                cancelling_is_in_no_line,
+                deleted_is_not_found,
+            }
+            workers {
+                fresh_shows_each_with_what_it_holds,
+                repeated_up_to_a_limit,
+                answer_lost_shows_them_again,
+                lease_taken_back_is_held_no_more,
+                paused_keeps_what_it_holds,
+                cancelling_holds_nothing_after_the_grace,
+                deleted_workflow_is_held_by_nobody,
+            }
+            doctor {
+                fresh_finds_an_empty_store_at_rest,
+                repeated_recounts_everything_each_time,
+                answer_lost_stops_nobody,
+                lease_taken_back_is_not_counted,
+                paused_is_under_way,
+                cancelling_is_under_way_until_it_has_ended,
+                deleted_is_not_counted,
+            }
+            bounds {
+                a_report_of_24_leases_whose_jobs_all_fail_with_texts_of_their_own,
+                a_step_with_10_000_followers_is_released,
+                a_chain_of_10_000_empty_steps_settles,
+                a_retry_of_a_million_failed_jobs,
+                a_delete_of_ten_million_jobs,
+                a_cancel_of_a_million_jobs,
+                a_tick_with_1_000_leases_that_have_ended,
+                a_resume_with_500_parked_lines,
+                a_claim_over_64_lines,
+                a_report_that_settles_24_steps_with_200_followers_each,
+                a_leave_with_500_leases,
+                are_counted_for_each_verb,
             }
         }
     };

@@ -4,7 +4,7 @@ pub mod retry {
     use super::super::scene::*;
     use crate::error::ErrorKind;
     use crate::state::{EdgeKind, JobState, StepState, WorkflowState, attempts};
-    use crate::store::RetryFailed;
+    use crate::store::{RetryFailed, Tick};
 
     pub async fn fresh_brings_failed_jobs_back_with_new_attempts(scene: &Scene) {
         let id = scene.failed(4).await;
@@ -165,6 +165,25 @@ pub mod retry {
         worker.run().await;
         assert_eq!((scene.state(id).await, scene.jobs(id).await.succeeded), (WorkflowState::Succeeded, 2));
         assert_eq!(attempts(scene.bytes(id, 1).await[0]), 1);
+    }
+
+    pub async fn in_bites_settles_nothing_between_two_of_them(scene: &Scene) {
+        let id = scene.failed(40 * 1_024).await;
+        scene.store.retry(scene.retry_of(id)).await.unwrap();
+        let worker = scene.worker().await;
+        let mut bites_between = 0;
+        while scene.store.tick(Tick { lease: LEASE }).await.unwrap().more {
+            for slice in worker.drain().await {
+                worker.succeed(&slice).await;
+            }
+            let step = scene.step(id, 0).await;
+            let under_repair = step.jobs.succeeded > 0 && step.jobs.failed > 0;
+            assert!(!under_repair || step.state == StepState::Running, "{step:?}");
+            bites_between += u32::from(under_repair);
+        }
+        assert!(bites_between > 0, "the repair took one bite only");
+        worker.run().await;
+        assert_eq!(scene.state(id).await, WorkflowState::Succeeded);
     }
 
     pub async fn that_fails_again_lets_its_followers_wait_again(scene: &Scene) {

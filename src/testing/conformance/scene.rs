@@ -1,21 +1,23 @@
 //! What a case plays in: a fresh store, a clock that stands until the case moves it, and short words for what people and workers do.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+
+pub use super::plan::Plan;
+pub use super::worker::Worker;
 use crate::clock::{Clock, Millis};
 use crate::error::{ErrorKind, Result};
-use crate::graph::{Edge, StepNumber, StepSpec};
+use crate::graph::{StepNumber, StepSpec};
 use crate::id::{SessionId, WorkflowId};
 use crate::payload::Chunk;
-use crate::slice::{CHUNK_JOBS, Mask};
+use crate::slice::Mask;
 use crate::state::{Counts, EdgeKind, JobState, StepState, WorkflowState};
 use crate::store::{
-    Append, Checkup, Claim, Claimed, Create, Created, DraftKey, DraftOf, LeaseReport, List, NewWorkflow, Part, Renew,
-    Renewed, Report, Reported, Retried, RetryFailed, Session, Slice, StepRow, Store, Take, Tick, WorkflowRow,
-    error_number,
+    Append, Checkup, Claim, DraftKey, DraftOf, List, NewWorkflow, Part, Renew, Retried, RetryFailed, Session, Slice,
+    StepRow, Store, Tick, WorkflowRow,
 };
 
 /// How long every lease lasts, unless a case says otherwise.
@@ -29,8 +31,6 @@ pub const OTHER: &str = "Other";
 /// The queue of a step that is not told another.
 pub const QUEUE: &str = "default";
 
-/// More parts than this go into a draft first, call by call.
-const PARTS_A_CALL: usize = 60;
 /// More ticks than any case needs: a store that always finds something to do is wrong.
 const MOST_TICKS: usize = 20_000;
 
@@ -59,13 +59,7 @@ impl Scene {
 
     /// A workflow to be described step by step.
     pub fn plan(&self) -> Plan<'_> {
-        Plan {
-            scene: self,
-            id: WorkflowId::new(self.clock.now(), 0),
-            name: "Test",
-            steps: Vec::new(),
-            edges: Vec::new(),
-        }
+        Plan::new(self)
     }
 
     /// A workflow of two steps: `jobs` jobs called `rows`, then one called `report`.
@@ -122,7 +116,7 @@ impl Scene {
         let mut session = session();
         change(&mut session);
         self.store.join(session.clone()).await.expect("a worker joins");
-        Worker { scene: self, session, next: Cell::new(1), reports: RefCell::default() }
+        Worker::new(self, session)
     }
 
     /// The worker ends as one that is told to.
@@ -388,259 +382,10 @@ pub fn refusal<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
     result.expect_err("the call must be refused").kind()
 }
 
-/// A workflow that is being described.
-pub struct Plan<'s> {
-    scene: &'s Scene,
-    pub id: WorkflowId,
-    name: &'static str,
-    steps: Vec<(StepSpec, u32, bool)>,
-    edges: Vec<Edge>,
-}
-
-impl Plan<'_> {
-    /// The next step: its name, and how many jobs it has.
-    pub fn step(self, name: &str, jobs: u32) -> Self {
-        self.step_with(name, jobs, |_| ())
-    }
-
-    /// The next step, with options.
-    pub fn step_with(mut self, name: &str, jobs: u32, options: impl FnOnce(&mut StepSpec)) -> Self {
-        let mut spec = StepSpec { name: name.into(), ..StepSpec::new(ROW, QUEUE) };
-        options(&mut spec);
-        self.steps.push((spec, jobs, false));
-        self
-    }
-
-    /// The last step runs also when the workflow is cancelled.
-    pub fn always(mut self) -> Self {
-        self.steps.last_mut().expect("a step before `always`").2 = true;
-        self
-    }
-
-    pub fn edge(mut self, up: StepNumber, down: StepNumber, kind: EdgeKind) -> Self {
-        self.edges.push(Edge { up, down, kind });
-        self
-    }
-
-    /// Everything in the order in which a store wants it.
-    pub fn parts(&self) -> Vec<Part> {
-        let mut upstreams = vec![0; self.steps.len()];
-        for edge in &self.edges {
-            upstreams[edge.down as usize] += 1;
-        }
-        let steps = self.steps.iter().zip(upstreams).map(|((spec, _, always), upstreams)| Part::Step {
-            spec: spec.clone(),
-            upstreams,
-            always: *always,
-        });
-        let mut parts: Vec<Part> = steps.collect();
-        parts.extend(self.edges.iter().copied().map(Part::Edge));
-        for (step, (spec, jobs, _)) in self.steps.iter().enumerate() {
-            parts.extend((0..*jobs).step_by(CHUNK_JOBS).map(|first| Part::Jobs {
-                step: step as StepNumber,
-                chunk: chunk((jobs - first).min(CHUNK_JOBS as u32), &format!("{} from {first}", spec.name)),
-            }));
-        }
-        parts
-    }
-
-    /// The call that makes it, if it is small enough for one.
-    pub fn call(&self) -> Create {
-        Create { workflow: self.new_workflow(), draft: None, parts: self.parts(), again: false }
-    }
-
-    fn new_workflow(&self) -> NewWorkflow {
-        NewWorkflow { name: self.name.into(), ..new_workflow(self.id) }
-    }
-
-    /// Makes it, and does whatever that leaves to chores.
-    pub async fn create(self) -> WorkflowId {
-        let created = self.begin().await;
-        if created.more {
-            self.scene.tick().await;
-        }
-        self.id
-    }
-
-    /// Makes it.
-    pub async fn begin(&self) -> Created {
-        let mut parts = self.parts();
-        let mut draft = None;
-        if parts.len() > PARTS_A_CALL {
-            let rest = parts.split_off(parts.len() - PARTS_A_CALL);
-            let mut append = self.scene.draft(DraftOf::Workflow(self.new_workflow()), Vec::new());
-            draft = Some(append.draft);
-            for piece in std::mem::replace(&mut parts, rest).chunks(PARTS_A_CALL) {
-                append.parts = piece.to_vec();
-                self.scene.append(&append).await;
-                append.number += 1;
-            }
-        }
-        let create = Create { workflow: self.new_workflow(), draft, parts, again: false };
-        self.scene.store.create(create).await.expect("a workflow is made")
-    }
-}
-
-/// A worker: it claims, reports and renews as its case says, and dies by doing nothing any more.
-pub struct Worker<'s> {
-    scene: &'s Scene,
-    pub session: Session,
-    next: Cell<u64>,
-    reports: RefCell<HashMap<u64, u64>>,
-}
-
-impl Worker<'_> {
-    /// What it asks for: at most `leases` slices of at most `jobs` jobs.
-    pub fn wish(&self, jobs: u32, leases: u32) -> Claim {
-        let take = |job_type: &String| Take { job_type: job_type.clone(), jobs, budget: jobs.saturating_mul(leases) };
-        Claim {
-            session: self.session.id,
-            first_lease: self.next.get(),
-            max_leases: leases,
-            queues: self.session.queues.clone(),
-            takes: self.session.types.iter().map(take).collect(),
-            free_slots: jobs,
-            alone: false,
-            lease: self.session.lease,
-        }
-    }
-
-    /// Claims just that.
-    pub async fn send(&self, claim: Claim) -> Claimed {
-        let claimed = self.scene.store.claim(claim).await.expect("a claim");
-        self.next.set(self.next.get().max(claimed.last_lease + 1));
-        claimed
-    }
-
-    pub async fn claim(&self, jobs: u32, leases: u32) -> Claimed {
-        self.send(self.wish(jobs, leases)).await
-    }
-
-    /// Claims one slice of at most `jobs` jobs, which must be there.
-    pub async fn take(&self, jobs: u32) -> Slice {
-        let mut slices = self.claim(jobs, 1).await.slices;
-        assert_eq!(slices.len(), 1, "there is a slice to claim");
-        slices.remove(0)
-    }
-
-    /// Claims a suspect slice, holding nothing else.
-    pub async fn take_alone(&self) -> Slice {
-        let mut slices = self.send(Claim { alone: true, ..self.wish(1024, 1) }).await.slices;
-        assert_eq!(slices.len(), 1, "there is a slice to claim alone");
-        slices.remove(0)
-    }
-
-    /// Claims everything that can be claimed.
-    pub async fn drain(&self) -> Vec<Slice> {
-        let mut slices = Vec::new();
-        loop {
-            let claimed = self.claim(1024, 16).await;
-            if claimed.slices.is_empty() {
-                return slices;
-            }
-            slices.extend(claimed.slices);
-        }
-    }
-
-    /// Performs whatever can be performed, successfully.
-    pub async fn run(&self) {
-        loop {
-            self.scene.tick().await;
-            let slices = self.drain().await;
-            for slice in &slices {
-                self.succeed(slice).await;
-            }
-            if slices.is_empty() {
-                return;
-            }
-        }
-    }
-
-    /// The next part that it reports under a lease, still empty.
-    pub fn part(&self, slice: &Slice) -> LeaseReport {
-        let mut reports = self.reports.borrow_mut();
-        let number = reports.entry(slice.lease).or_default();
-        *number += 1;
-        LeaseReport { lease: slice.lease, number: *number, ..LeaseReport::default() }
-    }
-
-    pub async fn try_report(&self, leases: Vec<LeaseReport>) -> Result<Reported> {
-        self.scene.store.report(Report { session: self.session.id, leases }).await
-    }
-
-    pub async fn report(&self, part: LeaseReport) -> Reported {
-        self.try_report(vec![part]).await.expect("a report")
-    }
-
-    /// That all jobs of a slice succeeded.
-    pub fn success(&self, slice: &Slice) -> LeaseReport {
-        LeaseReport { succeeded: slice.jobs, ..self.part(slice) }
-    }
-
-    /// That all jobs of a slice failed for good.
-    pub fn failure(&self, slice: &Slice, text: &str) -> LeaseReport {
-        let errors = vec![(error_number(text), text.to_owned(), slice.jobs)];
-        LeaseReport { failed: slice.jobs, errors, ..self.part(slice) }
-    }
-
-    /// That each job of a slice failed for good with a text of its own.
-    pub fn failures(&self, slice: &Slice, text: impl Fn(usize) -> String) -> LeaseReport {
-        let errors = slice.jobs.iter().map(|at| (error_number(&text(at)), text(at), job(at))).collect();
-        LeaseReport { failed: slice.jobs, errors, ..self.part(slice) }
-    }
-
-    /// That all jobs of a slice are tried again after a while.
-    pub fn postponement(&self, slice: &Slice, wait: Millis) -> LeaseReport {
-        LeaseReport { retries: vec![(wait, slice.jobs)], ..self.part(slice) }
-    }
-
-    pub async fn succeed(&self, slice: &Slice) -> Reported {
-        self.report(self.success(slice)).await
-    }
-
-    pub async fn fail(&self, slice: &Slice, text: &str) -> Reported {
-        self.report(self.failure(slice, text)).await
-    }
-
-    pub async fn retry_in(&self, slice: &Slice, wait: Millis) -> Reported {
-        self.report(self.postponement(slice, wait)).await
-    }
-
-    pub async fn give_back(&self, slice: &Slice) -> Reported {
-        self.report(LeaseReport { returned: slice.jobs, ..self.part(slice) }).await
-    }
-
-    /// What it asks to keep.
-    pub fn renewal(&self, leases: &[u64]) -> Renew {
-        Renew {
-            session: self.session.id,
-            leases: leases.to_vec(),
-            drafts: Vec::new(),
-            progress: Vec::new(),
-            lease: self.session.lease,
-        }
-    }
-
-    pub async fn renew(&self, leases: &[u64]) -> Renewed {
-        self.scene.store.renew(self.renewal(leases)).await.expect("a renewal")
-    }
-
-    /// A source's attempt writes `jobs` jobs for the step that it feeds; returns the draft's number.
-    pub async fn emit(&self, slice: &Slice, jobs: u32) -> u64 {
-        let draft = DraftKey { session: self.session.id, number: self.scene.number() };
-        let step = slice.feeds.expect("a slice of a source");
-        let of = DraftOf::Jobs { workflow: slice.workflow, step };
-        let parts = if jobs > 0 { vec![jobs_part(step, jobs)] } else { Vec::new() };
-        let append = Append { draft, of, number: 0, parts, lease: LEASE };
-        self.scene.append(&append).await;
-        draft.number
-    }
-
-    /// A source succeeds with `jobs` jobs.
-    pub async fn produce(&self, slice: &Slice, jobs: u32) -> Reported {
-        let adopted = Some(self.emit(slice, jobs).await);
-        self.report(LeaseReport { adopted, ..self.success(slice) }).await
-    }
+/// Somebody asks and does not wait for the answer.
+pub fn lose<T>(answer: impl Future<Output = T>) {
+    // Whether the store has answered by now is of no interest: the answer is thrown away.
+    let _ = answer.now_or_never();
 }
 
 /// For `StepSpec::delay` and the like.
