@@ -1,5 +1,5 @@
 //! Model tests: random workflows and random operations, with repeats, lost answers, dead workers and jumping clocks, on a store and
-//! on a [naive model](naive) side by side. What the store shows must be what the model says, after every single operation.
+//! on a naive model (`naive.rs`) side by side. What the store shows must be what the model says, after every single operation.
 
 mod compare;
 mod dice;
