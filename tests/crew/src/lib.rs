@@ -1,11 +1,12 @@
 //! A workflow whose jobs can kill the process that runs them, for tests with real workers: the `crew` binary is such a worker.
 
 use std::convert::Infallible;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::net::SocketAddr;
 
 use futures::TryStreamExt;
 use gusher::prelude::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// A job for each of `rows` numbers, then a report.
 #[derive(Debug, Serialize, Deserialize)]
@@ -13,23 +14,16 @@ pub struct Count {
     pub rows: u64,
     /// The row that aborts every process which runs it.
     pub poison: Option<u64>,
-    /// How long each row takes, in milliseconds.
-    pub each_takes: u64,
-    /// Every row leaves its number here, if it is given: a line in a file for each process.
-    pub ledger: Option<PathBuf>,
+    /// Where each row stands until the test lets it pass, if it is given.
+    pub gate: Option<SocketAddr>,
 }
 
 impl Workflow for Count {
     const NAME: &str = "Count";
 
     fn configure(&self, flow: &Flow) -> gusher::Result<()> {
-        let (poison, each_takes, ledger) = (self.poison, self.each_takes, self.ledger.clone());
-        let rows = (0..self.rows).map(move |n| Row {
-            n,
-            aborts: poison == Some(n),
-            takes: each_takes,
-            ledger: ledger.clone(),
-        });
+        let (poison, gate) = (self.poison, self.gate);
+        let rows = (0..self.rows).map(move |n| Row { n, aborts: poison == Some(n), gate });
         let rows = flow.run_each(rows).tolerate(Tolerate::Jobs(u64::from(self.poison.is_some())));
         flow.run(Report { rows: rows.outputs() });
         Ok(())
@@ -41,10 +35,8 @@ pub struct Row {
     n: u64,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     aborts: bool,
-    #[serde(default)]
-    takes: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    ledger: Option<PathBuf>,
+    gate: Option<SocketAddr>,
 }
 
 impl Job for Row {
@@ -56,14 +48,11 @@ impl Job for Row {
         if self.aborts {
             std::process::abort();
         }
-        if self.takes > 0 {
-            tokio::time::sleep(Duration::from_millis(self.takes)).await;
-        }
-        if let Some(folder) = self.ledger {
-            use std::io::Write;
-            let path = folder.join(std::process::id().to_string());
-            let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
-            writeln!(file, "{}", self.n)?;
+        if let Some(gate) = self.gate {
+            let mut gate = TcpStream::connect(gate).await?;
+            gate.write_u32(std::process::id()).await?;
+            gate.write_u64(self.n).await?;
+            gate.read_u8().await?;
         }
         Ok(self.n)
     }

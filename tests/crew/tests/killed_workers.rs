@@ -1,6 +1,7 @@
 //! Workers that die: real processes, killed by their own jobs or from outside.
 
-use std::process::{Child, Command, Stdio};
+use std::collections::BTreeMap;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,9 +9,12 @@ use crew::{Count, app};
 use gusher::store::Store;
 use gusher::store::sqlite::{Options, SqliteStore};
 use gusher::{Handle, JobState, WorkflowState};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
 
 struct House {
-    folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
     store: Arc<SqliteStore>,
 }
 
@@ -18,21 +22,16 @@ impl House {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = Options { lease: Duration::from_secs(1), ..Options::new(folder.path().join("gusher.db")) };
-        Self { store: Arc::new(SqliteStore::open(options).unwrap()), folder }
+        Self { store: Arc::new(SqliteStore::open(options).unwrap()), _folder: folder }
     }
 
     fn worker(&self) -> Child {
-        Command::new(env!("CARGO_BIN_EXE_crew")).arg(self.store.url()).stderr(Stdio::null()).spawn().unwrap()
+        let mut crew = Command::new(env!("CARGO_BIN_EXE_crew"));
+        crew.arg(self.store.url()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap()
     }
 
     async fn start(&self, count: Count) -> Handle {
         app().client_on(self.store.clone()).start(count).await.unwrap()
-    }
-
-    /// How many jobs the live worker of that process holds under leases now.
-    async fn leases_of(&self, pid: u32) -> u64 {
-        let workers = self.store.workers(100).await.unwrap();
-        workers.iter().filter(|worker| worker.session.pid == pid).map(|worker| worker.leases).sum()
     }
 
     async fn check(&self) {
@@ -41,34 +40,74 @@ impl House {
     }
 }
 
-fn terminate(worker: &Child) {
-    Command::new("kill").args(["-TERM", &worker.id().to_string()]).status().unwrap();
+/// Where rows stand until the test lets them pass.
+struct Gate(TcpListener);
+
+/// A row at the gate, and the process that runs it.
+struct Standing {
+    worker: u32,
+    row: u64,
+    row_waits: TcpStream,
 }
 
-/// Lets something happen in the other processes.
-async fn a_moment() {
-    tokio::time::sleep(Duration::from_millis(5)).await;
+impl Gate {
+    async fn open() -> Self {
+        Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    fn count(&self, rows: u64) -> Count {
+        Count { rows, poison: None, gate: Some(self.0.local_addr().unwrap()) }
+    }
+
+    /// The next row that comes to the gate.
+    async fn next(&self) -> Standing {
+        let (mut row_waits, _) = self.0.accept().await.unwrap();
+        let worker = row_waits.read_u32().await.unwrap();
+        Standing { worker, row: row_waits.read_u64().await.unwrap(), row_waits }
+    }
+
+    /// Lets every row pass that comes, for ever; `passed` counts how often each did.
+    async fn let_all_pass(&self, passed: &mut BTreeMap<u64, u32>) -> ! {
+        loop {
+            self.next().await.pass(passed).await;
+        }
+    }
+}
+
+impl Standing {
+    async fn pass(mut self, passed: &mut BTreeMap<u64, u32>) {
+        *passed.entry(self.row).or_default() += 1;
+        self.row_waits.write_u8(1).await.unwrap();
+    }
+}
+
+async fn terminate(worker: &mut Child) {
+    let pid = worker.id().expect("the worker is alive").to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+    assert!(worker.wait().await.unwrap().success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_aborts_its_process_fails_alone_and_nothing_beside_it_does() {
     let house = House::new();
-    let run = house.start(Count { rows: 100_000, poison: Some(50_001), each_takes: 0, ledger: None }).await;
+    let run = house.start(Count { rows: 100_000, poison: Some(50_001), gate: None }).await;
     let mut deaths = 0;
-    let mut workers = [house.worker(), house.worker()];
+    let (mut one, mut other) = (house.worker(), house.worker());
+    let wait = run.wait();
+    tokio::pin!(wait);
     let status = loop {
-        for worker in &mut workers {
-            if let Some(status) = worker.try_wait().unwrap() {
-                assert!(!status.success());
-                deaths += 1;
-                *worker = house.worker();
+        tokio::select! {
+            status = &mut wait => break status.unwrap(),
+            died = one.wait() => {
+                assert!(!died.unwrap().success());
+                one = house.worker();
+            }
+            died = other.wait() => {
+                assert!(!died.unwrap().success());
+                other = house.worker();
             }
         }
-        let status = run.status().await.unwrap();
-        if status.state.is_finished() {
-            break status;
-        }
-        a_moment().await;
+        deaths += 1;
     };
     println!("{deaths} workers died");
     assert_eq!((status.state, status.jobs.succeeded, status.jobs.failed), (WorkflowState::Succeeded, 100_000, 1));
@@ -80,72 +119,88 @@ async fn a_row_that_aborts_its_process_fails_alone_and_nothing_beside_it_does() 
     assert_eq!((groups.len(), groups[0].jobs), (1, 1));
     let sum: u64 = (0..100_000).filter(|n| *n != 50_001).sum();
     assert_eq!(run.job("Report", 0).await.unwrap().output.unwrap().get(), format!("[99999,{sum}]"));
-    for worker in &mut workers {
-        terminate(worker);
-        assert!(worker.wait().unwrap().success());
-    }
+    terminate(&mut one).await;
+    terminate(&mut other).await;
     house.check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_worker_held_runs_again_within_a_lease_and_a_second() {
-    let house = House::new();
-    let mut victim = house.worker();
-    let mut survivor = house.worker();
-    let run = house
-        .start(Count { rows: 40, poison: None, each_takes: 500, ledger: Some(house.folder.path().to_owned()) })
-        .await;
-    while house.leases_of(victim.id()).await == 0 || house.leases_of(survivor.id()).await == 0 {
-        a_moment().await;
+async fn what_a_killed_worker_held_runs_again_where_another_lives() {
+    let (house, gate) = (House::new(), Gate::open().await);
+    let (mut victim, mut survivor) = (house.worker(), house.worker());
+    let run = house.start(gate.count(40)).await;
+    let victim_id = victim.id().unwrap();
+    let mut passed = BTreeMap::new();
+    // Rows of the victim stay at the gate until it dies; the others pass, so that both have some.
+    let mut of_victim = vec![];
+    while of_victim.is_empty() {
+        let standing = gate.next().await;
+        if standing.worker == victim_id { of_victim.push(standing) } else { standing.pass(&mut passed).await }
     }
-    victim.kill().unwrap();
-    victim.wait().unwrap();
+    victim.kill().await.unwrap();
     let killed = Instant::now();
-    while house.leases_of(victim.id()).await > 0 {
-        a_moment().await;
-    }
-    println!("taken back after {:?}", killed.elapsed());
-    let done = run.wait().await.unwrap();
+    let again = loop {
+        let standing = gate.next().await;
+        let again = standing.worker != victim_id && of_victim.iter().any(|held| held.row == standing.row);
+        if standing.worker != victim_id {
+            standing.pass(&mut passed).await;
+        }
+        if again {
+            break killed.elapsed();
+        }
+    };
+    println!("running again after {again:?}");
+    let done = tokio::select! {
+        done = run.wait() => done.unwrap(),
+        never = gate.let_all_pass(&mut passed) => never,
+    };
     assert_eq!((done.state, done.jobs.succeeded), (WorkflowState::Succeeded, 41));
+    assert_eq!(passed, (0..40).map(|row| (row, 1)).collect());
+    let recovered = run.job("Row", of_victim[0].row).await.unwrap();
+    assert_eq!((recovered.attempts, recovered.recoveries), (1, 1));
     assert_eq!(run.job("Report", 0).await.unwrap().output.unwrap().get(), "[40,780]");
-    terminate(&survivor);
-    assert!(survivor.wait().unwrap().success());
+    terminate(&mut survivor).await;
     house.check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_told_to_stop_finishes_what_runs_and_costs_no_job_an_attempt() {
-    let house = House::new();
+    const ROWS: u64 = 1_000;
+    let (house, gate) = (House::new(), Gate::open().await);
     let mut first = house.worker();
-    let run = house
-        .start(Count { rows: 30, poison: None, each_takes: 300, ledger: Some(house.folder.path().to_owned()) })
-        .await;
-    while house.leases_of(first.id()).await == 0 {
-        a_moment().await;
+    let run = house.start(gate.count(ROWS)).await;
+    let mut passed = BTreeMap::new();
+    let standing = gate.next().await;
+    // It is told while a row runs, which therefore passes only afterwards.
+    let stop = async {
+        terminate(&mut first).await;
+    };
+    let rest = async {
+        standing.pass(&mut passed).await;
+        gate.let_all_pass(&mut passed).await
+    };
+    tokio::select! {
+        biased;
+        () = stop => {}
+        never = rest => never,
     }
-    terminate(&first);
-    assert!(first.wait().unwrap().success());
     let status = run.status().await.unwrap();
-    assert!(status.jobs.succeeded > 0 && status.jobs.succeeded < 30, "{:?}", status.jobs);
+    assert_eq!(status.jobs.succeeded, passed.len() as u64, "what ran has been reported");
+    assert!(status.jobs.succeeded > 0 && status.jobs.succeeded < ROWS, "{:?}", status.jobs);
     assert_eq!(house.store.workers(10).await.unwrap().len(), 0);
     house.check().await;
+
     let mut second = house.worker();
-    let done = run.wait().await.unwrap();
+    let done = tokio::select! {
+        done = run.wait() => done.unwrap(),
+        never = gate.let_all_pass(&mut passed) => never,
+    };
     assert_eq!(done.state, WorkflowState::Succeeded);
-    for index in 0..30 {
+    assert_eq!(passed, (0..ROWS).map(|row| (row, 1)).collect(), "every row ran once");
+    for index in 0..ROWS {
         let job = run.job("Row", index).await.unwrap();
         assert_eq!((job.attempts, job.recoveries), (1, 0), "job {index}");
     }
-    terminate(&second);
-    second.wait().unwrap();
-    // Every row ran once: its number stands in one process's file.
-    let mut lines: Vec<u64> = Vec::new();
-    for entry in std::fs::read_dir(house.folder.path()).unwrap().map(Result::unwrap) {
-        if entry.file_name().to_string_lossy().chars().all(|c| c.is_ascii_digit()) {
-            let text = std::fs::read_to_string(entry.path()).unwrap();
-            lines.extend(text.lines().map(|line| line.parse::<u64>().unwrap()));
-        }
-    }
-    lines.sort_unstable();
-    assert_eq!(lines, (0..30).collect::<Vec<_>>());
+    terminate(&mut second).await;
+    house.check().await;
 }
