@@ -2,6 +2,9 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use futures::TryStreamExt;
 use gusher::prelude::*;
 use gusher::store::Store;
@@ -61,6 +64,39 @@ impl Job for Weigh {
     }
 }
 
+/// Succeeds at the second attempt, after a wait of its own choice.
+#[derive(Serialize, Deserialize)]
+struct Wait {
+    milliseconds: u64,
+}
+impl Job for Wait {
+    const NAME: &str = "Wait";
+    type Output = ();
+    type State = Shared;
+    async fn perform(self, ctx: &Context<Shared>) -> JobResult<()> {
+        if ctx.attempt() == 1 {
+            return Err(JobError::new("not yet")).retry_in(Duration::from_millis(self.milliseconds));
+        }
+        Ok(())
+    }
+}
+
+/// Waits that are all so different that none can share a timer with another, in many steps.
+#[derive(Serialize, Deserialize)]
+struct Patience {
+    steps: u32,
+}
+impl Workflow for Patience {
+    const NAME: &str = "Patience";
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        let waits = || std::iter::successors(Some(8), |wait| Some(wait * 8 / 7 + 1)).take_while(|wait| *wait < 1_000);
+        for step in 0..self.steps {
+            flow.run_each(waits().map(|milliseconds| Wait { milliseconds })).named(format!("wait {step}"));
+        }
+        Ok(())
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Loud {
     jobs: u64,
@@ -80,6 +116,7 @@ fn app(stage: &Shared) -> App<Shared> {
         .job::<Act>()
         .job::<Noise>()
         .job::<Weigh>()
+        .job::<Wait>()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,6 +160,36 @@ async fn large_outputs_are_written_and_read_within_the_bounds() {
     assert_eq!(run.job("Weigh", 0).await.unwrap().output.unwrap().get(), "[60,true]");
     worker.stop().await;
     house.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retries_after_many_different_waits_are_reported_within_the_bounds() {
+    let (house, app) = (House::new(), app(&Stage::new()));
+    let run = house.client(&app).start(Patience { steps: 40 }).await.unwrap();
+    let worker = house.worker(&app).await;
+    assert_eq!(run.wait().await.unwrap().state, WorkflowState::Succeeded);
+    worker.stop().await;
+    house.check().await;
+}
+
+/// The worker's waits are over at once; what it waits for besides is done in no time.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_is_stopped_while_its_store_is_away_ends_all_the_same() {
+    let (stage, folder) = (Stage::new(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("gusher.db");
+    let options = Options { busy_time: Duration::from_millis(1), lease: Duration::from_secs(1), ..Options::new(&path) };
+    let house = House { store: Arc::new(SqliteStore::open(options).unwrap()), folder };
+    let app = app(&stage);
+    let run = house.client(&app).start(Many { steps: 1, jobs: 1, does: "wait".into() }).await.unwrap();
+    let worker = house.worker(&app).await;
+    stage.wait_for(1).await;
+    let away = rusqlite::Connection::open(&path).unwrap();
+    away.execute_batch("BEGIN IMMEDIATE").unwrap();
+    stage.gate.add_permits(1);
+    worker.stop().await;
+    assert_eq!(stage.ran().len(), 1, "it ran to its end");
+    away.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(run.status().await.unwrap().jobs.succeeded, 0, "but nobody was told");
 }
 
 #[test]

@@ -179,6 +179,7 @@ impl Tx<'_> {
             if step.always && !(step.pending == 0 && step.waits > 0) {
                 continue;
             }
+            self.shorten_leases(wf, number)?;
             if self.clear_lines(wf, number)? {
                 return self.leave_chore(Kind::Cancel, wf, NO_STEP, i64::from(number), 0);
             }
@@ -188,6 +189,16 @@ impl Tx<'_> {
                 StepState::Running => self.leave_chore(Kind::Fill, wf, number, 0, JobState::Cancelled as i64)?,
                 _ => {}
             }
+        }
+        Ok(())
+    }
+
+    /// The leases of a cancelled step end with the grace at the latest, also those that nobody renews any more.
+    fn shorten_leases(&mut self, wf: Wf, step: StepNumber) -> Result<()> {
+        let grace_until = self.workflow(wf)?.grace_until;
+        if let Some(grace_until) = grace_until.filter(|_| !planted!("a grace binds only who renews")) {
+            let sql = "UPDATE lease SET deadline = ?3 WHERE wf = ?1 AND step = ?2 AND deadline > ?3";
+            self.run(sql, (wf, step, grace_until))?;
         }
         Ok(())
     }

@@ -94,11 +94,15 @@ impl Tx<'_> {
             let alone = claim.alone && claimed.slices.is_empty() || planted!("suspects run beside others");
             if line.suspect && !alone {
                 claimed.drain |= self.ask_to_drain(&line, session)?;
+                more |= planted!("a worker asks again and again for what another was asked for");
                 continue;
             }
             match self.grant(&line, &mut wishes)? {
                 Granted::Empty => {}
                 Granted::NotNow => more = true,
+                Granted::NotWanted if planted!("a worker asks again and again for what it has no slot for") => {
+                    more = true
+                }
                 Granted::NotWanted => {
                     more_for_others = true;
                     self.lines_fed.insert(line.line);

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::payload::Chunk;
 use crate::planted::planted;
+use crate::slice::CHUNK_JOBS;
 use crate::state::{Tolerate, WorkflowState};
 use crate::store::{Append, Create, Created, DraftKey, DraftOf, NewWorkflow, Part, StepOptions};
 
@@ -171,6 +172,9 @@ impl Tx<'_> {
     }
 
     fn add_chunk(&mut self, segment: i64, first: i64, chunk: &Chunk) -> Result<()> {
+        if chunk.jobs == 0 || chunk.jobs as usize > CHUNK_JOBS {
+            return Err(Error::usage(format!("a chunk has {} jobs; it may have 1 to {CHUNK_JOBS}", chunk.jobs)));
+        }
         self.count_bytes(chunk.body.len());
         self.run("INSERT INTO params (body) VALUES (?)", [&chunk.body])?;
         let number = self.inserted();

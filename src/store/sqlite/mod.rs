@@ -172,8 +172,13 @@ impl SqliteStore {
         verb: &'static str,
         operation: impl FnOnce(&mut Tx) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let reserve = self.reserve.clone();
-        self.write(verb, move |tx| reserve.keep().and_then(|()| operation(tx))).await
+        if !self.reserve.is_kept() {
+            let reserve = self.reserve.clone();
+            let kept = tokio::task::spawn_blocking(move || reserve.keep()).await;
+            kept.map_err(|e| Error::corrupt(format!("{verb}: making the reserve panicked")).because(e))?
+                .map_err(|error| error.during(verb))?;
+        }
+        self.write(verb, operation).await
     }
 
     /// Runs a query on a connection of its own, in one snapshot, off the async threads.

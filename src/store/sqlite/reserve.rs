@@ -22,13 +22,15 @@ impl Reserve {
         Self(path.map(|path| with_suffix(path, "-reserve")))
     }
 
-    /// Makes the file unless it is there. While it cannot be made, there is no room for new work.
+    /// Whether the room is there.
+    pub fn is_kept(&self) -> bool {
+        self.0.as_ref().is_none_or(|path| path.exists())
+    }
+
+    /// Makes the file unless it is there. While it cannot be made, there is no room for new work. Blocks.
     pub fn keep(&self) -> Result<()> {
-        let Some(path) = self.0.as_ref().filter(|path| !path.exists()) else { return Ok(()) };
-        let unfinished = with_suffix(path, &format!("-{}", std::process::id()));
-        let made = make(&unfinished).and_then(|()| fs::rename(&unfinished, path));
-        made.map_err(|error| {
-            let _ = fs::remove_file(&unfinished);
+        let Some(path) = &self.0 else { return Ok(()) };
+        make(path).map_err(|error| {
             if error.kind() == io::ErrorKind::StorageFull {
                 return Error::full(
                     "the disk of the store is full: work that is under way goes on, new work is refused until there is space",
@@ -68,12 +70,23 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Writes the bytes for good: a file with holes would keep nothing back.
+/// Writes the bytes for good: a file with holes would keep nothing back. It gets its name once it is whole, and whoever else makes it
+/// at the same time waits until it has.
 fn make(path: &Path) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    let piece = vec![0; 64 * 1024];
-    for _ in 0..BYTES / piece.len() {
-        file.write_all(&piece)?;
+    let unfinished = with_suffix(path, "-unfinished");
+    let mut file = File::options().create(true).write(true).truncate(false).open(&unfinished)?;
+    file.lock()?;
+    if path.exists() {
+        return Ok(());
     }
-    file.sync_data()
+    let piece = vec![0; 64 * 1024];
+    let written = (0..BYTES / piece.len()).try_for_each(|_| file.write_all(&piece)).and_then(|()| file.sync_data());
+    match written {
+        Ok(()) => fs::rename(&unfinished, path),
+        Err(error) => {
+            // What has been written of it must not fill the disk that is full.
+            let _ = fs::remove_file(&unfinished);
+            Err(error)
+        }
+    }
 }

@@ -128,6 +128,14 @@ pub mod claim {
         assert_eq!(worker.send(Claim { takes, ..worker.wish(9, 9) }).await.slices[0].step, 1);
     }
 
+    pub async fn without_a_free_slot_finds_nothing_in_a_limited_step(scene: &Scene) {
+        scene.plan().step_with("limited", 9, |spec| spec.max_in_flight = Some(4)).create().await;
+        let worker = scene.worker().await;
+        let claimed = worker.send(Claim { free_slots: 0, ..worker.wish(4, 1) }).await;
+        assert!(claimed.slices.is_empty() && claimed.empty, "to ask again at once would bring nothing");
+        assert_eq!(worker.take(4).await.jobs.len(), 4);
+    }
+
     pub async fn keeps_to_its_budget_and_number_of_leases(scene: &Scene) {
         scene.lone(1_000).await;
         let worker = scene.worker().await;

@@ -38,6 +38,18 @@ pub mod cancel {
         assert_eq!((row.state, row.jobs.succeeded, row.jobs.cancelled), (WorkflowState::Cancelled, 10, 2_991));
     }
 
+    pub async fn a_silent_worker_loses_its_leases_with_the_grace(scene: &Scene) {
+        let id = scene.lone(4).await;
+        let worker = scene.worker_with(|about| about.lease = 60_000).await;
+        let slice = worker.take(2).await;
+        scene.cancel(id, 300).await;
+        scene.wait(200).await;
+        assert_eq!(scene.state(id).await, WorkflowState::Cancelling);
+        scene.wait(200).await;
+        assert_eq!(scene.state(id).await, WorkflowState::Cancelled);
+        assert_eq!(worker.succeed(&slice).await.refused, [slice.lease]);
+    }
+
     pub async fn answer_lost_after_its_end_changes_nothing(scene: &Scene) {
         let id = scene.lone(3).await;
         scene.cancel(id, 0).await;
@@ -56,7 +68,7 @@ pub mod cancel {
         scene.cancel(id, 300).await;
         scene.wait(200).await;
         assert_eq!(scene.state(id).await, WorkflowState::Cancelling);
-        // Whoever renews hears of it; whoever is silent loses the lease with its own deadline.
+        // Whoever renews hears of it, and keeps its lease no longer for that.
         worker.renew(&[slice.lease]).await;
         scene.wait(200).await;
         assert_eq!((scene.state(id).await, scene.jobs(id).await.cancelled), (WorkflowState::Cancelled, 4));

@@ -27,6 +27,14 @@ pub mod append {
         assert_eq!(jobs_of(&worker.drain().await), (0..9).collect::<Vec<_>>());
     }
 
+    pub async fn a_chunk_without_jobs_or_with_too_many_is_refused(scene: &Scene) {
+        for jobs in [0, 1025] {
+            let (_, of) = of_a_workflow(scene);
+            let append = scene.draft(of, vec![root("rows"), jobs_part(0, jobs)]);
+            assert_eq!(refusal(scene.store.append(append).await), ErrorKind::Usage, "{jobs} jobs");
+        }
+    }
+
     pub async fn repeated_counts_once_in_any_order(scene: &Scene) {
         let (id, of) = of_a_workflow(scene);
         let first = scene.draft(of, vec![root("rows")]);

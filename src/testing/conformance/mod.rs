@@ -119,6 +119,7 @@ macro_rules! conformance_table {
                 cancelling_is_written_and_then_collected,
                 deleted_workflow_takes_no_jobs,
                 two_drafts_of_one_session_are_told_apart,
+                a_chunk_without_jobs_or_with_too_many_is_refused,
                 of_thousands_of_jobs_keeps_their_order,
             }
             create {
@@ -150,6 +151,7 @@ macro_rules! conformance_table {
                 deleted_grants_nothing,
                 by_an_unknown_session_is_answered_so,
                 takes_named_types_and_queues_only,
+                without_a_free_slot_finds_nothing_in_a_limited_step,
                 keeps_to_its_budget_and_number_of_leases,
                 takes_at_most_half_of_an_equal_share,
                 never_spans_two_chunks,
@@ -258,6 +260,7 @@ macro_rules! conformance_table {
             recovery {
                 the_first_death_costs_no_delay,
                 from_the_second_death_on_it_is_halved_and_runs_with_nothing_beside_it,
+                who_was_asked_to_drain_hears_that_another_took_the_suspect,
                 a_suspect_slice_is_halved_down_to_the_killer,
                 a_job_that_kills_alone_once_too_often_fails,
                 by_default_a_job_may_kill_three_workers_alone,
@@ -311,6 +314,7 @@ macro_rules! conformance_table {
                 lease_taken_back_at_the_end_of_the_grace,
                 paused_workflow_is_cancelled,
                 cancelling_again_does_not_lengthen_the_grace,
+                a_silent_worker_loses_its_leases_with_the_grace,
                 deleted_is_not_found,
                 finished_is_refused,
                 drops_what_waits_for_its_retry,

@@ -322,6 +322,23 @@ pub mod recovery {
         assert_eq!((alone.slices.len(), alone.slices[0].suspect, alone.slices[0].jobs.len()), (1, true, 4));
     }
 
+    pub async fn who_was_asked_to_drain_hears_that_another_took_the_suspect(scene: &Scene) {
+        scene.lone(1).await;
+        assert_eq!((dies_of(scene, 1).await, dies_of(scene, 1).await), (1, 1));
+        scene.lone(1).await;
+        let asked = scene.worker().await;
+        let holds = asked.take(1).await;
+        let only_asks = || asked.wish(0, 1);
+        assert!(asked.send(only_asks()).await.drain, "a suspect waits, and this worker is asked first");
+        let other = scene.worker().await;
+        let claimed = other.claim(1, 1).await;
+        assert!(claimed.empty && !claimed.drain, "there is nothing to ask for again and again");
+        assert!(other.take_alone().await.suspect);
+        let claimed = asked.send(only_asks()).await;
+        assert!(!claimed.drain && claimed.slices.is_empty());
+        asked.succeed(&holds).await;
+    }
+
     pub async fn a_suspect_slice_is_halved_down_to_the_killer(scene: &Scene) {
         let id = scene.lone(8).await;
         let killer = 5;

@@ -1,8 +1,9 @@
 //! Whether the store shows what the model says.
 
+use super::game::{Game, Verdict, ensure, sure};
 use super::naive::{Job, Phase, Row, State};
-use super::play::{Game, Verdict, ensure, sure};
 use crate::state::{JobState, StepState, WorkflowState, attempts};
+use crate::testing::job_bytes;
 
 impl Game {
     /// Compares every workflow and step, and if `jobs` every job. Nothing may be due.
@@ -24,7 +25,7 @@ impl Game {
                 if !jobs {
                     continue;
                 }
-                let bytes = self.bytes(number, step).await?;
+                let bytes = sure(job_bytes(&*self.store, id, step as u32).await)?;
                 let now = self.clock.now();
                 let rows = &mut self.models[number].steps[step].rows;
                 ensure(bytes.len() == rows.len(), || {
@@ -36,18 +37,6 @@ impl Game {
             }
         }
         Ok(())
-    }
-
-    async fn bytes(&self, workflow: usize, step: usize) -> Verdict<Vec<u8>> {
-        let mut bytes = Vec::new();
-        loop {
-            let page = self.store.outcomes(self.ids[workflow], step as u32, bytes.len() as u64, 0).await;
-            let page = sure(page)?;
-            if page.is_empty() {
-                return Ok(bytes);
-            }
-            page.into_iter().for_each(|chunk| bytes.extend(chunk.bytes));
-        }
     }
 
     /// Everything has come to its end: nothing is left under way, and nothing at all once it has been deleted.

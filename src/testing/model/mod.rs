@@ -1,19 +1,22 @@
 //! Model tests: random workflows and random operations, with repeats, lost answers, dead workers and jumping clocks, on a store and
 //! on a naive model (`naive.rs`) side by side. What the store shows must be what the model says, after every single operation.
 
+mod commands;
 mod compare;
 mod dice;
+mod faults;
+mod game;
 mod naive;
 mod plan;
-mod play;
+mod work;
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::game::{Game, LEASE, Verdict};
 use self::plan::Size;
-use self::play::{Game, LEASE, Verdict};
 use crate::clock::Clock;
 use crate::store::Store;
 

@@ -1,17 +1,10 @@
 //! What a store should do, written as plainly as possible: one workflow as lists of jobs, every rule applied from scratch after each
 //! change, nothing stored that can be computed, no bounds, no chores. It shares no code with the stores.
 
-/// Where a job stands.
+/// Where a job stands; the next attempt of one that is retrying may begin between these two times.
+#[rustfmt::skip]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Job {
-    Open,
-    /// Its next attempt may begin between these two times.
-    Retrying(i64, i64),
-    Succeeded,
-    Failed,
-    Skipped,
-    Cancelled,
-}
+pub enum Job { Open, Retrying(i64, i64), Succeeded, Failed, Skipped, Cancelled }
 
 /// Where a step stands.
 #[rustfmt::skip]
@@ -39,10 +32,9 @@ pub struct Row {
     pub attempts: u8,
     /// Under which lease it is: the number of a worker and its lease.
     pub lease: Option<(usize, u64)>,
-    /// How often its worker died; how often with nothing beside it; whether it is suspected.
+    /// How often its worker died; how often with nothing beside it.
     pub deaths: u32,
     pub alone: u32,
-    pub suspect: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -71,11 +63,16 @@ pub struct Workflow {
 
 impl Row {
     pub fn new() -> Self {
-        Self { job: Job::Open, attempts: 0, lease: None, deaths: 0, alone: 0, suspect: false }
+        Self { job: Job::Open, attempts: 0, lease: None, deaths: 0, alone: 0 }
     }
 
     fn is_final(&self) -> bool {
         !matches!(self.job, Job::Open | Job::Retrying(..))
+    }
+
+    /// Whether it is suspected of killing its workers.
+    pub fn is_suspect(&self) -> bool {
+        self.deaths > 1
     }
 }
 
@@ -156,7 +153,7 @@ impl Workflow {
         };
         let room = self.steps[step].leased() < self.steps[step].limit;
         let delayed = self.steps[step].due.1 > now;
-        self.may_run(step, index, now) && open && room && !delayed && (!row.suspect || alone)
+        self.may_run(step, index, now) && open && room && !delayed && (!row.is_suspect() || alone)
     }
 
     pub fn claimed(&mut self, step: usize, index: usize, lease: (usize, u64)) {
@@ -181,7 +178,7 @@ impl Workflow {
             Some(job) => job,
         };
         if let Some(Job::Retrying(..)) = ended {
-            (row.deaths, row.alone, row.suspect) = (0, 0, false);
+            (row.deaths, row.alone) = (0, 0);
         }
     }
 
@@ -206,13 +203,10 @@ impl Workflow {
                 row.job = Job::Cancelled;
                 continue;
             }
+            row.alone = if single { row.alone + u32::from(row.is_suspect()) } else { 0 };
             row.deaths += 1;
-            if row.deaths > 1 {
-                row.alone = if single { row.alone + u32::from(row.suspect) } else { 0 };
-                if single && row.alone >= max_deaths {
-                    row.job = Job::Failed;
-                }
-                row.suspect = true;
+            if single && row.alone >= max_deaths {
+                row.job = Job::Failed;
             }
         }
     }

@@ -1,0 +1,215 @@
+//! One game: what it is played with, which operation comes next, and how it ends.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::dice::Dice;
+use super::naive::{Phase, State, Workflow};
+use super::plan::{Size, TYPES, random_workflow};
+use crate::clock::{Clock, Millis};
+use crate::id::{SessionId, WorkflowId};
+use crate::slice::Mask;
+use crate::store::{LeaseReport, Session, Store, Tick};
+
+/// The length of every lease of a game.
+pub const LEASE: Millis = 1_000;
+/// After how many of a hundred operations every single job is compared, which costs more than all else.
+const JOBS_COMPARED: usize = 20;
+
+/// What is wrong, in a sentence.
+pub type Verdict<T = ()> = Result<T, String>;
+
+/// A slice in a worker's hands.
+#[derive(Clone, Debug)]
+pub struct Held {
+    pub workflow: usize,
+    pub step: usize,
+    pub first: usize,
+    pub jobs: Mask,
+    pub reports: u64,
+}
+
+/// A worker of the game.
+#[derive(Debug)]
+pub struct Hand {
+    pub session: SessionId,
+    pub last_lease: u64,
+    pub last_draft: u64,
+    pub held: BTreeMap<u64, Held>,
+}
+
+/// A game.
+pub struct Game {
+    pub store: Arc<dyn Store>,
+    pub clock: Clock,
+    pub dice: Dice,
+    pub models: Vec<Workflow>,
+    pub ids: Vec<WorkflowId>,
+    pub hands: Vec<Hand>,
+    pub client: Session,
+    pub commands: u64,
+    /// Reports under leases that the store has taken back, with the sessions that held them.
+    pub late: Vec<(SessionId, LeaseReport)>,
+    /// What was done, for who reads a failure.
+    pub moves: Vec<String>,
+}
+
+impl Game {
+    /// Sets a game up: some workflows and two or three workers.
+    pub async fn new(store: Arc<dyn Store>, clock: Clock, seed: u64, size: Size) -> Verdict<Self> {
+        let mut dice = Dice::new(seed);
+        let client = session(&mut dice, false);
+        let mut game = Self {
+            store,
+            clock,
+            models: Vec::new(),
+            ids: Vec::new(),
+            hands: Vec::new(),
+            client,
+            commands: 0,
+            late: Vec::new(),
+            moves: Vec::new(),
+            dice,
+        };
+        for _ in 0..2 + game.dice.below(2) {
+            let hand = game.new_hand().await?;
+            game.hands.push(hand);
+        }
+        for _ in 0..1 + game.dice.below(size.workflows) {
+            let (model, create) = random_workflow(&mut game.dice, size, game.clock.now());
+            let id = create.workflow.id;
+            game.say(|| format!("create {}: {}", game_name(&model), model.steps.len()));
+            sure(game.store.create(create.clone()).await)?;
+            if game.dice.chance(20) {
+                let again = sure(game.store.create(create).await)?;
+                ensure(again.existed, || "a workflow created twice is told to be new".into())?;
+            }
+            game.models.push(model);
+            game.ids.push(id);
+        }
+        game.settle(game.clock.now()).await?;
+        Ok(game)
+    }
+
+    pub fn say(&mut self, what: impl FnOnce() -> String) {
+        let time = self.clock.now();
+        self.moves.push(format!("{time} {}", what()));
+    }
+
+    pub async fn new_hand(&mut self) -> Verdict<Hand> {
+        let session = session(&mut self.dice, true);
+        sure(self.store.join(session.clone()).await)?;
+        Ok(Hand { session: session.id, last_lease: 0, last_draft: 0, held: BTreeMap::new() })
+    }
+
+    /// One random operation.
+    pub async fn play(&mut self) -> Verdict {
+        let since = self.clock.now();
+        match self.dice.below(100) {
+            0..=33 => self.claim_some().await?,
+            34..=64 => self.report_some().await?,
+            65..=72 => self.time_goes_by().await?,
+            73..=77 => self.worker_dies().await?,
+            78..=79 => self.worker_leaves().await?,
+            80..=82 => self.clock_jumps().await?,
+            83..=85 => self.report_late().await?,
+            86..=87 => self.leave_a_draft().await?,
+            88..=93 => self.command().await?,
+            _ => self.renew_all().await?,
+        }
+        self.settle(since).await
+    }
+
+    /// Works off what is due, and applies the model's rules.
+    pub async fn settle(&mut self, since: Millis) -> Verdict {
+        for _ in 0..10_000 {
+            if !sure(self.store.tick(Tick { lease: LEASE }).await)?.more {
+                for model in &mut self.models {
+                    model.settle(since, self.clock.now());
+                }
+                let jobs = self.dice.chance(JOBS_COMPARED);
+                return self.compare(jobs).await;
+            }
+        }
+        Err("ticks find something due for ever".into())
+    }
+
+    /// Lets everything come to its end, without any further fault.
+    pub async fn finish(&mut self) -> Verdict {
+        for number in 0..self.models.len() {
+            if self.models[number].phase == Phase::Paused {
+                self.resume(number).await?;
+            }
+        }
+        self.settle(self.clock.now()).await?;
+        let mut idle = 0;
+        while idle < 12 {
+            let mut moved = false;
+            for hand in 0..self.hands.len() {
+                moved |= self.claim(hand, 1024, 16).await? > 0;
+                for lease in self.hands[hand].held.keys().copied().collect::<Vec<_>>() {
+                    let since = self.clock.now();
+                    self.report(hand, lease, true).await?;
+                    self.settle(since).await?;
+                    moved = true;
+                }
+            }
+            if !moved {
+                // Only what waits for a time is left: 12 of these are longer than any wait, and than a lease.
+                let since = self.clock.now();
+                self.renew_all().await?;
+                self.clock.advance(10_000);
+                self.renew_all().await?;
+                self.settle(since).await?;
+            }
+            idle = if moved { 0 } else { idle + 1 };
+        }
+        for (number, model) in self.models.iter().enumerate() {
+            let over = matches!(model.phase, Phase::Succeeded | Phase::Failed | Phase::Cancelled);
+            ensure(over, || format!("workflow {number} is {:?} for ever", model.phase))?;
+            let left = model.steps.iter().any(|step| step.state == State::Running);
+            ensure(!left, || format!("workflow {number} is over with a step that runs"))?;
+        }
+        self.at_rest().await
+    }
+}
+
+fn game_name(model: &Workflow) -> String {
+    let steps: Vec<String> = model
+        .steps
+        .iter()
+        .map(|step| {
+            format!(
+                "{} jobs after {:?}{}{}",
+                step.rows.len(),
+                step.edges,
+                if step.always { " always" } else { "" },
+                step.feeds.map(|fed| format!(" feeds {fed}")).unwrap_or_default()
+            )
+        })
+        .collect();
+    format!("[{}]", steps.join("; "))
+}
+
+fn session(dice: &mut Dice, is_worker: bool) -> Session {
+    let names = if is_worker { TYPES.map(String::from).to_vec() } else { Vec::new() };
+    Session {
+        id: SessionId::from_slice(&dice.bytes::<12>()).expect("twelve bytes"),
+        host: "game".into(),
+        pid: 1,
+        queues: names.clone(),
+        types: names,
+        slots: 4,
+        wake_port: None,
+        lease: LEASE,
+    }
+}
+
+/// The store has no reason to refuse this.
+pub fn sure<T>(answer: crate::Result<T>) -> Verdict<T> {
+    answer.map_err(|error| format!("the store says: {error}"))
+}
+
+pub fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(otherwise()) }
+}

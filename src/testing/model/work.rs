@@ -1,0 +1,258 @@
+//! What workers of a game do: claim, emit, report, also late and more than once.
+
+use super::game::{Game, Held, LEASE, Verdict, ensure, sure};
+use super::naive::{Job, Phase};
+use super::plan::{TYPES, chunks};
+use crate::clock::Millis;
+use crate::slice::Mask;
+use crate::store::{Append, Claim, Claimed, DraftKey, DraftOf, LeaseReport, Part, Report, Slice, Take, error_number};
+
+/// The waits before a retry.
+const WAITS: [Millis; 3] = [300, 2_000, 60_000];
+
+impl Game {
+    /// A claim of a random worker.
+    pub async fn claim_some(&mut self) -> Verdict {
+        let hand = self.dice.below(self.hands.len());
+        let greedy = self.dice.chance(30);
+        let (jobs, leases) = if greedy { (1024, 16) } else { (1 + self.dice.below(6), 1 + self.dice.below(4)) };
+        self.claim(hand, jobs as u32, leases as u32).await.map(|_| ())
+    }
+
+    /// Claims for a worker; returns how many slices it got.
+    pub async fn claim(&mut self, hand: usize, jobs: u32, leases: u32) -> Verdict<usize> {
+        let claim = self.wish(hand, jobs, leases);
+        let claimed = sure(self.store.claim(claim.clone()).await)?;
+        self.say(|| format!("worker {hand} claims {jobs} × {leases}: {}", told(&claimed.slices)));
+        for slice in &claimed.slices {
+            self.accept(hand, slice, &claim, claimed.slices.len())?;
+        }
+        if self.dice.chance(15) && !claimed.slices.is_empty() {
+            let again: Claimed = sure(self.store.claim(claim.clone()).await)?;
+            let same = again.slices.len() == claimed.slices.len()
+                && again.slices.iter().zip(&claimed.slices).all(|(a, b)| a.lease == b.lease && a.jobs == b.jobs);
+            ensure(same, || format!("a claim sent again answers {}", told(&again.slices)))?;
+        }
+        if jobs == 1024 && claimed.slices.is_empty() {
+            self.nothing_left(claim.alone)?;
+        }
+        Ok(claimed.slices.len())
+    }
+
+    pub fn wish(&self, hand: usize, jobs: u32, max_leases: u32) -> Claim {
+        let takes = TYPES.map(|of| Take { job_type: of.into(), jobs, budget: jobs * 2 });
+        Claim {
+            session: self.hands[hand].session,
+            first_lease: self.hands[hand].last_lease + 1,
+            max_leases,
+            queues: TYPES.map(String::from).into(),
+            takes: takes.into(),
+            free_slots: jobs,
+            alone: self.hands[hand].held.is_empty(),
+            lease: LEASE,
+        }
+    }
+
+    /// Checks that a slice may be handed out, and notes that it was.
+    pub fn accept(&mut self, hand: usize, slice: &Slice, claim: &Claim, slices: usize) -> Verdict {
+        let now = self.clock.now();
+        let lease = self.hands[hand].last_lease + 1;
+        ensure(slice.lease == lease, || format!("lease {} was granted, not {lease}", slice.lease))?;
+        self.hands[hand].last_lease = lease;
+        let workflow = self.ids.iter().position(|id| *id == slice.workflow).ok_or("an unknown workflow was claimed")?;
+        let (step, first) = (slice.step as usize, slice.first as usize);
+        let mut attempts = slice.attempts.iter().copied();
+        for index in slice.jobs.iter().map(|at| first + at) {
+            let model = &mut self.models[workflow];
+            let name = || format!("{step}#{index} of workflow {workflow}");
+            ensure(index < model.steps[step].rows.len(), || format!("{} does not exist", name()))?;
+            ensure(model.may_run(step, index, now), || format!("{} was handed out and may not run", name()))?;
+            let row = &model.steps[step].rows[index];
+            let told = attempts.next().unwrap_or(0);
+            ensure(told == row.attempts, || format!("{}: {told} attempts instead of {}", name(), row.attempts))?;
+            ensure(slice.suspect == row.is_suspect(), || format!("{}: suspect is {}", name(), slice.suspect))?;
+            ensure(!slice.suspect || claim.alone && slices == 1, || format!("{} is suspect, not alone", name()))?;
+            model.claimed(step, index, (hand, lease));
+            let (leased, limit) = (model.steps[step].leased(), model.steps[step].limit);
+            ensure(leased <= limit, || format!("{leased} jobs of step {step} run, {limit} may"))?;
+        }
+        let held = Held { workflow, step, first, jobs: slice.jobs, reports: 0 };
+        self.hands[hand].held.insert(lease, held);
+        Ok(())
+    }
+
+    /// A claim for everything got nothing: then there must be nothing.
+    pub fn nothing_left(&self, alone: bool) -> Verdict {
+        let now = self.clock.now();
+        for (number, model) in self.models.iter().enumerate() {
+            for (step, rows) in model.steps.iter().enumerate().map(|(number, step)| (number, step.rows.len())) {
+                for index in 0..rows {
+                    ensure(!model.must_run(step, index, now, alone), || {
+                        format!("{step}#{index} of workflow {number} is ready, and a claim got nothing")
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub async fn report_some(&mut self) -> Verdict {
+        let hand = self.dice.below(self.hands.len());
+        let leases: Vec<u64> = self.hands[hand].held.keys().copied().collect();
+        if leases.is_empty() {
+            return Ok(());
+        }
+        let lease = leases[self.dice.below(leases.len())];
+        self.report(hand, lease, false).await
+    }
+
+    /// Reports some jobs under a lease, or all of them as succeeded.
+    pub async fn report(&mut self, hand: usize, lease: u64, all_well: bool) -> Verdict {
+        let mut held = self.hands[hand].held[&lease].clone();
+        held.reports += 1;
+        let mut part = LeaseReport { lease, number: held.reports, ..LeaseReport::default() };
+        let mut ends: Vec<(usize, Option<Job>)> = Vec::new();
+        let whole = all_well || self.dice.chance(70);
+        for at in held.jobs.iter() {
+            if whole || self.dice.chance(60) {
+                let ended = self.random_end(&held, held.first + at, at, all_well, &mut part);
+                ends.push((held.first + at, ended));
+            }
+        }
+        let mut emitted = 0;
+        if self.models[held.workflow].steps[held.step].feeds.is_some() && !ends.is_empty() {
+            emitted = self.emit(hand, &held, &mut part).await?;
+        }
+        let sends = 1 + usize::from(self.dice.chance(20));
+        self.say(|| format!("worker {hand} reports under {lease}: {ends:?}, emitted {emitted}, sent {sends} times"));
+        for _ in 0..sends {
+            let report = Report { session: self.hands[hand].session, leases: vec![part.clone()] };
+            let reported = sure(self.store.report(report).await)?;
+            let over = ends.len() == held.jobs.len();
+            ensure(reported.refused.is_empty() || over, || format!("the report under {lease} was refused"))?;
+            if over {
+                // From the second time on the lease has ended.
+                self.late.push((self.hands[hand].session, part.clone()));
+            }
+        }
+        for (index, ended) in &ends {
+            self.models[held.workflow].reported(held.step, *index, *ended);
+            if *ended == Some(Job::Succeeded) {
+                self.models[held.workflow].emitted(held.step, emitted);
+            }
+            held.jobs = held.jobs.minus(Mask::range(index - held.first..index - held.first + 1));
+        }
+        match held.jobs.is_empty() {
+            true => self.hands[hand].held.remove(&lease),
+            false => self.hands[hand].held.insert(lease, held),
+        };
+        Ok(())
+    }
+
+    pub fn random_end(
+        &mut self,
+        held: &Held,
+        index: usize,
+        at: usize,
+        well: bool,
+        part: &mut LeaseReport,
+    ) -> Option<Job> {
+        let model = &self.models[held.workflow];
+        let stops = model.phase == Phase::Cancelling && !model.steps[held.step].always;
+        let attempts = model.steps[held.step].rows[index].attempts;
+        match self.dice.below(if well { 1 } else { 100 }) {
+            0..=54 => {
+                part.succeeded.insert(at);
+                Some(Job::Succeeded)
+            }
+            55..=69 => {
+                part.failed.insert(at);
+                let text = format!("error {}", self.dice.below(3));
+                part.errors.push((error_number(&text), text, Mask::range(at..at + 1)));
+                Some(Job::Failed)
+            }
+            70..=87 if attempts < 20 => {
+                let wait = WAITS[self.dice.below(WAITS.len())];
+                part.retries.push((wait, Mask::range(at..at + 1)));
+                let now = self.clock.now();
+                Some(Job::Retrying(now + wait, now + wait + wait / 4 + 2))
+            }
+            88..=93 if stops => {
+                part.cancelled.insert(at);
+                Some(Job::Cancelled)
+            }
+            _ => {
+                part.returned.insert(at);
+                None
+            }
+        }
+    }
+
+    /// Writes what a source's job emits; it is adopted if the job succeeds.
+    pub async fn emit(&mut self, hand: usize, held: &Held, part: &mut LeaseReport) -> Verdict<usize> {
+        let jobs = self.dice.below(7);
+        if jobs == 0 {
+            return Ok(0);
+        }
+        let draft = self.append(hand, held, jobs).await?;
+        match part.succeeded.is_empty() {
+            true => part.dropped.push(draft),
+            false => part.adopted = Some(draft),
+        }
+        Ok(jobs)
+    }
+
+    pub async fn append(&mut self, hand: usize, held: &Held, jobs: usize) -> Verdict<u64> {
+        let fed = self.models[held.workflow].steps[held.step].feeds.ok_or("no source")?;
+        self.hands[hand].last_draft += 1;
+        let draft = DraftKey { session: self.hands[hand].session, number: self.hands[hand].last_draft };
+        for (number, chunk) in (0..).zip(chunks(&mut self.dice, jobs)) {
+            let append = Append {
+                draft,
+                of: DraftOf::Jobs { workflow: self.ids[held.workflow], step: fed as u32 },
+                number,
+                parts: vec![Part::Jobs { step: fed as u32, chunk }],
+                lease: LEASE,
+            };
+            for _ in 0..1 + usize::from(self.dice.chance(20)) {
+                sure(self.store.append(append.clone()).await)?;
+            }
+        }
+        Ok(draft.number)
+    }
+
+    /// A source's attempt that nobody ever hears of.
+    pub async fn leave_a_draft(&mut self) -> Verdict {
+        let source = self.hands.iter().enumerate().find_map(|(number, hand)| {
+            let held = hand.held.values().find(|held| self.models[held.workflow].steps[held.step].feeds.is_some());
+            held.map(|held| (number, held.clone()))
+        });
+        let Some((hand, held)) = source else { return Ok(()) };
+        self.say(|| format!("worker {hand} writes a draft for nothing"));
+        self.append(hand, &held, 3).await.map(|_| ())
+    }
+
+    /// A report under a lease that has ended, or was taken back, changes nothing.
+    pub async fn report_late(&mut self) -> Verdict {
+        if self.late.is_empty() {
+            return Ok(());
+        }
+        let (session, mut part) = self.late[self.dice.below(self.late.len())].clone();
+        part.number += self.dice.below(2) as u64;
+        self.say(|| format!("a late report under {}", part.lease));
+        let lease = part.lease;
+        let reported = sure(self.store.report(Report { session, leases: vec![part] }).await)?;
+        ensure(reported.refused == [lease], || format!("a late report under lease {lease} was not refused"))
+    }
+}
+
+fn told(slices: &[Slice]) -> String {
+    let told: Vec<String> = slices
+        .iter()
+        .map(|slice| {
+            let jobs: Vec<u64> = slice.jobs.iter().map(|at| slice.first + at as u64).collect();
+            format!("{} = step {} {jobs:?}", slice.lease, slice.step)
+        })
+        .collect();
+    if told.is_empty() { "nothing".into() } else { told.join(", ") }
+}
