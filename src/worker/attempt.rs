@@ -21,6 +21,9 @@ use crate::retry::Retry;
 /// How long a job that was told to come to its end may take for that.
 pub const GRACE: Duration = Duration::from_secs(10);
 
+/// After so long a slot lets others use its thread.
+const TURN: Duration = Duration::from_millis(1);
+
 /// What a worker knows of a registered type.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
@@ -65,6 +68,7 @@ impl<J: Job> Handler<J::State> for JobHandler<J> {
         let limit = held.slice.options.timeout.or(self.0.timeout);
         Box::pin(async move {
             let mut clock = Instant::now();
+            let mut turn = clock;
             while let Some(taken) = held.take() {
                 let ctx = context(&state, &held, taken, limit);
                 let work = async {
@@ -73,6 +77,12 @@ impl<J: Job> Handler<J::State> for JobHandler<J> {
                 };
                 let end = guard(&held, &ctx, limit, work).await;
                 finish(&held, &hub, taken, &mut clock, end, ctx.into_logs(), None);
+                // Jobs that only compute would keep this thread from claims, reports and other slots until the slice has ended.
+                if clock.duration_since(turn) >= TURN {
+                    tokio::task::yield_now().await;
+                    clock = Instant::now();
+                    turn = clock;
+                }
             }
         })
     }

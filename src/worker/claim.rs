@@ -105,23 +105,23 @@ fn wishes(hub: &Hub, session: &Session) -> Option<Claim> {
                 * means.get(held.slice.job_type.as_str()).copied().flatten().unwrap_or(TARGET_TIME).as_secs_f64()
         })
         .sum();
-    let target = TARGET_TIME.as_secs_f64() * slots as f64;
+    let target = TARGET_TIME.as_secs_f64() * hub.parallel();
     // Work is fetched ahead only while the slots turn it over: behind slow jobs it would just wait here instead of elsewhere.
     let quick =
         hub.monotonic().saturating_sub(hub.last_end.load(Ordering::Relaxed)) < 4 * TARGET_TIME.as_millis() as u64;
-    if free == 0 && (queued >= target || !quick || held.len() >= 4 * slots + MAX_LEASES as usize) {
+    if free == 0 && (queued >= target / 2.0 || !quick || held.len() >= 4 * slots + MAX_LEASES as usize) {
         return None;
     }
-    let room = (2.0 * target - queued).max(0.0);
+    let room = (target - queued).max(0.0);
     let takes = session.types.iter().filter_map(|job_type| {
         let mean = means.get(job_type.as_str()).copied().flatten();
         let jobs = match mean {
-            None if free == 0 => return None,
-            None => free as usize,
+            // Nobody knows how long it takes, but it must not wait until all that is known has run out.
+            None => free.max(1) as usize,
             Some(mean) => take(Some(mean), slots),
         };
         let budget = match mean {
-            None => free as usize,
+            None => free.max(1) as usize,
             Some(mean) => {
                 ((room / mean.as_secs_f64().max(1e-9)) as usize).clamp(free as usize, CHUNK_JOBS * MAX_LEASES as usize)
             }

@@ -11,12 +11,27 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::held::Held;
+use super::turns::Turns;
 use crate::clock::Millis;
 use crate::id::{SessionId, WorkflowId};
 use crate::store::{DraftKey, Store};
 
 /// A new duration counts by this share, so that the mean follows a change within some dozens of jobs.
 const WEIGHT: f64 = 0.05;
+
+/// Over so much time it is counted how many slots get on at the same time.
+const PACE_TIME: Duration = Duration::from_millis(20);
+/// A new count of them counts by this share.
+const PACE_WEIGHT: f64 = 0.3;
+
+/// How the slots get on.
+#[derive(Debug)]
+struct Pace {
+    since: Instant,
+    /// Seconds that jobs took which have ended since then.
+    busy: f64,
+    parallel: f64,
+}
 
 /// What the parts of a worker share.
 pub struct Hub {
@@ -33,6 +48,7 @@ pub struct Hub {
     pub held: Mutex<HashMap<u64, Arc<Held>>>,
     /// Slices with jobs that nobody has started.
     pub queue: Mutex<VecDeque<Arc<Held>>>,
+    turns: Mutex<Turns>,
     /// Slices with outcomes to report.
     pub to_report: Mutex<Vec<Arc<Held>>>,
     pub work_came: Notify,
@@ -48,6 +64,7 @@ pub struct Hub {
     next_draft: AtomicU64,
     drafts: Mutex<HashSet<u64>>,
     means: Mutex<HashMap<String, f64>>,
+    pace: Mutex<Pace>,
     known_errors: Mutex<HashMap<(WorkflowId, u32, u32), HashSet<u64>>>,
     started: Instant,
     /// The wall clock when the worker started.
@@ -90,6 +107,8 @@ impl Hub {
             next_draft: AtomicU64::new(1),
             drafts: Mutex::default(),
             means: Mutex::default(),
+            turns: Mutex::default(),
+            pace: Mutex::new(Pace { since: Instant::now(), busy: 0.0, parallel: f64::from(slots) }),
             known_errors: Mutex::default(),
             started: Instant::now(),
         }
@@ -105,17 +124,16 @@ impl Hub {
         self.wall + instant.saturating_duration_since(self.started).as_millis() as Millis
     }
 
-    /// The first slice with a job to start. Those without are dropped from the queue on the way.
+    /// The next slice with a job to start: workflows take turns, so that what was fetched ahead of a large one holds up no small one.
     pub fn next_with_work(&self) -> Option<Arc<Held>> {
         let mut queue = self.queue.lock();
-        while let Some(first) = queue.front() {
-            if first.unstarted() > 0 {
-                return Some(first.clone());
-            }
-            queue.pop_front();
+        let before = queue.len();
+        queue.retain(|held| held.unstarted() > 0);
+        if queue.len() < before {
             self.claim_again.notify_one();
         }
-        None
+        let next = self.turns.lock().next(queue.iter().map(|held| held.slice.workflow))?;
+        Some(queue[next].clone())
     }
 
     /// Puts a slice on the reporter's list, once.
@@ -144,6 +162,7 @@ impl Hub {
     /// Counts how long a job of a type took.
     pub fn timed(&self, job_type: &str, took: Duration) {
         let took = took.as_secs_f64();
+        self.pace.lock().busy += took;
         let mut means = self.means.lock();
         match means.get_mut(job_type) {
             Some(mean) => *mean += WEIGHT * (took - *mean),
@@ -151,6 +170,20 @@ impl Hub {
                 means.insert(job_type.to_owned(), took);
             }
         }
+    }
+
+    /// How many slots get on at the same time, with those that are idle: all of them while their jobs wait for something else, about as
+    /// many as there are processors while they compute.
+    pub fn parallel(&self) -> f64 {
+        let idle = f64::from(self.idle_slots.load(Ordering::SeqCst));
+        let mut pace = self.pace.lock();
+        let time = pace.since.elapsed();
+        if time >= PACE_TIME {
+            let measured = std::mem::take(&mut pace.busy) / time.as_secs_f64();
+            pace.parallel += PACE_WEIGHT * (measured - pace.parallel);
+            pace.since = Instant::now();
+        }
+        (pace.parallel + idle).clamp(1.0, f64::from(self.slots))
     }
 
     /// How long jobs of a type take, about; `None` if this worker has run none.

@@ -15,6 +15,7 @@ pub(crate) mod hub;
 mod lease;
 mod report;
 mod tick;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -59,11 +59,16 @@ impl Gate {
         Count { rows, poison: None, gate: Some(self.0.local_addr().unwrap()) }
     }
 
-    /// The next row that comes to the gate.
+    /// The next row that comes to the gate, of a process that lives.
     async fn next(&self) -> Standing {
-        let (mut row_waits, _) = self.0.accept().await.unwrap();
-        let worker = row_waits.read_u32().await.unwrap();
-        Standing { worker, row: row_waits.read_u64().await.unwrap(), row_waits }
+        loop {
+            let (mut row_waits, _) = self.0.accept().await.unwrap();
+            // A process may have been killed before it told who it is.
+            let told = async { Ok::<_, std::io::Error>((row_waits.read_u32().await?, row_waits.read_u64().await?)) };
+            if let Ok((worker, row)) = told.await {
+                return Standing { worker, row, row_waits };
+            }
+        }
     }
 
     /// Lets every row pass that comes, for ever; `passed` counts how often each did.
@@ -127,15 +132,20 @@ async fn a_row_that_aborts_its_process_fails_alone_and_nothing_beside_it_does() 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_worker_held_runs_again_where_another_lives() {
     let (house, gate) = (House::new(), Gate::open().await);
-    let (mut victim, mut survivor) = (house.worker(), house.worker());
+    let mut victim = house.worker();
     let run = house.start(gate.count(40)).await;
     let victim_id = victim.id().unwrap();
     let mut passed = BTreeMap::new();
-    // Rows of the victim stay at the gate until it dies; the others pass, so that both have some.
-    let mut of_victim = vec![];
-    while of_victim.is_empty() {
+    // The other one comes when rows of the victim already stand at the gate, where they stay until it dies.
+    let mut of_victim = vec![gate.next().await];
+    let mut survivor = house.worker();
+    loop {
         let standing = gate.next().await;
-        if standing.worker == victim_id { of_victim.push(standing) } else { standing.pass(&mut passed).await }
+        if standing.worker != victim_id {
+            standing.pass(&mut passed).await;
+            break;
+        }
+        of_victim.push(standing);
     }
     victim.kill().await.unwrap();
     let killed = Instant::now();
