@@ -211,8 +211,10 @@ pub struct Claimed {
     pub slices: Vec<Slice>,
     /// The highest lease number that the session has used: the next claim begins behind it.
     pub last_lease: u64,
-    /// Whether nothing is left that this claim could have had. A worker with free slots that got nothing is now registered as idle.
+    /// Whether nothing is left that this claim could have had.
     pub empty: bool,
+    /// Whether the worker is now registered as idle: it has free slots, and is woken when there is work for them. Until then it need not ask.
+    pub idle: bool,
     /// A suspect slice waits for this worker: it should want nothing until it holds nothing, then claim `alone`.
     pub drain: bool,
     /// Whom to wake: there is more than this worker took.

@@ -28,6 +28,7 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session) {
         let again = hub.claim_again.notified();
         tokio::pin!(again);
         again.as_mut().enable();
+        let mut idle = false;
         let wait = match wishes(&hub, &session) {
             None => POLL / 2,
             Some(mut claim) => {
@@ -41,14 +42,15 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session) {
                         hub.draining.store(claimed.drain, Ordering::SeqCst);
                         let drains = claimed.drain && !hub.held.lock().is_empty();
                         let got_any = !claimed.slices.is_empty();
+                        idle = claimed.idle;
                         next_lease = next_lease.max(claimed.last_lease + 1);
                         for slice in claimed.slices {
                             accept(&hub, slice, asked + hub.lease as u64);
                         }
                         match (got_any, claimed.empty) {
-                            (true, _) => continue,
                             (false, _) if drains => POLL / 2,
-                            (false, true) => jitter(POLL),
+                            (_, true) => jitter(POLL),
+                            (true, false) => continue,
                             (false, false) => TARGET_TIME / 2,
                         }
                     }
@@ -65,7 +67,8 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session) {
             }
         };
         tokio::select! {
-            () = again => {}
+            () = again, if !idle => {}
+            () = hub.woken.notified() => {}
             () = tokio::time::sleep(wait) => {}
             () = hub.stopping.cancelled() => {}
         }

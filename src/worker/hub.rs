@@ -53,6 +53,8 @@ pub struct Hub {
     pub to_report: Mutex<Vec<Arc<Held>>>,
     pub work_came: Notify,
     pub claim_again: Notify,
+    /// Another process says that there is work.
+    pub woken: Notify,
     pub report_now: Notify,
     pub tick_now: Notify,
     pub renew_now: Notify,
@@ -98,6 +100,7 @@ impl Hub {
             to_report: Mutex::default(),
             work_came: Notify::new(),
             claim_again: Notify::new(),
+            woken: Notify::new(),
             report_now: Notify::new(),
             tick_now: Notify::new(),
             renew_now: Notify::new(),

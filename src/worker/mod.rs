@@ -324,7 +324,7 @@ async fn listen(hub: Arc<Hub>, socket: UdpSocket) {
         tokio::select! {
             received = socket.recv_from(&mut buffer) => match received {
                 Ok(_) => {
-                    hub.claim_again.notify_one();
+                    hub.woken.notify_one();
                     hub.tick_now.notify_one();
                 }
                 // Such an error speaks of a datagram sent earlier, which is nobody's concern here.

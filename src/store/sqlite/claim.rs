@@ -127,14 +127,13 @@ impl Tx<'_> {
             self.run("UPDATE line SET turn = ?2 WHERE line = ?1", (line, turn))?;
             self.lines_fed.insert(line);
         }
-        if claimed.slices.is_empty() {
-            claimed.empty = !more;
-            let idle = claimed.empty && claim.free_slots > 0 && !claimed.drain;
-            self.run("UPDATE session SET idle = ?2 WHERE session = ?1 AND idle <> ?2", (session, idle))?;
-        } else {
-            let sql = "UPDATE session SET last_lease = ?2, idle = 0 WHERE session = ?1";
-            self.run(sql, (session, (wishes.lease - 1) as i64))?;
-        }
+        let granted: usize = claimed.slices.iter().map(|slice| slice.jobs.len()).sum();
+        // What it wants no more of now it may want again as soon as it is through with what it got.
+        claimed.empty = !more && (claimed.slices.is_empty() || !more_for_others);
+        claimed.idle = claimed.empty && claim.free_slots as usize > granted && !claimed.drain;
+        let sql =
+            "UPDATE session SET last_lease = ?2, idle = ?3 WHERE session = ?1 AND (last_lease <> ?2 OR idle <> ?3)";
+        self.run(sql, (session, claimed.last_lease as i64, claimed.idle))?;
         if more && !claimed.slices.is_empty() || more_for_others {
             claimed.woken = self.wake()?;
         }

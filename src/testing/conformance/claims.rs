@@ -384,6 +384,17 @@ pub mod wake {
         assert!(scene.plan().step("rows", 9).begin().await.woken.0.is_empty(), "who has work is not idle");
     }
 
+    pub async fn who_took_the_last_work_and_has_a_slot_left(scene: &Scene) {
+        scene.lone(1).await;
+        let worker = scene.worker_with(|about| about.wake_port = Some(1)).await;
+        let last = worker.claim(2, 4).await;
+        assert_eq!((last.slices.len(), last.empty, last.idle), (1, true, true));
+        assert_eq!(scene.plan().step("rows", 1).begin().await.woken.0, [1]);
+        let last = worker.claim(1, 4).await;
+        assert_eq!((last.slices.len(), last.empty, last.idle), (1, true, false));
+        assert!(scene.plan().step("rows", 9).begin().await.woken.0.is_empty(), "who has no slot left is not idle");
+    }
+
     pub async fn who_finds_more_than_it_takes_wakes_the_next(scene: &Scene) {
         let first = idle(scene, 1, &[ROW]).await;
         let _next = idle(scene, 2, &[ROW]).await;

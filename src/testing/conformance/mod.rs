@@ -178,6 +178,7 @@ macro_rules! conformance_table {
                 one_worker_for_each_kind_of_work,
                 a_worker_that_knows_both_kinds_is_enough,
                 nobody_who_could_not_run_it,
+                who_took_the_last_work_and_has_a_slot_left,
                 who_finds_more_than_it_takes_wakes_the_next,
                 a_report_wakes_for_what_it_releases,
                 a_resume_wakes,
