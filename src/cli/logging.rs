@@ -2,7 +2,9 @@
 
 use std::io::{self, Write};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::error::{Error, Result};
 
@@ -15,16 +17,12 @@ pub fn log_to_stderr(level: &str) -> Result<()> {
         let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
         Some((name, value))
     });
-    let filter = match named {
-        None => EnvFilter::new(level),
-        Some((name, value)) => EnvFilter::try_new(&value)
-            .map_err(|error| Error::usage(format!("{name}={value} is no filter for logs")).because(error))?,
-    };
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(super::table::colours_on_stderr())
-        .with_writer(|| AboveBars)
-        .try_init();
+    let (name, filter) = named.unwrap_or(("the level", level.to_owned()));
+    let filter: Targets = filter.parse().map_err(|error| {
+        Error::usage(format!("{name}={filter} is no filter for logs; one is `warn,gusher=info`")).because(error)
+    })?;
+    let lines = tracing_subscriber::fmt::layer().with_ansi(super::table::colours_on_stderr()).with_writer(|| AboveBars);
+    let _ = tracing_subscriber::registry().with(lines).with(filter).try_init();
     Ok(())
 }
 

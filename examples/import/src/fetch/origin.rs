@@ -24,6 +24,7 @@ pub(super) struct Origin {
 
 impl Origin {
     pub(super) fn of(location: &Location) -> Result<Self, FetchError> {
+        provide_cryptography();
         let shown = location.to_string();
         let opened: object_store::Result<(Arc<dyn ObjectStore>, Path)> = match location {
             Location::Path(path) => Path::from_filesystem_path(path)
@@ -101,6 +102,12 @@ impl State {
         let Self { size, e_tag, changed_at } = self;
         stable_hash(&format!("{size} {e_tag:?} {changed_at:?}"))
     }
+}
+
+/// What `https:` uses; rustls has no choice of its own.
+fn provide_cryptography() {
+    // An error says that another part of the program has chosen already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 #[cfg(feature = "s3")]
