@@ -23,6 +23,12 @@ impl Clock {
         Self(Some(Arc::new(AtomicI64::new(now))))
     }
 
+    /// Whether it moves only by [`advance`](Self::advance).
+    #[cfg(feature = "redis")]
+    pub(crate) fn is_manual(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// The time it shows.
     pub fn now(&self) -> Millis {
         match &self.0 {

@@ -12,6 +12,8 @@
 //! | `retry` | the session's command number |
 
 mod meter;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod rows;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
@@ -110,13 +112,22 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn url(&self) -> String;
 }
 
-/// Opens the store of a URL: `sqlite:PATH`, or a plain path.
+/// Opens the store of a URL: `sqlite:PATH`, or `redis://HOST:PORT`.
 pub async fn open(url: &str) -> Result<std::sync::Arc<dyn Store>> {
     match url.split_once(':') {
         #[cfg(feature = "sqlite")]
         Some(("sqlite", rest)) => open_sqlite(rest).await,
         #[cfg(not(feature = "sqlite"))]
         Some(("sqlite", _)) => Err(crate::Error::usage("this program was built without the feature `sqlite`")),
+        #[cfg(feature = "redis")]
+        Some(("redis" | "redis+unix", _)) => {
+            let store = redis::RedisStore::open(redis::Options::parse(url)?).await?;
+            Ok(std::sync::Arc::new(store))
+        }
+        #[cfg(not(feature = "redis"))]
+        Some(("redis" | "redis+unix", _)) => {
+            Err(crate::Error::usage("this program was built without the feature `redis`"))
+        }
         Some((scheme, _)) if scheme.len() > 1 => Err(crate::Error::usage(format!(
             "`{scheme}:` is no store that this program knows; a store is a URL like sqlite:gusher.db"
         ))),
@@ -131,7 +142,7 @@ async fn open_sqlite(rest: &str) -> Result<std::sync::Arc<dyn Store>> {
     Ok(std::sync::Arc::new(opened.map_err(|e| crate::Error::corrupt("opening the store panicked").because(e))??))
 }
 
-#[cfg(any(feature = "sqlite", feature = "cli"))]
+#[cfg(any(feature = "sqlite", feature = "redis", feature = "cli"))]
 /// A length of time as people write it: `250ms`, `1s`, `5m`, `2h`, `1d`.
 pub(crate) fn parse_duration(text: &str) -> Option<std::time::Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

@@ -1,0 +1,472 @@
+//! What the scripts answer.
+
+use serde::{Deserialize, Deserializer};
+
+use super::script::Answer;
+use crate::clock::Millis;
+use crate::error::{Error, Result};
+use crate::graph::StepNumber;
+use crate::id::{SessionId, WorkflowId};
+use crate::slice::Mask;
+use crate::state::{Counts, EdgeKind, StepState, WorkflowState};
+use crate::store::{self, *};
+
+/// A list; Lua writes an empty one as an object.
+fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> std::result::Result<Vec<T>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum List<T> {
+        Some(Vec<T>),
+        None {},
+    }
+    Ok(match List::deserialize(deserializer)? {
+        List::Some(items) => items,
+        List::None {} => Vec::new(),
+    })
+}
+
+fn corrupt(what: &str) -> Error {
+    Error::corrupt(format!("the store's answer holds {what}"))
+}
+
+/// A workflow's id from the 32 hexadecimal digits that the store keeps.
+pub fn workflow_id(text: &str) -> Result<WorkflowId> {
+    text.parse().map_err(|_| corrupt("a workflow's id that is none"))
+}
+
+/// A chunk is numbered within its workflow; to the rest of the crate both numbers are one.
+fn join_chunk(wf: u64, chunk: u64) -> ChunkRef {
+    ChunkRef { shard: 0, id: wf << 32 | chunk }
+}
+
+pub fn split_chunk(id: u64) -> (u64, u64) {
+    (id >> 32, id & 0xffff_ffff)
+}
+
+fn mask(bytes: &[u8]) -> Result<Mask> {
+    Mask::from_bytes(bytes).ok_or_else(|| corrupt("a mask that is too long"))
+}
+
+#[derive(Debug, Deserialize)]
+pub struct One<T> {
+    pub row: Option<T>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(bound = "T: Deserialize<'de>")]
+pub struct Many<T> {
+    #[serde(deserialize_with = "list")]
+    pub list: Vec<T>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Left {
+    pub more: bool,
+    #[serde(deserialize_with = "list")]
+    woken: Vec<u16>,
+}
+
+impl From<Left> for store::Left {
+    fn from(left: Left) -> Self {
+        Self { more: left.more, woken: Woken(left.woken) }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Created {
+    existed: bool,
+    more: bool,
+    #[serde(deserialize_with = "list")]
+    woken: Vec<u16>,
+}
+
+impl From<Created> for store::Created {
+    fn from(created: Created) -> Self {
+        Self { existed: created.existed, more: created.more, woken: Woken(created.woken) }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Claimed {
+    #[serde(deserialize_with = "list")]
+    slices: Vec<Slice>,
+    last_lease: u64,
+    empty: bool,
+    idle: bool,
+    drain: bool,
+    #[serde(deserialize_with = "list")]
+    woken: Vec<u16>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Slice {
+    lease: u64,
+    workflow: String,
+    workflow_name: String,
+    step: StepNumber,
+    step_name: String,
+    job_type: String,
+    options: String,
+    generation: u32,
+    feeds: Option<StepNumber>,
+    wf: u64,
+    chunk: u64,
+    first: u64,
+    jobs: usize,
+    attempts: Option<usize>,
+    suspect: bool,
+}
+
+pub fn claimed(mut told: Answer<Claimed>) -> Result<store::Claimed> {
+    let slices = std::mem::take(&mut told.json.slices);
+    let slice = |slice: Slice| -> Result<store::Slice> {
+        Ok(store::Slice {
+            lease: slice.lease,
+            workflow: workflow_id(&slice.workflow)?,
+            workflow_name: slice.workflow_name,
+            step: slice.step,
+            step_name: slice.step_name,
+            job_type: slice.job_type,
+            options: serde_json::from_str(&slice.options)
+                .map_err(|e| Error::corrupt("a step's options do not decode").because(e))?,
+            generation: slice.generation,
+            feeds: slice.feeds,
+            chunk: join_chunk(slice.wf, slice.chunk),
+            first: slice.first,
+            jobs: mask(&told.take(slice.jobs)?)?,
+            attempts: slice.attempts.map(|number| told.take(number)).transpose()?.unwrap_or_default(),
+            suspect: slice.suspect,
+        })
+    };
+    let slices = slices.into_iter().map(slice).collect::<Result<_>>()?;
+    let Claimed { last_lease, empty, idle, drain, woken, .. } = told.json;
+    Ok(store::Claimed { slices, last_lease, empty, idle, drain, woken: Woken(woken) })
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Renewed {
+    #[serde(deserialize_with = "list")]
+    lost: Vec<u64>,
+    #[serde(deserialize_with = "list")]
+    cancelled: Vec<u64>,
+}
+
+impl From<Renewed> for store::Renewed {
+    fn from(renewed: Renewed) -> Self {
+        Self { lost: renewed.lost, cancelled: renewed.cancelled }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Reported {
+    #[serde(deserialize_with = "list")]
+    refused: Vec<u64>,
+    #[serde(deserialize_with = "list")]
+    cancelled: Vec<u64>,
+    #[serde(deserialize_with = "list")]
+    known_errors: Vec<(u64, String)>,
+    more: bool,
+    #[serde(deserialize_with = "list")]
+    woken: Vec<u16>,
+}
+
+impl TryFrom<Reported> for store::Reported {
+    type Error = Error;
+
+    fn try_from(told: Reported) -> Result<Self> {
+        let known = |(lease, number): (u64, String)| {
+            Ok((lease, number.parse().map_err(|_| corrupt("an error without number"))?))
+        };
+        Ok(Self {
+            refused: told.refused,
+            cancelled: told.cancelled,
+            known_errors: told.known_errors.into_iter().map(known).collect::<Result<_>>()?,
+            more: told.more,
+            woken: Woken(told.woken),
+        })
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Ticked {
+    pub more: bool,
+    next_in: Option<f64>,
+    #[serde(deserialize_with = "list")]
+    woken: Vec<u16>,
+}
+
+impl From<Ticked> for store::Ticked {
+    fn from(ticked: Ticked) -> Self {
+        Self { more: ticked.more, next_in: ticked.next_in.map(|next| next as Millis), woken: Woken(ticked.woken) }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Resumed {
+    #[serde(deserialize_with = "list")]
+    pub woken: Vec<u16>,
+}
+
+fn workflow_state(number: u8) -> Result<WorkflowState> {
+    WorkflowState::from_u8(number).ok_or_else(|| corrupt("an unknown state of a workflow"))
+}
+
+fn step_state(number: u8) -> Result<StepState> {
+    StepState::from_u8(number).ok_or_else(|| corrupt("an unknown state of a step"))
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Workflow {
+    id: String,
+    name: String,
+    arguments: String,
+    generation: u32,
+    state: u8,
+    steps: u32,
+    unsettled: u32,
+    #[serde(flatten)]
+    jobs: Counts,
+    created_at: Millis,
+    started_at: Option<Millis>,
+    finished_at: Option<Millis>,
+}
+
+impl TryFrom<Workflow> for WorkflowRow {
+    type Error = Error;
+
+    fn try_from(row: Workflow) -> Result<Self> {
+        Ok(Self {
+            id: workflow_id(&row.id)?,
+            name: row.name,
+            arguments: row.arguments,
+            generation: row.generation,
+            state: workflow_state(row.state)?,
+            steps: row.steps,
+            unsettled_steps: row.unsettled,
+            jobs: row.jobs,
+            created_at: row.created_at,
+            started_at: row.started_at,
+            finished_at: row.finished_at,
+        })
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Step {
+    number: StepNumber,
+    spec: usize,
+    generation: u32,
+    state: u8,
+    #[serde(flatten)]
+    jobs: Counts,
+    leased: i64,
+    released_at: Option<Millis>,
+    started_at: Option<Millis>,
+    finished_at: Option<Millis>,
+}
+
+impl Step {
+    pub fn row<T>(self, told: &mut Answer<T>) -> Result<StepRow> {
+        let spec = serde_json::from_slice(&told.take(self.spec)?).map_err(|e| {
+            Error::corrupt(format!("what step {} was created as does not decode", self.number)).because(e)
+        })?;
+        Ok(StepRow {
+            number: self.number,
+            spec,
+            generation: self.generation,
+            state: step_state(self.state)?,
+            jobs: self.jobs,
+            running: u64::try_from(self.leased).unwrap_or(0),
+            released_at: self.released_at,
+            started_at: self.started_at,
+            finished_at: self.finished_at,
+        })
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Edge {
+    number: StepNumber,
+    name: String,
+    kind: u8,
+    state: u8,
+    #[serde(flatten)]
+    jobs: Counts,
+}
+
+impl TryFrom<Edge> for EdgeRow {
+    type Error = Error;
+
+    fn try_from(row: Edge) -> Result<Self> {
+        Ok(Self {
+            number: row.number,
+            name: row.name,
+            kind: EdgeKind::from_u8(row.kind).ok_or_else(|| corrupt("an unknown kind of edge"))?,
+            state: step_state(row.state)?,
+            jobs: row.jobs,
+        })
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Body {
+    body: usize,
+    #[serde(deserialize_with = "list")]
+    mended: Vec<(usize, usize)>,
+}
+
+pub fn parameters(mut told: Answer<Body>) -> Result<Parameters> {
+    let (body, parts) = (told.json.body, std::mem::take(&mut told.json.mended));
+    let body = told.take(body)?;
+    let mended = parts.into_iter().map(|(jobs, body)| Ok((mask(&told.take(jobs)?)?, told.take(body)?)));
+    let mended = mended.collect::<Result<_>>()?;
+    Ok(Parameters { body, mended })
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Page {
+    #[serde(deserialize_with = "list")]
+    page: Vec<Outcomes>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Outcomes {
+    wf: u64,
+    chunk: u64,
+    first: u64,
+    bytes: usize,
+    recovered: Option<usize>,
+    #[serde(deserialize_with = "list")]
+    records: Vec<usize>,
+    more_after: Option<u64>,
+}
+
+pub fn outcomes(mut told: Answer<Page>) -> Result<Vec<ChunkOutcomes>> {
+    let page = std::mem::take(&mut told.json.page);
+    let chunk = |of: Outcomes| -> Result<ChunkOutcomes> {
+        Ok(ChunkOutcomes {
+            chunk: join_chunk(of.wf, of.chunk),
+            first: of.first,
+            bytes: told.take(of.bytes)?,
+            recoveries: of.recovered.map(|number| told.take(number)).transpose()?.unwrap_or_default(),
+            records: of.records.into_iter().map(|number| told.take(number)).collect::<Result<_>>()?,
+            more_after: of.more_after,
+        })
+    };
+    page.into_iter().map(chunk).collect()
+}
+
+pub fn errors(mut told: Answer<Many<(String, usize, u64)>>) -> Result<Vec<ErrorRow>> {
+    let list = std::mem::take(&mut told.json.list);
+    let row = |(number, text, jobs): (String, usize, u64)| -> Result<ErrorRow> {
+        Ok(ErrorRow {
+            number: number.parse().map_err(|_| corrupt("an error without number"))?,
+            text: String::from_utf8_lossy(&told.take(text)?).into_owned(),
+            jobs,
+        })
+    };
+    list.into_iter().map(row).collect()
+}
+
+/// How people know a worker: its host and process.
+fn worker_name(about: &str) -> String {
+    match serde_json::from_str::<Session>(about) {
+        Ok(session) => format!("{}:{}", session.host, session.pid),
+        Err(_) => "a worker that is gone".to_owned(),
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Waiting {
+    next_due: Option<f64>,
+    parked: bool,
+    suspect: bool,
+    able: u64,
+    queue: u64,
+    #[serde(deserialize_with = "list")]
+    holds: Vec<String>,
+    chore: Option<String>,
+    #[serde(deserialize_with = "list")]
+    leases: Vec<(String, u64)>,
+}
+
+impl From<Waiting> for store::Waiting {
+    fn from(told: Waiting) -> Self {
+        Self {
+            next_due: told.next_due.map(|due| due as Millis),
+            parked: told.parked,
+            suspect: told.suspect,
+            able_workers: told.able,
+            queue_workers: told.queue,
+            holds: told.holds,
+            chore: told.chore,
+            leases: told.leases.iter().map(|(about, jobs)| (worker_name(about), *jobs)).collect(),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Whereabouts {
+    worker: Option<String>,
+    progress: Option<usize>,
+    at: Option<u64>,
+    due: Option<f64>,
+    ready: bool,
+}
+
+pub fn whereabouts(mut told: Answer<Whereabouts>) -> Result<store::Whereabouts> {
+    let progress = match (told.json.progress, told.json.at) {
+        (Some(number), Some(at)) => {
+            let all: Option<serde_json::Value> = serde_json::from_slice(&told.take(number)?).ok();
+            all.and_then(|all| all.get(at.to_string()).map(ToString::to_string))
+        }
+        _ => None,
+    };
+    let Whereabouts { worker, due, ready, .. } = told.json;
+    Ok(store::Whereabouts {
+        worker: worker.as_deref().map(worker_name),
+        progress,
+        due: due.map(|due| due as Millis),
+        ready,
+    })
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Worker {
+    id: String,
+    about: String,
+    since: Millis,
+    leases: u64,
+}
+
+impl TryFrom<Worker> for WorkerRow {
+    type Error = Error;
+
+    fn try_from(row: Worker) -> Result<Self> {
+        let mut session: Session = serde_json::from_str(&row.about)
+            .map_err(|e| Error::corrupt("what a session says of itself does not decode").because(e))?;
+        let bytes: Vec<u8> = (0..row.id.len() / 2)
+            .filter_map(|at| u8::from_str_radix(row.id.get(at * 2..at * 2 + 2)?, 16).ok())
+            .collect();
+        session.id = SessionId::from_slice(&bytes)?;
+        Ok(Self { session, since: row.since, leases: row.leases })
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub struct ShardChecked {
+    #[serde(deserialize_with = "list")]
+    pub findings: Vec<String>,
+    pub under_way: u64,
+    pub leases: u64,
+    #[serde(deserialize_with = "list")]
+    pub ids: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct WorkflowChecked {
+    #[serde(deserialize_with = "list")]
+    pub findings: Vec<String>,
+    pub steps: u64,
+    pub jobs: u64,
+}

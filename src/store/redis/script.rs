@@ -1,0 +1,162 @@
+//! The scripts, and how one is run: parameters as JSON and blobs go in, an answer as JSON and blobs comes out.
+
+use std::sync::LazyLock;
+
+use redis::aio::ConnectionManager;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::Cost;
+
+macro_rules! script {
+    ($verbs:literal) => {
+        LazyLock::new(|| {
+            redis::Script::new(concat!(
+                include_str!("scripts/base.lua"),
+                include_str!("scripts/work.lua"),
+                include_str!(concat!("scripts/", $verbs, ".lua")),
+                include_str!("scripts/end.lua"),
+            ))
+        })
+    };
+}
+
+/// A script: what every one begins with, and the verbs of one file.
+pub type Script = LazyLock<redis::Script>;
+
+pub static SESSION: Script = script!("session");
+pub static CREATE: Script = script!("create");
+pub static CLAIM: Script = script!("claim");
+pub static REPORT: Script = script!("report");
+pub static TICK: Script = script!("tick");
+pub static COMMAND: Script = script!("command");
+pub static READ: Script = script!("read");
+pub static DOCTOR: Script = script!("doctor");
+
+/// The binary parameters of a call. The JSON names each by its number.
+#[derive(Debug, Default)]
+pub struct Blobs(Vec<Vec<u8>>);
+
+impl Blobs {
+    /// Adds one; returns its number, `null` if it is empty.
+    pub fn put(&mut self, bytes: Vec<u8>) -> Value {
+        if bytes.is_empty() {
+            return Value::Null;
+        }
+        self.0.push(bytes);
+        self.0.len().into()
+    }
+}
+
+/// What a script answered.
+#[derive(Debug)]
+pub struct Answer<T> {
+    /// The JSON.
+    pub json: T,
+    blobs: Vec<Vec<u8>>,
+}
+
+impl<T> Answer<T> {
+    /// Takes the blob of that number out.
+    pub fn take(&mut self, number: usize) -> Result<Vec<u8>> {
+        let blob = number.checked_sub(1).and_then(|at| self.blobs.get_mut(at)).map(std::mem::take);
+        blob.ok_or_else(|| Error::corrupt(format!("the store's answer lacks its part {number}")))
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Envelope<T> {
+    #[serde(default)]
+    kind: Option<String>,
+    #[serde(default)]
+    text: String,
+    answer: Option<T>,
+    cost: Counted,
+}
+
+#[derive(Debug, Deserialize)]
+struct Counted {
+    calls: u64,
+    rows: u64,
+    bytes: u64,
+}
+
+/// Runs a verb of a script on a shard.
+pub async fn run<T: DeserializeOwned>(
+    connection: &ConnectionManager,
+    script: &redis::Script,
+    base: &str,
+    verb: &str,
+    mut parameters: Value,
+    blobs: Blobs,
+) -> Result<(Answer<T>, Cost)> {
+    parameters["verb"] = verb.into();
+    drop_nulls(&mut parameters);
+    let mut call = script.prepare_invoke();
+    call.key(base).arg(parameters.to_string());
+    for blob in &blobs.0 {
+        call.arg(blob.as_slice());
+    }
+    let parts: Vec<Vec<u8>> =
+        call.invoke_async(&mut connection.clone()).await.map_err(|error| redis_error(verb, error))?;
+    let mut parts = parts.into_iter();
+    let json = parts.next().unwrap_or_default();
+    let envelope: Envelope<T> = serde_json::from_slice(&json).map_err(|error| {
+        Error::corrupt(format!(
+            "{verb}: the store's answer is not what it must be ({})",
+            String::from_utf8_lossy(&json)
+        ))
+        .because(error)
+    })?;
+    let cost = Cost { calls: envelope.cost.calls, rows: envelope.cost.rows, bytes: envelope.cost.bytes };
+    match (envelope.kind, envelope.answer) {
+        (None, Some(json)) => Ok((Answer { json, blobs: parts.collect() }, cost)),
+        (Some(kind), _) => Err(Error::new(kind_of(&kind), envelope.text)),
+        (None, None) => Err(Error::corrupt(format!("{verb}: the store gave no answer"))),
+    }
+}
+
+fn kind_of(word: &str) -> ErrorKind {
+    match word {
+        "usage" => ErrorKind::Usage,
+        "not_found" => ErrorKind::NotFound,
+        "refused" => ErrorKind::Refused,
+        _ => ErrorKind::Corrupt,
+    }
+}
+
+/// Lua has no `null` among its own values: what is absent is left out.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, field| !field.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
+
+/// What went wrong in Redis, as one of our errors.
+pub fn redis_error(what: &str, error: redis::RedisError) -> Error {
+    let told = error.to_string();
+    let away = error.is_io_error()
+        || error.is_timeout()
+        || error.is_connection_dropped()
+        || ["LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN", "READONLY"]
+            .iter()
+            .any(|word| told.contains(word));
+    if told.contains("OOM") {
+        Error::new(
+            ErrorKind::Full,
+            format!("{what}: the Redis server has reached its `maxmemory`; new work is refused until it has room"),
+        )
+    } else if away {
+        Error::unavailable(format!("{what}: the Redis server is away or not ready; the call may be repeated"))
+            .because(error)
+    } else {
+        Error::corrupt(format!("{what}: the Redis server answered with an error")).because(error)
+    }
+}

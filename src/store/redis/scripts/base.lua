@@ -1,0 +1,552 @@
+-- What every script begins with: the arguments, the keys, counted commands, and the rows of workflows and steps that an operation
+-- changes in memory and writes once, at its end.
+--
+-- KEYS[1]  the shard's base, with its hash tag; every key begins with it
+-- ARGV[1]  the parameters as JSON; ARGV[2...] the binary ones, named in the JSON by their number from 1
+
+local base = KEYS[1]
+local arg = cjson.decode(ARGV[1])
+local cost = { calls = 0, rows = 0, bytes = 0 }
+local reply = {}
+-- Everything below is a field of this table: a script may have no globals and a function at most 200 locals.
+local G = {
+    settled = {}, released = 0, errors_noted = 0, lines_fed = {}, fed_order = {}, placed = {}, to_finish = {},
+    workflows = {}, steps = {},
+}
+
+local function call(...)
+    cost.calls = cost.calls + 1
+    return redis.call(...)
+end
+
+-- Many values for one key, written by few commands: at the operation's end, or before it reads them.
+G.batches, G.batch_order = {}, {}
+local function batch(command, key, ...)
+    local name = command .. key
+    local values = G.batches[name]
+    if not values then
+        values = { command = command, key = key }
+        G.batches[name] = values
+        G.batch_order[#G.batch_order + 1] = name
+    end
+    for _, value in ipairs({ ... }) do values[#values + 1] = value end
+end
+local function write_batches()
+    for _, name in ipairs(G.batch_order) do
+        local values = G.batches[name]
+        for from = 1, #values, 2000 do call(values.command, values.key, unpack(values, from, math.min(from + 1999, #values))) end
+    end
+    G.batches, G.batch_order = {}, {}
+end
+
+local function blob(number)
+    return ARGV[number + 1] or ''
+end
+
+local function count_bytes(count)
+    cost.bytes = cost.bytes + count
+end
+
+-- Ends the script with an error that the caller understands. Only before the first write.
+local function fail(kind, text)
+    error({ gusher = kind, text = text }, 0)
+end
+
+-- A binary part of the answer; returns its number.
+local function put_blob(bytes)
+    reply[#reply + 1] = bytes
+    return #reply
+end
+
+local function now()
+    if not G.time then
+        if arg.now then
+            G.time = arg.now
+        else
+            local time = redis.call('TIME')
+            G.time = time[1] * 1000 + math.floor(time[2] / 1000)
+        end
+    end
+    return G.time
+end
+
+-- Keys -------------------------------------------------------------------------------------------------------------------------
+-- The one place where a key is spelled.
+
+local K = {
+    shard = base .. ':shard',           -- hash: lease time, the numbers given so far
+    ids = base .. ':ids',               -- hash: workflow id -> wf
+    line_names = base .. ':lines',      -- hash: a line's name -> its number
+    line_index = base .. ':line-index', -- hash: queue and type -> numbers of their lines
+    active = base .. ':active',         -- set: lines with a place that is not parked
+    leases = base .. ':leases',         -- zset by deadline: session:number
+    timers = base .. ':timers',         -- zset by time: wf:step:due:chunk
+    chores = base .. ':chores',         -- zset by turn: a chore's name
+    chore_state = base .. ':chore-state', -- hash: a chore's name -> cursor and error
+    drafts = base .. ':drafts',         -- zset by deadline: session:number
+    sessions = base .. ':sessions',     -- zset by deadline: live sessions
+    dead = base .. ':dead',             -- zset by time of death
+    workers = base .. ':workers',       -- zset by start: live sessions that claim
+    shortest = base .. ':shortest',     -- zset by lease length: live sessions
+    idle = base .. ':idle',             -- zset: idle workers
+    idle_about = base .. ':idle-about', -- hash: idle worker -> port, host, queues, types
+    all = base .. ':all',               -- zset: every workflow by time of creation; also one a state and a name
+}
+function K.line(line) return base .. ':line:' .. line end            -- hash
+function K.places(line) return base .. ':places:' .. line end        -- zset by turn: workflows
+function K.ready(line, wf) return base .. ':ready:' .. line .. ':' .. wf end -- zset by turn: steps
+function K.session(id) return base .. ':session:' .. id end          -- hash
+function K.lease(id) return base .. ':lease:' .. id end              -- hash: number -> lease
+function K.progress(id) return base .. ':progress:' .. id end        -- hash: number -> what its jobs tell
+function K.draft(key) return base .. ':draft:' .. key end            -- hash
+function K.wf(wf, what) return base .. ':w:' .. wf .. ':' .. what end
+function K.queue(wf, step, suspect) return base .. ':w:' .. wf .. ':q:' .. step .. (suspect and ':suspect' or '') end -- list: entries
+function K.list(state, name)
+    return K.all .. (state and ':' .. state or '') .. (name and ':' .. name or '')
+end
+
+-- What a workflow has: each is a key of its own, so that a deletion is some UNLINKs.
+local PARTS = {
+    'head',      -- hash: id, name, arguments, and its numbers
+    'steps',     -- hash: step -> its numbers
+    'about',     -- hash: step -> name, type, options
+    'specs',     -- hash: step -> what it was created as
+    'names',     -- hash: name -> step
+    'down',      -- zset: up, down, kind
+    'up',        -- zset: down, up, kind
+    'decisions', -- hash: up, down, kind -> what the edge decided
+    'segments',  -- zset: step, first job, segment
+    'lengths',   -- hash: segment -> jobs
+    'chunks',    -- zset: segment, first job, jobs, chunk
+    'params',    -- hash: chunk -> packed parameters
+    'mended',    -- hash: chunk:n -> mask and parameters; chunk -> the n that are valid
+    'mends',     -- hash: segment -> how many mended parts; segment:n -> chunk, first, mask, parameters
+    'bytes',     -- hash: chunk -> a byte a job; none: every job is open and untried
+    'recovered', -- hash: chunk -> a byte a job
+    'outcomes',  -- hash: chunk:n -> record; chunk -> the highest n
+    'failed',    -- hash: chunk -> which failed jobs ended with which error
+    'errors',    -- hash: step:number -> text
+    'error-jobs',-- hash: step:number -> jobs; step -> texts and bytes
+    'error-list',-- hash: step -> numbers
+    'holds',     -- hash: step -> names
+    'failing',   -- zset: steps with failed jobs
+    'roots',     -- zset: steps without upstream
+    'lines',     -- zset: lines where it has a place
+    'leases',    -- zset: step, chunk, session:number
+    'timers',    -- zset: step, due, chunk; 'timer-jobs': the jobs
+    'timer-jobs',
+    'chores',    -- set: names of its chores
+}
+
+-- Numbers in members of sorted sets, so that they sort as text.
+local function hex(number, digits)
+    return string.format('%0' .. digits .. 'x', number)
+end
+local function unhex(text)
+    return tonumber(text, 16)
+end
+
+-- States -----------------------------------------------------------------------------------------------------------------------
+
+local OPEN, RETRYING, SUCCEEDED, FAILED, SKIPPED, CANCELLED = 0, 1, 3, 4, 5, 6
+local COUNTERS = { [1] = 'retrying', [3] = 'succeeded', [4] = 'failed', [5] = 'skipped', [6] = 'cancelled', [7] = 'skipped' }
+local STEP = { waiting = 0, running = 1, succeeded = 2, failed = 3, skipped = 4, cancelled = 5 }
+local WF = {
+    building = 0, pending = 1, running = 2, paused = 3, cancelling = 4, succeeded = 5, failed = 6, cancelled = 7, deleting = 8,
+}
+local WF_WORDS = {
+    [0] = 'building', 'pending', 'running', 'paused', 'cancelling', 'succeeded', 'failed', 'cancelled', 'deleting',
+}
+local EDGE = { after = 0, settled = 1, failure = 2, always = 3, feeds = 4 }
+local RELEASE, SKIP, WAIT, CANCEL = 1, 2, 3, 4
+local PARKED = 1e15
+local NEVER = 9e15
+
+local function is_finished(state)
+    return state == WF.succeeded or state == WF.failed or state == WF.cancelled
+end
+
+-- What follows from an upstream step that settled; nil while it has not.
+local function decide(kind, upstream)
+    if upstream < STEP.succeeded then return nil end
+    if upstream == STEP.succeeded then return kind == EDGE.failure and SKIP or RELEASE end
+    if upstream == STEP.skipped then return (kind == EDGE.failure or kind == EDGE.feeds) and SKIP or RELEASE end
+    if upstream == STEP.failed then return (kind == EDGE.after or kind == EDGE.feeds) and WAIT or RELEASE end
+    return kind == EDGE.always and RELEASE or CANCEL
+end
+
+-- Masks ------------------------------------------------------------------------------------------------------------------------
+-- Sets of jobs of one chunk, as text: bit b of byte n is job 8n + b; no zeros at the end.
+
+local M = {}
+function M.trim(text)
+    return (text:gsub('%z+$', ''))
+end
+function M.zip(a, b, combine)
+    local out = {}
+    for i = 1, math.max(#a, #b) do
+        out[i] = string.char(combine(a:byte(i) or 0, b:byte(i) or 0))
+    end
+    return M.trim(table.concat(out))
+end
+function M.both(a, b) return M.zip(a, b, bit.band) end
+function M.either(a, b)
+    if a == '' then return b end
+    if b == '' then return a end
+    return M.zip(a, b, bit.bor)
+end
+function M.minus(a, b)
+    if a == b then return '' end
+    if b == '' then return a end
+    return M.zip(a, b, function(x, y) return bit.band(x, bit.bnot(y)) end)
+end
+function M.each(mask, visit)
+    for i = 1, #mask do
+        local byte, at = mask:byte(i), (i - 1) * 8
+        while byte > 0 do
+            if byte % 2 == 1 then visit(at) end
+            byte, at = math.floor(byte / 2), at + 1
+        end
+    end
+end
+local ONES = {}
+for i = 0, 255 do
+    ONES[i] = (i % 2) + (ONES[math.floor(i / 2)] or 0)
+end
+function M.len(mask)
+    local count = 0
+    for i = 1, #mask do count = count + ONES[mask:byte(i)] end
+    return count
+end
+-- From a table of which the positions are keys.
+function M.of(set, jobs)
+    local out = {}
+    for i = 0, math.floor((jobs - 1) / 8) do
+        local byte = 0
+        for b = 0, 7 do
+            if set[i * 8 + b] then byte = byte + 2 ^ b end
+        end
+        out[i + 1] = string.char(byte)
+    end
+    return M.trim(table.concat(out))
+end
+function M.range(from, to)
+    if from >= to then return '' end
+    local first, last = math.floor(from / 8), math.floor((to - 1) / 8)
+    local out = { string.rep('\0', first) }
+    for i = first, last do
+        if i * 8 >= from and i * 8 + 8 <= to then
+            out[#out + 1] = '\255'
+        else
+            local byte = 0
+            for b = 0, 7 do
+                local at = i * 8 + b
+                if at >= from and at < to then byte = byte + 2 ^ b end
+            end
+            out[#out + 1] = string.char(byte)
+        end
+    end
+    return table.concat(out)
+end
+-- The first `count` jobs, and the rest.
+function M.split(mask, count)
+    local front, left = {}, count
+    M.each(mask, function(at)
+        if left > 0 then front[at], left = true, left - 1 end
+    end)
+    local taken = M.of(front, #mask * 8)
+    return taken, M.minus(mask, taken)
+end
+-- A chunk's bytes in which the jobs of a mask are `change`d.
+function M.change(bytes, mask, change)
+    local list = { bytes:byte(1, -1) }
+    M.each(mask, function(at)
+        list[at + 1] = change(list[at + 1])
+    end)
+    return string.char(unpack(list))
+end
+-- The jobs of a chunk's bytes for which `is` holds.
+function M.where(bytes, is)
+    local set = {}
+    for at = 0, #bytes - 1 do
+        if is(bytes:byte(at + 1)) then set[at] = true end
+    end
+    return M.of(set, #bytes)
+end
+local function state_of(byte)
+    return byte % 8
+end
+
+-- Rows -------------------------------------------------------------------------------------------------------------------------
+
+local COUNTS = { 'total', 'succeeded', 'failed', 'skipped', 'cancelled', 'retrying' }
+local WORKFLOW_FIELDS = {
+    'state', 'unsettled', 'active', 'failed_steps', 'chores', 'grace_until', 'total', 'succeeded', 'failed', 'skipped',
+    'cancelled', 'retrying', 'created_at', 'started_at', 'finished_at', 'steps', 'generation',
+}
+local STEP_FIELDS = {
+    'line', 'suspect_line', 'feeds', 'always', 'tolerate_jobs', 'tolerate_fraction', 'limit', 'max_recoveries', 'delay',
+    'state', 'decided', 'pending', 'skips', 'waits', 'cancels', 'total', 'succeeded', 'failed', 'skipped', 'cancelled',
+    'retrying', 'leased', 'released_at', 'started_at', 'finished_at', 'generation',
+}
+local LEASE_FIELDS = {
+    'wf', 'step', 'chunk', 'first', 'jobs', 'deadline', 'claimed_at', 'last_report', 'outcome', 'record', 'recoveries', 'alone',
+    'suspect',
+}
+
+local function pack(row, fields)
+    local list = {}
+    for i, name in ipairs(fields) do
+        local value = row[name]
+        if value == nil then value = false end
+        list[i] = value
+    end
+    return cmsgpack.pack(list)
+end
+local function unpack_row(text, fields)
+    local list, row = cmsgpack.unpack(text), {}
+    for i, name in ipairs(fields) do
+        if list[i] ~= false then row[name] = list[i] end
+    end
+    return row
+end
+
+function G.no_workflow()
+    fail('not_found', 'there is no workflow ' .. arg.shown ..
+        ' in this store: it was never created here, or it has been deleted (`list` shows what there is)')
+end
+
+-- The number of a workflow, by its id.
+function G.find(id)
+    local wf = call('HGET', K.ids, id)
+    if not wf then G.no_workflow() end
+    return tonumber(wf)
+end
+
+function G.workflow(wf)
+    local cached = G.workflows[wf]
+    if cached then return cached end
+    local head = call('HMGET', K.wf(wf, 'head'), 'numbers', 'id', 'name')
+    if not head[1] then fail('corrupt', 'workflow ' .. wf .. ' has rows but no head') end
+    cost.rows = cost.rows + 1
+    local row = unpack_row(head[1], WORKFLOW_FIELDS)
+    row.wf, row.id, row.name, row.stored_state = wf, head[2], head[3], row.state
+    G.workflows[wf] = row
+    return row
+end
+
+function G.put_workflow(row)
+    row.dirty = true
+end
+
+function G.step(wf, number)
+    local name = wf .. ':' .. number
+    local cached = G.steps[name]
+    if cached then return cached end
+    local text = call('HGET', K.wf(wf, 'steps'), number)
+    if not text then fail('corrupt', 'step ' .. number .. ' of workflow ' .. wf .. ' is missing') end
+    cost.rows = cost.rows + 1
+    local row = unpack_row(text, STEP_FIELDS)
+    row.wf, row.step, row.had_failed = wf, number, row.failed > 0
+    G.steps[name] = row
+    return row
+end
+
+function G.put_step(row)
+    row.dirty = true
+end
+
+local function shift_counts(row, from, to, jobs)
+    local a, b = COUNTERS[from], COUNTERS[to]
+    if a then row[a] = row[a] - jobs end
+    if b then row[b] = row[b] + jobs end
+end
+
+-- Counts jobs of a step from one state to another, in the step and in its workflow.
+function G.shift(wf, number, from, to, jobs)
+    if from == to or jobs == 0 then return end
+    local step, workflow = G.step(wf, number), G.workflow(wf)
+    shift_counts(step, from, to, jobs)
+    shift_counts(workflow, from, to, jobs)
+    G.put_step(step)
+    G.put_workflow(workflow)
+end
+
+local function settled_jobs(row)
+    return row.succeeded + row.failed + row.skipped + row.cancelled
+end
+local function unsettled_jobs(row)
+    return math.max(row.total - settled_jobs(row), 0)
+end
+local function ready_jobs(step)
+    return math.max(unsettled_jobs(step) - step.retrying - math.max(step.leased, 0), 0)
+end
+local function is_at_limit(step)
+    return step.limit ~= nil and step.leased >= step.limit
+end
+
+local function settled_as(step)
+    local allowed = 0
+    if step.tolerate_jobs then
+        allowed = step.tolerate_jobs
+    elseif step.tolerate_fraction then
+        -- The product of two exact numbers may fall a hair below a whole one.
+        allowed = math.floor(step.tolerate_fraction * step.total + 1e-9)
+    end
+    if step.failed > allowed then return STEP.failed end
+    if step.cancelled > 0 then return STEP.cancelled end
+    if step.total > 0 and step.skipped == step.total then return STEP.skipped end
+    return STEP.succeeded
+end
+
+-- Where a workflow stands in the lists: by the time of its creation.
+local function list_member(workflow)
+    return hex(workflow.created_at, 12) .. workflow.id
+end
+local function each_list(workflow, state, visit)
+    if state ~= WF.deleting then
+        visit(K.list(nil, nil))
+        visit(K.list(nil, workflow.name))
+    end
+    visit(K.list(state, nil))
+    visit(K.list(state, workflow.name))
+end
+
+function G.finish_workflows()
+    for wf in pairs(G.to_finish) do
+        local workflow = G.workflow(wf)
+        local state = workflow.state
+        local at_work = state >= WF.pending and state <= WF.cancelling
+        if at_work and workflow.active == 0 and workflow.chores == 0 then
+            if state == WF.cancelling then
+                workflow.state = WF.cancelled
+            elseif workflow.failed_steps > 0 or workflow.unsettled > 0 then
+                workflow.state = WF.failed
+            else
+                workflow.state = WF.succeeded
+            end
+            workflow.finished_at = now()
+            workflow.grace_until = nil
+            G.put_workflow(workflow)
+        end
+    end
+    G.to_finish = {}
+end
+
+-- Writes what has changed in memory. The last thing an operation does.
+function G.flush()
+    G.finish_workflows()
+    for _, step in pairs(G.steps) do
+        if step.dirty then
+            batch('HSET', K.wf(step.wf, 'steps'), step.step, pack(step, STEP_FIELDS))
+            if (step.failed > 0) ~= step.had_failed then
+                if step.had_failed then
+                    call('ZREM', K.wf(step.wf, 'failing'), step.step)
+                else
+                    call('ZADD', K.wf(step.wf, 'failing'), step.step, step.step)
+                end
+            end
+        end
+    end
+    for wf, workflow in pairs(G.workflows) do
+        if workflow.dirty then
+            call('HSET', K.wf(wf, 'head'), 'numbers', pack(workflow, WORKFLOW_FIELDS))
+            if workflow.id and workflow.state ~= workflow.stored_state then
+                local member = list_member(workflow)
+                if workflow.stored_state ~= WF.building then
+                    each_list(workflow, workflow.stored_state, function(key) call('ZREM', key, member) end)
+                end
+                each_list(workflow, workflow.state, function(key) call('ZADD', key, 0, member) end)
+            end
+        end
+    end
+    G.steps, G.workflows = {}, {}
+    write_batches()
+end
+
+local function dirty_rows()
+    local rows = 0
+    for _, step in pairs(G.steps) do
+        if step.dirty then rows = rows + 1 end
+    end
+    for _, workflow in pairs(G.workflows) do
+        if workflow.dirty then rows = rows + 9 end
+    end
+    return rows
+end
+
+-- Chunks -----------------------------------------------------------------------------------------------------------------------
+
+-- The bytes of a chunk's jobs; all zero as long as nobody has reported any.
+function G.bytes(wf, chunk, jobs)
+    local found = call('HGET', K.wf(wf, 'bytes'), chunk)
+    count_bytes(jobs)
+    if not found then return string.rep('\0', jobs) end
+    if #found ~= jobs then fail('corrupt', 'chunk ' .. chunk .. ' has ' .. jobs .. ' jobs but ' .. #found .. ' bytes') end
+    return found
+end
+function G.put_bytes(wf, chunk, bytes)
+    count_bytes(#bytes)
+    call('HSET', K.wf(wf, 'bytes'), chunk, bytes)
+end
+
+local function segment_at(wf, step, index)
+    local found = call('ZREVRANGEBYLEX', K.wf(wf, 'segments'), '[' .. hex(step, 8) .. hex(index, 12) .. '~', '[' .. hex(step, 8),
+        'LIMIT', 0, 1)[1]
+    if not found then return nil end
+    return { first = unhex(found:sub(9, 20)), segment = unhex(found:sub(21)) }
+end
+local function chunk_of(member, first)
+    return {
+        first = first + unhex(member:sub(9, 20)),
+        jobs = unhex(member:sub(21, 24)),
+        chunk = unhex(member:sub(25)),
+    }
+end
+
+-- The chunk that holds a job: its number, its first job, how many it has. Nil if there is none.
+function G.find_chunk(wf, step, index)
+    local segment = segment_at(wf, step, index)
+    if segment then
+        local of = hex(segment.segment, 8)
+        local member = call('ZREVRANGEBYLEX', K.wf(wf, 'chunks'), '[' .. of .. hex(index - segment.first, 12) .. '~', '[' .. of,
+            'LIMIT', 0, 1)[1]
+        if member then
+            local chunk = chunk_of(member, segment.first)
+            if index < chunk.first + chunk.jobs then return chunk end
+        end
+    end
+end
+
+function G.chunk_at(wf, step, index)
+    local chunk = G.find_chunk(wf, step, index)
+    if chunk then return chunk end
+    fail('corrupt', 'job ' .. index .. ' of step ' .. step .. ' of workflow ' .. wf .. ' is in no chunk')
+end
+
+-- At most `limit` chunks of a step whose jobs begin at `index` or behind it.
+function G.chunks_from(wf, step, index, limit)
+    local chunks = {}
+    while #chunks < limit do
+        local segment = segment_at(wf, step, index)
+        local length = segment and tonumber(call('HGET', K.wf(wf, 'lengths'), segment.segment) or 0)
+        if not segment or index >= segment.first + length then
+            local behind = call('ZRANGEBYLEX', K.wf(wf, 'segments'), '(' .. hex(step, 8) .. hex(index, 12) .. '~',
+                '(' .. hex(step, 8) .. '~', 'LIMIT', 0, 1)[1]
+            if not behind then break end
+            segment = { first = unhex(behind:sub(9, 20)), segment = unhex(behind:sub(21)) }
+            length = tonumber(call('HGET', K.wf(wf, 'lengths'), segment.segment) or 0)
+        end
+        local of = hex(segment.segment, 8)
+        local from = math.max(index - segment.first, 0)
+        local members = call('ZRANGEBYLEX', K.wf(wf, 'chunks'), '[' .. of .. hex(from, 12), '(' .. of .. '~', 'LIMIT', 0,
+            limit - #chunks)
+        for _, member in ipairs(members) do
+            chunks[#chunks + 1] = chunk_of(member, segment.first)
+        end
+        cost.rows = cost.rows + #members
+        if #members == 0 and length == 0 then break end
+        index = segment.first + length
+    end
+    return chunks
+end

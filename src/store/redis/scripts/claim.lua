@@ -1,0 +1,262 @@
+-- Claiming: slices are cut off the front of the lines that a worker names, and leased to it. A claim looks at those lines only, so its
+-- cost depends on the types a worker knows and never on the backlog.
+
+local DO = {}
+
+local SOFT_CALLS = 440
+local MAX_PARKED = 40
+
+local function describe(lease)
+    local wf, workflow, step = lease.wf, G.workflow(lease.wf), G.step(lease.wf, lease.step)
+    local about = call('HGET', K.wf(wf, 'about'), lease.step)
+    if not about then fail('corrupt', 'step ' .. lease.step .. ' of workflow ' .. wf .. ' is missing') end
+    about = cmsgpack.unpack(about)
+    local attempts
+    local bytes = call('HGET', K.wf(wf, 'bytes'), lease.chunk)
+    if bytes then
+        local list = {}
+        M.each(lease.jobs, function(at) list[#list + 1] = string.char(math.floor(bytes:byte(at + 1) / 8)) end)
+        attempts = put_blob(table.concat(list))
+    end
+    return {
+        lease = lease.number, workflow = workflow.id, workflow_name = workflow.name, step = lease.step, step_name = about[1],
+        job_type = about[2], options = about[3], generation = step.generation, feeds = step.feeds, wf = wf, chunk = lease.chunk,
+        first = lease.first, jobs = put_blob(lease.jobs), attempts = attempts, suspect = lease.suspect or false,
+    }
+end
+
+-- The lines that the claim names and that have work, in the order in which it serves them.
+local function lines_of()
+    local names, types, lines = {}, {}, {}
+    for _, take in ipairs(arg.takes) do
+        for _, queue in ipairs(arg.queues) do names[#names + 1] = queue .. '\0' .. take.job_type end
+    end
+    if #names == 0 then return lines end
+    local numbers = {}
+    for _, list in ipairs(call('HMGET', K.line_index, unpack(names))) do
+        if list then
+            for number in list:gmatch('%d+') do numbers[#numbers + 1] = tonumber(number) end
+        end
+    end
+    if #numbers == 0 then return lines end
+    local active = call('SMISMEMBER', K.active, unpack(numbers))
+    for i, number in ipairs(numbers) do
+        if active[i] == 1 and #lines < 64 then
+            local row = call('HMGET', K.line(number), 'type', 'suspect', 'priority', 'turn', 'asked')
+            lines[#lines + 1] = {
+                line = number, job_type = row[1], suspect = row[2] == '1', priority = tonumber(row[3]), turn = tonumber(row[4]),
+                asked = row[5],
+            }
+        end
+    end
+    table.sort(lines, function(a, b)
+        local mine, other = a.asked == arg.session, b.asked == arg.session
+        if mine ~= other then return mine end
+        if a.priority ~= b.priority then return a.priority > b.priority end
+        if a.turn ~= b.turn then return a.turn < b.turn end
+        return a.line < b.line
+    end)
+    return lines
+end
+
+-- Asks this worker to drain for the suspect work of a line, unless a live one has been asked; returns whether it is this one.
+local function ask_to_drain(line)
+    if line.asked == arg.session then return true end
+    if line.asked and call('ZSCORE', K.sessions, line.asked) then return false end
+    call('HSET', K.line(line.line), 'asked', arg.session)
+    return true
+end
+
+local function cut(line, step, entry, take, wishes)
+    local wf, number = step.wf, step.step
+    local chunk, first, jobs, rest
+    if entry.low then
+        local at = G.chunk_at(wf, number, entry.low)
+        chunk, first = at.chunk, at.first
+        local from = entry.low - first
+        local till = math.min(from + take, at.jobs, entry.high - first)
+        jobs = M.range(from, till)
+        if first + till < entry.high then
+            rest = { low = first + till, high = entry.high, recoveries = entry.recoveries, alone = entry.alone }
+        end
+    else
+        local at = G.chunk_at(wf, number, entry.first)
+        local bytes = G.bytes(wf, entry.chunk, at.jobs)
+        local open = M.both(entry.jobs, M.where(bytes, function(byte) return state_of(byte) == OPEN end))
+        chunk, first = entry.chunk, entry.first
+        local back
+        jobs, back = M.split(open, take)
+        if back ~= '' then
+            rest = { chunk = chunk, first = first, jobs = back, recoveries = entry.recoveries, alone = entry.alone }
+        end
+    end
+    local queue = K.queue(wf, number, line.suspect)
+    if rest then
+        call('LSET', queue, 0, cmsgpack.pack(rest))
+    else
+        call('LPOP', queue)
+    end
+    if not rest and call('LLEN', queue) == 0 then
+        if not G.leave_line(line.line, wf, number) then call('ZADD', K.places(line.line), next_turn(line.line), wf) end
+    else
+        local turn = next_turn(line.line)
+        call('ZADD', K.ready(line.line, wf), turn, number)
+        call('ZADD', K.places(line.line), turn, wf)
+    end
+    if jobs == '' then return nil end
+    local lease = {
+        session = arg.session, number = wishes.lease, name = arg.session .. ':' .. wishes.lease, wf = wf, step = number,
+        chunk = chunk, first = first, jobs = jobs, deadline = wishes.deadline, claimed_at = now(), last_report = 0, record = 0,
+        recoveries = entry.recoveries, alone = entry.alone, suspect = line.suspect,
+    }
+    G.put_lease(lease)
+    call('ZADD', K.leases, lease.deadline, lease.name)
+    call('ZADD', K.wf(wf, 'leases'), 0, hex(number, 8) .. hex(chunk, 8) .. lease.name)
+    step.leased = step.leased + M.len(jobs)
+    step.started_at = step.started_at or now()
+    G.put_step(step)
+    local workflow = G.workflow(wf)
+    if workflow.state == WF.pending then workflow.state = WF.running end
+    workflow.started_at = workflow.started_at or now()
+    G.put_workflow(workflow)
+    return lease
+end
+
+-- How much the next slice of a step may have; nil if this claim wants no more of it.
+local function wanted(line, step, wishes)
+    local take = wishes.takes[line.job_type]
+    if not take then return nil end
+    -- A suspect slice goes whole: it is halved when it kills its worker, not before.
+    local jobs = line.suspect and 1e9 or math.min(take.jobs, take.budget)
+    if step.limit then jobs = math.min(jobs, math.max(step.limit - step.leased, 0), wishes.free_for_limited) end
+    if jobs <= 0 then return nil end
+    if line.suspect then return jobs end
+    local fair = math.ceil(ready_jobs(step) / (2 * wishes.workers))
+    return math.min(jobs, math.max(1, math.min(fair, 1024)))
+end
+
+-- Leases one slice off a line; otherwise says 'empty', 'not wanted' or 'not now'. What may not run now is parked on the way.
+local function grant(line, wishes)
+    local take = wishes.takes[line.job_type]
+    if not line.suspect and (not take or take.budget == 0) then return nil, 'not wanted' end
+    for _ = 1, MAX_PARKED do
+        if cost.calls >= SOFT_CALLS then return nil, 'not now' end
+        local first = call('ZRANGE', K.places(line.line), 0, 0, 'WITHSCORES')
+        if #first == 0 or tonumber(first[2]) >= PARKED then
+            call('SREM', K.active, line.line)
+            return nil, 'empty'
+        end
+        local wf = tonumber(first[1])
+        local state = G.workflow(wf).state
+        local ready = call('ZRANGE', K.ready(line.line, wf), 0, 0, 'WITHSCORES')
+        local may_run = state == WF.pending or state == WF.running or state == WF.cancelling
+        if not may_run or #ready == 0 or tonumber(ready[2]) >= PARKED then
+            call('ZADD', K.places(line.line), PARKED, wf)
+        else
+            local step = G.step(wf, tonumber(ready[1]))
+            if state == WF.cancelling and not step.always or is_at_limit(step) then
+                call('ZADD', K.ready(line.line, wf), PARKED, step.step)
+            else
+                local entry = G.first_entry(wf, step.step, line.suspect)
+                if not entry then
+                    G.leave_line(line.line, wf, step.step)
+                else
+                    local jobs = wanted(line, step, wishes)
+                    if not jobs then return nil, 'not wanted' end
+                    local lease = cut(line, step, entry, jobs, wishes)
+                    if lease then
+                        local count = M.len(lease.jobs)
+                        wishes.lease = wishes.lease + 1
+                        wishes.granted = wishes.granted + count
+                        if take then take.budget = math.max(take.budget - count, 0) end
+                        if step.limit then wishes.free_for_limited = math.max(wishes.free_for_limited - count, 0) end
+                        return lease
+                    end
+                end
+            end
+        end
+    end
+    return nil, 'not now'
+end
+
+function DO.claim()
+    local id = arg.session
+    local row = call('HMGET', K.session(id), 'last_lease', 'idle_about')
+    if not row[1] then fail('not_found', 'session ' .. id .. ' is not known to the store (any more); join again') end
+    local last_lease = tonumber(row[1])
+    local slices, deadline = {}, G.advance_lease_time(arg.lease) + arg.lease
+    if arg.first_lease <= last_lease then
+        -- Sent again: what it was given, as far as it still holds it.
+        for number = arg.first_lease, math.min(arg.first_lease + arg.max_leases - 1, last_lease) do
+            local lease = G.lease_named(id .. ':' .. number)
+            if lease then slices[#slices + 1] = describe(lease) end
+        end
+        return { slices = slices, last_lease = last_lease, empty = false, idle = false, drain = false, woken = {} }
+    end
+    local wishes = {
+        lease = arg.first_lease, deadline = deadline, workers = math.max(call('ZCARD', K.workers), 1), takes = {},
+        free_for_limited = arg.free_slots, granted = 0,
+    }
+    for _, take in ipairs(arg.takes) do wishes.takes[take.job_type] = { jobs = take.jobs, budget = take.budget } end
+    -- Whether there is more for another claim of this worker; what is there for others only must not make it ask again and again.
+    local more, more_for_others, drain, leases, served = false, false, false, {}, {}
+    local lines, turn = lines_of(), 0
+    for _, line in ipairs(lines) do turn = math.max(turn, line.turn) end
+    while #lines > 0 do
+        if #leases >= arg.max_leases or cost.calls >= SOFT_CALLS then
+            more = true
+            break
+        end
+        local line = table.remove(lines, 1)
+        if line.suspect and not (arg.alone and #leases == 0) then
+            drain = ask_to_drain(line) or drain
+        else
+            local lease, why = grant(line, wishes)
+            if lease then
+                turn = turn + 1
+                served[line.line] = turn
+                leases[#leases + 1] = lease
+                if line.suspect then
+                    -- It runs with nothing beside it.
+                    call('HDEL', K.line(line.line), 'asked')
+                    drain = true
+                    break
+                end
+                local behind = #lines + 1
+                for i, other in ipairs(lines) do
+                    if other.priority < line.priority then
+                        behind = i
+                        break
+                    end
+                end
+                table.insert(lines, behind, line)
+            elseif why == 'not now' then
+                more = true
+            elseif why == 'not wanted' then
+                more_for_others = true
+                feed(line.line)
+            end
+        end
+    end
+    for line, at in pairs(served) do
+        call('HSET', K.line(line), 'turn', at)
+        feed(line)
+    end
+    for _, lease in ipairs(leases) do slices[#slices + 1] = describe(lease) end
+    -- What it wants no more of now it may want again as soon as it is through with what it got.
+    local empty = not more and (#leases == 0 or not more_for_others)
+    local idle = empty and arg.free_slots > wishes.granted and not drain
+    if #leases > 0 then call('HSET', K.session(id), 'last_lease', wishes.lease - 1) end
+    if idle and row[2] then
+        call('ZADD', K.idle, 0, id)
+        call('HSET', K.idle_about, id, row[2])
+    else
+        call('ZREM', K.idle, id)
+    end
+    G.flush()
+    local woken = {}
+    if more and #leases > 0 or more_for_others then woken = G.wake() end
+    return {
+        slices = slices, last_lease = wishes.lease - 1, empty = empty, idle = idle, drain = drain, woken = woken,
+    }
+end

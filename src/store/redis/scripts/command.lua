@@ -1,0 +1,112 @@
+-- What people command: cancel, pause, resume, retry, delete.
+
+local DO = {}
+
+local function refuse(text) fail('refused', 'workflow ' .. arg.shown .. ' ' .. text) end
+
+-- Raises the flag that every claim, release and timer looks at; the rest is a chore.
+function DO.cancel()
+    local workflow = G.workflow(G.find(arg.workflow))
+    local state = workflow.state
+    if state == WF.cancelling or state == WF.cancelled then return {} end
+    if state ~= WF.pending and state ~= WF.running and state ~= WF.paused then
+        refuse('is ' .. WF_WORDS[state] .. '; there is nothing to cancel')
+    end
+    call('HDEL', K.shard, '-')
+    workflow.state = WF.cancelling
+    workflow.grace_until = G.advance_lease_time(arg.lease) + math.max(arg.grace, 0)
+    G.put_workflow(workflow)
+    -- Places that a pause has parked may hold `always` steps.
+    G.unpark_places(workflow.wf, 0)
+    G.leave_chore('cancel', workflow.wf, 0, 0, 0)
+    G.flush()
+    return {}
+end
+
+function DO.pause()
+    local workflow = G.workflow(G.find(arg.workflow))
+    if workflow.state == WF.paused then return {} end
+    if workflow.state ~= WF.pending and workflow.state ~= WF.running then
+        refuse('is ' .. WF_WORDS[workflow.state] .. '; only a pending or running one can be paused')
+    end
+    workflow.state = WF.paused
+    G.put_workflow(workflow)
+    G.flush()
+    return {}
+end
+
+function DO.resume()
+    local workflow = G.workflow(G.find(arg.workflow))
+    if workflow.state == WF.pending or workflow.state == WF.running then return { woken = {} } end
+    if workflow.state ~= WF.paused then
+        refuse('is ' .. WF_WORDS[workflow.state] .. '; only a paused one can be resumed')
+    end
+    workflow.state = workflow.started_at and WF.running or WF.pending
+    G.put_workflow(workflow)
+    G.unpark_places(workflow.wf, 0)
+    G.flush()
+    return { woken = G.wake() }
+end
+
+local function begin_retry()
+    local wf = G.find(arg.workflow)
+    local workflow = G.workflow(wf)
+    local state = workflow.state
+    if state == WF.cancelling or state == WF.cancelled then refuse('was cancelled; `start-again` runs it anew') end
+    if state == WF.building or state == WF.deleting then refuse('is ' .. WF_WORDS[state] .. '; there is nothing to retry') end
+    local jobs = arg.step and G.step(wf, arg.step).failed or workflow.failed
+    if jobs == 0 then return { jobs = 0, more = false } end
+    if arg.mended and not arg.step then fail('usage', 'mended parameters belong to one step; name it') end
+    local segment = 0
+    if arg.mended then
+        local draft = G.draft(arg.mended)
+        if not draft or draft.of_wf ~= wf or draft.of_step ~= arg.step then
+            fail('refused', 'the mended parameters are gone: they were not renewed in time, or the workflow has been started again since')
+        end
+        segment = draft.segment
+        G.end_draft(draft)
+    end
+    if is_finished(state) then
+        workflow.state, workflow.finished_at = WF.running, nil
+    end
+    G.put_workflow(workflow)
+    if arg.step then
+        G.leave_chore('reopen', wf, arg.step, 0, segment)
+    else
+        G.leave_chore('retry', wf, 0, 0, 0)
+    end
+    return { jobs = jobs, more = true }
+end
+
+-- Notes that failed jobs are to run again; a chore brings them back, each step held while it does.
+function DO.retry()
+    local key = K.session(arg.session)
+    local last = call('HMGET', key, 'last_command', 'last_answer')
+    if not last[1] then
+        fail('not_found', 'session ' .. arg.session .. ' is not known to the store (any more); join again')
+    end
+    local command = tonumber(last[1])
+    if command == arg.command and last[2] then return cmsgpack.unpack(last[2]) end
+    if command >= arg.command then
+        fail('refused', 'the command is older than the last one of its session: its outcome is unknown')
+    end
+    local answer = begin_retry()
+    call('HSET', key, 'last_command', arg.command, 'last_answer', cmsgpack.pack(answer))
+    G.flush()
+    return answer
+end
+
+-- Takes a finished workflow off all lists; a chore deletes it.
+function DO.delete()
+    local workflow = G.workflow(G.find(arg.workflow))
+    if workflow.state == WF.deleting then return {} end
+    if not is_finished(workflow.state) then
+        refuse('is ' .. WF_WORDS[workflow.state] .. '; cancel it before deleting it')
+    end
+    call('HDEL', K.shard, '-')
+    workflow.state = WF.deleting
+    G.put_workflow(workflow)
+    G.leave_chore('delete', workflow.wf, 0, 0, 0)
+    G.flush()
+    return {}
+end

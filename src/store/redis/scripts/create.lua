@@ -1,0 +1,223 @@
+-- Making a workflow, and writing drafts.
+
+local DO = {}
+
+local GONE = 'the draft is gone: it was not renewed in time, and nothing of it is left'
+
+-- The head of a workflow that nobody can see yet: it has no id before it is whole.
+local function begin_workflow(new)
+    local wf = call('HINCRBY', K.shard, 'last_wf', 1)
+    local row = { wf = wf, dirty = true, name = new.name, stored_state = WF.building }
+    for _, name in ipairs(COUNTS) do row[name] = 0 end
+    row.state, row.unsettled, row.active, row.failed_steps, row.chores, row.steps = WF.building, 0, 0, 0, 0, 0
+    row.generation, row.created_at = new.generation, now()
+    count_bytes(#new.arguments)
+    call('HSET', K.wf(wf, 'head'), 'name', new.name, 'arguments', new.arguments, 'numbers', pack(row, WORKFLOW_FIELDS))
+    G.workflows[wf] = row
+    return wf
+end
+
+local function add_step(wf, part)
+    local workflow = G.workflow(wf)
+    local number = workflow.steps
+    local row = {
+        wf = wf, step = number, line = G.line(part.queue, part.priority, part.type, false), feeds = part.feeds,
+        always = part.always, tolerate_jobs = part.tolerate_jobs, tolerate_fraction = part.tolerate_fraction, limit = part.limit,
+        max_recoveries = part.max_recoveries, delay = part.delay, state = STEP.waiting, pending = part.upstreams, skips = 0,
+        waits = 0, cancels = 0, leased = 0, generation = workflow.generation, dirty = true, had_failed = false,
+    }
+    for _, name in ipairs(COUNTS) do row[name] = 0 end
+    count_bytes(#part.spec + #part.options)
+    batch('HSET', K.wf(wf, 'about'), number, cmsgpack.pack({ part.name, part.type, part.options }))
+    batch('HSET', K.wf(wf, 'specs'), number, part.spec)
+    batch('HSET', K.wf(wf, 'names'), part.name, number)
+    if part.upstreams == 0 then batch('ZADD', K.wf(wf, 'roots'), number, number) end
+    G.steps[wf .. ':' .. number] = row
+    workflow.steps, workflow.unsettled = workflow.steps + 1, workflow.unsettled + 1
+    G.put_workflow(workflow)
+end
+
+-- The next number of a workflow's segments or chunks.
+local function next_number(wf, name)
+    G.numbers = G.numbers or {}
+    if not G.numbers[name] then
+        G.numbers[name] = { at = tonumber(call('HGET', K.wf(wf, 'head'), name) or 0), wf = wf }
+    end
+    G.numbers[name].at = G.numbers[name].at + 1
+    return G.numbers[name].at
+end
+local function write_numbers()
+    for name, number in pairs(G.numbers or {}) do batch('HSET', K.wf(number.wf, 'head'), name, number.at) end
+end
+
+local function new_segment(wf)
+    return next_number(wf, 'last_segment')
+end
+
+local function add_chunk(wf, segment, first, part)
+    if part.jobs < 1 or part.jobs > 1024 then
+        fail('usage', 'a chunk has ' .. part.jobs .. ' jobs; it may have 1 to 1024')
+    end
+    local body = blob(part.body)
+    count_bytes(#body)
+    local chunk = next_number(wf, 'last_chunk')
+    batch('HSET', K.wf(wf, 'params'), chunk, body)
+    batch('ZADD', K.wf(wf, 'chunks'), 0, hex(segment, 8) .. hex(first, 12) .. hex(part.jobs, 4) .. hex(chunk, 8))
+end
+
+local function add_jobs(wf, part)
+    local step, workflow = G.step(wf, part.step), G.workflow(wf)
+    -- All jobs that a step is created with are one segment.
+    local segment = step.total > 0 and (step.new_segment or segment_at(wf, part.step, 0).segment)
+    if not segment then
+        segment = new_segment(wf)
+        batch('ZADD', K.wf(wf, 'segments'), 0, hex(part.step, 8) .. hex(0, 12) .. hex(segment, 8))
+    end
+    step.new_segment = segment
+    add_chunk(wf, segment, step.total, part)
+    batch('HSET', K.wf(wf, 'lengths'), segment, step.total + part.jobs)
+    step.total, workflow.total = step.total + part.jobs, workflow.total + part.jobs
+    G.put_step(step)
+    G.put_workflow(workflow)
+end
+
+local function check_parts(parts, into_step)
+    for _, part in ipairs(parts) do
+        if part.t == 'jobs' and (part.jobs < 1 or part.jobs > 1024) then
+            fail('usage', 'a chunk has ' .. part.jobs .. ' jobs; it may have 1 to 1024')
+        elseif into_step and (part.t == 'step' or part.t == 'edge') then
+            fail('usage', 'steps and edges cannot be added to a step')
+        elseif not into_step and part.t == 'mended' then
+            fail('usage', 'a workflow being built has no jobs to mend')
+        end
+    end
+end
+
+local function add_parts(wf, parts)
+    for _, part in ipairs(parts) do
+        if part.t == 'step' then
+            add_step(wf, part)
+        elseif part.t == 'edge' then
+            batch('ZADD', K.wf(wf, 'down'), 0, hex(part.up, 8) .. hex(part.down, 8) .. part.kind)
+            batch('ZADD', K.wf(wf, 'up'), 0, hex(part.down, 8) .. hex(part.up, 8) .. part.kind)
+        else
+            add_jobs(wf, part)
+        end
+    end
+end
+
+local function add_to_segment(draft, parts)
+    local wf = draft.of_wf
+    for _, part in ipairs(parts) do
+        if part.t == 'jobs' then
+            add_chunk(wf, draft.segment, draft.jobs, part)
+            draft.jobs = draft.jobs + part.jobs
+        else
+            local body = blob(part.body)
+            count_bytes(#body)
+            local n = call('HINCRBY', K.wf(wf, 'mends'), draft.segment, 1)
+            call('HSET', K.wf(wf, 'mends'), draft.segment .. ':' .. n,
+                cmsgpack.pack({ part.chunk, part.first, blob(part.mask), body }))
+        end
+    end
+    call('HSET', K.wf(wf, 'lengths'), draft.segment, draft.jobs)
+end
+
+local function put_draft(draft, deadline)
+    local key = draft.key
+    draft.key = nil
+    call('HSET', K.draft(key), 'row', cmsgpack.pack(draft))
+    draft.key = key
+    call('ZADD', K.drafts, deadline, key)
+end
+
+function DO.append()
+    local key = arg.draft
+    local draft = G.draft(key)
+    if not draft and arg.number > 0 then fail('refused', GONE) end
+    if draft and arg.number > draft.next then
+        fail('usage', 'part ' .. arg.number .. ' of a draft came before part ' .. draft.next)
+    end
+    local into_step = arg.of.workflow ~= nil
+    local of_wf
+    if into_step then
+        if draft then
+            of_wf = draft.of_wf
+            if call('EXISTS', K.wf(of_wf, 'head')) == 0 then fail('refused', GONE) end
+        else
+            of_wf = G.find(arg.of.workflow)
+            G.step(of_wf, arg.of.step)
+        end
+    end
+    check_parts(arg.parts, into_step)
+    local deadline = G.advance_lease_time(arg.lease) + arg.lease
+    if not draft then
+        draft = { key = key, next = 0, jobs = 0 }
+        if into_step then
+            draft.of_wf, draft.of_step, draft.segment = of_wf, arg.of.step, new_segment(of_wf)
+        else
+            draft.wf = begin_workflow(arg.of.new)
+        end
+    end
+    if arg.number == draft.next then
+        if draft.wf then add_parts(draft.wf, arg.parts) else add_to_segment(draft, arg.parts) end
+        draft.next = draft.next + 1
+    end
+    put_draft(draft, deadline)
+    write_numbers()
+    G.flush()
+    return {}
+end
+
+
+function DO.create()
+    local new = arg.workflow
+    local there = call('HGET', K.ids, new.id)
+    local draft = arg.draft and G.draft(arg.draft)
+    if there then
+        there = G.workflow(tonumber(there))
+        if not arg.again or there.generation >= new.generation then
+            if draft then G.collect_draft(draft) end
+            G.flush()
+            return { existed = true, more = false, woken = {} }
+        end
+        if not is_finished(there.state) then
+            fail('refused', 'the workflow is ' .. WF_WORDS[there.state] ..
+                '; only a finished one can be started again (cancel it first)')
+        end
+    end
+    if arg.draft and not (draft and draft.wf) then fail('refused', GONE) end
+    check_parts(arg.parts, false)
+    if there then
+        -- It loses its id, and is deleted.
+        local member = list_member(there)
+        each_list(there, there.state, function(key) call('ZREM', key, member) end)
+        call('HDEL', K.ids, new.id)
+        call('HDEL', K.wf(there.wf, 'head'), 'id')
+        there.state, there.id = WF.deleting, nil
+        G.put_workflow(there)
+        G.leave_chore('delete', there.wf, 0, 0, 0)
+    end
+    local wf
+    if draft then
+        wf = draft.wf
+        G.end_draft(draft)
+    else
+        wf = begin_workflow(new)
+    end
+    add_parts(wf, arg.parts)
+    call('HSET', K.wf(wf, 'head'), 'id', new.id)
+    call('HSET', K.ids, new.id, wf)
+    -- What was added is read again from here on.
+    write_numbers()
+    write_batches()
+    local workflow = G.workflow(wf)
+    workflow.id, workflow.state, workflow.created_at = new.id, WF.pending, now()
+    G.put_workflow(workflow)
+    G.to_finish[wf] = true
+    G.release_roots(wf, 0)
+    G.cascade()
+    local more = workflow.chores > 0
+    G.flush()
+    return { existed = false, more = more, woken = G.wake() }
+end

@@ -1,0 +1,234 @@
+-- The doctor: recounts one workflow from its bytes, or looks at what the shard holds. Writes nothing; reads all of it.
+
+local DO = {}
+
+local findings = {}
+local function find(text)
+    findings[#findings + 1] = text
+end
+local function expect(place, what, stored, counted)
+    if stored ~= counted then find(place .. ': ' .. what .. ' is stored as ' .. stored .. ', but a recount gives ' .. counted) end
+end
+
+local STEP_WORDS = { [0] = 'waiting', 'running', 'succeeded', 'failed', 'skipped', 'cancelled' }
+local JOB_WORDS = { [0] = 'open', 'retrying', 'deferred', 'succeeded', 'failed', 'skipped', 'cancelled', 'skipped' }
+
+-- What a step's work is in at the moment: how often each job stands in a line or under a lease, and in a timer.
+local function work_of(wf, step)
+    local work = { places = {}, timers = {}, runs = {}, leased = 0, delayed = false }
+    local function add(counts, chunk, jobs)
+        M.each(jobs, function(at)
+            local name = chunk * 1024 + at
+            counts[name] = (counts[name] or 0) + 1
+        end)
+    end
+    for _, suspect in ipairs({ false, true }) do
+        local key = K.queue(wf, step.step, suspect)
+        local entries = call('LRANGE', key, 0, -1)
+        for _, text in ipairs(entries) do
+            local entry = cmsgpack.unpack(text)
+            if entry.low then
+                work.runs[#work.runs + 1] = { entry.low, entry.high }
+            else
+                add(work.places, entry.chunk, entry.jobs)
+            end
+        end
+        local line = suspect and step.suspect_line or not suspect and step.line
+        local score = line and call('ZSCORE', K.ready(line, wf), step.step)
+        local place = 'workflow ' .. arg.shown .. ', step ' .. step.step
+        if #entries > 0 and not score then find(place .. ' has entries in no line') end
+        if #entries == 0 and score then find(place .. ' is lined up without an entry') end
+        if score and not call('ZSCORE', K.places(line), wf) then find(place .. ' is lined up without a place') end
+        local state = G.workflow(wf).state
+        if score and tonumber(score) >= PARKED and (state == WF.pending or state == WF.running) and not is_at_limit(step) then
+            find(place .. ' is parked below its limit')
+        end
+    end
+    local prefix = hex(step.step, 8)
+    for _, member in ipairs(call('ZRANGEBYLEX', K.wf(wf, 'leases'), '[' .. prefix, '(' .. prefix .. '~')) do
+        local lease = G.lease_named(member:sub(17))
+        if lease then
+            work.leased = work.leased + M.len(lease.jobs)
+            add(work.places, lease.chunk, lease.jobs)
+        else
+            find('workflow ' .. arg.shown .. ' names the lease ' .. member:sub(17) .. ', which is not there')
+        end
+    end
+    for _, timer in ipairs(call('ZRANGEBYLEX', K.wf(wf, 'timers'), '[' .. prefix, '(' .. prefix .. '~')) do
+        local chunk = unhex(timer:sub(23))
+        if chunk == 0 then work.delayed = true end
+        add(work.timers, chunk, cmsgpack.unpack(call('HGET', K.wf(wf, 'timer-jobs'), timer))[2])
+    end
+    return work
+end
+
+local function check_edges(wf, step, place)
+    local prefix, counts = hex(step.step, 8), { pending = 0, [RELEASE] = 0, [SKIP] = 0, [WAIT] = 0, [CANCEL] = 0 }
+    for _, member in ipairs(call('ZRANGEBYLEX', K.wf(wf, 'up'), '[' .. prefix, '(' .. prefix .. '~')) do
+        local up, kind = unhex(member:sub(9, 16)), tonumber(member:sub(17))
+        local decision = tonumber(call('HGET', K.wf(wf, 'decisions'), hex(up, 8) .. prefix .. kind) or nil)
+        if decision then counts[decision] = counts[decision] + 1 else counts.pending = counts.pending + 1 end
+        local state = G.step(wf, up).state
+        if step.state == STEP.waiting and not step.decided and decision and decide(kind, state) ~= decision then
+            find(place .. ' has an edge that decided ' .. decision .. ' although the step before it is ' .. STEP_WORDS[state])
+        end
+    end
+    expect(place, 'its count of edges that have not decided', step.pending, counts.pending)
+    expect(place, 'its count of edges that skip it', step.skips, counts[SKIP])
+    expect(place, 'its count of edges that wait', step.waits, counts[WAIT])
+    expect(place, 'its count of edges that cancel it', step.cancels, counts[CANCEL])
+    if step.state == STEP.running and counts.pending + counts[WAIT] > 0 then
+        find(place .. ' is running, but ' .. (counts.pending + counts[WAIT]) .. ' of its upstream steps have not settled as its edges ask')
+    end
+end
+
+local function check_chunk(step, work, chunk, bytes, place)
+    for at = 0, #bytes - 1 do
+        local index, state = chunk.first + at, state_of(bytes:byte(at + 1))
+        local name = chunk.chunk * 1024 + at
+        local places, timed = work.places[name] or 0, work.timers[name] ~= nil
+        for _, run in ipairs(work.runs) do
+            if index >= run[1] and index < run[2] then places = places + 1 end
+        end
+        if work.delayed then places = places + 1 end
+        local right = places == 0 and not timed
+        if step.state == STEP.running and state == OPEN then right = places == 1 and not timed end
+        if step.state == STEP.running and state == RETRYING then right = places == 0 and timed end
+        if not right then
+            return find(place .. ': job ' .. index .. ' is ' .. JOB_WORDS[state] .. ' and stands in ' .. places .. ' places and ' ..
+                (timed and 1 or 0) .. ' timers (the first such job of its chunk)')
+        end
+    end
+end
+
+local function check_step(wf, workflow, step, place, busy)
+    local work = work_of(wf, step)
+    busy = busy or call('HEXISTS', K.wf(wf, 'holds'), step.step) == 1
+    local counted, next_job = {}, 0
+    for _, name in ipairs(COUNTS) do counted[name] = 0 end
+    while true do
+        local chunks = G.chunks_from(wf, step.step, next_job, 200)
+        for _, chunk in ipairs(chunks) do
+            if chunk.first ~= next_job then
+                find(place .. ': jobs ' .. next_job .. ' to ' .. chunk.first .. ' are in no chunk, or in two')
+            end
+            next_job = chunk.first + chunk.jobs
+            counted.total = counted.total + chunk.jobs
+            local bytes = G.bytes(wf, chunk.chunk, chunk.jobs)
+            for at = 1, #bytes do
+                local byte = bytes:byte(at)
+                local counter = COUNTERS[state_of(byte)]
+                if counter then counted[counter] = counted[counter] + 1 end
+                if byte >= 31 * 8 then find(place .. ': job ' .. (chunk.first + at - 1) .. ' has used 31 attempts') end
+            end
+            if call('HEXISTS', K.wf(wf, 'params'), chunk.chunk) == 0 then find(place .. ': chunk ' .. chunk.chunk .. ' has no parameters') end
+            if not busy then check_chunk(step, work, chunk, bytes, place) end
+        end
+        if #chunks < 200 then break end
+    end
+    for _, name in ipairs(COUNTS) do expect(place, 'its count of jobs (' .. name .. ')', step[name], counted[name]) end
+    expect(place, 'its count of jobs under a lease', step.leased, work.leased)
+    if not busy then
+        local explained = 0
+        for number in (call('HGET', K.wf(wf, 'error-list'), step.step) or ''):gmatch('%d+') do
+            explained = explained + tonumber(call('HGET', K.wf(wf, 'error-jobs'), step.step .. ':' .. number) or 0)
+        end
+        expect(place, 'its count of failed jobs by error', explained, counted.failed)
+        local unsettled = unsettled_jobs(counted)
+        if step.state >= STEP.succeeded and unsettled > 0 then
+            find(place .. ' is ' .. STEP_WORDS[step.state] .. ', but ' .. unsettled .. ' of its jobs are not settled')
+        elseif step.state == STEP.running and unsettled == 0 then
+            find(place .. ' is running, but all of its jobs are settled')
+        end
+    end
+    check_edges(wf, step, place)
+    return counted
+end
+
+function DO.doctor_of_workflow()
+    local wf = tonumber(call('HGET', K.ids, arg.workflow) or nil)
+    if not wf then return { findings = {}, steps = 0, jobs = 0 } end
+    local workflow = G.workflow(wf)
+    if workflow.state == WF.building or workflow.state == WF.deleting then return { findings = {}, steps = 0, jobs = 0 } end
+    local place = 'workflow ' .. arg.shown
+    local chores = 0
+    for _, name in ipairs(call('SMEMBERS', K.wf(wf, 'chores'))) do
+        if name:sub(1, 5) ~= 'drop:' then chores = chores + 1 end
+    end
+    local jobs, unsettled, active, failed = {}, 0, 0, 0
+    for _, name in ipairs(COUNTS) do jobs[name] = 0 end
+    for number = 0, workflow.steps - 1 do
+        local step = G.step(wf, number)
+        local name = cmsgpack.unpack(call('HGET', K.wf(wf, 'about'), number))[1]
+        local busy = chores > 0 or workflow.state == WF.cancelling
+        local counted = check_step(wf, workflow, step, place .. ', step `' .. name .. '`', busy)
+        for _, count in ipairs(COUNTS) do jobs[count] = jobs[count] + counted[count] end
+        if step.state < STEP.succeeded then unsettled = unsettled + 1 end
+        if step.state == STEP.running then active = active + 1 end
+        if step.state == STEP.failed then failed = failed + 1 end
+        if (step.failed > 0) ~= (call('ZSCORE', K.wf(wf, 'failing'), number) and true or false) then
+            find(place .. ', step `' .. name .. '` is listed wrongly among those with failed jobs')
+        end
+    end
+    for _, name in ipairs(COUNTS) do expect(place, 'its count of jobs (' .. name .. ')', workflow[name], jobs[name]) end
+    expect(place, 'its count of unsettled steps', workflow.unsettled, unsettled)
+    expect(place, 'its count of active steps', workflow.active, active)
+    expect(place, 'its count of failed steps', workflow.failed_steps, failed)
+    expect(place, 'its count of chores', workflow.chores, chores)
+    if is_finished(workflow.state) and (active > 0 or chores > 0) then
+        find(place .. ' is ' .. WF_WORDS[workflow.state] .. ', but ' .. active .. ' of its steps are running and it has ' .. chores ..
+            ' chores')
+    end
+    local at_work = workflow.state == WF.pending or workflow.state == WF.running or workflow.state == WF.cancelling
+    if at_work and active == 0 and chores == 0 then
+        find(place .. ' is ' .. WF_WORDS[workflow.state] .. ', but nothing in it can move')
+    end
+    local missing = false
+    each_list(workflow, workflow.state, function(key) missing = missing or not call('ZSCORE', key, list_member(workflow)) end)
+    if missing then find(place .. ' is missing in a list') end
+    return { findings = findings, steps = workflow.steps, jobs = jobs.total }
+end
+
+-- What of a family of keys is there only while something is under way.
+function DO.doctor_of_shard()
+    local under_way = 0
+    for _, key in ipairs({ K.leases, K.timers, K.chores, K.drafts }) do under_way = under_way + call('ZCARD', key) end
+    for _, name in ipairs(call('ZRANGE', K.leases, 0, -1)) do
+        local lease = G.lease_named(name)
+        if not lease then
+            find('the lease ' .. name .. ' has a deadline but no row')
+        elseif call('EXISTS', K.wf(lease.wf, 'head')) == 0 then
+            find('the lease ' .. name .. ' is of a workflow that is not there')
+        elseif call('EXISTS', K.session(lease.session)) == 0 then
+            find('the lease ' .. name .. ' is of a session that is not there')
+        end
+    end
+    for _, name in ipairs(call('ZRANGE', K.timers, 0, -1)) do
+        local wf, timer = name:match('^(%d+):(%x+)$')
+        if call('HEXISTS', K.wf(wf, 'timer-jobs'), timer) == 0 then find('the timer ' .. name .. ' has a time but no jobs') end
+    end
+    for _, name in ipairs(call('ZRANGE', K.chores, 0, -1)) do
+        if call('HEXISTS', K.chore_state, name) == 0 then find('the chore ' .. name .. ' has a turn but no row') end
+    end
+    for line = 1, tonumber(call('HGET', K.shard, 'last_line') or 0) do
+        for _, wf in ipairs(call('ZRANGE', K.places(line), 0, -1)) do
+            under_way = under_way + 1
+            local steps = call('ZRANGE', K.ready(line, wf), 0, -1, 'WITHSCORES')
+            if #steps == 0 then find('workflow number ' .. wf .. ' has a place in line ' .. line .. ' without a step') end
+            if call('EXISTS', K.wf(wf, 'head')) == 0 then
+                find('workflow number ' .. wf .. ' has a place in line ' .. line .. ' but is not there')
+            else
+                local state = G.workflow(tonumber(wf)).state
+                local parked = tonumber(call('ZSCORE', K.places(line), wf)) >= PARKED
+                local resumes = call('SISMEMBER', K.wf(wf, 'chores'), 'resume:' .. wf .. ':0:0') == 1
+                if parked and not resumes and (state == WF.pending or state == WF.running) and #steps > 0 and tonumber(steps[2]) < PARKED then
+                    find('workflow number ' .. wf .. ' is parked in line ' .. line .. ' for nothing')
+                end
+                if not parked and call('SISMEMBER', K.active, line) == 0 then find('line ' .. line .. ' has work but is not among the active') end
+            end
+        end
+    end
+    local ids = {}
+    for _, member in ipairs(call('ZRANGE', K.list(nil, nil), 0, -1)) do ids[#ids + 1] = member:sub(13) end
+    return { findings = findings, under_way = under_way, leases = call('ZCARD', K.leases), ids = ids }
+end

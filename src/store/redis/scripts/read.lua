@@ -1,0 +1,237 @@
+-- What people and workers read. Writes nothing; every query has a bound that does not depend on the size of a workflow or of the store.
+
+local DO = {}
+
+local function workflow_row(wf)
+    local head = call('HMGET', K.wf(wf, 'head'), 'numbers', 'id', 'name', 'arguments')
+    if not head[1] then return nil end
+    cost.rows = cost.rows + 1
+    local row = unpack_row(head[1], WORKFLOW_FIELDS)
+    row.id, row.name, row.arguments = head[2], head[3], head[4]
+    return row
+end
+
+function DO.workflow()
+    return { row = workflow_row(G.find(arg.workflow)) }
+end
+
+-- Newest first.
+function DO.workflows()
+    local key = K.list(arg.state, arg.name)
+    local high, low = '+', '-'
+    if arg.created_before then high = '(' .. hex(math.max(arg.created_before, 0), 12) end
+    if arg.after then
+        local after = '(' .. hex(arg.after[1], 12) .. arg.after[2]
+        if high == '+' or after < high then high = after end
+    end
+    if arg.created_from then low = '[' .. hex(math.max(arg.created_from, 0), 12) end
+    local list = {}
+    for _, member in ipairs(call('ZREVRANGEBYLEX', key, high, low, 'LIMIT', 0, arg.limit)) do
+        local wf = call('HGET', K.ids, member:sub(13))
+        list[#list + 1] = wf and workflow_row(wf)
+    end
+    return { list = list }
+end
+
+local function step_row(number, numbers, spec)
+    cost.rows = cost.rows + 1
+    local row = unpack_row(numbers, STEP_FIELDS)
+    row.number, row.spec = number, put_blob(spec)
+    return row
+end
+
+function DO.steps()
+    local wf, list, numbers = G.find(arg.workflow), {}, {}
+    for number = arg.from, math.min(arg.from + arg.limit, G.workflow(wf).steps) - 1 do numbers[#numbers + 1] = number end
+    if #numbers == 0 then return { list = list } end
+    local rows, specs = call('HMGET', K.wf(wf, 'steps'), unpack(numbers)), call('HMGET', K.wf(wf, 'specs'), unpack(numbers))
+    for i, number in ipairs(numbers) do list[i] = step_row(number, rows[i], specs[i]) end
+    return { list = list }
+end
+
+function DO.step_named()
+    local wf = G.find(arg.workflow)
+    local number = call('HGET', K.wf(wf, 'names'), arg.name)
+    if not number then return {} end
+    return { row = step_row(tonumber(number), call('HGET', K.wf(wf, 'steps'), number), call('HGET', K.wf(wf, 'specs'), number)) }
+end
+
+function DO.edges()
+    local wf, list = G.find(arg.workflow), {}
+    local prefix = hex(arg.step, 8)
+    local key = K.wf(wf, arg.upstream and 'up' or 'down')
+    for _, member in ipairs(call('ZRANGEBYLEX', key, '[' .. prefix, '(' .. prefix .. '~', 'LIMIT', 0, arg.limit)) do
+        local number = unhex(member:sub(9, 16))
+        local row = unpack_row(call('HGET', K.wf(wf, 'steps'), number), STEP_FIELDS)
+        cost.rows = cost.rows + 1
+        row.number, row.kind = number, tonumber(member:sub(17))
+        row.name = cmsgpack.unpack(call('HGET', K.wf(wf, 'about'), number))[1]
+        list[#list + 1] = row
+    end
+    return { list = list }
+end
+
+function DO.parameters()
+    local wf, chunk = arg.wf, arg.chunk
+    local body = call('HGET', K.wf(wf, 'params'), chunk)
+    if not body then fail('not_found', 'chunk ' .. chunk .. ' is gone: its workflow has been deleted') end
+    count_bytes(#body)
+    local mended = {}
+    local list = call('HGET', K.wf(wf, 'mended'), chunk)
+    if list then
+        for _, one in ipairs(cmsgpack.unpack(list).valid) do
+            local parameters = call('HGET', K.wf(wf, 'mended'), chunk .. ':' .. one[1])
+            mended[#mended + 1] = { put_blob(one[2]), put_blob(parameters) }
+        end
+    end
+    return { body = put_blob(body), mended = mended }
+end
+
+local OUTCOME_PAGE, OUTCOME_RECORDS = 256 * 1024, 400
+
+function DO.outcomes()
+    local wf, page, room, after, from = G.find(arg.workflow), {}, OUTCOME_PAGE, arg.after, arg.from
+    if from > 0 and G.step(wf, arg.step).total > from then from = G.chunk_at(wf, arg.step, from).first end
+    local records_left = OUTCOME_RECORDS
+    for _, chunk in ipairs(G.chunks_from(wf, arg.step, from, 80)) do
+        local key = K.wf(wf, 'outcomes')
+        local highest = tonumber(call('HGET', key, chunk.chunk) or 0)
+        local records, last, whole = {}, after, true
+        while last < highest do
+            if records_left == 0 then
+                whole = false
+                break
+            end
+            local field = chunk.chunk .. ':' .. (last + 1)
+            local size = call('HSTRLEN', key, field)
+            if size > room and (#records > 0 or #page > 0) then
+                whole = false
+                break
+            end
+            if size > 0 then
+                records[#records + 1] = put_blob(call('HGET', key, field))
+                count_bytes(size)
+                room = math.max(room - size, 0)
+                records_left = records_left - 1
+            end
+            last = last + 1
+        end
+        if not whole and #records == 0 then break end
+        local bytes = G.bytes(wf, chunk.chunk, chunk.jobs)
+        local recovered = call('HGET', K.wf(wf, 'recovered'), chunk.chunk)
+        room = math.max(room - #bytes, 0)
+        page[#page + 1] = {
+            wf = wf, chunk = chunk.chunk, first = chunk.first, bytes = put_blob(bytes), recovered = recovered and put_blob(recovered) or nil,
+            records = records, more_after = not whole and last or nil,
+        }
+        after = 0
+        if not whole or room == 0 or cost.calls > 450 then break end
+    end
+    return { page = page }
+end
+
+function DO.errors()
+    local wf, list, names, numbers = G.find(arg.workflow), {}, {}, {}
+    for number in (call('HGET', K.wf(wf, 'error-list'), arg.step) or ''):gmatch('%d+') do
+        numbers[#numbers + 1] = number
+        names[#names + 1] = arg.step .. ':' .. number
+    end
+    if #names == 0 then return { list = list } end
+    local texts, jobs = call('HMGET', K.wf(wf, 'errors'), unpack(names)), call('HMGET', K.wf(wf, 'error-jobs'), unpack(names))
+    for i, number in ipairs(numbers) do
+        list[i] = { number, put_blob(texts[i] or ''), math.max(tonumber(jobs[i] or 0), 0) }
+    end
+    return { list = list }
+end
+
+local function worker_about(session)
+    local row = call('HMGET', K.session(session), 'about', 'since')
+    return row[1], row[2]
+end
+
+-- Live workers, oldest first.
+local function live_workers(limit)
+    local list = {}
+    for _, id in ipairs(call('ZRANGE', K.workers, 0, limit - 1)) do
+        local about, since = worker_about(id)
+        if about then list[#list + 1] = { id = id, about = about, since = tonumber(since), leases = call('HLEN', K.lease(id)) } end
+    end
+    return list
+end
+
+function DO.workers()
+    return { list = live_workers(math.min(arg.limit, 250)) }
+end
+
+function DO.waiting()
+    local wf = G.find(arg.workflow)
+    local step = G.step(wf, arg.step)
+    local of = call('HMGET', K.line(step.line), 'queue', 'type')
+    local answer = { able = 0, queue = 0, holds = {}, leases = {}, suspect = G.first_entry(wf, arg.step, true) and true or false }
+    for _, worker in ipairs(live_workers(150)) do
+        local about = cjson.decode(worker.about)
+        local function has(names, name)
+            for _, other in ipairs(names) do
+                if other == name then return true end
+            end
+            return false
+        end
+        if has(about.queues, of[1]) then
+            answer.queue = answer.queue + 1
+            if has(about.types, of[2]) then answer.able = answer.able + 1 end
+        end
+    end
+    local prefix = hex(arg.step, 8)
+    local timer = call('ZRANGEBYLEX', K.wf(wf, 'timers'), '[' .. prefix, '(' .. prefix .. '~', 'LIMIT', 0, 1)[1]
+    if timer then answer.next_due = unhex(timer:sub(9, 22)) end
+    local function is_parked(score) return score and tonumber(score) >= PARKED or false end
+    answer.parked = is_parked(call('ZSCORE', K.ready(step.line, wf), arg.step)) or is_parked(call('ZSCORE', K.places(step.line), wf))
+    local holds = call('HGET', K.wf(wf, 'holds'), arg.step)
+    for name in pairs(holds and cmsgpack.unpack(holds) or {}) do
+        if #answer.holds < 20 then answer.holds[#answer.holds + 1] = name end
+    end
+    table.sort(answer.holds)
+    for _, name in ipairs(call('SRANDMEMBER', K.wf(wf, 'chores'), 50)) do
+        local kind, of_step = name:match('^([%a ]+):%d+:(%d+)')
+        if tonumber(of_step) == arg.step or kind == 'start' or kind == 'cancel' or kind == 'retry' then answer.chore = kind end
+    end
+    for _, member in ipairs(call('ZRANGEBYLEX', K.wf(wf, 'leases'), '[' .. prefix, '(' .. prefix .. '~', 'LIMIT', 0, 50)) do
+        local lease = G.lease_named(member:sub(17))
+        if lease then answer.leases[#answer.leases + 1] = { worker_about(lease.session) or '', M.len(lease.jobs) } end
+    end
+    return answer
+end
+
+local function holds_job(mask, at)
+    local byte = mask:byte(math.floor(at / 8) + 1) or 0
+    return math.floor(byte / 2 ^ (at % 8)) % 2 == 1
+end
+
+function DO.whereabouts()
+    local wf = G.find(arg.workflow)
+    local chunk = G.chunk_at(wf, arg.step, arg.index)
+    local at, answer = arg.index - chunk.first, { ready = false }
+    local prefix = hex(arg.step, 8) .. hex(chunk.chunk, 8)
+    for _, member in ipairs(call('ZRANGEBYLEX', K.wf(wf, 'leases'), '[' .. prefix, '(' .. prefix .. '~', 'LIMIT', 0, 200)) do
+        local lease = G.lease_named(member:sub(17))
+        if lease and holds_job(lease.jobs, at) then
+            answer.worker = worker_about(lease.session) or ''
+            local told = call('HGET', K.progress(lease.session), lease.number)
+            answer.progress = told and put_blob(told) or nil
+            answer.at = at
+        end
+    end
+    local of_step = hex(arg.step, 8)
+    local timers = call('ZRANGEBYLEX', K.wf(wf, 'timers'), '[' .. of_step, '(' .. of_step .. '~', 'LIMIT', 0, 5000)
+    local names = {}
+    for _, timer in ipairs(timers) do
+        if unhex(timer:sub(23)) == chunk.chunk then names[#names + 1] = timer end
+    end
+    for from = 1, math.min(#names, 300) do
+        local jobs = cmsgpack.unpack(call('HGET', K.wf(wf, 'timer-jobs'), names[from]))[2]
+        if holds_job(jobs, at) then answer.due = unhex(names[from]:sub(9, 22)) end
+    end
+    local byte = G.bytes(wf, chunk.chunk, chunk.jobs):byte(at + 1)
+    answer.ready = state_of(byte) == OPEN and not answer.worker and G.step(wf, arg.step).state == STEP.running
+    return answer
+end

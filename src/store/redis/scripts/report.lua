@@ -1,0 +1,135 @@
+-- Reports: where jobs complete. Every part is checked before anything is written: a lease that is not held is refused, a report number
+-- seen before changes nothing.
+
+local DO = {}
+
+local MAX_ATTEMPTS = 30
+
+local function all_jobs(part)
+    local all = M.either(M.either(part.succeeded, part.failed), M.either(part.returned, part.cancelled))
+    for _, retry in ipairs(part.retries) do all = M.either(all, retry[2]) end
+    return all
+end
+
+-- Refuses a part that names a job twice, one that the lease does not hold, or one that has no attempt left.
+local function check_part(lease, part, bytes)
+    local named = M.len(part.succeeded) + M.len(part.failed) + M.len(part.returned) + M.len(part.cancelled)
+    for _, retry in ipairs(part.retries) do named = named + M.len(retry[2]) end
+    local all = all_jobs(part)
+    local what = 'a report under lease ' .. part.lease
+    if named ~= M.len(all) then fail('usage', what .. ' names a job twice') end
+    if M.minus(all, lease.jobs) ~= '' then fail('usage', what .. ' names jobs that it does not hold') end
+    M.each(all, function(at)
+        if state_of(bytes:byte(at + 1)) ~= OPEN then
+            fail('corrupt', 'lease ' .. part.lease .. ' holds jobs that are not open')
+        end
+    end)
+    M.each(M.minus(all, part.returned), function(at)
+        if bytes:byte(at + 1) >= MAX_ATTEMPTS * 8 then
+            fail('usage', what .. ' goes beyond ' .. MAX_ATTEMPTS .. ' attempts')
+        end
+    end)
+    if part.adopted then
+        local feeds = G.step(lease.wf, lease.step).feeds
+        if not feeds then fail('usage', 'a job that is no source reported emitted jobs') end
+        local draft = G.draft(arg.session .. ':' .. part.adopted)
+        if not draft or draft.of_wf ~= lease.wf or draft.of_step ~= feeds then fail('refused', "the source's draft is gone") end
+    end
+    return all
+end
+
+local function settle_part(step, lease, part, chunk, bytes, stops)
+    local wf, number = lease.wf, lease.step
+    local function put(mask, state, attempt)
+        if mask == '' then return end
+        local count = 0
+        bytes = M.change(bytes, mask, function(byte)
+            count = count + 1
+            return byte - state_of(byte) + state + attempt * 8
+        end)
+        G.shift(wf, number, OPEN, state, count)
+    end
+    put(part.succeeded, SUCCEEDED, 1)
+    put(part.failed, FAILED, 1)
+    put(part.cancelled, CANCELLED, 1)
+    for _, retry in ipairs(part.retries) do
+        if stops then
+            put(retry[2], CANCELLED, 1)
+        else
+            put(retry[2], RETRYING, 1)
+            G.set_timer(step, G.due_time(math.max(retry[1], 0)), chunk.chunk, chunk.first, retry[2])
+        end
+    end
+    if stops then
+        put(part.returned, CANCELLED, 0)
+    elseif part.returned ~= '' then
+        G.enqueue(step, { chunk = chunk.chunk, first = chunk.first, jobs = part.returned }, not lease.suspect, lease.suspect,
+            lease.recoveries, lease.alone)
+    end
+    return bytes
+end
+
+-- Keeps the lease's outcome record: in place of the one it replaces, or as the next.
+local function put_record(lease, part)
+    if part.record == '' then return end
+    count_bytes(#part.record)
+    local key = K.wf(lease.wf, 'outcomes')
+    if not lease.outcome or part.record_number ~= lease.record then
+        lease.outcome = call('HINCRBY', key, lease.chunk, 1)
+    end
+    lease.record = part.record_number
+    call('HSET', key, lease.chunk .. ':' .. lease.outcome, part.record)
+end
+
+function DO.report()
+    call('HDEL', K.shard, '-')
+    local refused, cancelled, known, parts, bytes = {}, {}, {}, {}, {}
+    for _, part in ipairs(arg.leases) do
+        for _, name in ipairs({ 'succeeded', 'failed', 'returned', 'cancelled', 'record' }) do
+            part[name] = part[name] and blob(part[name]) or ''
+        end
+        for _, retry in ipairs(part.retries) do retry[2] = blob(retry[2]) end
+        for _, error in ipairs(part.errors) do error.jobs = error.jobs and blob(error.jobs) or '' end
+        local lease = G.lease_named(arg.session .. ':' .. part.lease)
+        if not lease then
+            refused[#refused + 1] = part.lease
+        elseif part.number > lease.last_report then
+            local chunk = G.chunk_at(lease.wf, lease.step, lease.first)
+            local name = lease.wf .. ':' .. chunk.chunk
+            bytes[name] = bytes[name] or G.bytes(lease.wf, chunk.chunk, chunk.jobs)
+            part.all = check_part(lease, part, bytes[name])
+            parts[#parts + 1] = { part, lease, chunk, name }
+        end
+    end
+    for _, one in ipairs(parts) do
+        local part, lease, chunk, name = one[1], one[2], one[3], one[4]
+        local wf, number = lease.wf, lease.step
+        local step = G.step(wf, number)
+        local stops = G.workflow(wf).state == WF.cancelling and not step.always
+        if stops then cancelled[#cancelled + 1] = part.lease end
+        local before = bytes[name]
+        bytes[name] = settle_part(step, lease, part, chunk, before, stops)
+        if bytes[name] ~= before then G.put_bytes(wf, chunk.chunk, bytes[name]) end
+        put_record(lease, part)
+        for _, error in ipairs(G.note_errors(wf, number, chunk.chunk, part.errors)) do
+            known[#known + 1] = { part.lease, error }
+        end
+        if part.adopted then G.adopt(arg.session .. ':' .. part.adopted, wf, step.feeds) end
+        for _, dropped in ipairs(part.dropped) do G.abandon(arg.session .. ':' .. dropped) end
+        local was_at_limit = is_at_limit(step)
+        step.leased = step.leased - M.len(part.all)
+        G.put_step(step)
+        if was_at_limit and not is_at_limit(step) then G.unpark_step(step) end
+        lease.jobs = M.minus(lease.jobs, part.all)
+        if lease.jobs == '' then
+            G.drop_lease(lease)
+        else
+            lease.last_report = part.number
+            G.put_lease(lease)
+        end
+        G.check_settled(wf, number)
+    end
+    G.cascade()
+    G.flush()
+    return { refused = refused, cancelled = cancelled, known_errors = known, more = G.has_chores(), woken = G.wake() }
+end

@@ -1,0 +1,98 @@
+-- Sessions: join, leave, renew.
+
+local DO = {}
+
+local function known_session(id)
+    if call('EXISTS', K.session(id)) == 0 then
+        fail('not_found', 'session ' .. id .. ' is not known to the store (any more); join again')
+    end
+end
+
+local function live(id, deadline, lease, is_worker, since)
+    call('HDEL', K.session(id), 'dead_at')
+    call('ZREM', K.dead, id)
+    call('ZADD', K.sessions, deadline, id)
+    call('ZADD', K.shortest, lease, id)
+    if is_worker then call('ZADD', K.workers, since, id) end
+end
+
+function DO.join()
+    local time = G.advance_lease_time(arg.lease)
+    local id, key = arg.session, K.session(arg.session)
+    if call('EXISTS', key) == 0 then
+        call('HSET', key, 'about', arg.about, 'worker', arg.worker and 1 or 0, 'since', now(), 'lease', arg.lease, 'last_lease', 0,
+            'last_command', 0)
+        if arg.port then
+            local function set(names)
+                local out = {}
+                for _, name in ipairs(names) do out[name] = true end
+                return out
+            end
+            call('HSET', key, 'idle_about', cmsgpack.pack({ port = arg.port, host = arg.of_host, queues = set(arg.queues), types = set(arg.types) }))
+        end
+    end
+    local row = call('HMGET', key, 'worker', 'since', 'lease')
+    call('HSET', key, 'deadline', time + arg.lease)
+    live(id, time + arg.lease, tonumber(row[3]), row[1] == '1', tonumber(row[2]))
+    return {}
+end
+
+function DO.leave()
+    local id = arg.session
+    call('HDEL', K.shard, '-')
+    if call('EXISTS', K.session(id)) == 0 then return { more = false, woken = {} } end
+    local held = call('HSCAN', K.lease(id), 0, 'COUNT', 30)[2]
+    local more = #held / 2 > 30 or call('HLEN', K.lease(id)) > #held / 2
+    for i = 1, math.min(#held / 2, 30) do
+        local lease = G.lease_named(id .. ':' .. held[i * 2 - 1])
+        if lease then G.take_back(lease, false) end
+    end
+    if not more then
+        -- Its leases are gone, so nothing needs its record; a command repeated after this is refused as unknown.
+        call('UNLINK', K.session(id), K.lease(id), K.progress(id))
+        for _, key in ipairs({ K.sessions, K.shortest, K.workers, K.dead, K.idle }) do call('ZREM', key, id) end
+        call('HDEL', K.idle_about, id)
+    end
+    G.cascade()
+    G.flush()
+    return { more = more, woken = G.wake() }
+end
+
+function DO.renew()
+    call('HDEL', K.shard, '-')
+    local time = G.advance_lease_time(arg.lease)
+    local id, deadline = arg.session, time + arg.lease
+    known_session(id)
+    local row = call('HMGET', K.session(id), 'worker', 'since', 'lease', 'dead_at')
+    call('HSET', K.session(id), 'deadline', deadline)
+    if row[4] then
+        live(id, deadline, tonumber(row[3]), row[1] == '1', tonumber(row[2]))
+    else
+        call('ZADD', K.sessions, deadline, id)
+    end
+    local lost, cancelled = {}, {}
+    for _, number in ipairs(arg.leases) do
+        local lease = G.lease_named(id .. ':' .. number)
+        if not lease then
+            lost[#lost + 1] = number
+        else
+            lease.deadline = deadline
+            local workflow = G.workflow(lease.wf)
+            if workflow.state == WF.cancelling and not G.step(lease.wf, lease.step).always then
+                -- A lease of a cancelled workflow ends with the grace that its jobs were given.
+                cancelled[#cancelled + 1] = number
+                lease.deadline = math.min(deadline, workflow.grace_until or deadline)
+            end
+            G.put_lease(lease)
+            call('ZADD', K.leases, lease.deadline, lease.name)
+        end
+    end
+    for _, number in ipairs(arg.drafts) do
+        local key = id .. ':' .. number
+        if call('EXISTS', K.draft(key)) == 1 then call('ZADD', K.drafts, deadline, key) end
+    end
+    for _, told in ipairs(arg.progress) do
+        if call('HEXISTS', K.lease(id), told[1]) == 1 then call('HSET', K.progress(id), told[1], told[2]) end
+    end
+    return { lost = lost, cancelled = cancelled }
+end

@@ -1,0 +1,434 @@
+-- What is due: leases and drafts whose time is over, dead sessions, timers, chores.
+
+local DO = {}
+
+local SOFT_CALLS = 360
+local SESSION_KEPT = 10 * 60 * 1000
+
+local function bounded(limit)
+    return cost.calls + dirty_rows() > limit
+end
+
+local function take_back_expired(time)
+    local names = call('ZRANGEBYSCORE', K.leases, '-inf', time, 'LIMIT', 0, 10)
+    for _, name in ipairs(names) do
+        if bounded(SOFT_CALLS) then return true end
+        local lease = G.lease_named(name)
+        if lease then G.take_back(lease, true) else call('ZREM', K.leases, name) end
+    end
+    return #names == 10
+end
+
+-- Puts retrying jobs of a chunk, or a whole step that was delayed (chunk 0), into its line.
+local function make_jobs_due(wf, number, chunk, first, jobs)
+    local step = G.step(wf, number)
+    if step.state ~= STEP.running then return end
+    if chunk == 0 then return G.enqueue_all(step, 0) end
+    local bytes = G.bytes(wf, chunk, G.chunk_at(wf, number, first).jobs)
+    local retrying = M.both(jobs, M.where(bytes, function(byte) return state_of(byte) == RETRYING end))
+    if retrying == '' then return end
+    G.shift(wf, number, RETRYING, OPEN, M.len(retrying))
+    G.put_bytes(wf, chunk, M.change(bytes, retrying, function(byte) return byte - RETRYING end))
+    G.enqueue(step, { chunk = chunk, first = first, jobs = retrying }, true, false, 0, 0)
+end
+
+local function make_due()
+    local names = call('ZRANGEBYSCORE', K.timers, '-inf', now(), 'LIMIT', 0, 15)
+    for _, name in ipairs(names) do
+        if bounded(SOFT_CALLS) then return true end
+        local wf, timer = name:match('^(%d+):(%x+)$')
+        wf = tonumber(wf)
+        local text = call('HGET', K.wf(wf, 'timer-jobs'), timer)
+        G.drop_timer(wf, timer)
+        if text then
+            local what = cmsgpack.unpack(text)
+            make_jobs_due(wf, unhex(timer:sub(1, 8)), unhex(timer:sub(23)), what[1], what[2])
+        end
+    end
+    return #names == 15
+end
+
+local function end_drafts(time)
+    local keys = call('ZRANGEBYSCORE', K.drafts, '-inf', time, 'LIMIT', 0, 10)
+    for _, key in ipairs(keys) do
+        local draft = G.draft(key)
+        if draft then G.collect_draft(draft) else call('ZREM', K.drafts, key) end
+    end
+    return #keys == 10
+end
+
+-- Notes which sessions have died, and forgets those that died long ago and hold nothing.
+local function end_sessions(time)
+    local died = call('ZRANGEBYSCORE', K.sessions, '-inf', time, 'LIMIT', 0, 10)
+    for _, id in ipairs(died) do
+        for _, key in ipairs({ K.sessions, K.shortest, K.workers, K.idle }) do call('ZREM', key, id) end
+        call('HDEL', K.idle_about, id)
+        call('HSET', K.session(id), 'dead_at', now())
+        call('ZADD', K.dead, now(), id)
+    end
+    for _, id in ipairs(call('ZRANGEBYSCORE', K.dead, '-inf', now() - SESSION_KEPT, 'LIMIT', 0, 10)) do
+        if call('EXISTS', K.lease(id)) == 0 then
+            call('UNLINK', K.session(id), K.progress(id))
+            call('ZREM', K.dead, id)
+        end
+    end
+    return #died == 10
+end
+
+-- Chores -----------------------------------------------------------------------------------------------------------------------
+
+local RETRY_CHUNKS = 25
+local BITE = {}
+
+-- The leases of a cancelled step end with the grace at the latest, also those that nobody renews any more.
+local function shorten_leases(wf, step)
+    local grace = G.workflow(wf).grace_until
+    if not grace then return end
+    local prefix = hex(step, 8)
+    for _, member in ipairs(call('ZRANGEBYLEX', K.wf(wf, 'leases'), '[' .. prefix, '(' .. prefix .. '~', 'LIMIT', 0, 80)) do
+        local lease = G.lease_named(member:sub(17))
+        if lease and lease.deadline > grace then
+            lease.deadline = grace
+            G.put_lease(lease)
+            call('ZADD', K.leases, grace, lease.name)
+        end
+    end
+end
+
+-- Removes a bite of a step's timers and all of its entries; returns whether there are more.
+local function clear_lines(wf, number)
+    local prefix = hex(number, 8)
+    local timers = call('ZRANGEBYLEX', K.wf(wf, 'timers'), '[' .. prefix, '(' .. prefix .. '~', 'LIMIT', 0, 60)
+    for _, timer in ipairs(timers) do G.drop_timer(wf, timer) end
+    if #timers == 60 then return true end
+    local step = G.step(wf, number)
+    call('UNLINK', K.queue(wf, number, false), K.queue(wf, number, true))
+    for _, line in ipairs({ step.line, step.suspect_line }) do
+        if call('ZREM', K.ready(line, wf), number) > 0 then G.leave_line(line, wf, number) end
+    end
+    return false
+end
+
+-- Takes the work of one step after the other out of the lines and cancels what is not under a lease.
+function BITE.cancel(wf, _, from)
+    local workflow = G.workflow(wf)
+    for number = from, workflow.steps - 1 do
+        if is_at_bound() then return G.leave_chore('cancel', wf, 0, number, 0) end
+        local step = G.step(wf, number)
+        if step.state < STEP.succeeded and not (step.always and not (step.pending == 0 and step.waits > 0)) then
+            shorten_leases(wf, number)
+            if clear_lines(wf, number) then return G.leave_chore('cancel', wf, 0, number, 0) end
+            G.released = G.released + 1
+            if step.state == STEP.waiting and not step.decided then
+                G.pass_over(step, CANCEL)
+            elseif step.state == STEP.running then
+                G.leave_chore('fill', wf, number, 0, CANCELLED)
+            end
+        end
+    end
+end
+
+function BITE.fill(wf, step, cursor, state)
+    local next_job = G.fill(wf, step, cursor, state)
+    if next_job then G.leave_chore('fill', wf, step, next_job, state) end
+end
+
+function BITE.start(wf, _, cursor) G.release_roots(wf, cursor) end
+function BITE.release(wf, step, cursor) G.tell_followers(wf, step, cursor) end
+function BITE.resume(wf, _, cursor) G.unpark_places(wf, cursor) end
+
+function BITE.retry(wf, _, cursor)
+    local steps = call('ZRANGEBYSCORE', K.wf(wf, 'failing'), cursor, '+inf', 'LIMIT', 0, 50)
+    for _, number in ipairs(steps) do G.leave_chore('reopen', wf, tonumber(number), 0, 0) end
+    if #steps == 50 then G.leave_chore('retry', wf, 0, tonumber(steps[#steps]) + 1, 0) end
+end
+
+-- Each retry has a hold of its own, so that the end of one does not let the step settle under another.
+local function hold_name(mended)
+    return mended == 0 and 'retry' or 'retry ' .. mended
+end
+local function change_holds(wf, step, name, add)
+    local key = K.wf(wf, 'holds')
+    local text = call('HGET', key, step)
+    local holds = text and cmsgpack.unpack(text) or {}
+    holds[name] = add and true or nil
+    if next(holds) then call('HSET', key, step, cmsgpack.pack(holds)) else call('HDEL', key, step) end
+end
+
+-- Takes a step back to running. As long as it counts as settled its followers are told, one bite after the other, to wait for it
+-- again: so none of them is released between its reopening and its new end.
+function BITE.reopen(wf, number, from, mended)
+    local step = G.step(wf, number)
+    if step.state >= STEP.succeeded then
+        local edges = G.edges_from(wf, number, from, 100)
+        for _, edge in ipairs(edges) do
+            if edge.decision then
+                local follower = G.step(wf, edge.down)
+                if follower.state == STEP.waiting and not follower.decided then
+                    follower.pending = follower.pending + 1
+                    local count = ({ [SKIP] = 'skips', [WAIT] = 'waits', [CANCEL] = 'cancels' })[edge.decision]
+                    if count then follower[count] = follower[count] - 1 end
+                    G.put_step(follower)
+                    call('HDEL', K.wf(wf, 'decisions'), edge.name)
+                end
+            end
+        end
+        -- The last follower may have another edge behind this bite: the next one begins with it again, for what is undecided stays so.
+        if #edges == 100 then
+            local last = edges[#edges].down
+            return G.leave_chore('reopen', wf, number, last > from and last or last + 1, mended)
+        end
+        local workflow = G.workflow(wf)
+        if step.state == STEP.failed then workflow.failed_steps = workflow.failed_steps - 1 end
+        workflow.unsettled, workflow.active = workflow.unsettled + 1, workflow.active + 1
+        G.put_workflow(workflow)
+        step.state, step.finished_at = STEP.running, nil
+        G.put_step(step)
+    end
+    -- Nothing may settle the step between two bites.
+    change_holds(wf, number, hold_name(mended), true)
+    G.leave_chore('retry jobs', wf, number, 0, mended)
+end
+
+local function end_retry(wf, number, mended)
+    change_holds(wf, number, hold_name(mended), false)
+    G.check_settled(wf, number)
+end
+
+-- Jobs of a chunk are no longer failed: they are taken out of the counts by error.
+local function forget_failed(wf, step, chunk, jobs)
+    local failed = G.errors_of(wf, chunk)
+    local key = K.wf(wf, 'error-jobs')
+    local fewer = {}
+    for number, mask in pairs(failed) do
+        local count = M.len(M.both(mask, jobs))
+        if count > 0 then
+            fewer[#fewer + 1] = { step .. ':' .. number, count }
+            local left = M.minus(mask, jobs)
+            failed[number] = left ~= '' and left or nil
+        end
+    end
+    -- However many errors a chunk has, they are counted down by two commands.
+    for from = 1, #fewer, 1000 do
+        local names, values = {}, {}
+        for i = from, math.min(from + 999, #fewer) do names[#names + 1] = fewer[i][1] end
+        for i, count in ipairs(call('HMGET', key, unpack(names))) do
+            values[#values + 1] = names[i]
+            values[#values + 1] = tonumber(count or 0) - fewer[from + i - 1][2]
+        end
+        call('HSET', key, unpack(values))
+    end
+    G.put_errors_of(wf, chunk, failed)
+end
+
+-- A bite of the chunks that have mended parameters, from number `from` of them on; what is theirs becomes valid.
+local function mended_chunks(wf, step, from, segment)
+    local count = tonumber(call('HGET', K.wf(wf, 'mends'), segment) or 0)
+    local chunks, last = {}, math.min(from + 15, count)
+    for n = from + 1, last do
+        local field = segment .. ':' .. n
+        local text = call('HGET', K.wf(wf, 'mends'), field)
+        if text then
+            local mend = cmsgpack.unpack(text)
+            local of, first, jobs, body = mend[1], mend[2], mend[3], mend[4]
+            local at = G.find_chunk(wf, step, first)
+            call('HDEL', K.wf(wf, 'mends'), field)
+            -- Parameters for a chunk that this step does not have mend nothing; they must not stop the others either.
+            if at and at.chunk == of then
+                local key = K.wf(wf, 'mended')
+                local list = call('HGET', key, of)
+                list = list and cmsgpack.unpack(list) or { last = 0, valid = {} }
+                local valid = {}
+                for _, earlier in ipairs(list.valid) do
+                    if M.minus(earlier[2], jobs) == '' then
+                        call('HDEL', key, of .. ':' .. earlier[1])
+                    else
+                        valid[#valid + 1] = earlier
+                    end
+                end
+                list.last, list.valid = list.last + 1, valid
+                valid[#valid + 1] = { list.last, jobs }
+                call('HSET', key, of, cmsgpack.pack(list), of .. ':' .. list.last, body)
+                chunks[#chunks + 1] = { chunk = at, mend = jobs }
+            end
+        end
+    end
+    if last < count then return chunks, last end
+    call('HDEL', K.wf(wf, 'mends'), segment)
+    call('HDEL', K.wf(wf, 'lengths'), segment)
+    return chunks, nil
+end
+
+-- Reopens the failed jobs of a bite of chunks, all of them or those with mended parameters.
+BITE['retry jobs'] = function(wf, number, from, mended)
+    if G.workflow(wf).state == WF.cancelling then
+        if mended ~= 0 then G.leave_chore('drop', wf, mended, 0, mended) end
+        return end_retry(wf, number, mended)
+    end
+    local chunks, next_one = {}, nil
+    if mended == 0 then
+        local list = G.chunks_from(wf, number, from, RETRY_CHUNKS)
+        for i, chunk in ipairs(list) do chunks[i] = { chunk = chunk } end
+        if #list == RETRY_CHUNKS then next_one = list[#list].first + list[#list].jobs end
+    else
+        chunks, next_one = mended_chunks(wf, number, from, mended)
+    end
+    local step = G.step(wf, number)
+    for _, one in ipairs(chunks) do
+        local chunk = one.chunk
+        local bytes = G.bytes(wf, chunk.chunk, chunk.jobs)
+        local jobs = M.where(bytes, function(byte) return state_of(byte) == FAILED end)
+        if one.mend then jobs = M.both(jobs, one.mend) end
+        if jobs ~= '' then
+            -- A repair gives a new set of attempts.
+            G.shift(wf, number, FAILED, OPEN, M.len(jobs))
+            G.put_bytes(wf, chunk.chunk, M.change(bytes, jobs, function() return OPEN end))
+            forget_failed(wf, number, chunk.chunk, jobs)
+            G.enqueue(step, { chunk = chunk.chunk, first = chunk.first, jobs = jobs }, false, false, 0, 0)
+        end
+    end
+    if next_one then
+        G.leave_chore('retry jobs', wf, number, next_one, mended)
+    else
+        end_retry(wf, number, mended)
+    end
+end
+
+-- Deletes a bite of a segment that no step owns.
+function BITE.drop(wf, segment)
+    local of = hex(segment, 8)
+    local members = call('ZRANGEBYLEX', K.wf(wf, 'chunks'), '[' .. of, '(' .. of .. '~', 'LIMIT', 0, 100)
+    for _, member in ipairs(members) do
+        call('HDEL', K.wf(wf, 'params'), unhex(member:sub(25)))
+        call('ZREM', K.wf(wf, 'chunks'), member)
+    end
+    local mends = tonumber(call('HGET', K.wf(wf, 'mends'), segment) or 0)
+    local fields = {}
+    for n = math.max(mends - 199, 1), mends do fields[#fields + 1] = segment .. ':' .. n end
+    if #fields > 0 then call('HDEL', K.wf(wf, 'mends'), unpack(fields)) end
+    if mends > 200 then call('HSET', K.wf(wf, 'mends'), segment, mends - 200) end
+    if #members == 100 or mends > 200 then
+        G.leave_chore('drop', wf, segment, 0, segment)
+    else
+        call('HDEL', K.wf(wf, 'mends'), segment)
+        call('HDEL', K.wf(wf, 'lengths'), segment)
+    end
+end
+
+-- Deletes a workflow: first what could hand out work, then the data, which is unlinked whole.
+function BITE.delete(wf)
+    local leases = call('ZRANGE', K.wf(wf, 'leases'), 0, 59)
+    for _, member in ipairs(leases) do
+        local lease = G.lease_named(member:sub(17))
+        if lease then G.drop_lease(lease) else call('ZREM', K.wf(wf, 'leases'), member) end
+    end
+    if #leases == 60 then return G.leave_chore('delete', wf, 0, 0, 0) end
+    local lines = call('ZRANGE', K.wf(wf, 'lines'), 0, 19)
+    for _, line in ipairs(lines) do
+        line = tonumber(line)
+        local steps = call('ZRANGE', K.ready(line, wf), 0, 199)
+        for _, step in ipairs(steps) do call('UNLINK', K.queue(wf, step, false), K.queue(wf, step, true)) end
+        if #steps > 0 then call('ZREM', K.ready(line, wf), unpack(steps)) end
+        if call('ZCARD', K.ready(line, wf)) == 0 then
+            call('ZREM', K.places(line), wf)
+            call('ZREM', K.wf(wf, 'lines'), line)
+        end
+        if bounded(SOFT_CALLS) then return G.leave_chore('delete', wf, 0, 0, 0) end
+    end
+    if #lines == 20 then return G.leave_chore('delete', wf, 0, 0, 0) end
+    local timers = call('ZRANGE', K.wf(wf, 'timers'), 0, 199)
+    local names = {}
+    for i, timer in ipairs(timers) do names[i] = wf .. ':' .. timer end
+    if #timers > 0 then
+        call('ZREM', K.timers, unpack(names))
+        call('ZREM', K.wf(wf, 'timers'), unpack(timers))
+        return G.leave_chore('delete', wf, 0, 0, 0)
+    end
+    local chores = call('SMEMBERS', K.wf(wf, 'chores'))
+    for from = 1, #chores, 1000 do
+        local part = {}
+        for i = from, math.min(from + 999, #chores) do part[#part + 1] = chores[i] end
+        call('ZREM', K.chores, unpack(part))
+        call('HDEL', K.chore_state, unpack(part))
+    end
+    local workflow = G.workflow(wf)
+    if workflow.id then
+        each_list(workflow, workflow.stored_state, function(key) call('ZREM', key, list_member(workflow)) end)
+        call('HDEL', K.ids, workflow.id)
+    end
+    local keys = {}
+    for i, part in ipairs(PARTS) do keys[i] = K.wf(wf, part) end
+    call('UNLINK', unpack(keys))
+    G.workflows[wf] = nil
+    G.to_finish[wf] = nil
+    for name, step in pairs(G.steps) do
+        if step.wf == wf then G.steps[name] = nil end
+    end
+end
+
+-- Does one bite of the chore whose turn it is.
+local function work_on_chore()
+    local name = call('ZRANGE', K.chores, 0, 0)[1]
+    if not name then return false end
+    local kind, wf, step, argument = name:match('^([%a ]+):(%d+):(%d+):(%d+)$')
+    wf, step, argument = tonumber(wf), tonumber(step), tonumber(argument)
+    local text = call('HGET', K.chore_state, name)
+    if call('EXISTS', K.wf(wf, 'head')) == 0 or not text then
+        call('ZREM', K.chores, name)
+        call('HDEL', K.chore_state, name)
+        return true
+    end
+    if kind ~= 'drop' then
+        local workflow = G.workflow(wf)
+        workflow.chores = workflow.chores - 1
+        G.put_workflow(workflow)
+        G.to_finish[wf] = true
+    end
+    call('ZREM', K.chores, name)
+    call('HDEL', K.chore_state, name)
+    call('SREM', K.wf(wf, 'chores'), name)
+    BITE[kind](wf, step, cmsgpack.unpack(text).cursor, argument)
+    return true
+end
+
+function DO.tick()
+    call('HDEL', K.shard, '-')
+    local time = G.advance_lease_time(arg.lease)
+    local more = take_back_expired(time)
+    more = make_due() or more
+    more = end_drafts(time) or more
+    more = end_sessions(time) or more
+    G.cascade()
+    -- A chore takes what the operation's bound has left; with much done before, it waits for the next bite.
+    if not more and cost.calls + dirty_rows() < 80 then
+        more = work_on_chore() or more
+        G.cascade()
+    end
+    G.flush()
+    return { more = G.has_chores() or more, woken = G.wake() }
+end
+
+-- What a tick would find: whether it is worth a write now, and if not, when. Writes nothing.
+function DO.look_ahead()
+    local there = call('HMGET', K.shard, 'lease_time', 'lease_time_at')
+    local shortest = tonumber(call('ZRANGE', K.shortest, 0, 0, 'WITHSCORES')[2] or arg.lease)
+    local half = math.floor(math.max(math.min(shortest, arg.lease), 2) / 2)
+    local time, at = tonumber(there[1] or 0), tonumber(there[2] or now())
+    time = time + math.min(math.max(now() - at, 0), half)
+    local due, next_in = G.has_chores(), nil
+    local function consider(left)
+        due = due or left <= 0
+        next_in = math.min(next_in or left, left)
+    end
+    for _, key in ipairs({ K.leases, K.drafts, K.sessions }) do
+        local first = call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
+        if first then consider(tonumber(first) - time) end
+    end
+    local timer = call('ZRANGE', K.timers, 0, 0, 'WITHSCORES')[2]
+    if timer then consider(tonumber(timer) - now()) end
+    local dead = call('ZRANGE', K.dead, 0, 0, 'WITHSCORES')[2]
+    if dead then consider(tonumber(dead) + SESSION_KEPT - now()) end
+    -- Lease time moves only while somebody moves it; and once the clock has jumped back it would stand still.
+    if next_in and (now() - at >= half or now() < at) then due = true end
+    return { more = due, next_in = next_in and math.max(next_in, 0), woken = {} }
+end

@@ -1,0 +1,55 @@
+//! Real servers for tests: started on a free loopback port with their data in a temporary folder, stopped with the test process.
+
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::{Child, Command, Stdio};
+
+/// A running server.
+pub struct Server {
+    process: Child,
+    port: u16,
+    _folder: tempfile::TempDir,
+}
+
+impl Server {
+    /// A Redis that keeps nothing on disk.
+    pub fn redis() -> Self {
+        Self::start("redis-server", &["--save", "", "--appendonly", "no"])
+    }
+
+    fn start(program: &str, settings: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // Free now; that another process takes it before the server does is unlikely, and then the server says so.
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        // The shell stops the server as soon as its own standard input ends, which it does when this process does, however it ends.
+        let mut command = Command::new("sh");
+        command.args(["-c", "\"$@\" </dev/null & cat >/dev/null; kill $!; wait", "sh", program]).stdin(Stdio::piped());
+        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"]).arg(folder.path()).args(settings);
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap_or_else(|error| {
+            panic!("{program} cannot be started ({error}); `cargo xtask servers` installs what the tests need")
+        });
+        let mut log = Vec::new();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        for line in lines {
+            let line = line.unwrap();
+            let ready = line.contains("Ready to accept connections");
+            log.push(line);
+            if ready {
+                return Self { process, port, _folder: folder };
+            }
+        }
+        panic!("{program} has ended: {}", log.join("\n"));
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+    }
+}
