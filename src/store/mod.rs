@@ -112,16 +112,23 @@ pub trait Store: Send + Sync + fmt::Debug {
 
 /// Opens the store of a URL: `sqlite:PATH`, or a plain path.
 pub async fn open(url: &str) -> Result<std::sync::Arc<dyn Store>> {
+    open_sqlite(behind_scheme(url)?).await
+}
+
+/// What stands behind `sqlite:`, which is the only kind of store so far.
+pub(crate) fn behind_scheme(url: &str) -> Result<&str> {
     match url.split_once(':') {
-        #[cfg(feature = "sqlite")]
-        Some(("sqlite", rest)) => open_sqlite(rest).await,
-        #[cfg(not(feature = "sqlite"))]
-        Some(("sqlite", _)) => Err(crate::Error::usage("this program was built without the feature `sqlite`")),
+        Some(("sqlite", rest)) => Ok(rest),
         Some((scheme, _)) if scheme.len() > 1 => Err(crate::Error::usage(format!(
             "`{scheme}:` is no store that this program knows; a store is a URL like sqlite:gusher.db"
         ))),
         _ => Err(crate::Error::usage(format!("`{url}` is not a store's URL; one looks like sqlite:gusher.db"))),
     }
+}
+
+#[cfg(not(feature = "sqlite"))]
+async fn open_sqlite(_: &str) -> Result<std::sync::Arc<dyn Store>> {
+    Err(crate::Error::usage("this program was built without the feature `sqlite`"))
 }
 
 #[cfg(feature = "sqlite")]
