@@ -163,10 +163,17 @@ fn configure_from_json<W: Workflow>(arguments: &str) -> Result<(String, Plan)> {
     Ok((arguments_of(&workflow)?, plan_of(&workflow)?))
 }
 
-/// The arguments of a workflow as JSON.
+/// The arguments of a workflow as JSON. They must be readable: a number that is none becomes `null`, and the workflow could never
+/// be started again.
 pub(crate) fn arguments_of<W: Workflow>(workflow: &W) -> Result<String> {
-    serde_json::to_string(workflow)
-        .map_err(|e| Error::usage(format!("the arguments of {} cannot be written as JSON", W::NAME)).because(e))
+    let json = serde_json::to_string(workflow)
+        .map_err(|e| Error::usage(format!("the arguments of {} cannot be written as JSON", W::NAME)).because(e))?;
+    match serde_json::from_str::<W>(&json) {
+        Ok(_) => Ok(json),
+        Err(e) => {
+            Err(Error::usage(format!("the arguments of {} cannot be read back from their JSON", W::NAME)).because(e))
+        }
+    }
 }
 
 impl Registry {
@@ -207,5 +214,29 @@ impl Registry {
             Error::usage(format!("no workflow `{name}` is registered{near} ({known})"))
         })?;
         configure(arguments.get())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Scaled {
+        by: f32,
+    }
+
+    impl Workflow for Scaled {
+        const NAME: &str = "Scaled";
+        fn configure(&self, _: &Flow) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn arguments_that_do_not_come_back_from_a_store_are_refused() {
+        assert_eq!(arguments_of(&Scaled { by: 1.5 }).unwrap(), r#"{"by":1.5}"#);
+        let error = arguments_of(&Scaled { by: f32::INFINITY }).unwrap_err().to_string();
+        assert!(error.contains("the arguments of Scaled cannot be read back from their JSON"), "{error}");
     }
 }

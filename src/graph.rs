@@ -92,8 +92,17 @@ impl Graph {
         self.check_limits()?;
         self.check_names()?;
         self.check_options()?;
+        let known = |step: StepNumber| (step as usize) < self.steps.len();
+        if let Some((step, fed)) =
+            self.steps.iter().find_map(|step| Some((step, step.feeds.filter(|fed| !known(*fed))?)))
+        {
+            return Err(Error::usage(format!(
+                "step `{}` feeds step {fed}, but the workflow has {} steps",
+                step.name,
+                self.steps.len()
+            )));
+        }
         for edge in &self.edges {
-            let known = |step: StepNumber| (step as usize) < self.steps.len();
             if !known(edge.up) || !known(edge.down) {
                 return Err(Error::usage(format!(
                     "an edge joins step {} and step {}, but the workflow has {} steps: a step of another flow was passed",
@@ -137,6 +146,7 @@ impl Graph {
         for (number, step) in self.steps.iter().enumerate() {
             check_name("step", &step.name)?;
             check_name("queue", &step.queue)?;
+            check_name("job type", &step.job_type)?;
             if let Some(first) = seen.insert(&step.name, number) {
                 return Err(Error::usage(format!(
                     "two steps are named `{}` (steps {first} and {number}); give one of them another name by `.named(\"…\")`",
@@ -268,6 +278,13 @@ mod tests {
     }
 
     #[test]
+    fn what_a_source_feeds_must_be_there() {
+        let mut source = graph(&["source", "rows"], &[(0, 1)]);
+        source.steps[0].feeds = Some(2);
+        assert!(source.check().unwrap_err().to_string().contains("step `source` feeds step 2"));
+    }
+
+    #[test]
     fn two_steps_of_one_name_are_refused() {
         assert!(graph(&["a", "a"], &[]).check().unwrap_err().to_string().contains("two steps are named `a`"));
     }
@@ -275,6 +292,9 @@ mod tests {
     #[test]
     fn names_and_options_that_cannot_work_are_refused() {
         assert!(graph(&["a#1"], &[]).check().unwrap_err().to_string().contains("'#'"));
+        let mut typeless = graph(&["a"], &[]);
+        typeless.steps[0].job_type = "a/b".into();
+        assert!(typeless.check().unwrap_err().to_string().contains("the job type name `a/b`"));
         let mut never = graph(&["a"], &[]);
         never.steps[0].max_in_flight = Some(0);
         assert!(never.check().unwrap_err().to_string().contains("never run"));

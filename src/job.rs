@@ -14,15 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::emitter::Emitter;
 use crate::id::WorkflowId;
-use crate::record::{MAX_ERROR_BYTES, cut_text};
+use crate::record::{MAX_ERROR_BYTES, MAX_LOG_LINES, cut_text};
 use crate::retry::Retry;
 use crate::worker::held::Held;
 
 /// What a job returns.
 pub type JobResult<T> = Result<T, JobError>;
 
-/// The most log lines kept of one attempt, and the most bytes of each.
-const LOG_LINES: usize = 50;
+/// The most bytes of each log line that is kept.
 const LOG_BYTES: usize = 500;
 
 /// What travels through a store as JSON: jobs with their parameters, outputs, workflows with their arguments.
@@ -261,7 +260,7 @@ impl<S> Context<S> {
     /// Keeps a line in the job's record: the first 50 of an attempt, 500 bytes each.
     pub fn log(&self, line: impl fmt::Display) {
         let mut logs = self.logs.lock();
-        if logs.len() < LOG_LINES {
+        if logs.len() < MAX_LOG_LINES {
             logs.push(cut_text(line.to_string(), LOG_BYTES));
         }
     }

@@ -11,6 +11,9 @@ mod clock;
 mod creation;
 mod emitter;
 mod error;
+#[cfg(all(any(fuzzing, test), feature = "testing", feature = "cli"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod graph;
 mod id;
 mod job;

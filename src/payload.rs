@@ -12,8 +12,9 @@ pub const MAX_JOB_BYTES: usize = 256 * 1024;
 const PLAIN: u8 = 0;
 /// Lines compressed with zstd.
 const ZSTD: u8 = 1;
-/// More than anything this crate writes decompresses to; what claims more is damaged.
-const MAX_DECOMPRESSED: usize = 64 * 1024 * 1024;
+/// More than anything this crate writes unpacks to: records of about a megabyte and one report more are the largest. What claims more
+/// is damaged, and a few stored bytes must not cost a reader all its memory.
+pub(crate) const MAX_UNPACKED: usize = 4 * 1024 * 1024;
 
 /// Up to 1,024 consecutive jobs, ready for a store, which never looks inside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +112,7 @@ pub(crate) fn unpack(packed: &[u8]) -> Result<Vec<u8>> {
         Some((&PLAIN, body)) => Ok(body.to_vec()),
         Some((&ZSTD, body)) => {
             let size = zstd::zstd_safe::get_frame_content_size(body).ok().flatten().unwrap_or(0);
-            if size > MAX_DECOMPRESSED as u64 {
+            if size > MAX_UNPACKED as u64 {
                 return Err(Error::corrupt(format!("a stored payload claims to unpack to {size} bytes")));
             }
             zstd::bulk::decompress(body, size as usize)

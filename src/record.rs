@@ -5,10 +5,13 @@
 use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::payload::{pack, unpack};
+use crate::slice::CHUNK_JOBS;
 use crate::state::JobState;
 
 /// The most bytes of one error text; longer ones are cut.
 pub const MAX_ERROR_BYTES: usize = 4096;
+/// The most log lines kept of one attempt.
+pub const MAX_LOG_LINES: usize = 50;
 /// A record that passes this many bytes is closed, and the next one begins.
 pub const RECORD_BYTES: usize = 64 * 1024;
 
@@ -150,8 +153,8 @@ impl Reader<'_> {
     fn record(&mut self) -> Option<Record> {
         let worker = self.text()?;
         let count = usize::try_from(self.number()?).ok()?;
-        // Every outcome takes several bytes: a count beyond what is left is damage, not a reason to reserve memory.
-        if count > self.0.len() {
+        // A lease holds jobs of one chunk, and tries each once: more is damage, not a reason to reserve memory.
+        if count > CHUNK_JOBS {
             return None;
         }
         let mut last_at = 0i64;
@@ -192,6 +195,9 @@ impl Reader<'_> {
         for _ in 0..self.number()? {
             let outcome = outcomes.get_mut(usize::try_from(self.number()?).ok()?)?;
             for _ in 0..self.number()? {
+                if outcome.logs.len() == MAX_LOG_LINES {
+                    return None;
+                }
                 outcome.logs.push(self.text()?);
             }
         }
@@ -268,6 +274,15 @@ mod tests {
         fn damaged_bytes_are_an_error_and_never_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Record::decode(&[&[0u8][..], &bytes].concat());
         }
+    }
+
+    #[test]
+    fn a_small_record_does_not_unpack_to_a_thousand_times_its_size_in_memory() {
+        // No worker, and a million log lines without a letter for the one outcome: a hundred bytes in a store.
+        let logs = [&[0, 1, 0, 3, 1][..], &[0; 4], &[1, 0, 0xc0, 0x84, 0x3d], &vec![0; 1_000_000]].concat();
+        assert!(Record::decode(&pack(&logs)).is_err());
+        let outcomes = [&[0, 0xff, 0xff, 0x3f][..], &vec![0; 1_048_575 * 7]].concat();
+        assert!(Record::decode(&pack(&outcomes)).is_err());
     }
 
     #[test]

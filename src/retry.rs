@@ -73,12 +73,14 @@ impl Retry {
     /// How long to wait after the failure of attempt number `attempt` (the first is 1), or `None` if it was the last.
     /// `dice` (0 to 1) spreads the waits by ± 20 %, so that what failed together does not come back together.
     pub fn wait_after(&self, attempt: u8, dice: f64) -> Option<Duration> {
-        if attempt >= self.attempts {
+        // A rule that comes from a store may hold any number; no byte counts further than that.
+        if attempt >= self.attempts.min(MAX_ATTEMPTS) {
             return None;
         }
         let grown = self.first.as_secs_f64() * f64::from(self.factor).powi(i32::from(attempt) - 1);
         let spread = 0.8 + 0.4 * dice.clamp(0.0, 1.0);
-        Some(Duration::from_secs_f64(grown.min(self.at_most.as_secs_f64()) * spread))
+        let wait = grown.min(self.at_most.as_secs_f64()) * spread;
+        Some(Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX))
     }
 }
 
@@ -110,6 +112,18 @@ mod tests {
         let waits: Vec<_> = (1..=5).map(|attempt| retry.wait_after(attempt, 0.5).map(|wait| wait.as_secs())).collect();
         assert_eq!(waits, [Some(1), Some(4), Some(16), Some(30), None]);
         assert_eq!(Retry::never().wait_after(1, 0.5), None);
+    }
+
+    #[test]
+    fn the_longest_wait_is_no_panic() {
+        assert_eq!(Retry::every(Duration::MAX).wait_after(1, 1.0), Some(Duration::MAX));
+    }
+
+    #[test]
+    fn a_stored_rule_does_not_go_beyond_what_a_byte_counts() {
+        let rule = Retry { attempts: u8::MAX, ..Retry::DEFAULT };
+        assert!(rule.wait_after(MAX_ATTEMPTS - 1, 0.5).is_some());
+        assert_eq!(rule.wait_after(MAX_ATTEMPTS, 0.5), None);
     }
 
     proptest! {

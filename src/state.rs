@@ -309,7 +309,8 @@ impl Counts {
     /// Counts `jobs` jobs from state `from` to state `to`.
     pub fn shift(&mut self, from: JobState, to: JobState, jobs: u64) {
         if let Some(counter) = self.of(from) {
-            debug_assert!(*counter >= jobs, "{from:?} would fall below zero");
+            // A fuzzer damages what is counted on purpose.
+            debug_assert!(cfg!(fuzzing) || *counter >= jobs, "{from:?} would fall below zero");
             *counter = counter.saturating_sub(jobs);
         }
         if let Some(counter) = self.of(to) {
@@ -380,6 +381,12 @@ mod tests {
         assert_eq!(counts(1, 0, 0).settled_as(Tolerate::Jobs(1)), StepState::Succeeded);
         assert_eq!(counts(0, 0, 10).settled_as(Tolerate::None), StepState::Skipped);
         assert_eq!(Counts::default().settled_as(Tolerate::None), StepState::Succeeded);
+    }
+
+    #[test]
+    fn a_fraction_comes_back_from_a_store_to_the_last_bit() {
+        let share = Tolerate::Fraction(3.1461463497568028e-173);
+        assert_eq!(serde_json::from_str::<Tolerate>(&serde_json::to_string(&share).unwrap()).unwrap(), share);
     }
 
     #[test]

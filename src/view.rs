@@ -196,7 +196,10 @@ impl From<StepRow> for StepView {
 
 /// JSON that a store kept; what does not parse is shown as a string.
 pub(crate) fn raw(json: String) -> Box<RawValue> {
-    RawValue::from_string(json).unwrap_or_else(|_| RawValue::NULL.to_owned())
+    match serde_json::from_str::<&RawValue>(&json) {
+        Ok(value) => value.to_owned(),
+        Err(_) => serde_json::value::to_raw_value(&json).unwrap_or_else(|_| RawValue::NULL.to_owned()),
+    }
 }
 
 /// What an error has in common with others of its kind: quoted text and numbers are replaced by `…`.
@@ -221,6 +224,12 @@ pub(crate) fn pattern(error: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_json_is_shown_as_a_string() {
+        assert_eq!(raw(r#"{"a":1}"#.into()).get(), r#"{"a":1}"#);
+        assert_eq!(raw("{\"a\":".into()).get(), r#""{\"a\":""#);
+    }
 
     #[test]
     fn errors_that_differ_in_numbers_and_quotes_only_are_of_one_kind() {

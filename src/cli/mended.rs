@@ -15,21 +15,21 @@ use crate::outputs::ChunkParameters;
 
 /// What a file says, before it is held against the jobs.
 #[derive(Debug)]
-enum File {
+pub enum File {
     Csv(Csv),
     Json(Vec<Whole>),
 }
 
 /// New parameters for a job, and the line that they stand in.
 #[derive(Debug)]
-struct Whole {
+pub struct Whole {
     line: u64,
     index: u64,
     params: Box<RawValue>,
 }
 
 #[derive(Debug)]
-struct Csv {
+pub struct Csv {
     /// The columns of parameters, and where they stand.
     columns: Vec<(usize, String)>,
     rows: Vec<Row>,
@@ -92,7 +92,7 @@ impl File {
     }
 
     /// Holds it against the old parameters of its jobs.
-    fn mended(self, mut old: HashMap<u64, Tree>, columns: &Columns) -> Result<Vec<(u64, Box<RawValue>)>> {
+    pub fn mended(self, mut old: HashMap<u64, Tree>, columns: &Columns) -> Result<Vec<(u64, Box<RawValue>)>> {
         let csv = match self {
             File::Json(rows) => return Ok(rows.into_iter().map(|row| (row.index, row.params)).collect()),
             File::Csv(csv) => csv,
@@ -120,7 +120,8 @@ impl File {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<File> {
+/// Reads a file, whatever its jobs are.
+pub fn parse(bytes: &[u8]) -> Result<File> {
     // Some spreadsheets put a byte order mark in front.
     let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     let file = match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {

@@ -336,7 +336,7 @@ impl Lines {
             let moves = is_time && row.state == StepState::Running && (!is_large || row.step.is_none());
             if just_ended || moves {
                 let share = if moves && row.of > 0 {
-                    format!(" ({} %)", number(row.done.min(row.of) * 100 / row.of))
+                    format!(" ({} %)", number(percent(row.done, row.of)))
                 } else {
                     String::new()
                 };
@@ -353,7 +353,22 @@ impl Lines {
     }
 }
 
+/// How many hundredths are done. A job may tell any two numbers of itself.
+fn percent(done: u64, of: u64) -> u64 {
+    (u128::from(done.min(of)) * 100 / u128::from(of.max(1))) as u64
+}
+
 /// If standard error is closed, nobody misses the line.
 fn write_line(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_told_of_any_two_numbers() {
+        assert_eq!([percent(1, 3), percent(5, 4), percent(0, 0), percent(u64::MAX, u64::MAX)], [33, 100, 0, 100]);
+    }
 }

@@ -114,25 +114,37 @@ pub trait Store: Send + Sync + fmt::Debug {
 
 /// Opens the store of a URL: `sqlite:PATH`, or `redis://HOST:PORT`.
 pub async fn open(url: &str) -> Result<std::sync::Arc<dyn Store>> {
-    match url.split_once(':') {
-        #[cfg(feature = "sqlite")]
-        Some(("sqlite", rest)) => open_sqlite(rest).await,
-        #[cfg(not(feature = "sqlite"))]
-        Some(("sqlite", _)) => Err(crate::Error::usage("this program was built without the feature `sqlite`")),
-        #[cfg(feature = "redis")]
-        Some(("redis" | "redis+unix", _)) => {
-            let store = redis::RedisStore::open(redis::Options::parse(url)?).await?;
-            Ok(std::sync::Arc::new(store))
-        }
-        #[cfg(not(feature = "redis"))]
-        Some(("redis" | "redis+unix", _)) => {
-            Err(crate::Error::usage("this program was built without the feature `redis`"))
-        }
-        Some((scheme, _)) if scheme.len() > 1 => Err(crate::Error::usage(format!(
-            "`{scheme}:` is no store that this program knows; a store is a URL like sqlite:gusher.db"
-        ))),
-        _ => Err(crate::Error::usage(format!("`{url}` is not a store's URL; one looks like sqlite:gusher.db"))),
+    match Kind::of(url)? {
+        Kind::Sqlite(rest) => open_sqlite(rest).await,
+        Kind::Redis(url) => open_redis(url).await,
     }
+}
+
+/// Which store a URL names, with what that store makes of the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind<'u> {
+    /// What stands behind `sqlite:`.
+    Sqlite(&'u str),
+    /// The whole URL.
+    Redis(&'u str),
+}
+
+impl<'u> Kind<'u> {
+    pub(crate) fn of(url: &'u str) -> Result<Self> {
+        match url.split_once(':') {
+            Some(("sqlite", rest)) => Ok(Self::Sqlite(rest)),
+            Some(("redis" | "redis+unix", _)) => Ok(Self::Redis(url)),
+            Some((scheme, _)) if scheme.len() > 1 => Err(crate::Error::usage(format!(
+                "`{scheme}:` is no store that this program knows; a store is a URL like sqlite:gusher.db or redis://127.0.0.1:6379"
+            ))),
+            _ => Err(crate::Error::usage(format!("`{url}` is not a store's URL; one looks like sqlite:gusher.db"))),
+        }
+    }
+}
+
+#[cfg(not(feature = "sqlite"))]
+async fn open_sqlite(_: &str) -> Result<std::sync::Arc<dyn Store>> {
+    Err(crate::Error::usage("this program was built without the feature `sqlite`"))
 }
 
 #[cfg(feature = "sqlite")]
@@ -140,6 +152,16 @@ async fn open_sqlite(rest: &str) -> Result<std::sync::Arc<dyn Store>> {
     let options = sqlite::Options::parse(rest)?;
     let opened = tokio::task::spawn_blocking(move || sqlite::SqliteStore::open(options)).await;
     Ok(std::sync::Arc::new(opened.map_err(|e| crate::Error::corrupt("opening the store panicked").because(e))??))
+}
+
+#[cfg(not(feature = "redis"))]
+async fn open_redis(_: &str) -> Result<std::sync::Arc<dyn Store>> {
+    Err(crate::Error::usage("this program was built without the feature `redis`"))
+}
+
+#[cfg(feature = "redis")]
+async fn open_redis(url: &str) -> Result<std::sync::Arc<dyn Store>> {
+    Ok(std::sync::Arc::new(redis::RedisStore::open(redis::Options::parse(url)?).await?))
 }
 
 #[cfg(any(feature = "sqlite", feature = "redis", feature = "cli"))]

@@ -219,7 +219,8 @@ impl Tx<'_> {
         let is_open = |at: &usize| {
             JobState::of(bytes[*at]) == JobState::Open || planted!("what is retrying goes back with a lease that ended")
         };
-        let open: Mask = lease.jobs.iter().filter(is_open).collect();
+        // A mask that goes beyond its chunk is damage, but not a reason to keep the lease for ever.
+        let open: Mask = lease.jobs.iter().filter(|at| *at < jobs).filter(is_open).collect();
         let mut step = self.step(lease.wf, lease.step)?;
         step.leased -= lease.jobs.len() as i64;
         self.put_step(step);

@@ -34,6 +34,7 @@ mod tx;
 mod writer;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -53,6 +54,8 @@ use crate::store::*;
 
 /// How long an operation waits for other processes that write.
 const BUSY_TIME: Duration = Duration::from_secs(30);
+/// How long the leases of a URL may be: deadlines are counted in them, and a worker that died is missed no earlier.
+const LEASES: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
 /// The path of a store that is not in a file.
 const IN_MEMORY: &str = ":memory:";
 /// How many idle readers are kept.
@@ -97,16 +100,17 @@ impl Options {
     /// From what stands behind `sqlite:`: a path, perhaps with `?lease=1s&sync=normal`, or `:memory:`.
     pub fn parse(text: &str) -> Result<Self> {
         let (path, query) = text.split_once('?').unwrap_or((text, ""));
+        let path = path.strip_prefix("//").unwrap_or(path);
         if path.is_empty() {
             return Err(Error::usage("the store's URL names no file; for example sqlite:gusher.db"));
         }
-        let mut options = Self::new(path.strip_prefix("//").unwrap_or(path));
+        let mut options = Self::new(path);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             match (key, value) {
                 ("lease", value) => {
-                    options.lease = crate::store::parse_duration(value).filter(|lease| *lease >= Duration::from_millis(100)).ok_or_else(|| {
-                        Error::usage(format!("`lease={value}` in the store's URL is no length of at least 100 ms; for example lease=15s"))
+                    options.lease = crate::store::parse_duration(value).filter(|lease| LEASES.contains(lease)).ok_or_else(|| {
+                        Error::usage(format!("`lease={value}` in the store's URL is no length between 100 ms and a day; for example lease=15s"))
                     })?;
                 }
                 ("sync", "full") => options.sync = true,
@@ -119,6 +123,14 @@ impl Options {
             }
         }
         Ok(options)
+    }
+
+    /// The URL that opens the same store again.
+    pub fn url(&self) -> String {
+        let sync = if self.sync { "" } else { "&sync=normal" };
+        // The first two slashes of a URL are not the path's.
+        let slashes = if self.path.to_string_lossy().starts_with("//") { "//" } else { "" };
+        format!("sqlite:{slashes}{}?lease={}ms{sync}", self.path.display(), millis(self.lease))
     }
 }
 
@@ -179,6 +191,12 @@ impl SqliteStore {
                 .map_err(|error| error.during(verb))?;
         }
         self.write(verb, operation).await
+    }
+
+    /// Changes what is stored as this crate would not: what is read back must be checked.
+    #[cfg(all(any(fuzzing, test), feature = "testing"))]
+    pub(crate) async fn meddle(&self, statement: String, value: Option<rusqlite::types::Value>) -> Result<usize> {
+        self.write("meddle", move |tx| tx.run(&statement, rusqlite::params_from_iter(value))).await
     }
 
     /// Runs a query on a connection of its own, in one snapshot, off the async threads.
@@ -429,7 +447,30 @@ impl Store for SqliteStore {
     }
 
     fn url(&self) -> String {
-        let sync = if self.options.sync { "" } else { "&sync=normal" };
-        format!("sqlite:{}?lease={}ms{sync}", self.options.path.display(), millis(self.options.lease))
+        self.options.url()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_opens_the_same_store_again() {
+        for url in ["gusher.db", "///var/gusher.db?lease=1s", "////host/gusher.db?sync=normal", ":memory:"] {
+            let options = Options::parse(url).unwrap();
+            let again = options.url();
+            let again = Options::parse(again.strip_prefix("sqlite:").unwrap()).unwrap();
+            assert_eq!((again.path, again.lease, again.sync), (options.path, options.lease, options.sync), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_url_without_a_file_or_with_a_lease_that_cannot_be_is_refused() {
+        assert!(Options::parse("//").unwrap_err().to_string().contains("names no file"));
+        for lease in ["99ms", "2d", "99999999999d", "long"] {
+            let error = Options::parse(&format!("a.db?lease={lease}")).unwrap_err().to_string();
+            assert!(error.contains("between 100 ms and a day"), "{error}");
+        }
     }
 }

@@ -291,7 +291,7 @@ fn check_part(lease: &Lease, part: &LeaseReport, bytes: &[u8]) -> Result<()> {
     if !all.is_within(lease.jobs) {
         return Err(Error::usage(format!("a report under lease {} names jobs that it does not hold", part.lease)));
     }
-    if all.iter().any(|at| JobState::of(bytes[at]) != JobState::Open) {
+    if all.iter().any(|at| bytes.get(at).is_none_or(|byte| JobState::of(*byte) != JobState::Open)) {
         return Err(Error::corrupt(format!("lease {} holds jobs that are not open", part.lease)));
     }
     let tried = all.minus(part.returned);

@@ -10,12 +10,15 @@ use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::id::WorkflowId;
-use crate::slice::Mask;
+use crate::slice::{CHUNK_JOBS, Mask};
 use crate::state::{Counts, Decision, JobState, StepState, Tolerate, WorkflowState};
 use crate::store::Cost;
 
 /// The number by which this file knows a workflow.
 pub type Wf = i64;
+
+/// Behind any job that a step can have: what is added to it does not overflow.
+const MAX_INDEX: i64 = 1 << 60;
 
 /// A workflow's changing columns.
 #[derive(Clone, Copy, Debug)]
@@ -308,11 +311,9 @@ impl<'c> Tx<'c> {
         let sql = "SELECT s.first + c.first, c.jobs, c.chunk FROM segment s JOIN chunk c ON c.segment = s.segment \
                    WHERE s.segment = (SELECT segment FROM segment WHERE wf = ?1 AND step = ?2 AND first <= ?3 ORDER BY first DESC LIMIT 1) \
                    AND c.first <= ?3 - s.first ORDER BY c.first DESC LIMIT 1";
-        let found = self.one(sql, (wf, step, index), |row| {
-            Ok(Chunk { first: row.get(0)?, jobs: row.get::<_, i64>(1)?.max(0) as usize, chunk: row.get(2)? })
-        })?;
-        match found {
-            Some(chunk) if index < chunk.first + chunk.jobs as i64 => Ok(chunk),
+        let found = self.one(sql, (wf, step, index), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        match found.map(|(first, jobs, chunk)| Chunk::checked(chunk, first, jobs)).transpose()? {
+            Some(chunk) if (chunk.first..chunk.first + chunk.jobs as i64).contains(&index) => Ok(chunk),
             _ => Err(Error::corrupt(format!("job {index} of step {step} of workflow {wf} is in no chunk"))),
         }
     }
@@ -330,12 +331,13 @@ impl<'c> Tx<'c> {
             })?;
             let Some((segment, first, jobs)) = segment else { break };
             let sql = "SELECT first, jobs, chunk FROM chunk WHERE segment = ? AND first >= ? ORDER BY first LIMIT ?";
-            let bounds = (segment, (index - first).max(0), (limit - chunks.len()) as i64);
-            chunks.extend(self.all(sql, bounds, |row| {
-                let jobs = row.get::<_, i64>(1)?.max(0) as usize;
-                Ok(Chunk { first: first + row.get::<_, i64>(0)?, jobs, chunk: row.get(2)? })
-            })?);
-            index = first + jobs;
+            let bounds = (segment, index.saturating_sub(first).max(0), (limit - chunks.len()) as i64);
+            let rows =
+                self.all(sql, bounds, |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))?;
+            for (within, jobs, chunk) in rows {
+                chunks.push(Chunk::checked(chunk, first.saturating_add(within), jobs)?);
+            }
+            index = first.saturating_add(jobs);
         }
         Ok(chunks)
     }
@@ -438,6 +440,16 @@ pub struct Chunk {
     /// The index in the step of its first job.
     pub first: i64,
     pub jobs: usize,
+}
+
+impl Chunk {
+    /// A chunk of a size that chunks have: readers index by it, and go on behind it.
+    fn checked(chunk: i64, first: i64, jobs: i64) -> Result<Self> {
+        match usize::try_from(jobs) {
+            Ok(jobs @ 1..=CHUNK_JOBS) if (0..=MAX_INDEX).contains(&first) => Ok(Self { chunk, first, jobs }),
+            _ => Err(Error::corrupt(format!("chunk {chunk} has {jobs} jobs from job {first} on"))),
+        }
+    }
 }
 
 /// The six counters from column `from` on.

@@ -35,7 +35,7 @@ mod plan;
 mod reads;
 mod repair;
 mod reports;
-mod scene;
+pub(crate) mod scene;
 mod sessions;
 mod times;
 mod worker;
