@@ -14,6 +14,9 @@ mod error;
 mod graph;
 mod id;
 mod job;
+// Without a store, or without tests, nobody has anything to tell.
+#[cfg_attr(not(feature = "testing"), allow(dead_code))]
+mod ledger;
 mod outputs;
 mod payload;
 mod planted;
