@@ -1,5 +1,6 @@
-//! The developers' commands: `cargo xtask test`, `cargo xtask bench`, `cargo xtask planted`.
+//! The developers' commands: `cargo xtask test`, `bench`, `planted`, `check`.
 
+mod check;
 mod planted;
 
 use std::process::{Command, ExitCode};
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         ["test"] => test("10000"),
         ["test", "--seeds", seeds] if seeds.parse::<u64>().is_ok() => test(seeds),
         ["planted"] => planted::planted(),
+        ["check", ref flags @ ..] if !flags.is_empty() => check::command(flags),
         ["bench", ref flags @ ..] => return bench(flags),
         _ => {
             eprintln!("{USAGE}");
