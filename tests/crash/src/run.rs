@@ -153,7 +153,7 @@ impl Run {
             kill: now + Duration::from_secs(1),
             stop: now + Duration::from_secs(2),
             jump: now + Duration::from_secs(3),
-            fill: now + Duration::from_secs(4),
+            fill: now + Duration::from_secs(2),
             full_until: None,
             moved: 0,
         };
@@ -189,7 +189,7 @@ impl Run {
     }
 
     fn wants_more(&self) -> bool {
-        self.made < self.arguments.jobs || self.done.kills() < self.arguments.kills
+        self.made < self.arguments.jobs || self.wants_faults()
     }
 
     async fn start_workflows(&mut self) -> Result<()> {
@@ -250,16 +250,17 @@ impl Run {
 
     fn hire(&mut self) -> Result<()> {
         // Two of five die where they were told to, the others wherever they are.
-        let dies = (self.wants_kills() && self.dice.chance(0.4)).then(|| {
-            let (_, place) = PLACES[self.dice.below(PLACES.len() as u64) as usize];
-            let often = matches!(place, crate::worker::Place::AfterEffect);
-            Death { place, passes: self.dice.below(if often { 120 } else { 12 }) as u32 }
+        let dies = (self.wants_faults() && self.dice.chance(0.4)).then(|| {
+            // The first place is the one where a job's effect is made and nobody knows: every third dies there.
+            let other = self.dice.below(PLACES.len() as u64) as usize;
+            let (_, place) = PLACES[if self.dice.chance(0.3) { 0 } else { other }];
+            Death { place, passes: self.dice.below(12) as u32 }
         });
         self.crew.hire(dies)
     }
 
-    fn wants_kills(&self) -> bool {
-        self.done.kills() < self.arguments.kills
+    fn wants_faults(&self) -> bool {
+        self.done.kills() < self.arguments.kills || self.done.fills < self.arguments.fills
     }
 
     /// Counts those that killed themselves, and puts others in their places.
@@ -291,7 +292,7 @@ impl Run {
             std::fs::remove_file(self.ballast()).context("emptying the disk")?;
             self.plan.full_until = None;
         }
-        if !self.wants_kills() {
+        if !self.wants_faults() {
             return Ok(());
         }
         if now >= self.plan.kill {

@@ -82,6 +82,14 @@ struct Lease {
     taken_back: bool,
 }
 
+/// Jobs in a row that were granted.
+#[derive(Debug)]
+struct Grant {
+    lease: u32,
+    step: (u64, u16),
+    jobs: std::ops::Range<u64>,
+}
+
 /// A process that was killed, and when its jobs went on.
 #[derive(Debug)]
 pub struct Kill {
@@ -115,8 +123,8 @@ pub struct Book {
     numbers: HashMap<(u64, u32), u32>,
     /// From 1 on: 0 stands for no lease.
     leases: Vec<Lease>,
-    /// The leases that each ledger's process was granted and that hold jobs, as far as looked at.
-    of_ledger: HashMap<u64, Vec<(u32, (u64, u16), u64)>>,
+    /// What each ledger's process was granted.
+    of_ledger: HashMap<u64, Vec<Grant>>,
     pub kills: Vec<Kill>,
     pub tally: Tally,
     pub violations: Vec<Violation>,
@@ -222,7 +230,8 @@ impl Book {
         self.check_upstream(at, record);
         let lease = self.lease(record);
         self.tally.grants += 1;
-        self.of_ledger.entry(ledger).or_default().push((lease, (record.workflow, record.step), record.first));
+        let grant = Grant { lease, step: (record.workflow, record.step), jobs: record.jobs() };
+        self.of_ledger.entry(ledger).or_default().push(grant);
         self.each(at, record, |job, leases, _, _| {
             let before = job.state;
             leases[lease as usize].held += 1;
@@ -354,10 +363,10 @@ impl Book {
         self.kills.push(Kill { at: record.at, back: None, again: None });
         let kill = self.kills.len() as u32;
         let mut hit = 0;
-        for (lease, step, first) in self.of_ledger.remove(&record.who).unwrap_or_default() {
-            let jobs = self.steps.get_mut(&step).into_iter().flat_map(|step| step.jobs.iter_mut().skip(first as usize));
-            // A grant's jobs lie within one chunk.
-            for job in jobs.take(1024).filter(|job| job.state == LEASED && job.lease == lease) {
+        for grant in self.of_ledger.remove(&record.who).unwrap_or_default() {
+            let jobs = self.steps.get_mut(&grant.step).map_or(&mut [][..], |step| &mut step.jobs);
+            let granted = jobs.iter_mut().take(grant.jobs.end as usize).skip(grant.jobs.start as usize);
+            for job in granted.filter(|job| job.state == LEASED && job.lease == grant.lease) {
                 job.kill = kill;
                 hit += 1;
             }

@@ -137,6 +137,11 @@ impl Verdict {
         self.book.violations.is_empty()
     }
 
+    /// The first violation, for an error.
+    pub fn first(&self) -> &str {
+        self.context.first().map_or("", String::as_str)
+    }
+
     /// As one line for programs.
     pub fn json(&self) -> Value {
         let tally = &self.book.tally;
