@@ -101,6 +101,13 @@ impl Row {
         self.dice.is_multiple_of(100)
     }
 
+    /// One in fifty outlasts a lease: who is stopped while it runs it is still in time with its late report when another has only
+    /// begun it again.
+    fn time(&self) -> Duration {
+        let slow = self.dice % 50 == 2;
+        Duration::from_millis(if slow { 1500 } else { self.dice / 1000 % (2 * self.pace).max(1) })
+    }
+
     /// One in ten fails at first.
     fn fails_once(&self) -> bool {
         self.dice % 10 == 1
@@ -114,7 +121,7 @@ impl Job for Row {
     type State = ();
 
     async fn perform(self, ctx: &Context) -> JobResult<u64> {
-        tokio::time::sleep(Duration::from_millis(self.dice / 1000 % (2 * self.pace).max(1))).await;
+        tokio::time::sleep(self.time()).await;
         if self.is_bad() {
             return Err(JobError::fatal("this row is bad"));
         }
