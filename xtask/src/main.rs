@@ -17,6 +17,8 @@ const USAGE: &str = "usage: cargo xtask test [--seeds N]
                                  300,000 jobs, the fuzz targets; writes RELIABILITY.md
        cargo xtask crash [--store sqlite] [--kills N] [--jobs N] [--seed N] [--planted BUG] [--json]
                                  kills, stops and misleads workers, and checks what they did
+       cargo xtask reliability [--seeds N] [--kills N] [--jobs N] [--seed N]
+                                 of --full only what writes RELIABILITY.md
        cargo xtask check FILES… [--json]
                                  checks ledgers
        cargo xtask planted       shows that each planted bug is caught, and by which test
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         ["test"] => test("10000"),
         ["test", "--seeds", seeds] if seeds.parse::<u64>().is_ok() => test(seeds),
         ["test", "--full", ref flags @ ..] => test_fully(flags),
+        ["reliability", ref flags @ ..] => full::Sizes::parse(flags).and_then(|sizes| full::full(&sizes)),
         ["crash", ref flags @ ..] => crash::Options::parse(flags).and_then(|options| crash::command(&options)),
         ["planted"] => planted::planted(),
         ["check", ref flags @ ..] if !flags.is_empty() => check::command(flags),

@@ -30,18 +30,20 @@ pub async fn declare(store: &dyn Store, ledger: &Ledger, season: &Season, id: Wo
     Ok(())
 }
 
-/// Notes which transactions the store holds of each ledger, and what it says of every job; returns how many jobs there are.
-pub async fn dump(store: &dyn Store, file: &Path, ledger: &Ledger, handles: &[Handle]) -> Result<u64> {
+/// Notes which transactions the store holds of each ledger: what a killed process wrote behind them never happened.
+pub fn note_last_transactions(file: &Path, ledger: &Ledger) -> Result<()> {
     let conn = rusqlite::Connection::open(file)?;
     let mut rows = conn.prepare("SELECT ledger, tx FROM ledger")?;
     let rows = rows.query_map([], |row| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64)))?;
-    let mut records = Vec::new();
-    for row in rows {
-        let (who, first) = row?;
-        records.push(Record { at: Ledger::now(), who, first, kind: Kind::Last, ..Record::default() });
-    }
+    let record = |(who, first)| Record { at: Ledger::now(), who, first, kind: Kind::Last, ..Record::default() };
+    let records = rows.map(|row| row.map(record)).collect::<rusqlite::Result<Vec<_>>>()?;
     ensure!(!records.is_empty(), "the store knows of no ledger");
     ledger.write(&records);
+    Ok(())
+}
+
+/// Notes what the store says of every job; returns how many there are.
+pub async fn dump(store: &dyn Store, ledger: &Ledger, handles: &[Handle]) -> Result<u64> {
     let mut jobs = 0;
     for handle in handles {
         for step in store.steps(handle.id(), 0, 100).await? {

@@ -113,10 +113,16 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     for _ in 0..run.arguments.workers {
         run.hire()?;
     }
-    run.last_of_all().await?;
+    if let Err(error) = run.last_of_all().await {
+        // The checker still says what went wrong, once it knows what was committed.
+        run.crew.members.clear();
+        ending::note_last_transactions(&run.store_file, &run.crew.ledger)?;
+        return Err(error);
+    }
     let bad = run.crew.dismiss()?;
     ensure!(bad == 0, "{bad} workers did not end well when they were told to stop");
-    let jobs: u64 = ending::dump(&*run.store, &run.store_file, &run.crew.ledger, &run.finished).await?;
+    ending::note_last_transactions(&run.store_file, &run.crew.ledger)?;
+    let jobs = ending::dump(&*run.store, &run.crew.ledger, &run.finished).await?;
     let doctor = run.store.doctor().await?;
     let line = json!({
         "kills": run.done.kills(),

@@ -104,7 +104,7 @@ impl Row {
     /// One in fifty outlasts a lease: who is stopped while it runs it is still in time with its late report when another has only
     /// begun it again.
     fn time(&self) -> Duration {
-        let slow = self.dice % 50 == 2;
+        let slow = self.dice % 50 == 2 && self.pace > 0;
         Duration::from_millis(if slow { 1500 } else { self.dice / 1000 % (2 * self.pace).max(1) })
     }
 
