@@ -103,7 +103,7 @@ pub fn crash(options: &Options) -> Result<(Vec<Crashed>, Option<String>)> {
     let (kills, jobs) = (options.kills.div_ceil(ON_A_SMALL_DISK), options.jobs / ON_A_SMALL_DISK);
     runs.push(one(options, "a store on a disk that gets full", |folder| {
         // Fills take some seconds each, in which few kills happen.
-        let fills = (kills / 5).clamp(1, 30);
+        let fills = (kills / 5).clamp(1, 12);
         let mut run = Command::new("unshare");
         let small = folder.join("small");
         let script = r#"mkdir "$1" && mount -t tmpfs -o "size=$2" tmpfs "$1" && shift 2 && exec "$@""#;

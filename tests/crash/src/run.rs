@@ -47,7 +47,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// How many kills a second are aimed at.
-    #[arg(long, default_value_t = 2.0)]
+    #[arg(long, default_value_t = 3.0)]
     rate: f64,
     /// How long a row takes on average, in milliseconds.
     #[arg(long, default_value_t = 60)]
