@@ -181,7 +181,7 @@ impl Run {
                 if now != settled {
                     (settled, settled_at) = (now, Instant::now());
                 }
-                if self.running.is_empty() {
+                if self.running.is_empty() && !self.wants_more() {
                     return Ok(());
                 }
                 if settled_at.elapsed() > PATIENCE {
