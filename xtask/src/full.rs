@@ -189,6 +189,13 @@ fn describe(out: &mut String, run: &Crashed) -> Result<()> {
     let [back_half, back_most, back_longest] = [0.5, 0.99, 1.0].map(|share| verdict.back.share(share));
     writeln!(out, "| from a kill to | half within | 99 % within | longest |\n|---|---|---|---|")?;
     writeln!(out, "| the first of its jobs running again elsewhere | {half:.0} ms | {most:.0} ms | {longest:.0} ms |")?;
+    if verdict.suspect.len() > 0 {
+        let [half, most, longest] = [0.5, 0.99, 1.0].map(|share| verdict.suspect.share(share));
+        writeln!(
+            out,
+            "| the first running again alone, since all of it had lost a worker before | {half:.0} ms | {most:.0} ms | {longest:.0} ms |"
+        )?;
+    }
     writeln!(out, "| all that it held taken back | {back_half:.0} ms | {back_most:.0} ms | {back_longest:.0} ms |\n")?;
     writeln!(out, "Running again (the budget is {:.0} ms for 99 %):\n\n```text", allowed_ms(run))?;
     verdict.again.lines().iter().try_for_each(|line| writeln!(out, "{}", line.trim_end()))?;

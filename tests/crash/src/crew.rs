@@ -5,12 +5,12 @@ use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use gusher::store::Store;
 use gusher::testing::ledger::{Kind, Ledger, Record};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use crate::worker::Death;
 
@@ -33,6 +33,17 @@ impl Member {
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).with_context(|| format!("sending {signal:?} to worker {}", self.number))
+    }
+
+    /// Stops it, and waits until every thread of it stands still, or until it has died.
+    pub fn stop(&mut self) -> Result<()> {
+        self.signal(Signal::STOP)?;
+        let pid = Pid::from_child(&self.child);
+        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        while self.ended()?.is_none() && waitid(WaitId::Pid(pid), stopped)?.is_none() {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        Ok(())
     }
 
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {

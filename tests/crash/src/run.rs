@@ -331,11 +331,12 @@ impl Run {
 
     /// Kills a process at some moment; it stands still while it is looked at what it holds.
     async fn kill_one(&mut self) -> Result<()> {
-        let first = self.dice.below(self.crew.members.len() as u64) as usize;
-        for at in (0..self.crew.members.len()).map(|n| (first + n) % self.crew.members.len()) {
-            let member = &self.crew.members[at];
+        let members = self.crew.members.len();
+        let first = self.dice.below(members as u64) as usize;
+        for at in (0..members).map(|n| (first + n) % members) {
+            let member = &mut self.crew.members[at];
             let stood_still = member.stopped_until.is_some();
-            member.signal(Signal::STOP)?;
+            member.stop()?;
             let held = leases(&*self.store).await?;
             if held.get(&member.pid()).is_some_and(|leases| *leases > 0) {
                 self.crew.kill(at)?;
@@ -357,7 +358,7 @@ impl Run {
         let at = self.dice.below(self.crew.members.len() as u64) as usize;
         let lease = Duration::from_millis(self.arguments.lease);
         let time = lease.mul_f64(1.3 + 1.5 * self.dice.share());
-        self.crew.members[at].signal(Signal::STOP)?;
+        self.crew.members[at].stop()?;
         let held = leases(&*self.store).await?;
         let holds_jobs = held.get(&self.crew.members[at].pid()).is_some_and(|leases| *leases > 0);
         let member = &mut self.crew.members[at];

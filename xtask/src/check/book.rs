@@ -94,6 +94,8 @@ struct Grant {
 #[derive(Debug)]
 pub struct Kill {
     pub at: u64,
+    /// Whether each of its jobs had lost a worker before: such ones wait for a worker that holds nothing else.
+    pub suspect: bool,
     /// When the store had taken back the last of its leases.
     pub back: Option<u64>,
     /// When the first of its jobs was started again.
@@ -360,16 +362,20 @@ impl Book {
     }
 
     fn killed(&mut self, at: usize, ledger: u64, record: &Record) {
-        self.kills.push(Kill { at: record.at, back: None, again: None });
+        self.kills.push(Kill { at: record.at, suspect: true, back: None, again: None });
         let kill = self.kills.len() as u32;
-        let mut hit = 0;
+        let (mut hit, mut suspect) = (0, true);
         for grant in self.of_ledger.remove(&record.who).unwrap_or_default() {
             let jobs = self.steps.get_mut(&grant.step).map_or(&mut [][..], |step| &mut step.jobs);
             let granted = jobs.iter_mut().take(grant.jobs.end as usize).skip(grant.jobs.start as usize);
             for job in granted.filter(|job| job.state == LEASED && job.lease == grant.lease) {
                 job.kill = kill;
                 hit += 1;
+                suspect &= job.recoveries > 0;
             }
+        }
+        if let Some(kill) = self.kills.last_mut() {
+            kill.suspect = suspect;
         }
         if hit == 0 && ledger == record.who {
             // Who kills itself at some point of its code cannot know what the store holds; it just does not count.

@@ -32,6 +32,8 @@ pub struct Verdict {
     pub back: Times,
     /// From a kill until the first of its jobs was started again.
     pub again: Times,
+    /// The same where each of its jobs had lost a worker before, so that they run again alone.
+    pub suspect: Times,
     /// The first violation, with the records that led to it.
     context: Vec<String>,
 }
@@ -72,13 +74,14 @@ pub fn check(ledgers: &[Ledger]) -> Verdict {
     }
     book.finish(!finals.is_empty());
 
-    let (mut back, mut again) = (Times::default(), Times::default());
+    let (mut back, mut again, mut suspect) = (Times::default(), Times::default(), Times::default());
     for kill in &book.kills {
         kill.back.iter().for_each(|time| back.add(time.saturating_sub(kill.at)));
-        kill.again.iter().for_each(|time| again.add(time.saturating_sub(kill.at)));
+        let started = if kill.suspect { &mut suspect } else { &mut again };
+        kill.again.iter().for_each(|time| started.add(time.saturating_sub(kill.at)));
     }
     let context = book.violations.first().map_or(Vec::new(), |first| context(ledgers, &order, first));
-    Verdict { book, ledgers: ledgers.len(), records: order.len(), back, again, context }
+    Verdict { book, ledgers: ledgers.len(), records: order.len(), back, again, suspect, context }
 }
 
 /// Which transactions the store has.
@@ -165,6 +168,7 @@ impl Verdict {
             "stops": tally.stops,
             "kill_to_taken_back": self.back.json(),
             "kill_to_running_again": self.again.json(),
+            "kill_to_running_again_alone": self.suspect.json(),
             "violations": self.book.violations.len(),
             "first_violation": self.context,
         })
@@ -184,9 +188,12 @@ impl Verdict {
             tally.refused, tally.late, tally.repeated
         );
         println!("{} kills, {} stops", self.book.kills.len(), tally.stops);
-        for (what, times) in
-            [("all that it held taken back", &self.back), ("the first of it running again", &self.again)]
-        {
+        let all = [
+            ("all that it held taken back", &self.back),
+            ("the first of it running again", &self.again),
+            ("the first running again alone, since all of it had lost a worker before", &self.suspect),
+        ];
+        for (what, times) in all {
             if times.len() > 0 {
                 let [half, most, all] = [0.5, 0.99, 1.0].map(|share| times.share(share).round());
                 println!("from a kill to {what}: half within {half} ms, 99 % within {most} ms, all within {all} ms");
