@@ -10,44 +10,64 @@ pub type Millis = i64;
 
 /// Where a store reads the time.
 #[derive(Clone, Default)]
-pub struct Clock(Option<Arc<AtomicI64>>);
+pub struct Clock(Kind);
+
+#[derive(Clone, Default)]
+enum Kind {
+    #[default]
+    System,
+    Manual(Arc<AtomicI64>),
+    /// The host's, and by how much it has been moved.
+    Moved(Arc<AtomicI64>),
+}
 
 impl Clock {
     /// The host's clock.
     pub fn system() -> Self {
-        Self(None)
+        Self(Kind::System)
     }
 
     /// A clock that stands still at `now` until [`advance`](Self::advance) moves it. Clones share it.
     pub fn manual(now: Millis) -> Self {
-        Self(Some(Arc::new(AtomicI64::new(now))))
+        Self(Kind::Manual(Arc::new(AtomicI64::new(now))))
     }
 
-    /// Whether it moves only by [`advance`](Self::advance).
+    /// A clock that goes on like the host's, and that [`advance`](Self::advance) moves as a person moves that one. Clones share it.
+    pub fn movable() -> Self {
+        Self(Kind::Moved(Arc::default()))
+    }
+
+    /// Whether it is the host's, as it is.
     #[cfg(feature = "redis")]
-    pub(crate) fn is_manual(&self) -> bool {
-        self.0.is_some()
+    pub(crate) fn is_system(&self) -> bool {
+        matches!(self.0, Kind::System)
     }
 
     /// The time it shows.
     pub fn now(&self) -> Millis {
+        let system = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis);
         match &self.0 {
-            Some(manual) => manual.load(Ordering::SeqCst),
-            None => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis),
+            Kind::System => system(),
+            Kind::Manual(now) => now.load(Ordering::SeqCst),
+            Kind::Moved(by) => system() + by.load(Ordering::SeqCst),
         }
     }
 
-    /// Moves a manual clock by `by` milliseconds, forth or back. Does nothing to the host's clock.
+    /// Moves a manual or a movable clock by `by` milliseconds, forth or back. Does nothing to the host's clock.
     pub fn advance(&self, by: Millis) {
-        if let Some(manual) = &self.0 {
-            manual.fetch_add(by, Ordering::SeqCst);
+        if let Kind::Manual(time) | Kind::Moved(time) = &self.0 {
+            time.fetch_add(by, Ordering::SeqCst);
         }
     }
 }
 
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.0.is_some() { "manual" } else { "system" };
+        let kind = match self.0 {
+            Kind::System => "system",
+            Kind::Manual(_) => "manual",
+            Kind::Moved(_) => "movable",
+        };
         write!(f, "Clock({kind}, {})", self.now())
     }
 }

@@ -17,6 +17,9 @@ pub mod fuzzing;
 mod graph;
 mod id;
 mod job;
+// Without a store, or without tests, nobody has anything to tell.
+#[cfg_attr(not(feature = "testing"), allow(dead_code))]
+mod ledger;
 mod outputs;
 mod payload;
 mod planted;

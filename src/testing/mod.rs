@@ -1,6 +1,7 @@
 //! For tests: of workflows, in process and with virtual time; and of stores.
 
 pub mod conformance;
+pub mod ledger;
 pub mod model;
 
 pub use conformance::store_tests;

@@ -70,6 +70,7 @@ impl<J: Job> Handler<J::State> for JobHandler<J> {
             let mut clock = Instant::now();
             let mut turn = clock;
             while let Some(taken) = held.take() {
+                hub.ledger.started(&held, taken);
                 let ctx = context(&state, &held, taken, limit);
                 let work = async {
                     let output = decode::<J>(&held, taken)?.perform(&ctx).await?;
@@ -115,6 +116,7 @@ impl<S: Source> Handler<S::State> for SourceHandler<S> {
         Box::pin(async move {
             let mut clock = Instant::now();
             while let Some(taken) = held.take() {
+                hub.ledger.started(&held, taken);
                 let ctx = context(&state, &held, taken, limit);
                 let mut emitter = Emitter::<S::Emits>::new(held.clone());
                 let work = async {
@@ -202,5 +204,7 @@ fn finish(
     let started = std::mem::replace(clock, Instant::now());
     hub.timed(&held.slice.job_type, *clock - started);
     let (started, finished) = (hub.wall_at(started), hub.wall_at(*clock));
-    held.end(Ended { at: taken.at, attempt: taken.attempt, started, finished, end, logs, draft });
+    let ended = Ended { at: taken.at, attempt: taken.attempt, started, finished, end, logs, draft };
+    hub.ledger.ended(held, &ended);
+    held.end(ended);
 }

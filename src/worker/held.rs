@@ -182,6 +182,12 @@ impl Held {
         self.jobs.len().saturating_sub(self.reported.load(Ordering::SeqCst))
     }
 
+    /// Its worker's session.
+    #[cfg(feature = "testing")]
+    pub fn session(&self) -> crate::id::SessionId {
+        self.hub.session
+    }
+
     /// Whether it is its worker that stops, and not its workflow.
     pub fn is_stopping(&self) -> bool {
         self.hub.stopped.is_cancelled()

@@ -14,6 +14,7 @@ use super::held::Held;
 use super::turns::Turns;
 use crate::clock::Millis;
 use crate::id::{SessionId, WorkflowId};
+use crate::ledger::Ledger;
 use crate::store::{DraftKey, Store};
 
 /// A new duration counts by this share, so that the mean follows a change within some dozens of jobs.
@@ -71,6 +72,8 @@ pub struct Hub {
     started: Instant,
     /// The wall clock when the worker started.
     wall: Millis,
+    /// What a test is told.
+    pub ledger: Ledger,
 }
 
 impl fmt::Debug for Hub {
@@ -114,6 +117,7 @@ impl Hub {
             pace: Mutex::new(Pace { since: Instant::now(), busy: 0.0, parallel: f64::from(slots) }),
             known_errors: Mutex::default(),
             started: Instant::now(),
+            ledger: Ledger::default(),
         }
     }
 

@@ -57,12 +57,22 @@ pub struct WorkerOptions {
     pub lease: Option<Duration>,
     /// How long running jobs may take to finish when the worker is told to stop, before they are told to stop too.
     pub patience: Duration,
+    /// Where it is noted what the worker does; nowhere unless a test sets it.
+    #[cfg(feature = "testing")]
+    pub ledger: crate::ledger::Ledger,
 }
 
 impl Default for WorkerOptions {
     fn default() -> Self {
         let processors = std::thread::available_parallelism().map_or(2, |n| n.get());
-        Self { slots: 2 * processors as u32, queues: None, lease: None, patience: Duration::from_secs(25) }
+        Self {
+            slots: 2 * processors as u32,
+            queues: None,
+            lease: None,
+            patience: Duration::from_secs(25),
+            #[cfg(feature = "testing")]
+            ledger: crate::ledger::Ledger::default(),
+        }
     }
 }
 
@@ -96,7 +106,13 @@ impl<S: Send + Sync + 'static> Worker<S> {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.ok();
         let session = self.session(lease, socket.as_ref());
         join_store(&*self.store, &session, &stop).await?;
-        let hub = Arc::new(Hub::new(self.store.clone(), session.id, lease, self.options.slots.max(1), stop));
+        #[cfg_attr(not(feature = "testing"), allow(unused_mut))]
+        let mut hub = Hub::new(self.store.clone(), session.id, lease, self.options.slots.max(1), stop);
+        #[cfg(feature = "testing")]
+        {
+            hub.ledger = self.options.ledger.clone();
+        }
+        let hub = Arc::new(hub);
 
         let _end = EndWithRun(hub.clone());
         let renewal = lease::start(hub.clone(), session.clone())?;

@@ -1,5 +1,8 @@
-//! The developers' commands: `cargo xtask test`, `cargo xtask bench`, `cargo xtask planted`.
+//! The developers' commands: `cargo xtask test`, `crash`, `check`, `bench`, `planted`.
 
+mod check;
+mod crash;
+mod full;
 mod planted;
 
 use std::process::{Command, ExitCode};
@@ -8,7 +11,16 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 
 const USAGE: &str = "usage: cargo xtask test [--seeds N]
-                                 formats, lints, tests, N model games (10,000), documentation, the example
+                                 formats, lints, tests, N model games (10,000), documentation, the example, 25 kills
+       cargo xtask test --full [--seeds N] [--kills N] [--jobs N] [--seed N]
+                                 the same and what the engine is accepted by: 1,000,000 model games, 3,000 kills over
+                                 300,000 jobs, the fuzz targets; writes RELIABILITY.md
+       cargo xtask crash [--store sqlite] [--kills N] [--jobs N] [--seed N] [--planted BUG] [--json]
+                                 kills, stops and misleads workers, and checks what they did
+       cargo xtask reliability [--seeds N] [--kills N] [--jobs N] [--seed N]
+                                 of --full only what writes RELIABILITY.md
+       cargo xtask check FILES… [--json]
+                                 checks ledgers
        cargo xtask planted       shows that each planted bug is caught, and by which test
        cargo xtask bench ARGS…   measures the engine: --store sqlite, --suite, --help for all";
 
@@ -21,7 +33,11 @@ fn main() -> ExitCode {
     let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["test"] => test("10000"),
         ["test", "--seeds", seeds] if seeds.parse::<u64>().is_ok() => test(seeds),
+        ["test", "--full", ref flags @ ..] => test_fully(flags),
+        ["reliability", ref flags @ ..] => full::Sizes::parse(flags).and_then(|sizes| full::full(&sizes)),
+        ["crash", ref flags @ ..] => crash::Options::parse(flags).and_then(|options| crash::command(&options)),
         ["planted"] => planted::planted(),
+        ["check", ref flags @ ..] if !flags.is_empty() => check::command(flags),
         ["bench", ref flags @ ..] => return bench(flags),
         _ => {
             eprintln!("{USAGE}");
@@ -40,17 +56,33 @@ fn main() -> ExitCode {
 /// Everything that must hold before a change lands.
 fn test(seeds: &str) -> Result<()> {
     let started = Instant::now();
+    check_everything()?;
+    model(seeds)?;
+    crash::command(&crash::Options::default())?;
+    println!("all passed after {} s", started.elapsed().as_secs());
+    Ok(())
+}
+
+/// The same at the sizes by which the engine is accepted.
+fn test_fully(flags: &[&str]) -> Result<()> {
+    let sizes = full::Sizes::parse(flags)?;
+    let started = Instant::now();
+    check_everything()?;
+    full::full(&sizes)?;
+    println!("all passed after {} s", started.elapsed().as_secs());
+    Ok(())
+}
+
+/// What takes no size.
+fn check_everything() -> Result<()> {
     cargo(&["fmt", "--all", "--check"])?;
     lint(&["--workspace", "--all-targets", "--all-features"])?;
     for features in ["", "sqlite", "cli", "testing"] {
         lint(&["--package", "gusher", "--lib", "--no-default-features", "--features", features])?;
     }
     cargo(&["test", "--workspace"])?;
-    model(seeds)?;
     documentation()?;
-    example()?;
-    println!("all passed after {} s", started.elapsed().as_secs());
-    Ok(())
+    example()
 }
 
 /// The benchmark's own exit code says what came of it: 0 good, 1 bad, 2 wrong flags.

@@ -14,6 +14,7 @@ use super::tx::{Step, Tx, Wf, known};
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::id::WorkflowId;
+use crate::ledger::What;
 use crate::planted::planted;
 use crate::slice::{Mask, fair_share};
 use crate::state::{JobState, WorkflowState, attempts};
@@ -314,6 +315,7 @@ impl Tx<'_> {
                 lease.suspect
             ],
         )?;
+        self.note(What::Granted, &lease, jobs)?;
         let mut step = self.step(wf, number)?;
         step.leased += jobs.len() as i64;
         step.started_at.get_or_insert(self.now);

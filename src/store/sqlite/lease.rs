@@ -8,6 +8,7 @@ use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::id::SessionId;
+use crate::ledger::What;
 use crate::planted::planted;
 use crate::record::{KILLED, error_number};
 use crate::slice::Mask;
@@ -221,12 +222,13 @@ impl Tx<'_> {
         };
         // A mask that goes beyond its chunk is damage, but not a reason to keep the lease for ever.
         let open: Mask = lease.jobs.iter().filter(|at| *at < jobs).filter(is_open).collect();
+        self.note(What::TakenBack { expired: why == Taken::Expired }, lease, open)?;
         let mut step = self.step(lease.wf, lease.step)?;
         step.leased -= lease.jobs.len() as i64;
         self.put_step(step);
         self.unpark_step(&step)?;
         if self.workflow(lease.wf)?.state == WorkflowState::Cancelling && !step.always {
-            self.settle_jobs(lease.wf, lease.step, lease.chunk, bytes, open, JobState::Cancelled)?;
+            self.settle_jobs(lease.wf, lease.step, (lease.chunk, lease.first), bytes, open, JobState::Cancelled)?;
             return self.check_settled(lease.wf, lease.step);
         }
         let back = |jobs: Mask| Work::Masked { chunk: lease.chunk, first: lease.first, jobs };
@@ -246,7 +248,7 @@ impl Tx<'_> {
         if open.len() == 1 {
             let alone = lease.alone + i64::from(lease.suspect);
             if alone >= step.max_recoveries {
-                self.settle_jobs(lease.wf, lease.step, lease.chunk, bytes, open, JobState::Failed)?;
+                self.settle_jobs(lease.wf, lease.step, (lease.chunk, lease.first), bytes, open, JobState::Failed)?;
                 self.note_errors(lease, &[(error_number(KILLED), KILLED.to_owned(), open)])?;
                 return self.check_settled(lease.wf, lease.step);
             }

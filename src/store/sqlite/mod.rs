@@ -16,6 +16,7 @@
 //! | `report`, `settle` | where jobs complete, and what follows |
 //! | `tick`, `chore` | what is due, and what exceeds one operation |
 //! | `command`, `read`, `doctor` | what people ask for |
+//! | `note` | what a test's ledger is told |
 
 mod chore;
 mod claim;
@@ -24,6 +25,7 @@ mod create;
 mod doctor;
 mod lease;
 mod line;
+mod note;
 mod read;
 mod report;
 mod reserve;
@@ -50,6 +52,7 @@ use crate::clock::{Clock, Millis, millis};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::StepNumber;
 use crate::id::{SessionId, WorkflowId};
+use crate::ledger::Ledger;
 use crate::store::*;
 
 /// How long an operation waits for other processes that write.
@@ -74,6 +77,9 @@ pub struct Options {
     pub clock: Clock,
     /// How long an operation waits for other processes that hold the file. 30 s.
     pub busy_time: Duration,
+    /// Where it is noted what the store does; nowhere unless a test sets it.
+    #[cfg(feature = "testing")]
+    pub ledger: Ledger,
 }
 
 impl Options {
@@ -85,12 +91,24 @@ impl Options {
             sync: true,
             clock: Clock::system(),
             busy_time: BUSY_TIME,
+            #[cfg(feature = "testing")]
+            ledger: Ledger::default(),
         }
     }
 
     /// A store in memory, for tests: of this process alone, gone when it is dropped, and without any thread of its own.
     pub fn in_memory() -> Self {
         Self::new(IN_MEMORY)
+    }
+
+    #[cfg(feature = "testing")]
+    fn ledger(&self) -> Ledger {
+        self.ledger.clone()
+    }
+
+    #[cfg(not(feature = "testing"))]
+    fn ledger(&self) -> Ledger {
+        Ledger::default()
     }
 
     fn is_in_memory(&self) -> bool {
@@ -157,6 +175,10 @@ impl SqliteStore {
         let prepared = || -> Result<Connection> {
             let mut conn = connect(&options)?;
             schema::prepare(&mut conn, &options.path.display().to_string(), options.clock.now())?;
+            #[cfg(feature = "testing")]
+            if options.ledger.number().is_some() {
+                schema::keep_ledgers(&conn)?;
+            }
             Ok(conn)
         };
         let conn = match prepared() {
@@ -166,7 +188,7 @@ impl SqliteStore {
         }?;
         let meters = Arc::new(Meters::default());
         let start = if options.is_in_memory() { Writer::inline } else { Writer::start };
-        let writer = start(conn, options.clock.clone(), meters.clone(), reserve.clone())?;
+        let writer = start(conn, options.clock.clone(), meters.clone(), reserve.clone(), options.ledger())?;
         Ok(Self { options, writer, reserve, readers: Arc::new(Mutex::new(Vec::new())), meters })
     }
 

@@ -8,6 +8,7 @@ use super::line::{End, Work};
 use super::tx::{Step, Tx, Wf};
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
+use crate::ledger::What;
 use crate::planted::planted;
 use crate::retry::due_time;
 use crate::slice::Mask;
@@ -47,7 +48,10 @@ impl Tx<'_> {
                 None => None,
             };
             match lease {
-                None => reported.refused.push(part.lease),
+                None => {
+                    reported.refused.push(part.lease);
+                    self.note_refused(report.session, part.lease);
+                }
                 Some(lease)
                     if (part.number as i64) <= lease.last_report
                         && !planted!("a report counts each time it is sent") => {}
@@ -79,6 +83,7 @@ impl Tx<'_> {
 
         let mut after = before.clone();
         self.settle_part(&step, lease, part, &before, &mut after, stops)?;
+        self.note_part(lease, part, stops)?;
         if after != before {
             self.put_bytes(lease.chunk, &after)?;
         }
@@ -107,6 +112,19 @@ impl Tx<'_> {
             self.run(sql, (lease.session, lease.number, left.to_bytes(), part.number as i64, outcome, record))?;
         }
         self.check_settled(lease.wf, lease.step)
+    }
+
+    fn note_part(&mut self, lease: &Lease, part: &LeaseReport, stops: bool) -> Result<()> {
+        self.note(What::Settled(JobState::Succeeded), lease, part.succeeded)?;
+        self.note(What::Settled(JobState::Failed), lease, part.failed)?;
+        self.note(What::Settled(JobState::Cancelled), lease, part.cancelled)?;
+        let (tried, untried) = if stops {
+            (What::Settled(JobState::Cancelled), What::Settled(JobState::Cancelled))
+        } else {
+            (What::Retrying, What::Returned)
+        };
+        part.retries.iter().try_for_each(|(_, jobs)| self.note(tried, lease, *jobs))?;
+        self.note(untried, lease, part.returned)
     }
 
     /// Gives each job that a report names its new byte, and puts back or times those that go on.

@@ -212,3 +212,10 @@ pub fn prepare(conn: &mut Connection, path: &str, now: i64) -> Result<()> {
     }
     tx.commit().map_err(other)
 }
+
+/// Makes the table in which the store keeps the last transaction of each test's ledger.
+#[cfg(feature = "testing")]
+pub fn keep_ledgers(conn: &Connection) -> Result<()> {
+    let sql = "CREATE TABLE IF NOT EXISTS ledger (ledger INTEGER PRIMARY KEY, tx INTEGER NOT NULL)";
+    conn.execute_batch(sql).map_err(|error| sql_error("making the table of ledgers", error))
+}

@@ -6,6 +6,7 @@ use super::line::{End, Work};
 use super::tx::{Step, Tx, Wf};
 use crate::error::Result;
 use crate::graph::StepNumber;
+use crate::ledger::What;
 use crate::planted::planted;
 use crate::slice::Mask;
 use crate::state::{Decision, EdgeKind, JobState, StepState, WorkflowState, attempts, job_byte};
@@ -201,7 +202,7 @@ impl Tx<'_> {
             }
             let bytes = self.bytes(chunk.chunk, chunk.jobs)?;
             let open: Mask = (0..chunk.jobs).filter(|at| !JobState::of(bytes[*at]).is_settled()).collect();
-            self.settle_jobs(wf, step, chunk.chunk, bytes, open.minus(leased), state)?;
+            self.settle_jobs(wf, step, (chunk.chunk, chunk.first), bytes, open.minus(leased), state)?;
         }
         if next.is_none() {
             self.check_settled(wf, step)?;
@@ -209,12 +210,12 @@ impl Tx<'_> {
         Ok(next)
     }
 
-    /// Puts `jobs` of a chunk, whose bytes are `bytes`, into `state`; their attempts stay as they are.
+    /// Puts `jobs` of a chunk (its number, and its first job's index), whose bytes are `bytes`, into `state`; their attempts stay as they are.
     pub fn settle_jobs(
         &mut self,
         wf: Wf,
         step: StepNumber,
-        chunk: i64,
+        (chunk, first): (i64, i64),
         mut bytes: Vec<u8>,
         jobs: Mask,
         state: JobState,
@@ -227,6 +228,7 @@ impl Tx<'_> {
             bytes[at] = job_byte(state, attempts(bytes[at]));
             self.shift(wf, step, before, state, 1)?;
         }
+        self.note_alone(What::Settled(state), wf, step, first, jobs)?;
         self.put_bytes(chunk, &bytes)
     }
 

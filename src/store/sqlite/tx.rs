@@ -10,6 +10,7 @@ use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::id::WorkflowId;
+use crate::ledger::Notes;
 use crate::slice::{CHUNK_JOBS, Mask};
 use crate::state::{Counts, Decision, JobState, StepState, Tolerate, WorkflowState};
 use crate::store::Cost;
@@ -102,6 +103,8 @@ pub struct Tx<'c> {
     pub placed: BTreeSet<(i64, Wf)>,
     /// Workflows of which something is to be looked at again at the end: perhaps they have finished.
     pub to_finish: BTreeSet<Wf>,
+    /// What a test's ledger is told.
+    pub notes: Notes,
 }
 
 impl<'c> Tx<'c> {
@@ -118,6 +121,7 @@ impl<'c> Tx<'c> {
             lines_fed: BTreeSet::new(),
             placed: BTreeSet::new(),
             to_finish: BTreeSet::new(),
+            notes: Notes::default(),
         }
     }
 
@@ -178,6 +182,11 @@ impl<'c> Tx<'c> {
     pub fn plain<T>(&mut self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
         self.cost.calls += 1;
         query(self.conn).map_err(|error| sql_error("reading", error))
+    }
+
+    /// A query for a test's ledger, which is no part of the operation's cost; `None` if it finds no row.
+    pub fn uncounted<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<Option<T>> {
+        query(self.conn).optional().map_err(|error| sql_error("reading for the ledger", error))
     }
 
     /// The number that the last `INSERT` gave its row.
@@ -355,6 +364,7 @@ impl<'c> Tx<'c> {
         self.flush()?;
         self.run("SAVEPOINT item", [])?;
         let before = (self.lines_fed.clone(), self.placed.clone(), self.released, self.errors_noted);
+        let noted = self.notes.len();
         match item(self).and_then(|()| self.cascade()).and_then(|()| self.flush()) {
             Ok(()) => {
                 self.run("RELEASE item", [])?;
@@ -368,6 +378,7 @@ impl<'c> Tx<'c> {
                 self.workflows.clear();
                 self.settled.clear();
                 self.to_finish.clear();
+                self.notes.truncate(noted);
                 (self.lines_fed, self.placed, self.released, self.errors_noted) = before;
                 Ok(Err(error))
             }

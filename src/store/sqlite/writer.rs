@@ -1,7 +1,7 @@
 //! The one thread that writes. Operations that wait while it commits share the next transaction, so that a disk that needs a
 //! millisecond for a sync does not limit the store to a thousand operations a second.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -17,6 +17,7 @@ use super::sql_error;
 use super::tx::Tx;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
+use crate::ledger::{Ledger, Page};
 use crate::store::Meters;
 
 /// The most operations in one transaction.
@@ -33,6 +34,7 @@ struct Open<'c> {
     meters: &'c Meters,
     /// Set by an operation that found the disk full.
     full: &'c Cell<bool>,
+    page: &'c RefCell<Page>,
 }
 
 /// Runs one operation inside of the open transaction, or is told why there is none.
@@ -60,13 +62,20 @@ struct Desk {
     clock: Clock,
     meters: Arc<Meters>,
     reserve: Reserve,
+    ledger: Ledger,
 }
 
 impl Writer {
     /// Starts the thread on `conn`.
-    pub fn start(conn: Connection, clock: Clock, meters: Arc<Meters>, reserve: Reserve) -> Result<Self> {
+    pub fn start(
+        conn: Connection,
+        clock: Clock,
+        meters: Arc<Meters>,
+        reserve: Reserve,
+        ledger: Ledger,
+    ) -> Result<Self> {
         let (sender, receiver) = mpsc::channel();
-        let mut desk = Desk { conn, clock, meters, reserve };
+        let mut desk = Desk { conn, clock, meters, reserve, ledger };
         let thread = std::thread::Builder::new()
             .name("gusher-store".into())
             .spawn(move || {
@@ -79,8 +88,15 @@ impl Writer {
     }
 
     /// Writes on `conn` without a thread.
-    pub fn inline(conn: Connection, clock: Clock, meters: Arc<Meters>, reserve: Reserve) -> Result<Self> {
-        Ok(Self { way: Way::Inline(Box::new(Mutex::new(Desk { conn, clock, meters, reserve }))), thread: None })
+    pub fn inline(
+        conn: Connection,
+        clock: Clock,
+        meters: Arc<Meters>,
+        reserve: Reserve,
+        ledger: Ledger,
+    ) -> Result<Self> {
+        let desk = Desk { conn, clock, meters, reserve, ledger };
+        Ok(Self { way: Way::Inline(Box::new(Mutex::new(desk))), thread: None })
     }
 
     /// Runs `operation` in a transaction and returns once that is committed. Dropping the future does not stop the operation.
@@ -120,10 +136,11 @@ impl Drop for Writer {
 
 /// One operation in a savepoint of its own: an error, or a panic, takes back this one only.
 fn attempt<T>(open: &Open<'_>, verb: &'static str, operation: impl FnOnce(&mut Tx) -> Result<T>) -> Result<T> {
-    let Open { conn, clock, meters, full } = open;
+    let Open { conn, clock, meters, full, page } = open;
     let failed = |error| sql_error(verb, error);
     conn.execute_batch("SAVEPOINT operation").map_err(failed)?;
     let mut tx = Tx::new(conn, clock.now());
+    tx.notes = page.borrow().notes();
     let ran = catch_unwind(AssertUnwindSafe(|| {
         let answer = operation(&mut tx)?;
         tx.flush()?;
@@ -137,6 +154,9 @@ fn attempt<T>(open: &Open<'_>, verb: &'static str, operation: impl FnOnce(&mut T
     full.set(full.get() || result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Full));
     // A full disk or a failing one makes SQLite roll the whole transaction back by itself: then there is no savepoint any more.
     if !conn.is_autocommit() {
+        if result.is_ok() {
+            page.borrow_mut().add(verb, std::mem::take(&mut tx.notes));
+        }
         let end = if result.is_ok() { "RELEASE operation" } else { "ROLLBACK TO operation; RELEASE operation" };
         conn.execute_batch(end).map_err(failed)?;
     }
@@ -173,8 +193,10 @@ impl Desk {
         let failed = |error| sql_error("writing to the store", error);
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         let started = Instant::now();
+        let page = RefCell::new(self.ledger.page());
         while let Some(operation) = waiting.take() {
-            replies.push(operation(Ok(Open { conn: &tx, clock: &self.clock, meters: &self.meters, full })));
+            let open = Open { conn: &tx, clock: &self.clock, meters: &self.meters, full, page: &page };
+            replies.push(operation(Ok(open)));
             if tx.is_autocommit() {
                 return Err(Error::full(
                     "writing to the store: the disk is full or failing, so the transaction was rolled back; the call may be repeated",
@@ -184,7 +206,15 @@ impl Desk {
                 *waiting = more();
             }
         }
-        tx.commit().map_err(failed)
+        let mut page = page.into_inner();
+        if let Some((ledger, number)) = page.number(&self.ledger) {
+            let sql = "INSERT INTO ledger VALUES (?1, ?2) ON CONFLICT (ledger) DO UPDATE SET tx = ?2";
+            tx.prepare_cached(sql).and_then(|mut keep| keep.execute((ledger, number))).map_err(failed)?;
+        }
+        page.write(&self.ledger);
+        let committed = tx.commit();
+        self.ledger.committed(page, committed.is_ok());
+        committed.map_err(failed)
     }
 }
 
@@ -199,7 +229,7 @@ mod tests {
     fn writer() -> Writer {
         let conn = Connection::open_in_memory().unwrap();
         conn.execute_batch("CREATE TABLE t (n)").unwrap();
-        Writer::start(conn, Clock::system(), Arc::default(), Reserve::beside(None)).unwrap()
+        Writer::start(conn, Clock::system(), Arc::default(), Reserve::beside(None), Ledger::default()).unwrap()
     }
 
     #[tokio::test]

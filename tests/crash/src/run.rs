@@ -1,0 +1,419 @@
+//! A run: workflows are started one after another, several at a time, while what works on them is killed, stopped, starved of disk
+//! and told wrong times. In the end every one of them must have come out as computed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use gusher::store::Store;
+use gusher::store::sqlite::SqliteStore;
+use gusher::testing::ledger::{Kind, Ledger, Record};
+use gusher::{Handle, WorkflowState};
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::crew::{Crew, leases};
+use crate::dice::Dice;
+use crate::ending;
+use crate::worker::{Death, PLACES};
+use crate::workload::{Season, Told, app};
+
+/// How many workflows run at the same time.
+const AT_ONCE: usize = 3;
+/// The rows of each; the last ones are smaller if there are not enough jobs.
+const ROWS: u64 = 2_400;
+/// How often the harness looks around.
+const LOOK: Duration = Duration::from_millis(10);
+/// After so long without a job that settles the run is given up.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// What a run is given.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Arguments {
+    /// Where the ledgers go; an empty folder.
+    #[arg(long)]
+    folder: PathBuf,
+    /// Where the store's file goes; the same folder unless set.
+    #[arg(long)]
+    store_folder: Option<PathBuf>,
+    /// How many kills hit a worker that holds jobs.
+    #[arg(long)]
+    kills: u64,
+    /// How many jobs there are at least.
+    #[arg(long)]
+    jobs: u64,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many kills a second are aimed at.
+    #[arg(long, default_value_t = 3.0)]
+    rate: f64,
+    /// How long a row takes on average, in milliseconds.
+    #[arg(long, default_value_t = 60)]
+    pace: u64,
+    /// How many workers there are.
+    #[arg(long, default_value_t = 8)]
+    workers: usize,
+    #[arg(long, default_value_t = 4)]
+    slots: u32,
+    /// How long leases last, in milliseconds.
+    #[arg(long, default_value_t = 1000)]
+    lease: u64,
+    /// Fills the disk of the store for a while, so many times: only on a small one of its own.
+    #[arg(long, default_value_t = 0)]
+    fills: u64,
+}
+
+/// What was done.
+#[derive(Debug, Default)]
+struct Done {
+    kills: BTreeMap<&'static str, u64>,
+    idle_deaths: u64,
+    stops: u64,
+    jumps: u64,
+    fills: u64,
+}
+
+impl Done {
+    fn kills(&self) -> u64 {
+        self.kills.values().sum()
+    }
+}
+
+/// When the next fault of each kind is due.
+#[derive(Debug)]
+struct Plan {
+    kill: Instant,
+    stop: Instant,
+    jump: Instant,
+    fill: Instant,
+    /// Until when the disk stays full.
+    full_until: Option<Instant>,
+    moved: i64,
+}
+
+struct Run {
+    arguments: Arguments,
+    store_file: PathBuf,
+    store: Arc<SqliteStore>,
+    crew: Crew,
+    dice: Dice,
+    plan: Plan,
+    done: Done,
+    running: Vec<(Season, Handle)>,
+    made: u64,
+    finished: Vec<Handle>,
+}
+
+/// Runs, and prints one line of JSON.
+pub async fn run(arguments: Arguments) -> Result<()> {
+    let started = Instant::now();
+    let mut run = Run::new(arguments)?;
+    for _ in 0..run.arguments.workers {
+        run.hire()?;
+    }
+    if let Err(error) = run.last_of_all().await {
+        // The checker still says what went wrong, once it knows what was committed.
+        run.crew.members.clear();
+        ending::note_last_transactions(&run.store_file, &run.crew.ledger)?;
+        return Err(error);
+    }
+    let bad = run.crew.dismiss()?;
+    ensure!(bad == 0, "{bad} workers did not end well when they were told to stop");
+    ending::note_last_transactions(&run.store_file, &run.crew.ledger)?;
+    let jobs = ending::dump(&*run.store, &run.crew.ledger, &run.finished).await?;
+    let doctor = run.store.doctor().await?;
+    let line = json!({
+        "kills": run.done.kills(),
+        "kills_by_place": run.done.kills,
+        "deaths_that_do_not_count": run.done.idle_deaths,
+        "stops": run.done.stops,
+        "clock_jumps": run.done.jumps,
+        "disk_fills": run.done.fills,
+        "workflows": run.finished.len(),
+        "jobs": jobs,
+        "lease_ms": run.arguments.lease,
+        "seed": run.arguments.seed,
+        "doctor": doctor.findings,
+        "under_way": doctor.under_way,
+        "seconds": started.elapsed().as_secs_f64().round(),
+    });
+    println!("{line}");
+    ensure!(doctor.findings.is_empty(), "the doctor found: {}", doctor.findings.join("; "));
+    ensure!(doctor.under_way == 0, "{} things are left although everything has finished", doctor.under_way);
+    Ok(())
+}
+
+impl Run {
+    fn new(arguments: Arguments) -> Result<Self> {
+        let store_folder = arguments.store_folder.as_ref().unwrap_or(&arguments.folder);
+        let store_file = store_folder.join("gusher.db");
+        let url = format!("sqlite:{}?lease={}ms", store_file.display(), arguments.lease);
+        let clock = arguments.folder.join("clock");
+        std::fs::write(&clock, "0")?;
+        let ledger = Ledger::create(&arguments.folder.join("harness.ledger"), 0).context("making the ledger")?;
+        let store = crate::worker::open(&url, &clock, ledger.clone())?;
+        let now = Instant::now();
+        let plan = Plan {
+            kill: now + Duration::from_secs(1),
+            stop: now + Duration::from_secs(2),
+            jump: now + Duration::from_secs(3),
+            fill: now + Duration::from_secs(2),
+            full_until: None,
+            moved: 0,
+        };
+        let crew = Crew::new(arguments.folder.clone(), url, arguments.slots, ledger);
+        let dice = Dice::new(arguments.seed);
+        let (done, running, finished) = (Done::default(), Vec::new(), Vec::new());
+        Ok(Self { arguments, store_file, store, crew, dice, plan, done, running, made: 0, finished })
+    }
+
+    /// Goes on until there were enough kills and jobs, and every workflow has finished.
+    async fn last_of_all(&mut self) -> Result<()> {
+        let (mut settled, mut settled_at) = (0, Instant::now());
+        let mut look_at_workflows = Instant::now();
+        loop {
+            if Instant::now() >= look_at_workflows {
+                look_at_workflows = Instant::now() + 10 * LOOK;
+                self.start_workflows().await?;
+                let now = self.look_at_workflows().await?;
+                if now != settled {
+                    (settled, settled_at) = (now, Instant::now());
+                }
+                if self.running.is_empty() && !self.wants_more() {
+                    return Ok(());
+                }
+                if settled_at.elapsed() > PATIENCE {
+                    return self.give_up().await;
+                }
+            }
+            self.see_who_died().await?;
+            self.make_faults().await?;
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn wants_more(&self) -> bool {
+        self.made < self.arguments.jobs || self.wants_faults()
+    }
+
+    async fn start_workflows(&mut self) -> Result<()> {
+        while self.running.len() < AT_ONCE && self.wants_more() {
+            let season = Season { seed: self.dice.roll(), rows: ROWS, pace: self.arguments.pace };
+            let missing = self.arguments.jobs.saturating_sub(self.made).max(200);
+            let rows = if season.jobs() > missing { missing * 4 / 5 } else { ROWS };
+            let season = Season { rows, ..season };
+            match app().client_on(self.store.clone()).start(season.clone()).await {
+                Ok(handle) => {
+                    ending::declare(&*self.store, &self.crew.ledger, &season, handle.id()).await?;
+                    self.made += season.jobs();
+                    self.running.push((season, handle));
+                }
+                // A full disk takes no new work; that is tried again.
+                Err(error) if error.is_transient() => return Ok(()),
+                Err(error) => return Err(error).context("starting a workflow"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks what has finished; returns how many jobs have settled.
+    async fn look_at_workflows(&mut self) -> Result<u64> {
+        let mut settled = self.finished.len() as u64;
+        let mut at = 0;
+        while at < self.running.len() {
+            let (season, handle) = &self.running[at];
+            let status = handle.status().await?;
+            settled += status.jobs.total - status.jobs.unsettled();
+            if !status.state.is_finished() {
+                at += 1;
+                continue;
+            }
+            let id = handle.id();
+            ensure!(
+                status.state == WorkflowState::Succeeded,
+                "workflow {id} has {:?}: {:?}",
+                status.state,
+                status.jobs
+            );
+            let told = handle.job("Tell", 0).await?.output.with_context(|| format!("workflow {id} has no report"))?;
+            let told: Told = serde_json::from_str(told.get())?;
+            ensure!(told == season.report(), "workflow {id} reports {told:?}, not {:?}", season.report());
+            let (_, handle) = self.running.swap_remove(at);
+            self.finished.push(handle);
+        }
+        Ok(settled)
+    }
+
+    async fn give_up(&self) -> Result<()> {
+        let mut text = format!("no job has settled for {} s", PATIENCE.as_secs());
+        for (_, handle) in &self.running {
+            text.push_str(&format!("; workflow {}: {:?}", handle.id(), handle.status().await?.jobs));
+        }
+        bail!(text)
+    }
+
+    fn hire(&mut self) -> Result<()> {
+        // Two of five die where they were told to, the others wherever they are.
+        let dies = (self.wants_faults() && self.dice.chance(0.4)).then(|| {
+            // The first place is the one where a job's effect is made and nobody knows: every third dies there.
+            let other = self.dice.below(PLACES.len() as u64) as usize;
+            let (_, place) = PLACES[if self.dice.chance(0.3) { 0 } else { other }];
+            Death { place, passes: self.dice.below(12) as u32 }
+        });
+        self.crew.hire(dies)
+    }
+
+    fn wants_faults(&self) -> bool {
+        self.done.kills() < self.arguments.kills || self.done.fills < self.arguments.fills
+    }
+
+    /// Counts those that killed themselves, and puts others in their places.
+    async fn see_who_died(&mut self) -> Result<()> {
+        let ended = self.crew.ended()?;
+        if ended.is_empty() {
+            return Ok(());
+        }
+        let held = leases(&*self.store).await?;
+        for (member, killed) in ended {
+            let Some(death) = member.dies.filter(|_| killed) else {
+                bail!("worker {} ended although nobody killed it; see workers.log", member.number);
+            };
+            if held.get(&member.pid()).is_some_and(|leases| *leases > 0) {
+                let name = PLACES.iter().find(|(_, place)| *place == death.place).map_or("", |(name, _)| name);
+                *self.done.kills.entry(name).or_default() += 1;
+            } else {
+                self.done.idle_deaths += 1;
+            }
+            self.hire()?;
+        }
+        Ok(())
+    }
+
+    async fn make_faults(&mut self) -> Result<()> {
+        let now = Instant::now();
+        self.continue_who_stood_still(now)?;
+        if self.plan.full_until.is_some_and(|until| now >= until) {
+            std::fs::remove_file(self.ballast()).context("emptying the disk")?;
+            self.plan.full_until = None;
+        }
+        if !self.wants_faults() {
+            return Ok(());
+        }
+        if now >= self.plan.kill {
+            // Those that die by themselves come on top.
+            let mean = 1.6 / self.arguments.rate;
+            self.plan.kill = now + Duration::from_secs_f64(2.0 * mean * self.dice.share());
+            self.kill_one().await?;
+        }
+        if now >= self.plan.stop {
+            self.plan.stop = now + Duration::from_secs_f64(1.0 + 5.0 * self.dice.share());
+            self.stop_one().await?;
+        }
+        if now >= self.plan.jump {
+            self.plan.jump = now + Duration::from_secs_f64(2.0 + 8.0 * self.dice.share());
+            // Back by less than forth: what waits for a time of day would wait as long as the clock goes back.
+            let by =
+                if self.dice.chance(0.5) { self.dice.below(3_600_000) as i64 } else { -(self.dice.below(1500) as i64) };
+            self.plan.moved += by;
+            replace(&self.arguments.folder.join("clock"), &self.plan.moved.to_string())?;
+            self.done.jumps += 1;
+        }
+        if now >= self.plan.fill && self.done.fills < self.arguments.fills {
+            self.plan.fill = now + Duration::from_secs_f64(6.0 + 4.0 * self.dice.share());
+            self.plan.full_until = Some(now + Duration::from_secs(2));
+            fill(&self.ballast())?;
+            self.done.fills += 1;
+        }
+        Ok(())
+    }
+
+    /// Kills a process at some moment; it stands still while it is looked at what it holds.
+    async fn kill_one(&mut self) -> Result<()> {
+        let members = self.crew.members.len();
+        let first = self.dice.below(members as u64) as usize;
+        for at in (0..members).map(|n| (first + n) % members) {
+            let member = &mut self.crew.members[at];
+            let stood_still = member.stopped_until.is_some();
+            member.stop()?;
+            let held = leases(&*self.store).await?;
+            if held.get(&member.pid()).is_some_and(|leases| *leases > 0) {
+                self.crew.kill(at)?;
+                *self.done.kills.entry(if stood_still { "while it was stopped" } else { "anywhere" }).or_default() += 1;
+                return self.hire();
+            }
+            if !stood_still {
+                member.signal(Signal::CONT)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops a process that holds jobs for longer than its leases last, unless it stops the whole store with it.
+    async fn stop_one(&mut self) -> Result<()> {
+        if self.crew.members.iter().any(|member| member.stopped_until.is_some()) {
+            return Ok(());
+        }
+        let at = self.dice.below(self.crew.members.len() as u64) as usize;
+        let lease = Duration::from_millis(self.arguments.lease);
+        let time = lease.mul_f64(1.3 + 1.5 * self.dice.share());
+        self.crew.members[at].stop()?;
+        let held = leases(&*self.store).await?;
+        let holds_jobs = held.get(&self.crew.members[at].pid()).is_some_and(|leases| *leases > 0);
+        let member = &mut self.crew.members[at];
+        if !holds_jobs || !is_writable(&self.store_file)? {
+            return member.signal(Signal::CONT);
+        }
+        member.stopped_until = Some(Instant::now() + time);
+        let number = member.number;
+        self.crew.note(Kind::Stopped, number);
+        self.done.stops += 1;
+        Ok(())
+    }
+
+    fn continue_who_stood_still(&mut self, now: Instant) -> Result<()> {
+        for member in &mut self.crew.members {
+            if member.stopped_until.is_some_and(|until| now >= until) {
+                member.stopped_until = None;
+                member.signal(Signal::CONT)?;
+                let record =
+                    Record { at: Ledger::now(), who: member.number, kind: Kind::Continued, ..Record::default() };
+                self.crew.ledger.write(&[record]);
+            }
+        }
+        Ok(())
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.store_file.with_file_name("ballast")
+    }
+}
+
+/// Whether nobody who stands still holds the store's write lock.
+fn is_writable(store: &Path) -> Result<bool> {
+    let conn = rusqlite::Connection::open(store)?;
+    conn.busy_timeout(Duration::from_millis(200))?;
+    Ok(conn.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_ok())
+}
+
+/// Fills the disk to its last byte.
+fn fill(ballast: &Path) -> Result<()> {
+    use std::io::Write;
+    let mut file = std::fs::File::create(ballast)?;
+    let mut piece = vec![0; 1 << 20];
+    while !piece.is_empty() {
+        if let Err(error) = file.write_all(&piece) {
+            ensure!(error.kind() == std::io::ErrorKind::StorageFull, "filling the disk: {error}");
+            piece.truncate(piece.len() / 2);
+        }
+    }
+    Ok(())
+}
+
+/// Others read the old text or the new one, never a part.
+fn replace(path: &Path, text: &str) -> Result<()> {
+    let new = path.with_extension("new");
+    std::fs::write(&new, text)?;
+    std::fs::rename(&new, path).with_context(|| format!("writing {}", path.display()))
+}
