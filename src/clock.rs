@@ -10,30 +10,45 @@ pub type Millis = i64;
 
 /// Where a store reads the time.
 #[derive(Clone, Default)]
-pub struct Clock(Option<Arc<AtomicI64>>);
+pub struct Clock(Kind);
+
+#[derive(Clone, Default)]
+enum Kind {
+    #[default]
+    System,
+    Manual(Arc<AtomicI64>),
+    /// What it showed at an instant of tokio's time.
+    Tokio(Millis, tokio::time::Instant),
+}
 
 impl Clock {
     /// The host's clock.
     pub fn system() -> Self {
-        Self(None)
+        Self(Kind::System)
     }
 
     /// A clock that stands still at `now` until [`advance`](Self::advance) moves it. Clones share it.
     pub fn manual(now: Millis) -> Self {
-        Self(Some(Arc::new(AtomicI64::new(now))))
+        Self(Kind::Manual(Arc::new(AtomicI64::new(now))))
+    }
+
+    /// A clock that shows `now` at this moment and goes on with tokio's time, which a test can pause.
+    pub fn tokio(now: Millis) -> Self {
+        Self(Kind::Tokio(now, tokio::time::Instant::now()))
     }
 
     /// The time it shows.
     pub fn now(&self) -> Millis {
         match &self.0 {
-            Some(manual) => manual.load(Ordering::SeqCst),
-            None => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis),
+            Kind::System => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis),
+            Kind::Manual(manual) => manual.load(Ordering::SeqCst),
+            Kind::Tokio(now, since) => now + millis(since.elapsed()),
         }
     }
 
-    /// Moves a manual clock by `by` milliseconds, forth or back. Does nothing to the host's clock.
+    /// Moves a manual clock by `by` milliseconds, forth or back. Does nothing to another.
     pub fn advance(&self, by: Millis) {
-        if let Some(manual) = &self.0 {
+        if let Kind::Manual(manual) = &self.0 {
             manual.fetch_add(by, Ordering::SeqCst);
         }
     }
@@ -41,7 +56,11 @@ impl Clock {
 
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.0.is_some() { "manual" } else { "system" };
+        let kind = match &self.0 {
+            Kind::System => "system",
+            Kind::Manual(_) => "manual",
+            Kind::Tokio(..) => "tokio",
+        };
         write!(f, "Clock({kind}, {})", self.now())
     }
 }

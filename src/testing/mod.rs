@@ -1,9 +1,14 @@
 //! For tests: of workflows, in process and with virtual time; and of stores.
+//!
+//! - [`Simulation`] runs a whole workflow in milliseconds and tells what ran, in which order, with which outputs.
+//! - [`store_tests`] is what every store must pass.
 
 pub mod conformance;
 pub mod model;
+mod simulation;
 
-pub use conformance::store_tests;
+pub use self::conformance::store_tests;
+pub use self::simulation::{Attempt, AttemptEnd, Run, Simulation};
 
 use crate::error::Result;
 use crate::graph::StepNumber;
