@@ -27,7 +27,7 @@ const PACE_TIME: Duration = Duration::from_millis(20);
 const PACE_WEIGHT: f64 = 0.3;
 
 /// So seldom is it looked for what nobody told of, in a simulation.
-const SIMULATED_POLL: Duration = Duration::from_secs(600);
+const SIMULATED_POLL: Duration = Duration::from_secs(6 * 3600);
 
 /// How the slots get on.
 #[derive(Debug)]

@@ -36,8 +36,8 @@ use crate::workflow::Workflow;
 
 /// The time of day at which every simulation begins: 2026-01-01T00:00:00Z.
 const BEGIN: Millis = 1_767_225_600_000;
-/// How long leases last. Long, so that jobs which take hours of virtual time are not renewed thousands of times.
-const LEASE: Duration = Duration::from_secs(3600);
+/// How long leases last. Long, so that jobs which take months of virtual time are not renewed thousands of times.
+const LEASE: Duration = DAY;
 /// How long, in real time, the clock is held at most for what a job may have asked of somebody else.
 const PATIENCE: Duration = Duration::from_millis(100);
 const DAY: Duration = Duration::from_secs(24 * 3600);
