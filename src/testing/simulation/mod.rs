@@ -21,7 +21,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::faulty::Faulty;
-use self::patience::{Lesson, Patience};
+pub(super) use self::patience::Lesson;
+use self::patience::Patience;
 pub use self::run::{Attempt, AttemptEnd, Run};
 use self::script::Script;
 use self::stage::{Process, Stage};

@@ -17,6 +17,18 @@ pub struct Script {
     pub again: Again,
 }
 
+impl Script {
+    /// This goes wrong at that call.
+    pub fn fault(call: usize, fault: Fault) -> Self {
+        Self { fault: Some((call as u64, fault)), again: Again::None }
+    }
+
+    /// These jobs run again.
+    pub fn again(jobs: Again) -> Self {
+        Self { fault: None, again: jobs }
+    }
+}
+
 /// What happens at a call to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
