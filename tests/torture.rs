@@ -152,13 +152,17 @@ fn app(world: &Shared) -> App<Shared> {
 
 fn tortured(bug: Bug) -> TortureReport {
     let retry = if bug == Bug::NoRetry { Retry::never() } else { Retry::DEFAULT };
-    torture(|| World::with(bug), app, |world| world.look()).run(Import { rows: 20, retry }).unwrap()
+    // Which job it is shows without the faults; of those few are enough here, unless they are what a test is about.
+    let rounds = if matches!(bug, Bug::None | Bug::NoRetry) { 1_000 } else { 6 };
+    let tortured = torture(|| World::with(bug), app, |world| world.look()).at_most(rounds);
+    tortured.run(Import { rows: 20, retry }).unwrap()
 }
 
 #[test]
 fn a_workflow_that_may_be_repeated_passes_every_round() {
     let report = tortured(Bug::None);
     assert!(report.is_safe(), "{report}");
+    println!("{report}");
     assert!(report.calls > 10, "{report}");
     assert_eq!((report.kills, report.lost_answers), (2 * report.calls, report.calls), "{report}");
     // A source, 20 rows of which three need a second attempt, a report.
@@ -233,7 +237,7 @@ fn a_world_that_is_another_each_time_is_refused() {
 #[test]
 fn torture_finds_the_same_each_time_and_with_many_slots() {
     let run = |seed, slots| {
-        let tortured = torture(|| World::with(Bug::OneRow), app, |world| world.look()).seed(seed).slots(slots);
+        let tortured = torture(|| World::with(Bug::OneRow), app, |world| world.look()).seed(seed).slots(slots).at_most(20);
         tortured.run(Import { rows: 18, retry: Retry::DEFAULT }).unwrap()
     };
     assert_eq!(run(3, 1).to_string(), run(3, 1).to_string());
