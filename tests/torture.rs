@@ -175,7 +175,7 @@ fn the_one_row_that_is_not_safe_to_repeat_is_named() {
     let report = tortured(Bug::OneRow);
     let found: Vec<_> = report.unsafe_jobs.iter().map(|job| (&*job.job_type, job.index, job.more)).collect();
     assert_eq!(found, [("Row", 17, false)], "{report}");
-    let told = "rows #17 (Row) is not safe to repeat: with it run twice the world differs: `17: 2,` instead of `17: 1,`\n";
+    let told = "rows #17 (Row) is not safe to repeat: with it run twice the world differs: `17: 2` instead of `17: 1`\n";
     assert!(report.to_string().starts_with(told), "{report}");
     assert!(!report.is_safe());
 }
@@ -231,7 +231,7 @@ fn a_world_that_is_another_each_time_is_refused() {
     let import = Import { rows: 2, retry: Retry::DEFAULT };
     let error = torture(fresh, app, |world| world.look()).run(import).unwrap_err().to_string();
     assert!(error.starts_with("two undisturbed runs of Import differ"), "{error}");
-    assert!(error.contains("`\"round 1\",` instead of `\"round 0\",`"), "{error}");
+    assert!(error.contains("`\"round 1\"` instead of `\"round 0\"`"), "{error}");
 }
 
 #[test]

@@ -68,6 +68,11 @@ fn shown(output: Option<&str>) -> String {
     format!("`{}`", crate::record::cut_text(output.unwrap_or("nothing").to_owned(), 200))
 }
 
+/// A printed line without what stands around it.
+fn item(line: &str) -> &str {
+    line.trim().trim_end_matches(',')
+}
+
 /// The first line in which two values differ, as they are printed.
 fn first_lines(was: &impl fmt::Debug, is: &impl fmt::Debug) -> String {
     let (was, is) = (format!("{was:#?}"), format!("{is:#?}"));
@@ -76,7 +81,7 @@ fn first_lines(was: &impl fmt::Debug, is: &impl fmt::Debug) -> String {
         return match (was.next(), is.next()) {
             (Some(was), Some(is)) if was == is => continue,
             (None, None) => "it is printed alike".to_owned(),
-            (was, is) => format!("{} instead of {}", shown(is.map(str::trim)), shown(was.map(str::trim))),
+            (was, is) => format!("{} instead of {}", shown(is.map(item)), shown(was.map(item))),
         };
     }
 }
