@@ -19,6 +19,8 @@ enum Kind {
     Manual(Arc<AtomicI64>),
     /// The host's, and by how much it has been moved.
     Moved(Arc<AtomicI64>),
+    /// What it showed at an instant of tokio's time.
+    Tokio(Millis, tokio::time::Instant),
 }
 
 impl Clock {
@@ -43,6 +45,11 @@ impl Clock {
         matches!(self.0, Kind::System)
     }
 
+    /// A clock that shows `now` at this moment and goes on with tokio's time, which a test can pause.
+    pub fn tokio(now: Millis) -> Self {
+        Self(Kind::Tokio(now, tokio::time::Instant::now()))
+    }
+
     /// The time it shows.
     pub fn now(&self) -> Millis {
         let system = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis);
@@ -50,10 +57,11 @@ impl Clock {
             Kind::System => system(),
             Kind::Manual(now) => now.load(Ordering::SeqCst),
             Kind::Moved(by) => system() + by.load(Ordering::SeqCst),
+            Kind::Tokio(now, since) => now + millis(since.elapsed()),
         }
     }
 
-    /// Moves a manual or a movable clock by `by` milliseconds, forth or back. Does nothing to the host's clock.
+    /// Moves a manual or a movable clock by `by` milliseconds, forth or back. Does nothing to another.
     pub fn advance(&self, by: Millis) {
         if let Kind::Manual(time) | Kind::Moved(time) = &self.0 {
             time.fetch_add(by, Ordering::SeqCst);
@@ -67,6 +75,7 @@ impl fmt::Debug for Clock {
             Kind::System => "system",
             Kind::Manual(_) => "manual",
             Kind::Moved(_) => "movable",
+            Kind::Tokio(..) => "tokio",
         };
         write!(f, "Clock({kind}, {})", self.now())
     }

@@ -111,8 +111,24 @@ impl fmt::Debug for SessionId {
     }
 }
 
+#[cfg(feature = "testing")]
+thread_local! {
+    /// Where the random bytes of this thread come from while it runs a simulation.
+    static SEEDED: std::cell::RefCell<Option<crate::testing::model::dice::Dice>> = const { std::cell::RefCell::new(None) };
+}
+
+/// From now on the random bytes of this thread are those of a seed.
+#[cfg(feature = "testing")]
+pub(crate) fn seed_this_thread(seed: u64) {
+    SEEDED.set(Some(crate::testing::model::dice::Dice::new(seed)));
+}
+
 /// Random bytes of the operating system, which a process cannot do without.
 pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
+    #[cfg(feature = "testing")]
+    if let Some(bytes) = SEEDED.with_borrow_mut(|dice| dice.as_mut().map(|dice| dice.bytes())) {
+        return bytes;
+    }
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
     bytes

@@ -5,14 +5,16 @@ use std::marker::PhantomData;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::held::{End, Ended, Held, Taken};
 use super::hub::Hub;
+use super::watch;
 use crate::emitter::Emitter;
 use crate::job::{Context, Job, JobError, JobResult, Source, panic_text};
 use crate::payload::check_size;
@@ -71,6 +73,9 @@ impl<J: Job> Handler<J::State> for JobHandler<J> {
             let mut turn = clock;
             while let Some(taken) = held.take() {
                 hub.ledger.started(&held, taken);
+                if let Some(watcher) = &hub.watcher {
+                    watch::start(&**watcher, &held, taken).await;
+                }
                 let ctx = context(&state, &held, taken, limit);
                 let work = async {
                     let output = decode::<J>(&held, taken)?.perform(&ctx).await?;
@@ -117,6 +122,9 @@ impl<S: Source> Handler<S::State> for SourceHandler<S> {
             let mut clock = Instant::now();
             while let Some(taken) = held.take() {
                 hub.ledger.started(&held, taken);
+                if let Some(watcher) = &hub.watcher {
+                    watch::start(&**watcher, &held, taken).await;
+                }
                 let ctx = context(&state, &held, taken, limit);
                 let mut emitter = Emitter::<S::Emits>::new(held.clone());
                 let work = async {

@@ -30,7 +30,7 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session) {
         again.as_mut().enable();
         let mut idle = false;
         let wait = match wishes(&hub, &session) {
-            None => POLL / 2,
+            None => hub.look_after(POLL / 2),
             Some(mut claim) => {
                 claim.first_lease = next_lease;
                 let asked = hub.monotonic();
@@ -48,8 +48,8 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session) {
                             accept(&hub, slice, asked + hub.lease as u64);
                         }
                         match (got_any, claimed.empty) {
-                            (false, _) if drains => POLL / 2,
-                            (_, true) => jitter(POLL),
+                            (false, _) if drains => hub.look_after(POLL / 2),
+                            (_, true) => hub.look_after(jitter(POLL)),
                             (true, false) => continue,
                             (false, false) => TARGET_TIME / 2,
                         }
@@ -67,10 +67,11 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session) {
             }
         };
         tokio::select! {
+            biased;
+            () = hub.stopping.cancelled() => {}
             () = again, if !idle => {}
             () = hub.woken.notified() => {}
             () = tokio::time::sleep(wait) => {}
-            () = hub.stopping.cancelled() => {}
         }
     }
 }
@@ -163,8 +164,9 @@ pub async fn give_back_what_waits(hub: Arc<Hub>) {
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = looks.tick() => {}
+            biased;
             () = hub.stopping.cancelled() => return,
+            _ = looks.tick() => {}
         }
         for held in hub.all_held() {
             if held.unstarted() > 0 && held.claimed.elapsed() > 4 * TARGET_TIME && !held.slice.suspect {

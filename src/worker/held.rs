@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::hub::Hub;
@@ -156,6 +156,9 @@ impl Held {
 
     /// A job that was taken has ended.
     pub fn end(self: &Arc<Self>, ended: Ended) {
+        if let Some(watcher) = &self.hub.watcher {
+            watcher.ended(self, &ended);
+        }
         self.ended.lock().push(ended);
         self.running.fetch_sub(1, Ordering::SeqCst);
         self.hub.list_for_report(self);

@@ -1,17 +1,19 @@
 //! What the parts of a worker share: the slices in hand, what is known of the types, and who has to be told of what.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::held::Held;
 use super::turns::Turns;
+use super::watch::Watcher;
 use crate::clock::Millis;
 use crate::id::{SessionId, WorkflowId};
 use crate::ledger::Ledger;
@@ -24,6 +26,9 @@ const WEIGHT: f64 = 0.05;
 const PACE_TIME: Duration = Duration::from_millis(20);
 /// A new count of them counts by this share.
 const PACE_WEIGHT: f64 = 0.3;
+
+/// So seldom is it looked for what nobody told of, in a simulation.
+const SIMULATED_POLL: Duration = Duration::from_secs(6 * 3600);
 
 /// How the slots get on.
 #[derive(Debug)]
@@ -41,12 +46,14 @@ pub struct Hub {
     /// How long leases last.
     pub lease: Millis,
     pub slots: u32,
+    /// Set in a simulation.
+    pub watcher: Option<Arc<dyn Watcher>>,
     /// No more is claimed.
     pub stopping: CancellationToken,
     /// What runs is told to come to its end.
     pub stopped: CancellationToken,
     /// Every slice under a lease, by the lease's number.
-    pub held: Mutex<HashMap<u64, Arc<Held>>>,
+    pub held: Mutex<BTreeMap<u64, Arc<Held>>>,
     /// Slices with jobs that nobody has started.
     pub queue: Mutex<VecDeque<Arc<Held>>>,
     turns: Mutex<Turns>,
@@ -65,7 +72,7 @@ pub struct Hub {
     /// When a job last ended, by the monotonic clock.
     pub last_end: AtomicU64,
     next_draft: AtomicU64,
-    drafts: Mutex<HashSet<u64>>,
+    drafts: Mutex<BTreeSet<u64>>,
     means: Mutex<HashMap<String, f64>>,
     pace: Mutex<Pace>,
     known_errors: Mutex<HashMap<(WorkflowId, u32, u32), HashSet<u64>>>,
@@ -88,6 +95,7 @@ impl Hub {
         session: SessionId,
         lease: Millis,
         slots: u32,
+        watcher: Option<Arc<dyn Watcher>>,
         stopping: CancellationToken,
     ) -> Self {
         Self {
@@ -96,6 +104,7 @@ impl Hub {
             session,
             lease,
             slots,
+            watcher,
             stopping,
             stopped: CancellationToken::new(),
             held: Mutex::default(),
@@ -124,6 +133,12 @@ impl Hub {
     /// Milliseconds since the worker started, which no clock change moves.
     pub fn monotonic(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
+    }
+
+    /// How long to wait at most for news that come unasked, unless they are lost on their way: `usual`, but in a simulation, where
+    /// nothing is lost, looking again and again would only cost time.
+    pub fn look_after(&self, usual: Duration) -> Duration {
+        if self.watcher.is_some() { SIMULATED_POLL } else { usual }
     }
 
     /// The time of day as this worker knows it: the store's at its start, moved on by the monotonic clock.

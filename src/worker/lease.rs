@@ -1,8 +1,10 @@
 //! Renewing: on a thread of its own with a runtime of its own, so that a job that blocks every thread of the worker does not
-//! cost the worker its leases.
+//! cost the worker its leases. In a simulation, where time stands still while a job computes, it is a task like others.
 
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio_util::task::AbortOnDropHandle;
 
 use super::backoff::Backoff;
 use super::hub::Hub;
@@ -12,13 +14,34 @@ use crate::store::{Renew, Session};
 /// How often progress is told while a job tells of any.
 const PROGRESS: Duration = Duration::from_secs(1);
 
-/// Starts the thread; it ends once `hub.stopped` is cancelled and nothing is held.
-pub fn start(hub: Arc<Hub>, session: Session) -> Result<std::thread::JoinHandle<()>> {
+/// What renews.
+pub enum Renewal {
+    Thread(std::thread::JoinHandle<()>),
+    Task(AbortOnDropHandle<()>),
+}
+
+impl Renewal {
+    /// Waits for its end.
+    pub async fn ended(self) {
+        match self {
+            Self::Thread(thread) => drop(tokio::task::spawn_blocking(move || thread.join()).await),
+            Self::Task(task) => drop(task.await),
+        }
+    }
+}
+
+/// Starts renewing; it ends once `hub.stopped` is cancelled and nothing is held.
+pub fn start(hub: Arc<Hub>, session: Session) -> Result<Renewal> {
+    if hub.watcher.is_some() {
+        let task = tokio::spawn(async move { renew(&hub, &session).await });
+        return Ok(Renewal::Task(AbortOnDropHandle::new(task)));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Error::unavailable("starting the renewal thread").because(e))?;
     std::thread::Builder::new()
         .name("gusher-leases".into())
         .spawn(move || runtime.block_on(renew(&hub, &session)))
+        .map(Renewal::Thread)
         .map_err(|e| Error::unavailable("starting the renewal thread").because(e))
 }
 
@@ -26,10 +49,11 @@ async fn renew(hub: &Hub, session: &Session) {
     let third = Duration::from_millis((hub.lease / 3).max(1) as u64);
     let mut since_renewal = Duration::ZERO;
     let mut backoff = Backoff::new();
-    let mut wait = third.min(PROGRESS);
+    let mut wait = third.min(hub.look_after(PROGRESS));
     loop {
         let now = hub.renew_now.notified();
         tokio::select! {
+            biased;
             () = now => since_renewal = third,
             () = tokio::time::sleep(wait) => since_renewal += wait,
         }
@@ -39,7 +63,7 @@ async fn renew(hub: &Hub, session: &Session) {
         }
         let progress: Vec<(u64, String)> =
             held.iter().filter_map(|held| held.told_progress().map(|told| (held.slice.lease, told))).collect();
-        wait = third.min(PROGRESS);
+        wait = third.min(hub.look_after(PROGRESS));
         if progress.is_empty() && since_renewal < third {
             continue;
         }

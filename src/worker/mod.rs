@@ -16,6 +16,7 @@ mod lease;
 mod report;
 mod tick;
 mod turns;
+pub(crate) mod watch;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,6 +33,7 @@ use self::attempt::{Handler, Kind};
 use self::backoff::Backoff;
 use self::held::{End, Ended, Held};
 use self::hub::Hub;
+use self::watch::Watcher;
 use crate::clock::{Millis, millis};
 use crate::error::{Error, Result};
 use crate::id::{SessionId, random_bytes};
@@ -85,6 +87,8 @@ pub struct Worker<S> {
     pub(crate) handlers: Arc<Handlers<S>>,
     pub(crate) state: Arc<S>,
     pub(crate) options: WorkerOptions,
+    /// Set in a simulation: then everything runs in the worker's own runtime, by tokio's time alone.
+    pub(crate) watcher: Option<Arc<dyn Watcher>>,
 }
 
 impl<S> fmt::Debug for Worker<S> {
@@ -103,23 +107,33 @@ impl<S: Send + Sync + 'static> Worker<S> {
             ));
         }
         let lease = self.options.lease.map_or(self.store.lease(), millis);
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.ok();
+        let socket = match &self.watcher {
+            None => UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.ok(),
+            Some(_) => None,
+        };
         let session = self.session(lease, socket.as_ref());
         join_store(&*self.store, &session, &stop).await?;
+        let slots = self.options.slots.max(1);
         #[cfg_attr(not(feature = "testing"), allow(unused_mut))]
-        let mut hub = Hub::new(self.store.clone(), session.id, lease, self.options.slots.max(1), stop);
+        let mut hub = Hub::new(self.store.clone(), session.id, lease, slots, self.watcher.clone(), stop);
         #[cfg(feature = "testing")]
         {
             hub.ledger = self.options.ledger.clone();
         }
         let hub = Arc::new(hub);
+        if let Some(watcher) = &hub.watcher {
+            watcher.begins(&hub);
+        }
 
         let _end = EndWithRun(hub.clone());
         let renewal = lease::start(hub.clone(), session.clone())?;
         let mut loops = JoinSet::new();
         let mut claims = JoinSet::new();
         claims.spawn(claim::claim_slices(hub.clone(), session.clone()));
-        loops.spawn(claim::give_back_what_waits(hub.clone()));
+        if hub.watcher.is_none() {
+            // A worker of a simulation has no other beside it.
+            loops.spawn(claim::give_back_what_waits(hub.clone()));
+        }
         loops.spawn(tick::tick(hub.clone()));
         let rules = self.handlers.values().map(|handler| (handler.kind().name, handler.kind().retry)).collect();
         let name = format!("{}:{}:{}", session.host, session.pid, session.id);
@@ -133,6 +147,7 @@ impl<S: Send + Sync + 'static> Worker<S> {
         }
 
         let ended = tokio::select! {
+            biased;
             () = hub.stopping.cancelled() => Ok(()),
             died = first_panic(&mut loops, &mut claims, &mut slots) => Err(died),
         };
@@ -145,7 +160,7 @@ impl<S: Send + Sync + 'static> Worker<S> {
         // Nobody is left to report what a part that died was holding; its lease ends by itself.
         hub.held.lock().clear();
         hub.renew_now.notify_one();
-        let _ = tokio::task::spawn_blocking(move || renewal.join()).await;
+        renewal.ended().await;
         while let Ok(left) = self.store.leave(hub.session).await {
             wake(&left.woken);
             if !left.more {
@@ -167,7 +182,10 @@ impl<S: Send + Sync + 'static> Worker<S> {
             queues: self.options.queues.clone().unwrap_or(own_queues),
             types: kinds.iter().map(|kind| kind.name.to_owned()).collect(),
             slots: self.options.slots,
-            wake_port: socket.and_then(|socket| socket.local_addr().ok()).map(|address| address.port()),
+            wake_port: match &self.watcher {
+                Some(watcher) => Some(watcher.wake_port()),
+                None => socket.and_then(|socket| socket.local_addr().ok()).map(|address| address.port()),
+            },
             lease,
         }
     }
@@ -196,6 +214,7 @@ async fn join_store(store: &dyn Store, session: &Session, stop: &CancellationTok
 async fn first_panic(loops: &mut JoinSet<()>, claims: &mut JoinSet<()>, slots: &mut JoinSet<()>) -> Error {
     loop {
         let ended = tokio::select! {
+            biased;
             Some(ended) = loops.join_next() => ended,
             Some(ended) = claims.join_next() => ended,
             Some(ended) = slots.join_next() => ended,
@@ -256,6 +275,10 @@ async fn slot<S: Send + Sync + 'static>(hub: Arc<Hub>, handlers: Arc<Handlers<S>
             None => {
                 fail_all(&hub, &held, &Error::corrupt(format!("no type `{}` is registered here", held.slice.job_type)))
             }
+            Some(handler) if hub.watcher.is_some() => {
+                let run = handler.run(state.clone(), held, hub.clone());
+                watch::follow(hub.watcher.clone(), run).await;
+            }
             Some(handler) if handler.kind().blocking => {
                 let run = handler.run(state.clone(), held, hub.clone());
                 let runtime = tokio::runtime::Handle::current();
@@ -288,6 +311,7 @@ async fn next_slice(hub: &Hub) -> Option<Arc<Held>> {
             hub.claim_again.notify_one();
         }
         tokio::select! {
+            biased;
             () = came => {}
             () = hub.stopping.cancelled() => {}
         }
@@ -319,7 +343,7 @@ async fn load_parameters(hub: &Hub, held: &Held) -> Result<()> {
 /// Fails what nobody has started of a slice, for a reason that no attempt can change.
 fn fail_all(hub: &Hub, held: &Arc<Held>, error: &Error) {
     while let Some(taken) = held.take() {
-        let now = hub.wall_at(std::time::Instant::now());
+        let now = hub.wall_at(tokio::time::Instant::now());
         let end = if error.is_transient() { End::Stopped } else { End::Failed(JobError::fatal(error)) };
         held.end(Ended {
             at: taken.at,

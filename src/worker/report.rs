@@ -56,8 +56,9 @@ pub async fn report_outcomes(hub: Arc<Hub>, rules: Rules, worker: String) {
                 return;
             }
             tokio::select! {
+                biased;
                 () = now => {}
-                () = tokio::time::sleep(Duration::from_millis(200)) => {}
+                () = tokio::time::sleep(hub.look_after(Duration::from_millis(200))) => {}
             }
         }
         if !hub.to_report.lock().iter().any(|held| held.unstarted() == 0 && !held.is_running()) {
@@ -322,7 +323,7 @@ fn is_reported(held: &Held) -> bool {
 pub fn return_unstarted(hub: &Hub, held: &Arc<Held>) {
     let unstarted = held.give_back();
     if !unstarted.is_empty() {
-        let now = hub.wall_at(std::time::Instant::now());
+        let now = hub.wall_at(Instant::now());
         held.ended.lock().extend(unstarted.iter().map(|at| Ended::unstarted(at as u16, now)));
         hub.list_for_report(held);
     }

@@ -25,8 +25,8 @@ pub async fn tick(hub: Arc<Hub>) {
                 if ticked.more {
                     continue;
                 }
-                let next = ticked.next_in.map_or(LONGEST, |next| Duration::from_millis(next.max(1) as u64));
-                next.min(jitter(often))
+                let often = hub.look_after(jitter(often));
+                ticked.next_in.map_or(often, |next| Duration::from_millis(next.max(1) as u64).min(often))
             }
             Err(error) => {
                 tracing::warn!(%error, "a tick failed; it is tried again");
@@ -34,9 +34,10 @@ pub async fn tick(hub: Arc<Hub>) {
             }
         };
         tokio::select! {
+            biased;
+            () = hub.stopping.cancelled() => {}
             () = now => {}
             () = tokio::time::sleep(wait) => {}
-            () = hub.stopping.cancelled() => {}
         }
     }
 }

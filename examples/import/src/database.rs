@@ -63,7 +63,7 @@ impl Database {
         Ok(())
     }
 
-    /// Inserts the airport or brings it up to date. True if it was not there before.
+    /// Inserts the airport or brings it up to date. True if it is the workflow's import that added it: asked again, it says so again.
     pub async fn upsert(&self, workflow: &str, airport: Airport) -> Result<bool, DatabaseError> {
         let airport = Box::new(airport);
         self.write(Write::Airport { workflow: workflow.to_owned(), airport }).await

@@ -66,7 +66,7 @@ impl Source for DownloadCsv {
     }
 }
 
-/// Checks one row and puts its airport into the database. Returns whether the airport is new there.
+/// Checks one row and puts its airport into the database. Returns whether this import added it there.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ImportCsvRow(pub Row);
 

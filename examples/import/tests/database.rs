@@ -39,15 +39,15 @@ fn new_database() -> (tempfile::TempDir, Database) {
 }
 
 #[tokio::test]
-async fn an_upsert_says_whether_the_airport_is_new_and_can_be_repeated() {
+async fn an_upsert_says_whether_its_import_added_the_airport_however_often_it_is_repeated() {
     let (_folder, database) = new_database();
     assert!(database.upsert("w", airport(1)).await.unwrap());
-    assert!(!database.upsert("w", airport(1)).await.unwrap());
+    assert!(database.upsert("w", airport(1)).await.unwrap());
 
     let corrected = Airport { name: "Corrected".to_owned(), elevation: 9_000.0, ..airport(1) };
-    assert!(!database.upsert("w", corrected).await.unwrap());
+    assert!(!database.upsert("another", corrected).await.unwrap());
 
-    let figures = database.figures("w").await.unwrap();
+    let figures = database.figures("another").await.unwrap();
     assert_eq!(figures.airports, 1);
     assert_eq!(figures.elevations.highest.unwrap().name, "Corrected");
 }
@@ -72,7 +72,7 @@ async fn what_has_been_answered_is_there_when_the_file_is_opened_again() {
     assert!(!folder.path().join("import.db-wal").exists(), "the file is whole by itself");
     let database = Database::open(&path).unwrap();
     assert_eq!(database.figures("w").await.unwrap().airports, 5_000);
-    assert_eq!(import(&database, "w", 5_000, 64).await, 0);
+    assert_eq!(import(&database, "again", 5_000, 64).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,9 +85,9 @@ async fn several_writers_share_one_file_and_each_airport_is_new_once() {
         tokio::task::spawn_blocking(move || Database::open(&path).unwrap())
     });
     let databases: Vec<_> = stream::iter(opening).buffer_unordered(4).map(Result::unwrap).collect().await;
-    let importing = databases.into_iter().map(|database| {
+    let importing = databases.into_iter().zip(["one", "two", "three", "four"]).map(|(database, workflow)| {
         let database = Arc::new(database);
-        tokio::spawn(async move { import(&database, "w", 2_000, 32).await })
+        tokio::spawn(async move { import(&database, workflow, 2_000, 32).await })
     });
     let new: usize =
         stream::iter(importing).buffer_unordered(4).map(Result::unwrap).collect::<Vec<_>>().await.iter().sum();
@@ -147,7 +147,7 @@ mod files_that_cannot_be_used {
         let newer = rusqlite::Connection::open(&path).unwrap();
         newer.pragma_update(None, "user_version", 7).unwrap();
         drop(newer);
-        assert!(refused(&path).contains("has layout 7, this program writes layout 1"));
+        assert!(refused(&path).contains("has layout 7, this program writes layout 2"));
     }
 
     #[test]

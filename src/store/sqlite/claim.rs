@@ -3,7 +3,7 @@
 //! A claim looks at those lines only, so its cost depends on the types a worker knows and never on the backlog. Lines of a
 //! higher priority come first; those of one priority, the workflows of a line and the steps of a workflow take turns.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use rusqlite::params;
 
@@ -86,7 +86,7 @@ impl Tx<'_> {
         let mut more_for_others = false;
         let mut lines = self.lines_of(claim, session)?;
         let mut turn = lines.iter().map(|line| line.turn).max().unwrap_or(0);
-        let mut served: HashMap<i64, i64> = HashMap::new();
+        let mut served: BTreeMap<i64, i64> = BTreeMap::new();
         while let Some(line) = lines.pop_front() {
             if claimed.slices.len() as u32 >= claim.max_leases || self.cost().calls >= SOFT_CALLS {
                 more = true;

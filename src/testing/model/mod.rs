@@ -3,7 +3,7 @@
 
 mod commands;
 mod compare;
-mod dice;
+pub(crate) mod dice;
 mod faults;
 mod game;
 mod naive;

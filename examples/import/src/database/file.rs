@@ -9,7 +9,7 @@ use super::error::{DatabaseError, folder};
 /// Stands in the file's header, so that another program's database is told from ours.
 const APPLICATION: i64 = 0x4169_7270;
 /// Raised when `schema.sql` changes.
-const LAYOUT: i64 = 1;
+const LAYOUT: i64 = 2;
 
 pub(super) fn open_or_make(path: &Path) -> Result<Connection, DatabaseError> {
     std::fs::create_dir_all(folder(path)).map_err(|error| DatabaseError::no_folder(path, &error))?;

@@ -20,6 +20,7 @@ CREATE TABLE airport (
     time_zone   TEXT    NOT NULL,
     local_code  TEXT,
     import      INTEGER NOT NULL REFERENCES import (id), -- the last one that brought it
+    added_by    INTEGER NOT NULL REFERENCES import (id), -- the first one
     PRIMARY KEY (pass, icao)
 ) STRICT, WITHOUT ROWID;
 

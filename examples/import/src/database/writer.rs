@@ -11,7 +11,7 @@ use crate::{airport::Airport, territories::Territory};
 /// Bounds how long the first of a group waits for the last, and other processes for the group.
 const MOST_TOGETHER: usize = 1_000;
 
-/// Whether the write added something new.
+/// Whether the write, or an earlier one of the same import, added something new.
 pub(super) type Answer = Result<bool, DatabaseError>;
 
 #[derive(Debug)]
@@ -118,27 +118,20 @@ fn upsert(transaction: &Transaction<'_>, import: i64, airport: &Airport) -> rusq
         airport.local_code,
         import,
     ];
-    // Two statements, since one that does both does not say which it did.
-    let inserted = transaction
-        .prepare_cached(
-            "INSERT INTO airport (pass, icao, iata, name, city, subdivision, country, elevation, latitude, longitude,
-                 time_zone, local_code, import)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
-             ON CONFLICT (pass, icao) DO NOTHING",
-        )?
-        .execute(values)?;
-    if inserted == 1 {
-        return Ok(true);
-    }
+    // Whether it was there before would be another answer for a job that runs again; who added it stays the same.
     transaction
         .prepare_cached(
-            "UPDATE airport
-             SET iata = ?3, name = ?4, city = ?5, subdivision = ?6, country = ?7, elevation = ?8, latitude = ?9,
-                 longitude = ?10, time_zone = ?11, local_code = ?12, import = ?13
-             WHERE pass = ?1 AND icao = ?2",
+            "INSERT INTO airport (pass, icao, iata, name, city, subdivision, country, elevation, latitude, longitude,
+                 time_zone, local_code, import, added_by)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13)
+             ON CONFLICT (pass, icao) DO UPDATE
+             SET iata = excluded.iata, name = excluded.name, city = excluded.city, subdivision = excluded.subdivision,
+                 country = excluded.country, elevation = excluded.elevation, latitude = excluded.latitude,
+                 longitude = excluded.longitude, time_zone = excluded.time_zone, local_code = excluded.local_code,
+                 import = excluded.import
+             RETURNING added_by = import",
         )?
-        .execute(values)?;
-    Ok(false)
+        .query_row(values, |row| row.get(0))
 }
 
 fn upsert_territory(transaction: &Transaction<'_>, import: i64, territory: &Territory) -> rusqlite::Result<()> {

@@ -1,0 +1,280 @@
+//! A store as a worker of a simulation sees it: it wakes workers in this process, and goes wrong where the script says so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::script::Fault;
+use super::stage::{Process, Stage};
+use crate::clock::Millis;
+use crate::error::{Error, Result};
+use crate::graph::StepNumber;
+use crate::id::{SessionId, WorkflowId};
+use crate::record::Record;
+use crate::slice::Mask;
+use crate::store::*;
+
+/// A store that goes wrong.
+pub struct Faulty {
+    store: Arc<dyn Store>,
+    stage: Arc<Stage>,
+    /// Whose calls go wrong; nobody's for the client.
+    process: Option<Arc<Process>>,
+    leases: Mutex<Leases>,
+}
+
+/// What the process has been given.
+#[derive(Default)]
+struct Leases {
+    slices: BTreeMap<u64, Slice>,
+    /// Jobs whose outcome was kept from the store, by lease and position.
+    kept: BTreeSet<(u64, u16)>,
+}
+
+impl fmt::Debug for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Faulty({:?})", self.store)
+    }
+}
+
+impl Faulty {
+    /// The store as the client of a simulation sees it: in order.
+    pub fn for_client(store: Arc<dyn Store>, stage: Arc<Stage>) -> Arc<Self> {
+        Arc::new(Self { store, stage, process: None, leases: Mutex::default() })
+    }
+
+    /// The store as a process sees it that runs a worker.
+    pub fn for_worker(store: Arc<dyn Store>, process: Arc<Process>) -> Arc<Self> {
+        Arc::new(Self { store, stage: process.stage.clone(), process: Some(process), leases: Mutex::default() })
+    }
+
+    /// One call to the store, or what becomes of it. `wake` hands out the answer's wake-ups, which die with the process.
+    async fn call<T>(
+        &self,
+        verb: &'static str,
+        call: impl Future<Output = Result<T>> + Send,
+        heard: impl FnOnce(&mut T) + Send,
+    ) -> Result<T> {
+        let fault = match &self.process {
+            None => None,
+            Some(process) if process.killed.is_cancelled() => return std::future::pending().await,
+            Some(_) => self.stage.next_call(verb),
+        };
+        if fault == Some(Fault::KilledBefore) {
+            return self.die().await;
+        }
+        let mut answer = call.await;
+        self.stage.called.notify_one();
+        match (fault, &mut answer) {
+            (Some(Fault::KilledAfter), _) => self.die().await,
+            (Some(Fault::AnswerLost), Ok(_)) => {
+                Err(Error::unavailable(format!("{verb}: the answer was lost, as the test wants it")))
+            }
+            (_, Ok(heard_of)) => {
+                heard(heard_of);
+                answer
+            }
+            _ => answer,
+        }
+    }
+
+    async fn die<T>(&self) -> T {
+        if let Some(process) = &self.process {
+            process.killed.cancel();
+        }
+        std::future::pending().await
+    }
+
+    /// Gives back what has to run again, instead of what became of it: the worker that ran it believes that it was reported.
+    fn keep_back(&self, report: &mut Report) {
+        let mut leases = self.leases.lock();
+        let Leases { slices, kept } = &mut *leases;
+        for part in &mut report.leases {
+            let Some(slice) = slices.get(&part.lease) else { continue };
+            let ended = part.retries.iter().fold(part.succeeded.or(part.failed), |all, (_, mask)| all.or(*mask));
+            let again: Mask = ended
+                .iter()
+                .filter(|at| {
+                    let used = slice.jobs.iter().position(|job| job == *at).and_then(|n| slice.attempts.get(n));
+                    let job = (slice.step, slice.first + *at as u64);
+                    self.stage.runs_again(job, used.copied().unwrap_or(0))
+                })
+                .collect();
+            kept.extend(again.iter().map(|at| (part.lease, at as u16)));
+            take_out(part, again);
+            leave_out(part, kept);
+        }
+    }
+}
+
+/// Moves jobs from what became of them to what is given back.
+fn take_out(part: &mut LeaseReport, again: Mask) {
+    if again.is_empty() {
+        return;
+    }
+    part.succeeded = part.succeeded.minus(again);
+    part.failed = part.failed.minus(again);
+    part.retries.iter_mut().for_each(|(_, mask)| *mask = mask.minus(again));
+    part.retries.retain(|(_, mask)| !mask.is_empty());
+    part.errors.iter_mut().for_each(|(_, _, mask)| *mask = mask.minus(again));
+    part.returned = part.returned.or(again);
+    // A source's slice is the source alone.
+    part.dropped.extend(part.adopted.take());
+}
+
+/// Leaves what nobody may hear of out of the record.
+fn leave_out(part: &mut LeaseReport, kept: &BTreeSet<(u64, u16)>) {
+    let Ok(mut record) = Record::decode(&part.record) else { return };
+    record.outcomes.retain(|outcome| !kept.contains(&(part.lease, outcome.at)));
+    part.record = if record.outcomes.is_empty() { Vec::new() } else { record.encode() };
+}
+
+/// Nothing is to be done with an answer.
+fn as_it_is<T>(_: &mut T) {}
+
+impl Store for Faulty {
+    fn join(&self, session: Session) -> Answer<'_, ()> {
+        Box::pin(self.call("join", self.store.join(session), as_it_is))
+    }
+
+    fn leave(&self, session: SessionId) -> Answer<'_, Left> {
+        Box::pin(self.call("leave", self.store.leave(session), |left| self.stage.wake(&mut left.woken)))
+    }
+
+    fn append(&self, append: Append) -> Answer<'_, ()> {
+        Box::pin(self.call("append", self.store.append(append), as_it_is))
+    }
+
+    fn create(&self, create: Create) -> Answer<'_, Created> {
+        Box::pin(self.call("create", self.store.create(create), |created| {
+            self.stage.wake(&mut created.woken);
+            self.stage.look_at_the_clock();
+        }))
+    }
+
+    fn claim(&self, claim: Claim) -> Answer<'_, Claimed> {
+        Box::pin(self.call("claim", self.store.claim(claim), |claimed| {
+            let mut leases = self.leases.lock();
+            leases.slices.extend(claimed.slices.iter().map(|slice| (slice.lease, slice.clone())));
+            self.stage.wake(&mut claimed.woken);
+        }))
+    }
+
+    fn renew(&self, renew: Renew) -> Answer<'_, Renewed> {
+        Box::pin(self.call("renew", self.store.renew(renew), as_it_is))
+    }
+
+    fn report(&self, mut report: Report) -> Answer<'_, Reported> {
+        Box::pin(async move {
+            self.keep_back(&mut report);
+            let heard = |reported: &mut Reported| {
+                self.stage.wake(&mut reported.woken);
+                self.stage.look_at_the_clock();
+            };
+            self.call("report", self.store.report(report), heard).await
+        })
+    }
+
+    fn tick(&self, tick: Tick) -> Answer<'_, Ticked> {
+        Box::pin(self.call("tick", self.store.tick(tick), |ticked| self.stage.wake(&mut ticked.woken)))
+    }
+
+    fn cancel(&self, workflow: WorkflowId, grace: Millis) -> Answer<'_, ()> {
+        Box::pin(self.call("cancel", self.store.cancel(workflow, grace), |()| {
+            self.stage.look_at_the_clock();
+            self.stage.look_at_the_leases();
+        }))
+    }
+
+    fn pause(&self, workflow: WorkflowId) -> Answer<'_, ()> {
+        Box::pin(self.call("pause", self.store.pause(workflow), as_it_is))
+    }
+
+    fn resume(&self, workflow: WorkflowId) -> Answer<'_, Woken> {
+        Box::pin(self.call("resume", self.store.resume(workflow), |woken| {
+            self.stage.wake(woken);
+            self.stage.look_at_the_clock();
+        }))
+    }
+
+    fn retry(&self, retry: RetryFailed) -> Answer<'_, Retried> {
+        Box::pin(self.call("retry", self.store.retry(retry), |_| self.stage.look_at_the_clock()))
+    }
+
+    fn delete(&self, workflow: WorkflowId) -> Answer<'_, ()> {
+        Box::pin(self.call("delete", self.store.delete(workflow), |()| self.stage.look_at_the_clock()))
+    }
+
+    fn workflow(&self, workflow: WorkflowId) -> Answer<'_, WorkflowRow> {
+        Box::pin(self.call("workflow", self.store.workflow(workflow), as_it_is))
+    }
+
+    fn workflows(&self, list: List) -> Answer<'_, Vec<WorkflowRow>> {
+        Box::pin(self.call("workflows", self.store.workflows(list), as_it_is))
+    }
+
+    fn steps(&self, workflow: WorkflowId, from: StepNumber, limit: u32) -> Answer<'_, Vec<StepRow>> {
+        Box::pin(self.call("steps", self.store.steps(workflow, from, limit), as_it_is))
+    }
+
+    fn step_named(&self, workflow: WorkflowId, name: String) -> Answer<'_, Option<StepRow>> {
+        Box::pin(self.call("step_named", self.store.step_named(workflow, name), as_it_is))
+    }
+
+    fn edges(&self, workflow: WorkflowId, step: StepNumber, upstream: bool, limit: u32) -> Answer<'_, Vec<EdgeRow>> {
+        Box::pin(self.call("edges", self.store.edges(workflow, step, upstream, limit), as_it_is))
+    }
+
+    fn parameters(&self, chunk: ChunkRef) -> Answer<'_, Parameters> {
+        Box::pin(self.call("parameters", self.store.parameters(chunk), as_it_is))
+    }
+
+    fn outcomes(
+        &self,
+        workflow: WorkflowId,
+        step: StepNumber,
+        from: u64,
+        after: u64,
+    ) -> Answer<'_, Vec<ChunkOutcomes>> {
+        Box::pin(self.call("outcomes", self.store.outcomes(workflow, step, from, after), as_it_is))
+    }
+
+    fn errors(&self, workflow: WorkflowId, step: StepNumber) -> Answer<'_, Vec<ErrorRow>> {
+        Box::pin(self.call("errors", self.store.errors(workflow, step), as_it_is))
+    }
+
+    fn waiting(&self, workflow: WorkflowId, step: StepNumber) -> Answer<'_, Waiting> {
+        Box::pin(self.call("waiting", self.store.waiting(workflow, step), as_it_is))
+    }
+
+    fn whereabouts(&self, workflow: WorkflowId, step: StepNumber, index: u64) -> Answer<'_, Whereabouts> {
+        Box::pin(self.call("whereabouts", self.store.whereabouts(workflow, step, index), as_it_is))
+    }
+
+    fn workers(&self, limit: u32) -> Answer<'_, Vec<WorkerRow>> {
+        Box::pin(self.call("workers", self.store.workers(limit), as_it_is))
+    }
+
+    fn doctor(&self) -> Answer<'_, Checkup> {
+        Box::pin(self.call("doctor", self.store.doctor(), as_it_is))
+    }
+
+    fn meters(&self) -> &Meters {
+        self.store.meters()
+    }
+
+    fn now(&self) -> Millis {
+        self.store.now()
+    }
+
+    fn lease(&self) -> Millis {
+        self.store.lease()
+    }
+
+    fn url(&self) -> String {
+        self.store.url()
+    }
+}
