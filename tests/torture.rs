@@ -175,7 +175,8 @@ fn the_one_row_that_is_not_safe_to_repeat_is_named() {
     let report = tortured(Bug::OneRow);
     let found: Vec<_> = report.unsafe_jobs.iter().map(|job| (&*job.job_type, job.index, job.more)).collect();
     assert_eq!(found, [("Row", 17, false)], "{report}");
-    let told = "rows #17 (Row) is not safe to repeat: with it run twice the world differs: `17: 2` instead of `17: 1`\n";
+    let told =
+        "rows #17 (Row) is not safe to repeat: with it run twice the world differs: `17: 2` instead of `17: 1`\n";
     assert!(report.to_string().starts_with(told), "{report}");
     assert!(!report.is_safe());
 }
@@ -192,7 +193,10 @@ fn of_many_unsafe_rows_some_are_named_and_more_are_said_to_be_there() {
 fn an_answer_that_depends_on_how_often_it_was_asked_is_found() {
     let report = tortured(Bug::Answer);
     let told = report.unsafe_jobs[0].to_string();
-    assert_eq!(told, "rows #0 (Row) is not safe to repeat: with it run twice rows #0 returned `false` instead of `true`");
+    assert_eq!(
+        told,
+        "rows #0 (Row) is not safe to repeat: with it run twice rows #0 returned `false` instead of `true`"
+    );
 }
 
 #[test]
@@ -237,7 +241,8 @@ fn a_world_that_is_another_each_time_is_refused() {
 #[test]
 fn torture_finds_the_same_each_time_and_with_many_slots() {
     let run = |seed, slots| {
-        let tortured = torture(|| World::with(Bug::OneRow), app, |world| world.look()).seed(seed).slots(slots).at_most(20);
+        let tortured =
+            torture(|| World::with(Bug::OneRow), app, |world| world.look()).seed(seed).slots(slots).at_most(20);
         tortured.run(Import { rows: 18, retry: Retry::DEFAULT }).unwrap()
     };
     assert_eq!(run(3, 1).to_string(), run(3, 1).to_string());

@@ -3,9 +3,9 @@
 use gusher::prelude::*;
 use gusher::testing::Simulation;
 use gusher::{JobState, WorkflowState};
+use import::Location;
 use import::jobs::{DownloadCsv, GenReport, ImportCsvRow, ImportXml, Shared};
 use import::workflow::ImportWorkflow;
-use import::Location;
 
 /// What the program registers, with a database in this folder.
 fn app(folder: &std::path::Path) -> App<Shared> {

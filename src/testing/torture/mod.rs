@@ -182,10 +182,8 @@ impl<V, S: Send + Sync + 'static, P: PartialEq + fmt::Debug> Torture<'_, V, S, P
         match self.round::<W>(arguments, script) {
             Ok(outcome) => {
                 report.repeats = report.repeats.max(outcome.run.again as usize);
-                let found = difference(calm, &outcome).map(|difference| Found {
-                    difference,
-                    repeated: outcome::repeated(&calm.run, &outcome.run),
-                });
+                let found = difference(calm, &outcome)
+                    .map(|difference| Found { difference, repeated: outcome::repeated(&calm.run, &outcome.run) });
                 Ok((found, outcome.run.calls.len() as u64 >= call))
             }
             Err(error) if error.kind() == ErrorKind::Corrupt => Err(error),

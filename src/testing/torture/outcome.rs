@@ -94,5 +94,9 @@ pub fn repeated(calm: &Run, other: &Run) -> Vec<JobKey> {
         times
     };
     let calm = count(calm);
-    count(other).into_iter().filter(|(job, times)| *times > calm.get(job).copied().unwrap_or(0)).map(|(job, _)| job).collect()
+    count(other)
+        .into_iter()
+        .filter(|(job, times)| *times > calm.get(job).copied().unwrap_or(0))
+        .map(|(job, _)| job)
+        .collect()
 }
