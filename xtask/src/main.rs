@@ -4,6 +4,7 @@ mod check;
 mod crash;
 mod full;
 mod planted;
+mod servers;
 
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -21,6 +22,7 @@ const USAGE: &str = "usage: cargo xtask test [--seeds N]
                                  of --full only what writes RELIABILITY.md
        cargo xtask check FILES… [--json]
                                  checks ledgers
+       cargo xtask servers       installs the servers that the tests start
        cargo xtask planted       shows that each planted bug is caught, and by which test
        cargo xtask bench ARGS…   measures the engine: --store sqlite, --suite, --help for all";
 
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         ["test", "--full", ref flags @ ..] => test_fully(flags),
         ["reliability", ref flags @ ..] => full::Sizes::parse(flags).and_then(|sizes| full::full(&sizes)),
         ["crash", ref flags @ ..] => crash::Options::parse(flags).and_then(|options| crash::command(&options)),
+        ["servers"] => servers::install(),
         ["planted"] => planted::planted(),
         ["check", ref flags @ ..] if !flags.is_empty() => check::command(flags),
         ["bench", ref flags @ ..] => return bench(flags),
@@ -75,9 +78,10 @@ fn test_fully(flags: &[&str]) -> Result<()> {
 
 /// What takes no size.
 fn check_everything() -> Result<()> {
+    servers::install()?;
     cargo(&["fmt", "--all", "--check"])?;
     lint(&["--workspace", "--all-targets", "--all-features"])?;
-    for features in ["", "sqlite", "cli", "testing"] {
+    for features in ["", "sqlite", "redis", "cli", "testing"] {
         lint(&["--package", "gusher", "--lib", "--no-default-features", "--features", features])?;
     }
     cargo(&["test", "--workspace"])?;

@@ -84,10 +84,13 @@ where
     Torture { world: Box::new(world), app: Box::new(app), look: Box::new(look), setup, at_most: ROUNDS }
 }
 
+/// Makes the application in a world.
+type AppIn<'a, V, S> = Box<dyn Fn(&V) -> App<S> + 'a>;
+
 /// What [`torture`] has prepared.
 pub struct Torture<'a, V, S, P> {
     world: Box<dyn FnMut() -> V + 'a>,
-    app: Box<dyn Fn(&V) -> App<S> + 'a>,
+    app: AppIn<'a, V, S>,
     look: Box<dyn FnMut(&V) -> P + 'a>,
     setup: Setup,
     at_most: usize,

@@ -1,28 +1,42 @@
-//! Workers that die: real processes, killed by their own jobs or from outside.
+//! Workers that die: real processes, killed by their own jobs or from outside; on a file that they share, and on a Redis server.
 
+#[path = "../../servers/mod.rs"]
+mod servers;
+
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crew::{Count, app};
-use gusher::store::Store;
-use gusher::store::sqlite::{Options, SqliteStore};
+use gusher::store::{Store, redis, sqlite};
 use gusher::{Handle, JobState, WorkflowState};
+use servers::Server;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
+const LEASE: Duration = Duration::from_secs(1);
+
+/// A store where workers meet.
 struct House {
-    _folder: tempfile::TempDir,
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Store>,
+    /// What ends with the test.
+    _ground: Box<dyn Any>,
 }
 
 impl House {
-    fn new() -> Self {
+    fn in_a_file() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let options = Options { lease: Duration::from_secs(1), ..Options::new(folder.path().join("gusher.db")) };
-        Self { store: Arc::new(SqliteStore::open(options).unwrap()), _folder: folder }
+        let options = sqlite::Options { lease: LEASE, ..sqlite::Options::new(folder.path().join("gusher.db")) };
+        Self { store: Arc::new(sqlite::SqliteStore::open(options).unwrap()), _ground: Box::new(folder) }
+    }
+
+    async fn on_redis() -> Self {
+        let server = Server::redis();
+        let options = redis::Options { lease: LEASE, ..redis::Options::new(server.url()) };
+        Self { store: Arc::new(redis::RedisStore::open(options).await.unwrap()), _ground: Box::new(server) }
     }
 
     fn worker(&self) -> Child {
@@ -92,9 +106,7 @@ async fn terminate(worker: &mut Child) {
     assert!(worker.wait().await.unwrap().success());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_aborts_its_process_fails_alone_and_nothing_beside_it_does() {
-    let house = House::new();
+async fn a_row_that_aborts_its_process_fails_alone_and_nothing_beside_it_does(house: House) {
     let run = house.start(Count { rows: 100_000, poison: Some(50_001), gate: None }).await;
     let mut deaths = 0;
     let (mut one, mut other) = (house.worker(), house.worker());
@@ -129,9 +141,8 @@ async fn a_row_that_aborts_its_process_fails_alone_and_nothing_beside_it_does() 
     house.check().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_worker_held_runs_again_where_another_lives() {
-    let (house, gate) = (House::new(), Gate::open().await);
+async fn what_a_killed_worker_held_runs_again_where_another_lives(house: House) {
+    let gate = Gate::open().await;
     let mut victim = house.worker();
     let run = house.start(gate.count(40)).await;
     let victim_id = victim.id().unwrap();
@@ -173,10 +184,9 @@ async fn what_a_killed_worker_held_runs_again_where_another_lives() {
     house.check().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_is_told_to_stop_finishes_what_runs_and_costs_no_job_an_attempt() {
+async fn a_worker_that_is_told_to_stop_finishes_what_runs_and_costs_no_job_an_attempt(house: House) {
     const ROWS: u64 = 1_000;
-    let (house, gate) = (House::new(), Gate::open().await);
+    let gate = Gate::open().await;
     let mut first = house.worker();
     let run = house.start(gate.count(ROWS)).await;
     let mut passed = BTreeMap::new();
@@ -213,4 +223,43 @@ async fn a_worker_that_is_told_to_stop_finishes_what_runs_and_costs_no_job_an_at
     }
     terminate(&mut second).await;
     house.check().await;
+}
+
+mod in_a_file {
+    use super::House;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_row_that_aborts_its_process_fails_alone_and_nothing_beside_it_does() {
+        super::a_row_that_aborts_its_process_fails_alone_and_nothing_beside_it_does(House::in_a_file()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_killed_worker_held_runs_again_where_another_lives() {
+        super::what_a_killed_worker_held_runs_again_where_another_lives(House::in_a_file()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_worker_that_is_told_to_stop_finishes_what_runs_and_costs_no_job_an_attempt() {
+        super::a_worker_that_is_told_to_stop_finishes_what_runs_and_costs_no_job_an_attempt(House::in_a_file()).await;
+    }
+}
+
+mod on_redis {
+    use super::House;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_row_that_aborts_its_process_fails_alone_and_nothing_beside_it_does() {
+        super::a_row_that_aborts_its_process_fails_alone_and_nothing_beside_it_does(House::on_redis().await).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_killed_worker_held_runs_again_where_another_lives() {
+        super::what_a_killed_worker_held_runs_again_where_another_lives(House::on_redis().await).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_worker_that_is_told_to_stop_finishes_what_runs_and_costs_no_job_an_attempt() {
+        super::a_worker_that_is_told_to_stop_finishes_what_runs_and_costs_no_job_an_attempt(House::on_redis().await)
+            .await;
+    }
 }

@@ -1,0 +1,27 @@
+//! docs/testing-your-workflow.md shows what the tests run, word for word.
+
+use std::path::Path;
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// The lines without what stands before them, and without empty ones.
+fn lines(text: &str) -> Vec<&str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect()
+}
+
+#[test]
+fn every_line_of_code_in_the_guide_is_in_a_test() {
+    let guide = read("../../docs/testing-your-workflow.md");
+    let tests = ["tests/simulated.rs", "tests/torture.rs", "Cargo.toml"].map(read);
+    let blocks: Vec<_> = guide.split("```").skip(1).step_by(2).filter_map(|block| block.split_once('\n')).collect();
+    let mut checked = 0;
+    for (language, code) in blocks.iter().filter(|(language, _)| ["rust", "toml"].contains(language)) {
+        let code = lines(code);
+        let shown = tests.iter().any(|test| lines(test).windows(code.len()).any(|run| run == code));
+        assert!(shown, "this {language} is in no test:\n{}", code.join("\n"));
+        checked += 1;
+    }
+    assert!(checked >= 6, "only {checked} blocks of code");
+}
