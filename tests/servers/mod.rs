@@ -25,20 +25,18 @@ impl Server {
         let mut command = Command::new("sh");
         command.args(["-c", "\"$@\" </dev/null & cat >/dev/null; kill $!; wait", "sh", program]).stdin(Stdio::piped());
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"]).arg(folder.path()).args(settings);
-        let mut process = command.stdout(Stdio::piped()).spawn().unwrap_or_else(|error| {
-            panic!("{program} cannot be started ({error}); `cargo xtask servers` installs what the tests need")
-        });
+        let process = command.stdout(Stdio::piped()).spawn().expect("a shell starts");
+        let mut server = Self { process, port, _folder: folder };
         let mut log = Vec::new();
-        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        for line in lines {
+        for line in BufReader::new(server.process.stdout.take().unwrap()).lines() {
             let line = line.unwrap();
             let ready = line.contains("Ready to accept connections");
             log.push(line);
             if ready {
-                return Self { process, port, _folder: folder };
+                return server;
             }
         }
-        panic!("{program} has ended: {}", log.join("\n"));
+        panic!("{program} has not started; `cargo xtask servers` installs what the tests need: {}", log.join("\n"));
     }
 
     /// Where it is.
