@@ -67,7 +67,7 @@ impl Figures {
             store_bytes_per_job_done: a_row(&|run| run.bytes_done),
             commands_per_job_sent: a_row(&|run| run.totals.operations),
             commands_per_job_inner: a_row(&|run| run.totals.statements),
-            commits: Some(of(&|run| run.totals.commits as f64) as u64),
+            commits: Some(of(&|run| run.totals.commits as f64) as u64).filter(|commits| *commits > 0),
             peak_rss_mb: (!memory.is_empty()).then(|| round(median(memory) / 1e6, 1)),
             cost_vs_100k: Some(round(cost_against(rows, total_s, smaller), 2)),
             vs_floor: Some(round(total_s / floor_s, 2)),

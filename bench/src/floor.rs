@@ -11,17 +11,18 @@ use rusqlite::{Connection, TransactionBehavior};
 use serde::{Deserialize, Serialize};
 
 use crate::airports::airports;
+use crate::floor_redis;
 use crate::one_run::RunPlan;
-use crate::place::options_of;
+use crate::place::{is_redis, options_of};
 use crate::rows::{BenchRow, RowKind, payments};
 
 /// The most bytes of rows in a chunk before compression, as in the engine.
 const CHUNK_BYTES: usize = 64 * 1024;
 /// The most chunks that wait for the writer, and the most that it writes in one transaction.
-const GROUP: usize = 64;
+pub const GROUP: usize = 64;
 
 /// A chunk's number, and what is to be written for it.
-type Blob = (i64, Vec<u8>);
+pub type Blob = (i64, Vec<u8>);
 
 /// What the floor took.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -42,6 +43,8 @@ impl FloorMeasured {
 /// Runs the rows of `plan` through its store's file.
 pub fn run(plan: &RunPlan) -> Result<FloorMeasured> {
     match plan.row {
+        RowKind::E if is_redis(&plan.url) => floor_redis::rows_through(plan, payments(plan.rows)),
+        RowKind::A if is_redis(&plan.url) => floor_redis::rows_through(plan, airports(plan.rows)?),
         RowKind::E => rows_through(plan, payments(plan.rows)),
         RowKind::A => rows_through(plan, airports(plan.rows)?),
     }
@@ -107,7 +110,7 @@ fn group_commit(conn: &mut Connection, sql: &str, receiver: &Receiver<Blob>) -> 
 }
 
 /// Packs rows as the engine does: JSON lines, zstd level 1. Returns how many there were.
-fn pack<R: Serialize>(rows: impl Iterator<Item = R>, sender: &SyncSender<Blob>) -> Result<u64> {
+pub fn pack<R: Serialize>(rows: impl Iterator<Item = R>, sender: &SyncSender<Blob>) -> Result<u64> {
     let (mut lines, mut jobs, mut chunk, mut all) = (Vec::new(), 0, 0, 0);
     for row in rows {
         let json = serde_json::to_vec(&row)?;
@@ -133,16 +136,22 @@ fn unpack<R: BenchRow>(conn: &Connection, sender: &SyncSender<Blob>) -> Result<u
     let mut chunks = chunks.query([])?;
     let mut all = 0;
     while let Some(row) = chunks.next()? {
-        let lines = zstd::bulk::decompress(row.get_ref(1)?.as_blob()?, 2 * CHUNK_BYTES)?;
-        let mut bytes = Vec::new();
-        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            std::hint::black_box(serde_json::from_slice::<R>(line)?);
-            bytes.push(3);
-        }
+        let bytes = perform::<R>(row.get_ref(1)?.as_blob()?)?;
         all += bytes.len() as u64;
         sender.send((row.get(0)?, bytes))?;
     }
     Ok(all)
+}
+
+/// Decodes every row of a chunk; returns a byte for each.
+pub fn perform<R: BenchRow>(body: &[u8]) -> Result<Vec<u8>> {
+    let lines = zstd::bulk::decompress(body, 2 * CHUNK_BYTES)?;
+    let mut bytes = Vec::new();
+    for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        std::hint::black_box(serde_json::from_slice::<R>(line)?);
+        bytes.push(3);
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! | `options` | the command line |
 //! | `headline`, `figures` | some runs of one size, and what is said of them |
 //! | `one_run`, `workload`, `rows`, `airports` | one run, and what it imports |
-//! | `floor` | the same rows through SQLite with nothing else done |
+//! | `floor`, `floor_redis` | the same rows through SQLite, or a Redis server, with nothing else done |
 //! | `child`, `place` | processes and stores that come and go |
 //! | `cost`, `machine` | what operations cost, what the machine does |
 //! | `suite` | every budget of the design, one file a scene |
@@ -15,12 +15,15 @@ mod child;
 mod cost;
 mod figures;
 mod floor;
+mod floor_redis;
 mod headline;
 mod machine;
 mod one_run;
 mod options;
 mod place;
 mod rows;
+#[path = "../../tests/servers/mod.rs"]
+mod servers;
 mod suite;
 mod workload;
 

@@ -1,17 +1,14 @@
 //! One run: a workflow is created in a fresh store, then a worker in the same process runs it to its end.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use gusher::store::Store;
-use gusher::store::sqlite::SqliteStore;
 use gusher::{CancellationToken, Handle, WorkerOptions, WorkflowState};
 use serde::{Deserialize, Serialize};
 
 use crate::cost::{Totals, Worst};
 use crate::machine::peak_memory;
-use crate::place::{options_of, stored_bytes};
+use crate::place::stored_bytes;
 use crate::rows::RowKind;
 use crate::workload::{Import, Nothing, Shared, app};
 
@@ -60,7 +57,7 @@ impl RunMeasured {
 pub async fn run(plan: &RunPlan) -> Result<RunMeasured> {
     let signals = Shared::default();
     let app = app(plan.row, plan.fails, &signals);
-    let store = Arc::new(SqliteStore::open(options_of(&plan.url)?)?);
+    let store = gusher::store::open(&plan.url).await?;
     let client = app.client_on(store.clone());
     // The first creation in a store also makes the file that keeps room for a full disk.
     client.start(Nothing).await?;
@@ -74,7 +71,7 @@ pub async fn run(plan: &RunPlan) -> Result<RunMeasured> {
     let stop = CancellationToken::new();
     let options = WorkerOptions { slots: plan.slots, ..WorkerOptions::default() };
     let started = Instant::now();
-    let worker = tokio::spawn(app.worker_on(store.clone() as Arc<dyn Store>, options).await?.run(stop.clone()));
+    let worker = tokio::spawn(app.worker_on(store.clone(), options).await?.run(stop.clone()));
     wait_for_end(&import, &signals).await?;
     let run_s = started.elapsed().as_secs_f64();
     let totals = Totals::of(store.meters()).since(before);

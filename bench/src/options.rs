@@ -11,8 +11,8 @@ use crate::rows::RowKind;
 #[derive(Debug, Parser)]
 #[command(name = "bench", bin_name = "cargo xtask bench", subcommand_negates_reqs = true, max_term_width = 120)]
 pub struct Options {
-    /// Where to run: `sqlite` (a fresh file in a temporary folder), or the URL of a store that is not there yet
-    #[arg(long, value_name = "URL|sqlite", required_unless_present = "suite")]
+    /// Where to run: `sqlite` (a fresh file in a temporary folder), `redis` (a server of its own, without persistence), or the URL of a store that is not there yet
+    #[arg(long, value_name = "URL|sqlite|redis", required_unless_present = "suite")]
     pub store: Option<String>,
     /// How many rows
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000), conflicts_with = "suite")]

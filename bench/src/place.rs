@@ -1,4 +1,4 @@
-//! Where the stores of a benchmark are: one fresh file after another.
+//! Where the stores of a benchmark are: one fresh file after another, or a Redis server that is emptied.
 
 use std::fs;
 use std::path::Path;
@@ -7,6 +7,8 @@ use anyhow::{Context, Result, bail};
 use gusher::store::sqlite::Options;
 use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
+
+use crate::servers::Server;
 
 /// What SQLite and the store keep beside the file.
 const COMPANIONS: [&str; 4] = ["", "-wal", "-shm", "-reserve"];
@@ -29,6 +31,7 @@ pub struct Place {
     url: String,
     /// Goes with the place, if it was made for it.
     _folder: Option<TempDir>,
+    _server: Option<Server>,
 }
 
 impl Place {
@@ -39,15 +42,29 @@ impl Place {
             None => TempDir::new().map_err(|error| (std::env::temp_dir(), error)),
         };
         let made = made.map_err(|(at, error)| Usage(format!("no folder can be made in {}: {error}", at.display())))?;
-        Ok(Self { url: format!("sqlite:{}", made.path().join("bench.db").display()), _folder: Some(made) })
+        Ok(Self {
+            url: format!("sqlite:{}", made.path().join("bench.db").display()),
+            _folder: Some(made),
+            _server: None,
+        })
     }
 
     /// The place that `--store` and `--folder` name.
     pub fn named(store: &str, folder: Option<&Path>) -> Result<Self> {
         match (store, folder) {
             ("sqlite", folder) => Self::temporary(folder),
-            (_, _) if ["redis", "rediss", "redis-cluster"].contains(&store.split(':').next().unwrap_or(store)) => {
-                bail!(Usage("this version has no Redis store yet".to_owned()))
+            ("redis", None) => {
+                let server = Server::redis();
+                Ok(Self { url: server.url(), _folder: None, _server: Some(server) })
+            }
+            (url, None) if is_redis(url) => {
+                let keys: u64 = ::redis::cmd("DBSIZE").query(&mut connect(url)?)?;
+                if keys > 0 {
+                    bail!(Usage(format!(
+                        "the database has {keys} keys, and the benchmark empties it; name an empty one"
+                    )));
+                }
+                Ok(Self { url: url.to_owned(), _folder: None, _server: None })
             }
             (_, Some(_)) => bail!(Usage("--folder goes with --store sqlite; a URL names its file itself".to_owned())),
             (url, None) => {
@@ -61,7 +78,7 @@ impl Place {
                         there.display()
                     )));
                 }
-                Ok(Self { url: url.to_owned(), _folder: None })
+                Ok(Self { url: url.to_owned(), _folder: None, _server: None })
             }
         }
     }
@@ -73,6 +90,9 @@ impl Place {
     }
 
     fn clear(&self) -> Result<()> {
+        if is_redis(&self.url) {
+            return Ok(::redis::cmd("FLUSHDB").query(&mut connect(&self.url)?)?);
+        }
         let path = options_of(&self.url)?.path;
         for path in COMPANIONS.map(|end| beside(&path, end)).iter().filter(|path| path.exists()) {
             fs::remove_file(path).with_context(|| format!("removing {}", path.display()))?;
@@ -94,17 +114,34 @@ fn beside(path: &Path, end: &str) -> std::path::PathBuf {
     name.into()
 }
 
+/// Whether a URL is one of a Redis server.
+pub fn is_redis(url: &str) -> bool {
+    url.starts_with("redis://")
+}
+
+/// A connection to the server of a Redis URL.
+pub fn connect(url: &str) -> Result<::redis::Connection> {
+    let client = ::redis::Client::open(url).map_err(|error| Usage(format!("`{url}`: {error}")))?;
+    client.get_connection().with_context(|| format!("connecting to {url}"))
+}
+
 /// How the store of a SQLite URL is opened.
 pub fn options_of(url: &str) -> Result<Options> {
     let Some(rest) = url.strip_prefix("sqlite:") else {
-        bail!(Usage(format!("`{url}` is no store that this program knows; there are `sqlite` and sqlite:PATH")));
+        bail!(Usage(format!(
+            "`{url}` is no store that this program knows; there are `sqlite`, sqlite:PATH, `redis` and redis://HOST:PORT/DATABASE"
+        )));
     };
     Options::parse(rest).map_err(|error| Usage(error.to_string()).into())
 }
 
-/// How many bytes the pages in use of a store take: those of the file and of its log, without free ones, so that no checkpoint is
-/// needed.
+/// How many bytes a store takes. Of a file those of its pages in use and of its log, without free ones, so that no checkpoint is
+/// needed; of a Redis server all the memory that it says it uses.
 pub fn stored_bytes(url: &str) -> Result<u64> {
+    if is_redis(url) {
+        let info: ::redis::InfoDict = ::redis::cmd("INFO").arg("memory").query(&mut connect(url)?)?;
+        return info.get("used_memory").context("the server does not tell how much memory it uses");
+    }
     let conn = Connection::open_with_flags(options_of(url)?.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let pragma = |name: &str| conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let bytes = (pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?;

@@ -43,8 +43,8 @@ fn bad_flags_end_with_two_and_say_why() {
     let there = format!("sqlite:{}", file.path().display());
     let cases: [(&[&str], &str); 7] = [
         (&["--store", "sqlite", "--runs", "2"], "give an odd number"),
-        (&["--store", "redis"], "this version has no Redis store yet"),
-        (&["--store", "redis://127.0.0.1:6379/"], "this version has no Redis store yet"),
+        (&["--store", "redis", "--folder", "."], "--folder goes with --store sqlite"),
+        (&["--store", "redis-cluster://127.0.0.1:6379/"], "is no store that this program knows"),
         (&["--store", &there], "the benchmark needs a fresh store"),
         (&["--store", "sqlite::memory:"], "has no file to measure"),
         (&["--store", "postgres:x"], "no store that this program knows"),

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
 
 /// A running server.
+#[derive(Debug)]
 pub struct Server {
     process: Child,
     port: u16,
