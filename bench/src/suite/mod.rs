@@ -20,6 +20,7 @@ mod failing;
 mod idle;
 pub mod killed;
 mod limits;
+mod redis;
 mod scene;
 mod sizes;
 mod slow;
@@ -47,18 +48,16 @@ pub async fn measure(options: &Options) -> Result<bool> {
     let folder = options.folder.as_deref();
     let place = Place::temporary(folder)?;
     let disk = measure_disk(folder)?;
-    let redis = "the Redis store";
     let mut worst = Worst::default();
 
     let big = big::measure(&place, &sizes, &mut worst)?;
     let mut rows = vec![
-        Row::not_yet("1,000,000 E rows on Redis: create + run + report", "≤ 2.5 × the floor of the same run", redis),
         big.on_sqlite(&sizes, disk),
         big.cost_a_job(&sizes),
-        Row::not_yet("Redis bytes a job, E / A", "after create ≤ 42 / 50; after the run ≤ 55 / 65", redis),
         failing::measure(&place, &sizes, &mut worst)?,
         big.commands_a_job(&sizes),
     ];
+    rows.extend(redis::measure(&sizes, &mut worst)?);
     let any_operation = rows.len();
     rows.push(Row::not_yet(
         "lone jobs, 64 callers: enqueue / run",
