@@ -88,7 +88,7 @@ local K = {
     dead = base .. ':dead',             -- zset by time of death
     workers = base .. ':workers',       -- zset by start: live sessions that claim
     shortest = base .. ':shortest',     -- zset by lease length: live sessions
-    idle = base .. ':idle',             -- zset: idle workers
+    idle = base .. ':idle',             -- zset by turn: idle workers
     idle_about = base .. ':idle-about', -- hash: idle worker -> port, host, queues, types
     all = base .. ':all',               -- zset: every workflow by time of creation; also one a state and a name
 }

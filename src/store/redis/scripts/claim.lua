@@ -248,7 +248,8 @@ function DO.claim()
     local idle = empty and arg.free_slots > wishes.granted and not drain
     if #leases > 0 then call('HSET', K.session(id), 'last_lease', wishes.lease - 1) end
     if idle and row[2] then
-        call('ZADD', K.idle, 0, id)
+        -- Who has been idle for longest is woken first.
+        call('ZADD', K.idle, 'NX', call('HINCRBY', K.shard, 'idle_turn', 1), id)
         call('HSET', K.idle_about, id, row[2])
     else
         call('ZREM', K.idle, id)
