@@ -15,7 +15,12 @@ pub struct Server {
 impl Server {
     /// A Redis that keeps nothing on disk.
     pub fn redis() -> Self {
-        Self::start("redis-server", &["--save", "", "--appendonly", "no"])
+        Self::redis_with(&[])
+    }
+
+    /// The same with settings of its own.
+    pub fn redis_with(settings: &[&str]) -> Self {
+        Self::start("redis-server", &[&["--save", "", "--appendonly", "no"], settings].concat())
     }
 
     fn start(program: &str, settings: &[&str]) -> Self {

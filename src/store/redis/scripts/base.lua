@@ -14,6 +14,9 @@ local G = {
     workflows = {}, steps = {},
 }
 
+-- The verbs that bring new work, and whether this script only reads.
+local GROWS, READS = { append = true, create = true }, false
+
 local function call(...)
     cost.calls = cost.calls + 1
     return redis.call(...)

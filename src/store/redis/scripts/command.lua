@@ -12,7 +12,6 @@ function DO.cancel()
     if state ~= WF.pending and state ~= WF.running and state ~= WF.paused then
         refuse('is ' .. WF_WORDS[state] .. '; there is nothing to cancel')
     end
-    call('HDEL', K.shard, '-')
     workflow.state = WF.cancelling
     workflow.grace_until = G.advance_lease_time(arg.lease) + math.max(arg.grace, 0)
     G.put_workflow(workflow)
@@ -103,7 +102,6 @@ function DO.delete()
     if not is_finished(workflow.state) then
         refuse('is ' .. WF_WORDS[workflow.state] .. '; cancel it before deleting it')
     end
-    call('HDEL', K.shard, '-')
     workflow.state = WF.deleting
     G.put_workflow(workflow)
     G.leave_chore('delete', workflow.wf, 0, 0, 0)

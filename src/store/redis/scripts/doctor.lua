@@ -1,6 +1,7 @@
 -- The doctor: recounts one workflow from its bytes, or looks at what the shard holds. Writes nothing; reads all of it.
 
 local DO = {}
+READS = true
 
 local findings = {}
 local function find(text)

@@ -1,6 +1,7 @@
 -- What people and workers read. Writes nothing; every query has a bound that does not depend on the size of a workflow or of the store.
 
 local DO = {}
+READS = true
 
 local function workflow_row(wf)
     local head = call('HMGET', K.wf(wf, 'head'), 'numbers', 'id', 'name', 'arguments')

@@ -82,7 +82,6 @@ local function put_record(lease, part)
 end
 
 function DO.report()
-    call('HDEL', K.shard, '-')
     local refused, cancelled, known, parts, bytes = {}, {}, {}, {}, {}
     for _, part in ipairs(arg.leases) do
         for _, name in ipairs({ 'succeeded', 'failed', 'returned', 'cancelled', 'record' }) do

@@ -39,7 +39,6 @@ end
 
 function DO.leave()
     local id = arg.session
-    call('HDEL', K.shard, '-')
     if call('EXISTS', K.session(id)) == 0 then return { more = false, woken = {} } end
     local held = call('HSCAN', K.lease(id), 0, 'COUNT', 30)[2]
     local more = #held / 2 > 30 or call('HLEN', K.lease(id)) > #held / 2
@@ -59,7 +58,6 @@ function DO.leave()
 end
 
 function DO.renew()
-    call('HDEL', K.shard, '-')
     local time = G.advance_lease_time(arg.lease)
     local id, deadline = arg.session, time + arg.lease
     known_session(id)

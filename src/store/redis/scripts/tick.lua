@@ -1,6 +1,7 @@
 -- What is due: leases and drafts whose time is over, dead sessions, timers, chores.
 
 local DO = {}
+READS = arg.verb == 'look_ahead'
 
 local SOFT_CALLS = 360
 local SESSION_KEPT = 10 * 60 * 1000
@@ -392,7 +393,6 @@ local function work_on_chore()
 end
 
 function DO.tick()
-    call('HDEL', K.shard, '-')
     local time = G.advance_lease_time(arg.lease)
     local more = take_back_expired(time)
     more = make_due() or more
