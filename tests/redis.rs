@@ -166,3 +166,18 @@ async fn a_server_at_its_maxmemory_finishes_old_work_and_refuses_new() {
     run_to_its_end(&store, &client, 10).await;
     assert_eq!(store.doctor().await.unwrap().findings, Vec::<String>::new());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_damaged_is_set_aside_and_stops_nothing_else() {
+    let server = Server::redis();
+    let store = open(&format!("{}?lease=200ms", server.url())).await;
+    let client = app().client_on(store.clone());
+    let damaged = client.start(Numbers { count: 2_000 }).await.unwrap();
+    store.cancel(damaged.id(), 0).await.unwrap();
+    // The first workflow has number 1; without its steps the chore cannot cancel them.
+    assert_eq!(ask::<u64>(&server, &["DEL", "gusher:{0}:w:1:steps"]), 1);
+    run_to_its_end(&store, &client, 3_000).await;
+    let findings = store.doctor().await.unwrap().findings;
+    assert!(findings.iter().any(|finding| finding.contains("cannot be recounted")), "{findings:?}");
+    assert!(!store.tick(gusher::store::Tick { lease: 200 }).await.unwrap().more, "nobody tries it again and again");
+}

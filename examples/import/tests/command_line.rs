@@ -291,9 +291,10 @@ fn what_is_wrong_on_the_command_line_is_said_with_what_would_be_right() {
         (&["lsit"], 2, "list"),
         (&["--rows", "many"], 2, "many"),
         (&["--tolerate", "120%"], 2, "share of all"),
-        (&["list", "--store", "redis://localhost"], 2, "redis"),
-        (&["--store", "redis://localhost", "list"], 2, "redis"),
-        (&["--store", "redis://localhost"], 2, "redis"),
+        (&["list", "--store", "postgres://localhost"], 2, "redis://127.0.0.1:6379"),
+        (&["--store", "postgres://localhost", "list"], 2, "redis://127.0.0.1:6379"),
+        (&["--store", "postgres://localhost"], 2, "redis://127.0.0.1:6379"),
+        (&["list", "--store", "redis://127.0.0.1:1"], 1, "the Redis server is away"),
         (&["--db", "."], 1, "it is a folder"),
         (&["start", "ImportWorkflow", "--store", "sqlite:no/such/folder/x.db"], 2, "there is no folder"),
     ];

@@ -186,12 +186,20 @@ impl RedisStore {
         for id in shard.ids {
             let id = answers::workflow_id(&id)?;
             let of = parameters::of_workflow(id);
-            let one: answers::WorkflowChecked =
-                self.run("doctor of workflow", &script::DOCTOR, of, Blobs::default()).await?.json;
             checkup.workflows += 1;
-            checkup.steps += one.steps;
-            checkup.jobs += one.jobs;
-            checkup.findings.extend(one.findings);
+            let counted =
+                self.run::<answers::WorkflowChecked>("doctor of workflow", &script::DOCTOR, of, Blobs::default()).await;
+            match counted {
+                Ok(Told { json: one, .. }) => {
+                    checkup.steps += one.steps;
+                    checkup.jobs += one.jobs;
+                    checkup.findings.extend(one.findings);
+                }
+                Err(error) if !error.is_transient() => {
+                    checkup.findings.push(format!("workflow {id} cannot be recounted: {error}"));
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(checkup)
     }

@@ -153,9 +153,10 @@ local function grant(line, wishes)
         if not may_run or #ready == 0 or tonumber(ready[2]) >= PARKED then
             call('ZADD', K.places(line.line), PARKED, wf)
         else
-            local step = G.step(wf, tonumber(ready[1]))
-            if state == WF.cancelling and not step.always or is_at_limit(step) then
-                call('ZADD', K.ready(line.line, wf), PARKED, step.step)
+            -- What is damaged is parked for good: it must not keep anybody from claiming the rest.
+            local sound, step = pcall(G.step, wf, tonumber(ready[1]))
+            if not sound or state == WF.cancelling and not step.always or is_at_limit(step) then
+                call('ZADD', K.ready(line.line, wf), PARKED, ready[1])
             else
                 local entry = G.first_entry(wf, step.step, line.suspect)
                 if not entry then

@@ -155,6 +155,9 @@ function DO.doctor_of_workflow()
     local chores = 0
     for _, name in ipairs(call('SMEMBERS', K.wf(wf, 'chores'))) do
         if name:sub(1, 5) ~= 'drop:' then chores = chores + 1 end
+        local state = call('HGET', K.chore_state, name)
+        local why = state and cmsgpack.unpack(state).error
+        if why then find(place .. ': the chore `' .. name:match('^[%a ]+') .. '` is set aside: ' .. why) end
     end
     local jobs, unsettled, active, failed = {}, 0, 0, 0
     for _, name in ipairs(COUNTS) do jobs[name] = 0 end

@@ -10,12 +10,27 @@ local function bounded(limit)
     return cost.calls + dirty_rows() > limit
 end
 
+-- What cannot be done, since what it needs is damaged, is left alone for so long, and stops nothing else.
+local SET_ASIDE = 3600000
+
+-- Does one thing of several; returns the reason if it is damaged. All that it needs is read before it writes.
+local function damage_in(act, ...)
+    local ok, why = pcall(act, ...)
+    if ok then return nil end
+    if type(why) == 'table' and why.gusher then return why.text end
+    error(why, 0)
+end
+
 local function take_back_expired(time)
     local names = call('ZRANGEBYSCORE', K.leases, '-inf', time, 'LIMIT', 0, 10)
     for _, name in ipairs(names) do
         if bounded(SOFT_CALLS) then return true end
         local lease = G.lease_named(name)
-        if lease then G.take_back(lease, true) else call('ZREM', K.leases, name) end
+        if not lease then
+            call('ZREM', K.leases, name)
+        elseif damage_in(G.take_back, lease, true) then
+            call('ZADD', K.leases, lease.deadline + SET_ASIDE, name)
+        end
     end
     return #names == 10
 end
@@ -40,10 +55,11 @@ local function make_due()
         local wf, timer = name:match('^(%d+):(%x+)$')
         wf = tonumber(wf)
         local text = call('HGET', K.wf(wf, 'timer-jobs'), timer)
-        G.drop_timer(wf, timer)
-        if text then
-            local what = cmsgpack.unpack(text)
-            make_jobs_due(wf, unhex(timer:sub(1, 8)), unhex(timer:sub(23)), what[1], what[2])
+        local what = text and cmsgpack.unpack(text)
+        if what and damage_in(make_jobs_due, wf, unhex(timer:sub(1, 8)), unhex(timer:sub(23)), what[1], what[2]) then
+            call('ZADD', K.timers, now() + SET_ASIDE, name)
+        else
+            G.drop_timer(wf, timer)
         end
     end
     return #names == 15
@@ -388,7 +404,18 @@ local function work_on_chore()
     call('ZREM', K.chores, name)
     call('HDEL', K.chore_state, name)
     call('SREM', K.wf(wf, 'chores'), name)
-    BITE[kind](wf, step, cmsgpack.unpack(text).cursor, argument)
+    local state = cmsgpack.unpack(text)
+    local why = damage_in(BITE[kind], wf, step, state.cursor, argument)
+    if why then
+        -- It can never be done; the doctor tells of it.
+        call('HSET', K.chore_state, name, cmsgpack.pack({ cursor = state.cursor, error = why }))
+        call('SADD', K.wf(wf, 'chores'), name)
+        if kind ~= 'drop' then
+            local workflow = G.workflow(wf)
+            workflow.chores = workflow.chores + 1
+            G.put_workflow(workflow)
+        end
+    end
     return true
 end
 
