@@ -35,7 +35,8 @@ fn a_download_that_fails_is_tried_for_minutes_and_leads_to_no_report() {
     let folder = tempfile::tempdir().unwrap();
     // Nobody listens there.
     let csv: Location = "http://127.0.0.1:9/airports.csv".parse().unwrap();
-    let import = ImportWorkflow { csv, report: folder.path().join("report.html"), ..Default::default() };
+    let (report, shared) = (folder.path().join("report.html"), Some(Location::Path(folder.path().join("files"))));
+    let import = ImportWorkflow { csv, report, shared, ..Default::default() };
 
     let run = Simulation::new(app(folder.path())).run(import).unwrap();
 
