@@ -257,3 +257,58 @@ fn large_workflows_are_tortured_in_as_many_rounds_as_one_likes() {
     assert!(report.is_safe(), "{report}");
     assert_eq!((report.kills + report.lost_answers, report.repeats), (9, 1_145));
 }
+
+/// Asks a thread of its own, which answers at once or has much to do first.
+#[derive(Serialize, Deserialize)]
+struct Ask {
+    slowly: bool,
+}
+
+impl Job for Ask {
+    const NAME: &str = "Ask";
+    type Output = u64;
+    type State = ();
+
+    async fn perform(self, _: &Context) -> JobResult<u64> {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            (0..if self.slowly { 2_000 } else { 0 }).for_each(|_| std::thread::yield_now());
+            answer.send(7)
+        });
+        if !self.slowly {
+            thread.join().unwrap().unwrap();
+        }
+        Ok(answered.await?)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Questions {
+    slowly: bool,
+}
+
+impl Workflow for Questions {
+    const NAME: &str = "Questions";
+
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        let slowly = self.slowly;
+        let first = flow.run_each((0..4).map(move |_| Ask { slowly }));
+        flow.run_each((0..4).map(move |_| Ask { slowly })).named("again").after(first);
+        Ok(())
+    }
+}
+
+#[test]
+fn how_fast_another_thread_answers_changes_nothing() {
+    let tortured = |slowly| {
+        let report = torture(|| (), |()| App::stateless().job::<Ask>(), |()| ()).run(Questions { slowly }).unwrap();
+        assert!(report.is_safe(), "{report}");
+        assert_eq!(
+            (report.kills, report.lost_answers),
+            (2 * report.calls, report.calls),
+            "every call went wrong once in each way"
+        );
+        report.calls
+    };
+    assert_eq!(tortured(true), tortured(false));
+}

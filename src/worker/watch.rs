@@ -2,6 +2,11 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
 
 use super::held::{Ended, Held, Taken};
 use super::hub::Hub;
@@ -22,12 +27,25 @@ pub trait Watcher: Send + Sync {
     fn at_work(&self, slots: i32);
     /// Code of a job runs.
     fn polled(&self);
+    /// For how long, in real time, a job that waits is given for another thread to wake it.
+    fn patience(&self) -> Duration;
+    /// Whether one has.
+    fn waited(&self, came: bool);
 }
 
 /// Lets others go first, as often as the watcher says, and tells it of the start.
 pub async fn start(watcher: &dyn Watcher, held: &Held, taken: Taken) {
     for _ in 0..watcher.turns() {
-        tokio::task::yield_now().await;
+        let mut waited = false;
+        // Wakes itself at once, so that nobody takes it for waiting on another thread, as one would `tokio::task::yield_now`.
+        std::future::poll_fn(|cx| {
+            if std::mem::replace(&mut waited, true) {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
     }
     watcher.started(held, taken);
 }
@@ -41,15 +59,82 @@ impl Drop for AtWork {
     }
 }
 
-/// Runs the jobs of a slice in this very task, also those that block: time stands still until they are done.
+/// Wakes the task of a job. While the task is being polled nobody wakes it: it is noted who would have.
+struct Wakes {
+    task: Waker,
+    polled_in: ThreadId,
+    noted: Mutex<Noted>,
+    came: Condvar,
+}
+
+struct Noted {
+    is_polled: bool,
+    here: bool,
+    elsewhere: bool,
+}
+
+impl Wakes {
+    fn new(task: &Waker) -> Arc<Self> {
+        Arc::new(Self {
+            task: task.clone(),
+            polled_in: std::thread::current().id(),
+            noted: Mutex::new(Noted { is_polled: true, here: false, elsewhere: false }),
+            came: Condvar::new(),
+        })
+    }
+
+    /// Waits, in real time, until another thread wakes the job; returns whether one has. `None` without waiting if what woke it was
+    /// in this thread: it only lets others go first.
+    fn wait_for_another_thread(&self, longest: Duration) -> Option<bool> {
+        let mut noted = self.noted.lock();
+        let until = Instant::now() + longest;
+        while !noted.here && !noted.elsewhere && !self.came.wait_until(&mut noted, until).timed_out() {}
+        (noted.elsewhere || !noted.here).then_some(noted.elsewhere)
+    }
+
+    /// From here on the task is woken.
+    fn ends(&self) {
+        let mut noted = self.noted.lock();
+        noted.is_polled = false;
+        if noted.here || noted.elsewhere {
+            self.task.wake_by_ref();
+        }
+    }
+}
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        let mut noted = self.noted.lock();
+        if !noted.is_polled {
+            self.task.wake_by_ref();
+        } else if std::thread::current().id() == self.polled_in {
+            noted.here = true;
+        } else {
+            noted.elsewhere = true;
+            self.came.notify_all();
+        }
+    }
+}
+
+/// Runs the jobs of a slice in this very task, also those that block: time stands still until they are done. So it does, and
+/// everything else with it, while a job waits for another thread: how fast that is must not change the order.
 pub async fn follow(watcher: Option<Arc<dyn Watcher>>, run: impl Future<Output = ()>) {
     let Some(watcher) = watcher else { return run.await };
     watcher.at_work(1);
-    let at_work = AtWork(watcher);
+    let _at_work = AtWork(watcher.clone());
     let mut run = std::pin::pin!(run);
     std::future::poll_fn(|cx| {
-        at_work.0.polled();
-        run.as_mut().poll(cx)
+        loop {
+            watcher.polled();
+            let wakes = Wakes::new(cx.waker());
+            let done = run.as_mut().poll(&mut Context::from_waker(&Waker::from(wakes.clone())));
+            let came = done.is_pending().then(|| wakes.wait_for_another_thread(watcher.patience())).flatten();
+            came.iter().for_each(|came| watcher.waited(*came));
+            if came != Some(true) {
+                wakes.ends();
+                return done;
+            }
+        }
     })
     .await;
 }

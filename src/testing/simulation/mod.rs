@@ -91,9 +91,10 @@ type Act = Box<dyn FnOnce(Handle) -> BoxFuture<'static, Result<()>> + Send>;
 /// ```
 ///
 /// Inside, time is tokio's: a job that waits with `tokio::time::sleep` waits in virtual time. What computes takes none, also where a
-/// type is `BLOCKING`. The clock stands still while `spawn_blocking` is at work; for what happens on other threads, or comes over a
-/// network, it waits up to a tenth of a second of real time ([`patience`](Self::patience)) before it goes on. What such work does to the
-/// order is outside of the seed's reach; so are an unbiased `tokio::select!`, and tasks that a job leaves behind.
+/// type is `BLOCKING`. While a job waits for another thread (`spawn_blocking`, or one of its own) everything stands still, for up to a
+/// tenth of a second of real time ([`patience`](Self::patience)), so that how fast the thread is does not change the order; so does the
+/// clock for what comes over a network. What the network does to the order is outside of the seed's reach; so are an unbiased
+/// `tokio::select!`, and tasks that a job leaves behind.
 pub struct Simulation<S> {
     app: App<S>,
     acts: Vec<(Duration, Act)>,

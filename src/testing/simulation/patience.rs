@@ -1,6 +1,7 @@
-//! Paused time goes on as soon as nothing in the runtime can: also when a job waits for a thread of its own. So the clock is held for
-//! a moment of real time whenever a job that has just run waits for something. If what it waits for turns out to be time, the next
-//! moment is half as long; if it is another thread, or the network, the next is as long as the first.
+//! Paused time goes on as soon as nothing in the runtime can: also when a job waits for a thread of its own, or for the network. So
+//! whenever a job waits for something, everything stands still for a moment of real time, in which another thread may wake it; then the
+//! clock is held for as long, for what comes by the runtime itself. If what the job waits for turns out to be time, the next moment is
+//! half as long; else it is as long as the first.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
@@ -65,6 +66,16 @@ impl Patience {
         self.slots.fetch_add(slots, Ordering::SeqCst);
     }
 
+    /// For how long a job that waits is given for another thread to wake it.
+    pub fn next(&self) -> Duration {
+        *self.lesson.next.lock()
+    }
+
+    /// Whether one has.
+    pub fn waited(&self, came: bool) {
+        self.lesson.learn(!came);
+    }
+
     /// Code of a job runs: what the clock was held for has come.
     pub fn polled(&self) {
         self.polls.fetch_add(1, Ordering::SeqCst);
@@ -88,7 +99,7 @@ impl Patience {
 
     fn hold(&self, polls: u64) {
         let mut hold = self.hold.lock();
-        let until = Instant::now() + *self.lesson.next.lock();
+        let until = Instant::now() + self.next();
         while self.polls.load(Ordering::SeqCst) == polls {
             if self.polled.wait_until(&mut hold, until).timed_out() {
                 hold.seen = polls;

@@ -181,4 +181,12 @@ impl Watcher for Process {
     fn polled(&self) {
         self.stage.patience.polled();
     }
+
+    fn patience(&self) -> Duration {
+        self.stage.patience.next()
+    }
+
+    fn waited(&self, came: bool) {
+        self.stage.patience.waited(came);
+    }
 }
