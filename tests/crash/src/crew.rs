@@ -5,14 +5,14 @@ use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use gusher::store::Store;
 use gusher::testing::ledger::{Kind, Ledger, Record};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
-use crate::worker::Death;
+use crate::worker::{CLOCK_MOVED, Death};
 
 /// One process.
 #[derive(Debug)]
@@ -38,11 +38,8 @@ impl Member {
     /// Stops it, and waits until every thread of it stands still, or until it has died.
     pub fn stop(&mut self) -> Result<()> {
         self.signal(Signal::STOP)?;
-        let pid = Pid::from_child(&self.child);
-        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        while self.ended()?.is_none() && waitid(WaitId::Pid(pid), stopped)?.is_none() {
-            std::thread::sleep(Duration::from_micros(200));
-        }
+        let stopped_or_dead = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(Pid::from_child(&self.child)), stopped_or_dead)?;
         Ok(())
     }
 
@@ -100,6 +97,11 @@ impl Crew {
             worker.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().context("starting a worker")?;
         self.members.push(Member { number, child, dies, stopped_until: None });
         Ok(())
+    }
+
+    /// Tells all that the clock has been moved.
+    pub fn clock_was_moved(&self) -> Result<()> {
+        self.members.iter().try_for_each(|member| member.signal(CLOCK_MOVED))
     }
 
     /// Notes what is done to a process.

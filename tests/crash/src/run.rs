@@ -11,21 +11,22 @@ use gusher::store::Store;
 use gusher::store::sqlite::SqliteStore;
 use gusher::testing::ledger::{Kind, Ledger, Record};
 use gusher::{Handle, WorkflowState};
-use rustix::process::Signal;
+use rustix::process::{Signal, getpid, kill_process};
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::crew::{Crew, leases};
 use crate::dice::Dice;
 use crate::ending;
-use crate::worker::{Death, PLACES};
+use crate::worker::{CLOCK_MOVED, Death, PLACES};
 use crate::workload::{Season, Told, app};
 
 /// How many workflows run at the same time.
 const AT_ONCE: usize = 3;
 /// The rows of each; the last ones are smaller if there are not enough jobs.
 const ROWS: u64 = 2_400;
-/// How often the harness looks around.
-const LOOK: Duration = Duration::from_millis(10);
+/// How often the harness looks at the workflows.
+const LOOK: Duration = Duration::from_millis(100);
 /// After so long without a job that settles the run is given up.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -173,9 +174,10 @@ impl Run {
     async fn last_of_all(&mut self) -> Result<()> {
         let (mut settled, mut settled_at) = (0, Instant::now());
         let mut look_at_workflows = Instant::now();
+        let mut deaths = signal(SignalKind::child())?;
         loop {
             if Instant::now() >= look_at_workflows {
-                look_at_workflows = Instant::now() + 10 * LOOK;
+                look_at_workflows = Instant::now() + LOOK;
                 self.start_workflows().await?;
                 let now = self.look_at_workflows().await?;
                 if now != settled {
@@ -190,8 +192,22 @@ impl Run {
             }
             self.see_who_died().await?;
             self.make_faults().await?;
-            tokio::time::sleep(LOOK).await;
+            let due = self.next_fault().map_or(look_at_workflows, |fault| fault.min(look_at_workflows));
+            tokio::select! {
+                _ = deaths.recv() => {}
+                () = tokio::time::sleep_until(due.into()) => {}
+            }
         }
+    }
+
+    /// When the next fault begins, or one that lasts ends.
+    fn next_fault(&self) -> Option<Instant> {
+        let Plan { kill, stop, jump, fill, full_until, .. } = self.plan;
+        let begins =
+            [Some(kill), Some(stop), Some(jump), Some(fill).filter(|_| self.done.fills < self.arguments.fills)];
+        let begins = begins.into_iter().flatten().filter(|_| self.wants_faults());
+        let ends = self.crew.members.iter().filter_map(|member| member.stopped_until).chain(full_until);
+        begins.chain(ends).min()
     }
 
     fn wants_more(&self) -> bool {
@@ -318,6 +334,8 @@ impl Run {
                 if self.dice.chance(0.5) { self.dice.below(3_600_000) as i64 } else { -(self.dice.below(1500) as i64) };
             self.plan.moved += by;
             replace(&self.arguments.folder.join("clock"), &self.plan.moved.to_string())?;
+            self.crew.clock_was_moved()?;
+            kill_process(getpid(), CLOCK_MOVED)?;
             self.done.jumps += 1;
         }
         if now >= self.plan.fill && self.done.fills < self.arguments.fills {

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use gusher::store::sqlite::{Options, SqliteStore};
 use gusher::testing::ledger::{Kind, Ledger, Point, Record};
 use gusher::{CancellationToken, Clock, WorkerOptions};
 use rustix::process::{Signal, getpid, kill_process};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// What a worker process is given.
 #[derive(Clone, Debug, clap::Args)]
@@ -90,26 +90,29 @@ impl Place {
 fn die(ledger: &Ledger) -> ! {
     let who = ledger.number().unwrap_or(0);
     ledger.write(&[Record { at: Ledger::now(), who, kind: Kind::Killed, ..Record::default() }]);
+    let _ = kill_process(getpid(), Signal::KILL);
     loop {
-        let _ = kill_process(getpid(), Signal::KILL);
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::park();
     }
 }
 
-/// A clock that is moved as a file says, for as long as the process lives.
-fn moved_clock(file: PathBuf) -> Clock {
+/// Tells a process that the file with the clock has changed. A process that does not listen yet ignores it.
+pub const CLOCK_MOVED: Signal = Signal::WINCH;
+
+/// A clock that is moved as a file says, whenever the process is told so.
+fn moved_clock(file: PathBuf) -> Result<Clock> {
+    let mut told = signal(SignalKind::window_change())?;
     let clock = Clock::movable();
     let mut moved = moved_by(&file).unwrap_or(0);
     clock.advance(moved);
     let followed = clock.clone();
-    std::thread::spawn(move || {
-        loop {
+    tokio::spawn(async move {
+        while told.recv().await.is_some() {
             let by = moved_by(&file).unwrap_or(moved);
             followed.advance(by - std::mem::replace(&mut moved, by));
-            std::thread::sleep(Duration::from_millis(10));
         }
     });
-    clock
+    Ok(clock)
 }
 
 fn moved_by(file: &Path) -> Option<i64> {
@@ -132,7 +135,7 @@ pub async fn work(arguments: Arguments) -> Result<()> {
     };
     let stop = CancellationToken::new();
     let told = stop.clone();
-    let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut term = signal(SignalKind::terminate())?;
     tokio::spawn(async move {
         term.recv().await;
         told.cancel();
@@ -145,7 +148,7 @@ pub async fn work(arguments: Arguments) -> Result<()> {
 /// Opens the store with a ledger and with the clock of the run.
 pub fn open(url: &str, clock: &Path, ledger: Ledger) -> Result<Arc<SqliteStore>> {
     let mut options = Options::parse(url.strip_prefix("sqlite:").unwrap_or(url))?;
-    options.clock = moved_clock(clock.to_owned());
+    options.clock = moved_clock(clock.to_owned())?;
     options.ledger = ledger;
     Ok(Arc::new(SqliteStore::open(options)?))
 }

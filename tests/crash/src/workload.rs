@@ -77,7 +77,7 @@ impl Source for Emit {
 
     async fn produce(self, _: &Context, rows: &mut Emitter<Row>) -> JobResult<()> {
         for n in 0..self.season.rows {
-            // Slow enough to be killed in the middle of it.
+            // Takes its time, as a download does, so that kills fall into it.
             if n % 256 == 0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -101,7 +101,7 @@ impl Row {
         self.dice.is_multiple_of(100)
     }
 
-    /// One in fifty outlasts a lease: who is stopped while it runs it is still in time with its late report when another has only
+    /// How long its work takes. One in fifty outlasts a lease: who is stopped while it runs it is still in time with its late report when another has only
     /// begun it again.
     fn time(&self) -> Duration {
         let slow = self.dice % 50 == 2 && self.pace > 0;
