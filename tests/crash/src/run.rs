@@ -27,6 +27,8 @@ const AT_ONCE: usize = 3;
 const ROWS: u64 = 2_400;
 /// How often the harness looks at the workflows.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long a disk stays full.
+const FULL: Duration = Duration::from_secs(2);
 /// After so long without a job that settles the run is given up.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -132,6 +134,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         "stops": run.done.stops,
         "clock_jumps": run.done.jumps,
         "disk_fills": run.done.fills,
+        "disk_full_ms": FULL.as_millis() as u64,
         "workflows": run.finished.len(),
         "jobs": jobs,
         "lease_ms": run.arguments.lease,
@@ -340,7 +343,7 @@ impl Run {
         }
         if now >= self.plan.fill && self.done.fills < self.arguments.fills {
             self.plan.fill = now + Duration::from_secs_f64(6.0 + 4.0 * self.dice.share());
-            self.plan.full_until = Some(now + Duration::from_secs(2));
+            self.plan.full_until = Some(now + FULL);
             fill(&self.ballast())?;
             self.done.fills += 1;
         }
