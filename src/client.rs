@@ -85,7 +85,7 @@ impl Client {
     async fn create(&self, name: &str, arguments: String, plan: Plan, created: Arc<AtomicU64>) -> Result<Handle> {
         crate::graph::check_name("workflow", name)?;
         crate::payload::check_size("arguments", arguments.len())?;
-        let id = WorkflowId::new(self.store.now(), 0);
+        let id = WorkflowId::new(self.store.now(), self.store.next_shard());
         let workflow = NewWorkflow { id, name: name.to_owned(), arguments, generation: 0 };
         self.write(workflow, plan, false, created).await
     }

@@ -1,4 +1,4 @@
-//! The conformance suite on a real Redis: every case has a prefix of its own on one server.
+//! The conformance suite on real servers: every case has a prefix of its own on a server, or a cluster, that all cases share.
 
 mod servers;
 
@@ -9,16 +9,33 @@ use std::time::Duration;
 use gusher::Clock;
 use gusher::store::Store;
 use gusher::store::redis::{Options, RedisStore};
-use servers::Server;
 
-/// One server for all cases. It is stopped with this process (a static is never dropped).
-static SERVER: std::sync::LazyLock<Server> = std::sync::LazyLock::new(Server::redis);
 static CASES: AtomicU64 = AtomicU64::new(0);
 
-async fn open(clock: Clock, lease: Duration) -> Arc<dyn Store> {
+async fn open(url: String, clock: Clock, lease: Duration) -> Arc<dyn Store> {
     let prefix = format!("case-{}", CASES.fetch_add(1, Ordering::Relaxed));
-    let options = Options { prefix, lease, clock, host: "test".into(), ..Options::new(SERVER.url()) };
+    let options = Options { prefix, lease, clock, host: "test".into(), ..Options::new(url) };
     Arc::new(RedisStore::open(options).await.unwrap())
 }
 
-gusher::testing::store_tests!(open);
+/// The suite on what `start` starts, once for all cases. It is stopped with this process (a static is never dropped).
+macro_rules! on {
+    ($name:ident, $server:ty, $start:expr) => {
+        mod $name {
+            use super::*;
+
+            static SERVER: std::sync::LazyLock<$server> = std::sync::LazyLock::new(|| $start);
+
+            async fn open(clock: Clock, lease: Duration) -> Arc<dyn Store> {
+                super::open(SERVER.url(), clock, lease).await
+            }
+
+            gusher::testing::store_tests!(open);
+        }
+    };
+}
+
+on!(redis_7_0, servers::Server, servers::Server::redis());
+on!(redis_6_2, servers::Server, servers::Server::redis_6_2());
+on!(valkey_9, servers::Server, servers::Server::valkey());
+on!(a_cluster, servers::Cluster, servers::Cluster::start(servers::Program::Valkey));

@@ -108,6 +108,10 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn now(&self) -> Millis;
     /// How long a lease lasts, unless a worker asks for another length.
     fn lease(&self) -> Millis;
+    /// The shard on which the next new workflow is to live. A store without shards has one.
+    fn next_shard(&self) -> u16 {
+        0
+    }
     /// The URL that opens it again.
     fn url(&self) -> String;
 }
@@ -133,7 +137,11 @@ impl<'u> Kind<'u> {
     pub(crate) fn of(url: &'u str) -> Result<Self> {
         match url.split_once(':') {
             Some(("sqlite", rest)) => Ok(Self::Sqlite(rest)),
-            Some(("redis" | "redis+unix", _)) => Ok(Self::Redis(url)),
+            Some((
+                "redis" | "rediss" | "redis+unix" | "redis+sentinel" | "rediss+sentinel" | "redis-cluster"
+                | "rediss-cluster",
+                _,
+            )) => Ok(Self::Redis(url)),
             Some((scheme, _)) if scheme.len() > 1 => Err(crate::Error::usage(format!(
                 "`{scheme}:` is no store that this program knows; a store is a URL like sqlite:gusher.db or redis://127.0.0.1:6379"
             ))),

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Millis;
+use crate::error::{Error, Result};
 use crate::graph::{Edge, StepNumber, StepSpec};
 use crate::id::{SessionId, WorkflowId};
 use crate::payload::Chunk;
@@ -314,6 +315,25 @@ pub struct Report {
     pub session: SessionId,
     /// One part a lease.
     pub leases: Vec<LeaseReport>,
+}
+
+impl Report {
+    /// Refuses one that speaks of more than one operation may look at.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.leases.len() > MAX_REPORTED_LEASES {
+            return Err(Error::usage(format!(
+                "a report speaks of {} leases; at most {MAX_REPORTED_LEASES} are allowed",
+                self.leases.len()
+            )));
+        }
+        let waits: usize = self.leases.iter().map(|part| part.retries.len()).sum();
+        if waits > MAX_REPORTED_WAITS {
+            return Err(Error::usage(format!(
+                "a report speaks of {waits} different waits; at most {MAX_REPORTED_WAITS} are allowed"
+            )));
+        }
+        Ok(())
+    }
 }
 
 /// What became of jobs under one lease.

@@ -1,7 +1,11 @@
-//! Real servers for tests: started on a free loopback port with their data in a temporary folder, stopped with the test process.
+//! Real servers for tests: started on free loopback ports with their data in a temporary folder, stopped with the test process.
+
+// Each test uses some of these.
+#![allow(dead_code)]
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// A running server.
@@ -9,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 pub struct Server {
     process: Child,
     port: u16,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Server {
@@ -20,19 +24,31 @@ impl Server {
 
     /// The same with settings of its own.
     pub fn redis_with(settings: &[&str]) -> Self {
-        Self::start("redis-server", &[&["--save", "", "--appendonly", "no"], settings].concat())
+        Self::start("redis-server".as_ref(), free_port(), settings)
     }
 
-    fn start(program: &str, settings: &[&str]) -> Self {
+    /// The oldest Redis that the store accepts.
+    pub fn redis_6_2() -> Self {
+        Self::start(&installed("redis-6.2"), free_port(), &[])
+    }
+
+    /// A Valkey that keeps nothing on disk.
+    pub fn valkey() -> Self {
+        Self::start(&installed("valkey"), free_port(), &[])
+    }
+
+    fn start(program: &Path, port: u16, settings: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        // Free now; that another process takes it before the server does is unlikely, and then the server says so.
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         // The shell stops the server as soon as its own standard input ends, which it does when this process does, however it ends.
         let mut command = Command::new("sh");
-        command.args(["-c", "\"$@\" </dev/null & cat >/dev/null; kill $!; wait", "sh", program]).stdin(Stdio::piped());
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"]).arg(folder.path()).args(settings);
+        command
+            .args(["-c", "\"$@\" </dev/null & cat >/dev/null; kill $!; wait", "sh"])
+            .arg(program)
+            .stdin(Stdio::piped());
+        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"]).arg(folder.path());
+        command.args(["--save", "", "--appendonly", "no"]).args(settings);
         let process = command.stdout(Stdio::piped()).spawn().expect("a shell starts");
-        let mut server = Self { process, port, _folder: folder };
+        let mut server = Self { process, port, folder };
         let mut log = Vec::new();
         for line in BufReader::new(server.process.stdout.take().unwrap()).lines() {
             let line = line.unwrap();
@@ -42,12 +58,29 @@ impl Server {
                 return server;
             }
         }
+        let program = program.display();
         panic!("{program} has not started; `cargo xtask servers` installs what the tests need: {}", log.join("\n"));
     }
 
     /// Where it is.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// What it answers to a command, as `redis-cli` prints it.
+    pub fn says(&self, command: &[&str]) -> String {
+        let mut ask = Command::new("redis-cli");
+        let told = ask.args(["-p", &self.port.to_string()]).args(command).output().expect("redis-cli starts");
+        String::from_utf8_lossy(&told.stdout).into_owned()
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where it keeps its files.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 }
 
@@ -56,4 +89,75 @@ impl Drop for Server {
         drop(self.process.stdin.take());
         let _ = self.process.wait();
     }
+}
+
+/// Which program the nodes of a cluster run.
+#[derive(Clone, Copy, Debug)]
+pub enum Program {
+    Redis,
+    Valkey,
+}
+
+/// Three masters with a replica each.
+#[derive(Debug)]
+pub struct Cluster {
+    pub nodes: Vec<Server>,
+}
+
+impl Cluster {
+    pub fn start(program: Program) -> Self {
+        let path = match program {
+            Program::Redis => PathBuf::from("redis-server"),
+            Program::Valkey => installed("valkey"),
+        };
+        let node = |_| {
+            let settings =
+                ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0"];
+            Server::start(&path, free_port_of_a_cluster(), &settings)
+        };
+        let nodes: Vec<Server> = (0..6).map(node).collect();
+        let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
+        let mut create = Command::new("redis-cli");
+        create.args(["--cluster", "create"]).args(addresses).args(["--cluster-replicas", "1", "--cluster-yes"]);
+        let made = create.output().expect("redis-cli starts; it comes with redis-server");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+        // Each node has to hear of it.
+        while !nodes.iter().all(|node| node.says(&["cluster", "info"]).contains("cluster_state:ok")) {}
+        Self { nodes }
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> String {
+        let addresses: Vec<String> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
+        format!("redis-cluster://{}", addresses.join(","))
+    }
+}
+
+/// Free now; that another process takes it before the server does is unlikely, and then the server says so.
+fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// The nodes of a cluster talk to each other on a port that is higher by 10,000; both must be free, and below those that the system
+/// hands out by itself.
+fn free_port_of_a_cluster() -> u16 {
+    use std::sync::atomic::{AtomicU16, Ordering};
+    static TRIED: AtomicU16 = AtomicU16::new(0);
+    let first = (std::process::id() % 10_000) as u16;
+    loop {
+        let port = 12_000 + (first + TRIED.fetch_add(1, Ordering::Relaxed)) % 10_000;
+        let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        if is_free(port) && is_free(port + 10_000) {
+            return port;
+        }
+    }
+}
+
+/// A server that `cargo xtask servers` has put into the folder of what is built, in which this program is too.
+fn installed(name: &str) -> PathBuf {
+    let this = std::env::current_exe().unwrap();
+    let mut places = this.ancestors().map(|folder| folder.join("servers").join(name));
+    places
+        .find(|place| place.is_file())
+        .unwrap_or_else(|| panic!("there is no {name}; `cargo xtask servers` installs it"))
 }

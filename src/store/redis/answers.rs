@@ -35,8 +35,8 @@ pub fn workflow_id(text: &str) -> Result<WorkflowId> {
 }
 
 /// A chunk is numbered within its workflow; to the rest of the crate both numbers are one.
-fn join_chunk(wf: u64, chunk: u64) -> ChunkRef {
-    ChunkRef { shard: 0, id: wf << 32 | chunk }
+fn join_chunk(shard: u16, wf: u64, chunk: u64) -> ChunkRef {
+    ChunkRef { shard, id: wf << 32 | chunk }
 }
 
 pub fn split_chunk(id: u64) -> (u64, u64) {
@@ -45,6 +45,11 @@ pub fn split_chunk(id: u64) -> (u64, u64) {
 
 fn mask(bytes: &[u8]) -> Result<Mask> {
     Mask::from_bytes(bytes).ok_or_else(|| corrupt("a mask that is too long"))
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Time {
+    pub time: Millis,
 }
 
 #[derive(Debug, Deserialize)]
@@ -117,7 +122,7 @@ struct Slice {
     suspect: bool,
 }
 
-pub fn claimed(mut told: Answer<Claimed>) -> Result<store::Claimed> {
+pub fn claimed(shard: u16, mut told: Answer<Claimed>) -> Result<store::Claimed> {
     let slices = std::mem::take(&mut told.json.slices);
     let slice = |slice: Slice| -> Result<store::Slice> {
         Ok(store::Slice {
@@ -131,7 +136,7 @@ pub fn claimed(mut told: Answer<Claimed>) -> Result<store::Claimed> {
                 .map_err(|e| Error::corrupt("a step's options do not decode").because(e))?,
             generation: slice.generation,
             feeds: slice.feeds,
-            chunk: join_chunk(slice.wf, slice.chunk),
+            chunk: join_chunk(shard, slice.wf, slice.chunk),
             first: slice.first,
             jobs: mask(&told.take(slice.jobs)?)?,
             attempts: slice.attempts.map(|number| told.take(number)).transpose()?.unwrap_or_default(),
@@ -341,11 +346,11 @@ struct Outcomes {
     more_after: Option<u64>,
 }
 
-pub fn outcomes(mut told: Answer<Page>) -> Result<Vec<ChunkOutcomes>> {
+pub fn outcomes(shard: u16, mut told: Answer<Page>) -> Result<Vec<ChunkOutcomes>> {
     let page = std::mem::take(&mut told.json.page);
     let chunk = |of: Outcomes| -> Result<ChunkOutcomes> {
         Ok(ChunkOutcomes {
-            chunk: join_chunk(of.wf, of.chunk),
+            chunk: join_chunk(shard, of.wf, of.chunk),
             first: of.first,
             bytes: told.take(of.bytes)?,
             recoveries: of.recovered.map(|number| told.take(number)).transpose()?.unwrap_or_default(),

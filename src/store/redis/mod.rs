@@ -10,106 +10,47 @@
 //! | `scripts/{session,create,claim,report,tick,command,read,doctor}.lua` | the verbs |
 //! | `script` | how one is run |
 //! | `parameters`, `answers` | what goes in and comes out |
+//! | `options`, `servers`, `link` | the URL, the servers it names, the connection to them |
+//! | `shard`, `spread` | which part of the store a workflow is on, and the verbs that ask all of them |
 //! | `wake` | wake-ups of workers on other hosts |
 
 mod answers;
+mod link;
+mod options;
 mod parameters;
 mod script;
+mod servers;
+mod shard;
+mod spread;
 mod wake;
 
 use std::fmt;
-use std::time::Duration;
+use std::sync::Arc;
 
-use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use self::script::{Answer as Told, Blobs, Script, redis_error};
-use crate::clock::{Clock, Millis, millis};
+use self::link::Link;
+pub use self::options::Options;
+use self::script::{Answer as Told, Blobs, Script};
+use self::servers::Servers;
+use self::shard::{Shard, Shards};
+use crate::clock::{Millis, millis};
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::id::{SessionId, WorkflowId};
 use crate::store::*;
 
-/// How long a call waits for the server's answer before it counts as lost.
-const ANSWER_TIME: Duration = Duration::from_secs(30);
 /// The oldest server whose commands the scripts can use.
 const OLDEST: (u32, u32) = (6, 2);
+/// How many shards a store on a cluster has unless told otherwise: three masters, or four, or six get equal shares.
+const SHARDS_OF_A_CLUSTER: u16 = 12;
 
-/// How a Redis store is opened.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Where the server is: `redis://user:password@host:port/database`.
-    pub server: String,
-    /// What every key begins with, so that several stores can share a server.
-    pub prefix: String,
-    /// How long a lease lasts unless a worker asks for another length. 15 s.
-    pub lease: Duration,
-    /// Where the store reads the time: the server's clock, unless a test holds another.
-    pub clock: Clock,
-    /// What this host is called: its own workers are woken by a datagram, others through the server.
-    pub host: String,
-    /// Whether a server that drops data when its memory is full is accepted.
-    pub allow_eviction: bool,
-}
-
-impl Options {
-    /// The defaults for a server.
-    pub fn new(server: impl Into<String>) -> Self {
-        Self {
-            server: server.into(),
-            prefix: "gusher".into(),
-            lease: Duration::from_secs(15),
-            clock: Clock::system(),
-            host: crate::worker::hostname(),
-            allow_eviction: false,
-        }
-    }
-
-    /// From a URL: `redis://host:port/database`, perhaps with `?prefix=gusher&lease=15s&eviction=allow`.
-    pub fn parse(url: &str) -> Result<Self> {
-        let (server, query) = url.split_once('?').unwrap_or((url, ""));
-        let mut options = Self::new(server);
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            match (key, value) {
-                ("lease", value) => {
-                    let lease = parse_duration(value).filter(|lease| *lease >= Duration::from_millis(100));
-                    options.lease = lease.ok_or_else(|| {
-                        Error::usage(format!(
-                            "`lease={value}` in the store's URL is no length of at least 100 ms; for example lease=15s"
-                        ))
-                    })?;
-                }
-                ("prefix", prefix) if is_plain(prefix) => options.prefix = prefix.to_owned(),
-                ("prefix", prefix) => {
-                    return Err(Error::usage(format!(
-                        "`prefix={prefix}` in the store's URL: a prefix has letters, digits, `-`, `_` and `:` only"
-                    )));
-                }
-                ("eviction", "allow") => options.allow_eviction = true,
-                _ => {
-                    return Err(Error::usage(format!(
-                        "`{pair}` in the store's URL is not known; there are prefix=gusher, lease=15s and eviction=allow"
-                    )));
-                }
-            }
-        }
-        Ok(options)
-    }
-}
-
-fn is_plain(prefix: &str) -> bool {
-    !prefix.is_empty() && prefix.chars().all(|c| c.is_ascii_alphanumeric() || "-_:".contains(c))
-}
-
-/// A store on a Redis or Valkey server. Cheap to share behind an `Arc`.
+/// A store on Redis or Valkey servers. Cheap to share behind an `Arc`.
 pub struct RedisStore {
     options: Options,
-    client: ::redis::Client,
-    connection: ConnectionManager,
-    /// What every key of the shard begins with.
-    base: String,
+    link: Arc<Link>,
+    shards: Shards,
     /// How far the server's clock is ahead of this host's.
     ahead: Millis,
     meters: Meters,
@@ -118,43 +59,43 @@ pub struct RedisStore {
 
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStore").field("base", &self.base).finish_non_exhaustive()
+        let Self { link, shards, options, .. } = self;
+        f.debug_struct("RedisStore")
+            .field("link", link)
+            .field("prefix", &options.prefix)
+            .field("shards", &shards.count())
+            .finish_non_exhaustive()
     }
 }
 
 impl RedisStore {
-    /// Connects, and refuses a server on which the store could not keep its promises.
-    pub async fn open(options: Options) -> Result<Self> {
-        let failed = |error| redis_error("opening the store", error);
-        let client = ::redis::Client::open(options.server.as_str()).map_err(|error| {
-            Error::usage("the store's URL is none of a Redis server; one looks like redis://127.0.0.1:6379/0")
-                .because(error)
-        })?;
-        let config = ConnectionManagerConfig::new()
-            .set_response_timeout(Some(ANSWER_TIME))
-            .set_connection_timeout(Some(Duration::from_secs(5)))
-            .set_number_of_retries(2);
-        let mut connection = client.get_connection_manager_with_config(config).await.map_err(failed)?;
-        check_server(&mut connection, &options).await?;
-        let (seconds, micros): (i64, i64) = ::redis::cmd("TIME").query_async(&mut connection).await.map_err(failed)?;
-        let server = seconds * 1000 + micros / 1000;
-        // A clock that a test holds decides by itself.
-        let ahead = if options.clock.is_system() { server - options.clock.now() } else { 0 };
-        let base = format!("{}:{{0}}", options.prefix);
-        Ok(Self {
+    /// Connects, and refuses servers on which the store could not keep its promises.
+    pub async fn open(mut options: Options) -> Result<Self> {
+        let link = Link::open(Servers::of(&options)?).await?;
+        check_servers(&link, &options).await?;
+        let shards = shards_of(&link, &options).await?;
+        options.shards = Some(shards);
+        let store = Self {
+            shards: Shards::new(&options.prefix, shards),
+            ahead: 0,
             options,
-            client,
-            connection,
-            base,
-            ahead,
+            link: Arc::new(link),
             meters: Meters::default(),
             wakers: wake::Wakers::default(),
-        })
+        };
+        // A clock that a test holds decides by itself.
+        if !store.options.clock.is_system() {
+            return Ok(store);
+        }
+        let told: Told<answers::Time> = store.read(store.shards.numbered(0)?, "time", json!({})).await?;
+        let ahead = told.json.time - store.options.clock.now();
+        Ok(Self { ahead, ..store })
     }
 
-    /// Runs a verb and counts what it cost.
+    /// Runs a verb on a shard and counts what it cost.
     async fn run<T: DeserializeOwned>(
         &self,
+        shard: &Shard,
         verb: &'static str,
         script: &Script,
         mut parameters: Value,
@@ -165,50 +106,51 @@ impl RedisStore {
         }
         parameters["host"] = self.options.host.as_str().into();
         let name = verb.replace(' ', "_");
-        let (answer, cost) = script::run(&self.connection, script, &self.base, &name, parameters, blobs).await?;
+        let (answer, cost) = script::run(&self.link, script, shard, &name, parameters, blobs).await?;
         self.meters.add(verb.split_once(" of ").map_or(verb, |(verb, _)| verb), cost);
         Ok(answer)
     }
 
-    async fn read<T: DeserializeOwned>(&self, verb: &'static str, parameters: Value) -> Result<Told<T>> {
-        self.run(verb, &script::READ, parameters, Blobs::default()).await
+    async fn read<T: DeserializeOwned>(&self, shard: &Shard, verb: &'static str, parameters: Value) -> Result<Told<T>> {
+        self.run(shard, verb, &script::READ, parameters, Blobs::default()).await
     }
 
-    async fn command<T: DeserializeOwned>(&self, verb: &'static str, parameters: Value) -> Result<T> {
-        Ok(self.run(verb, &script::COMMAND, parameters, Blobs::default()).await?.json)
+    /// Reads on the shard of a workflow.
+    async fn read_of<T: DeserializeOwned>(
+        &self,
+        workflow: WorkflowId,
+        verb: &'static str,
+        parameters: Value,
+    ) -> Result<Told<T>> {
+        self.read(self.shards.of(workflow)?, verb, parameters).await
     }
 
-    async fn recount(&self) -> Result<Checkup> {
-        let shard: answers::ShardChecked =
-            self.run("doctor of shard", &script::DOCTOR, json!({ "shown": "" }), Blobs::default()).await?.json;
-        let mut checkup = Checkup { leases: shard.leases, under_way: shard.under_way, ..Checkup::default() };
-        checkup.findings = shard.findings;
-        for id in shard.ids {
-            let id = answers::workflow_id(&id)?;
-            let of = parameters::of_workflow(id);
-            checkup.workflows += 1;
-            let counted =
-                self.run::<answers::WorkflowChecked>("doctor of workflow", &script::DOCTOR, of, Blobs::default()).await;
-            match counted {
-                Ok(Told { json: one, .. }) => {
-                    checkup.steps += one.steps;
-                    checkup.jobs += one.jobs;
-                    checkup.findings.extend(one.findings);
-                }
-                Err(error) if !error.is_transient() => {
-                    checkup.findings.push(format!("workflow {id} cannot be recounted: {error}"));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(checkup)
+    async fn command<T: DeserializeOwned>(
+        &self,
+        workflow: WorkflowId,
+        verb: &'static str,
+        parameters: Value,
+    ) -> Result<T> {
+        let shard = self.shards.of(workflow)?;
+        Ok(self.run(shard, verb, &script::COMMAND, parameters, Blobs::default()).await?.json)
     }
 }
 
 /// Refuses a server that is too old, cannot be written, or drops data by itself.
-async fn check_server(connection: &mut ConnectionManager, options: &Options) -> Result<()> {
-    let failed = |error| redis_error("opening the store", error);
-    let info: ::redis::InfoDict = ::redis::cmd("INFO").query_async(connection).await.map_err(failed)?;
+async fn check_servers(link: &Link, options: &Options) -> Result<()> {
+    let what = "opening the store";
+    let mut info = ::redis::Cmd::new();
+    info.arg("INFO");
+    for answer in link.query_masters(what, info).await.map_err(|failed| failed.of(what))? {
+        let info: ::redis::InfoDict = ::redis::from_redis_value(answer)
+            .map_err(|error| Error::corrupt("the server's answer to INFO does not decode").because(error))?;
+        check_server(&info, options)?;
+    }
+    Ok(())
+}
+
+fn check_server(info: &::redis::InfoDict, options: &Options) -> Result<()> {
+    // Valkey says here which Redis it can stand for.
     let version: String = info.get("redis_version").unwrap_or_default();
     let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
     let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
@@ -231,105 +173,114 @@ async fn check_server(connection: &mut ConnectionManager, options: &Options) -> 
     Ok(())
 }
 
+/// How many shards the store has, which is recorded when it is made.
+async fn shards_of(link: &Link, options: &Options) -> Result<u16> {
+    let what = "opening the store";
+    let key = format!("{}:shards", options.prefix);
+    let wanted = options.shards.unwrap_or(if link.is_cluster() { SHARDS_OF_A_CLUSTER } else { 1 });
+    let ask = async |command: &[&str]| {
+        let mut asked = ::redis::Cmd::new();
+        asked.arg(command);
+        let answer = link.query(what, &asked).await.map_err(|failed| failed.of(what))?;
+        ::redis::from_redis_value::<Option<String>>(answer)
+            .map_err(|error| Error::corrupt(format!("{key} is no text")).because(error))
+    };
+    let mut recorded = ask(&["GET", &key]).await?;
+    if recorded.is_none() {
+        ask(&["SETNX", &key, &wanted.to_string()]).await?;
+        recorded = ask(&["GET", &key]).await?;
+    }
+    let recorded = recorded.unwrap_or_default();
+    let shards = recorded.parse().ok().filter(|shards| (1..=options::MAX_SHARDS).contains(shards));
+    let shards =
+        shards.ok_or_else(|| Error::corrupt(format!("{key} says `{recorded}`, which is no number of shards")))?;
+    if options.shards.is_some_and(|wanted| wanted != shards) {
+        return Err(Error::usage(format!(
+            "the store was made with {shards} shards, and the URL says shards={wanted}; the number is fixed when a store is made"
+        )));
+    }
+    Ok(shards)
+}
+
 impl Store for RedisStore {
     fn join(&self, session: Session) -> Answer<'_, ()> {
-        Box::pin(async move {
-            let parameters = parameters::join(&session)?;
-            self.run::<Value>("join", &script::SESSION, parameters, Blobs::default()).await?;
-            self.wakers.listen(&self.client, &self.base, &session);
-            Ok(())
-        })
+        Box::pin(self.join_all(session))
     }
 
     fn leave(&self, session: SessionId) -> Answer<'_, Left> {
-        Box::pin(async move {
-            let parameters = json!({ "session": session.to_string(), "killed": parameters::killed() });
-            let told = self.run::<answers::Left>("leave", &script::SESSION, parameters, Blobs::default()).await?;
-            if !told.json.more {
-                self.wakers.stop(session);
-            }
-            Ok(told.json.into())
-        })
+        Box::pin(self.leave_all(session))
     }
 
     fn append(&self, append: Append) -> Answer<'_, ()> {
         Box::pin(async move {
+            let shard = self.shards.of(match &append.of {
+                DraftOf::Workflow(new) => new.id,
+                DraftOf::Jobs { workflow, .. } | DraftOf::Mended { workflow, .. } => *workflow,
+            })?;
             let (parameters, blobs) = parameters::append(append)?;
-            self.run::<Value>("append", &script::CREATE, parameters, blobs).await.map(|_| ())
+            self.run::<Value>(shard, "append", &script::CREATE, parameters, blobs).await.map(|_| ())
         })
     }
 
     fn create(&self, create: Create) -> Answer<'_, Created> {
         Box::pin(async move {
+            let shard = self.shards.of(create.workflow.id)?;
             let (parameters, blobs) = parameters::create(create)?;
-            Ok(self.run::<answers::Created>("create", &script::CREATE, parameters, blobs).await?.json.into())
+            Ok(self.run::<answers::Created>(shard, "create", &script::CREATE, parameters, blobs).await?.json.into())
         })
     }
 
     fn claim(&self, claim: Claim) -> Answer<'_, Claimed> {
-        Box::pin(async move {
-            let told = self.run("claim", &script::CLAIM, parameters::claim(&claim), Blobs::default()).await?;
-            answers::claimed(told)
-        })
+        Box::pin(self.claim_in_turn(claim))
     }
 
     fn renew(&self, renew: Renew) -> Answer<'_, Renewed> {
-        Box::pin(async move {
-            let parameters = parameters::renew(&renew);
-            Ok(self.run::<answers::Renewed>("renew", &script::SESSION, parameters, Blobs::default()).await?.json.into())
-        })
+        Box::pin(self.renew_all(renew))
     }
 
     fn report(&self, report: Report) -> Answer<'_, Reported> {
-        Box::pin(async move {
-            let (parameters, blobs) = parameters::report(report)?;
-            self.run::<answers::Reported>("report", &script::REPORT, parameters, blobs).await?.json.try_into()
-        })
+        Box::pin(self.report_all(report))
     }
 
     fn tick(&self, tick: Tick) -> Answer<'_, Ticked> {
-        Box::pin(async move {
-            let parameters = json!({ "lease": tick.lease, "killed": parameters::killed() });
-            let ahead =
-                self.run::<answers::Ticked>("look ahead", &script::TICK, parameters.clone(), Blobs::default()).await?;
-            if !ahead.json.more {
-                return Ok(ahead.json.into());
-            }
-            Ok(self.run::<answers::Ticked>("tick", &script::TICK, parameters, Blobs::default()).await?.json.into())
-        })
+        Box::pin(self.tick_all(tick))
     }
 
     fn cancel(&self, workflow: WorkflowId, grace: Millis) -> Answer<'_, ()> {
         Box::pin(async move {
             let mut of = parameters::of_workflow(workflow);
             (of["grace"], of["lease"]) = (grace.into(), self.lease().into());
-            self.command::<Value>("cancel", of).await.map(|_| ())
+            self.command::<Value>(workflow, "cancel", of).await.map(|_| ())
         })
     }
 
     fn pause(&self, workflow: WorkflowId) -> Answer<'_, ()> {
-        Box::pin(async move { self.command::<Value>("pause", parameters::of_workflow(workflow)).await.map(|_| ()) })
+        Box::pin(async move {
+            self.command::<Value>(workflow, "pause", parameters::of_workflow(workflow)).await.map(|_| ())
+        })
     }
 
     fn resume(&self, workflow: WorkflowId) -> Answer<'_, Woken> {
         Box::pin(async move {
-            let resumed: answers::Resumed = self.command("resume", parameters::of_workflow(workflow)).await?;
+            let resumed: answers::Resumed = self.command(workflow, "resume", parameters::of_workflow(workflow)).await?;
             Ok(Woken(resumed.woken))
         })
     }
 
     fn retry(&self, retry: RetryFailed) -> Answer<'_, Retried> {
-        Box::pin(async move { self.command("retry", parameters::retry(&retry)).await })
+        Box::pin(async move { self.command(retry.workflow, "retry", parameters::retry(&retry)).await })
     }
 
     fn delete(&self, workflow: WorkflowId) -> Answer<'_, ()> {
-        Box::pin(async move { self.command::<Value>("delete", parameters::of_workflow(workflow)).await.map(|_| ()) })
+        Box::pin(async move {
+            self.command::<Value>(workflow, "delete", parameters::of_workflow(workflow)).await.map(|_| ())
+        })
     }
 
     fn workflow(&self, workflow: WorkflowId) -> Answer<'_, WorkflowRow> {
         Box::pin(async move {
             let told: Told<answers::One<answers::Workflow>> =
-                self.read("workflow", parameters::of_workflow(workflow)).await?;
+                self.read_of(workflow, "workflow", parameters::of_workflow(workflow)).await?;
             let row =
                 told.json.row.ok_or_else(|| Error::corrupt(format!("workflow {workflow} has an id but no head")))?;
             row.try_into()
@@ -337,17 +288,14 @@ impl Store for RedisStore {
     }
 
     fn workflows(&self, list: List) -> Answer<'_, Vec<WorkflowRow>> {
-        Box::pin(async move {
-            let told: Told<answers::Many<answers::Workflow>> = self.read("workflows", parameters::list(&list)).await?;
-            told.json.list.into_iter().map(TryInto::try_into).collect()
-        })
+        Box::pin(self.list_all(list))
     }
 
     fn steps(&self, workflow: WorkflowId, from: StepNumber, limit: u32) -> Answer<'_, Vec<StepRow>> {
         Box::pin(async move {
             let mut of = parameters::of_workflow(workflow);
             (of["from"], of["limit"]) = (from.into(), limit.min(STEP_PAGE).into());
-            let mut told: Told<answers::Many<answers::Step>> = self.read("steps", of).await?;
+            let mut told: Told<answers::Many<answers::Step>> = self.read_of(workflow, "steps", of).await?;
             let list = std::mem::take(&mut told.json.list);
             list.into_iter().map(|step| step.row(&mut told)).collect()
         })
@@ -357,7 +305,7 @@ impl Store for RedisStore {
         Box::pin(async move {
             let mut of = parameters::of_workflow(workflow);
             of["name"] = name.into();
-            let mut told: Told<answers::One<answers::Step>> = self.read("step named", of).await?;
+            let mut told: Told<answers::One<answers::Step>> = self.read_of(workflow, "step named", of).await?;
             told.json.row.take().map(|step| step.row(&mut told)).transpose()
         })
     }
@@ -366,7 +314,7 @@ impl Store for RedisStore {
         Box::pin(async move {
             let mut of = parameters::of_step(workflow, step);
             (of["upstream"], of["limit"]) = (upstream.into(), limit.into());
-            let told: Told<answers::Many<answers::Edge>> = self.read("edges", of).await?;
+            let told: Told<answers::Many<answers::Edge>> = self.read_of(workflow, "edges", of).await?;
             told.json.list.into_iter().map(TryInto::try_into).collect()
         })
     }
@@ -374,7 +322,8 @@ impl Store for RedisStore {
     fn parameters(&self, chunk: ChunkRef) -> Answer<'_, Parameters> {
         Box::pin(async move {
             let (wf, number) = answers::split_chunk(chunk.id);
-            answers::parameters(self.read("parameters", json!({ "wf": wf, "chunk": number })).await?)
+            let of = json!({ "wf": wf, "chunk": number });
+            answers::parameters(self.read(self.shards.numbered(chunk.shard)?, "parameters", of).await?)
         })
     }
 
@@ -388,17 +337,20 @@ impl Store for RedisStore {
         Box::pin(async move {
             let mut of = parameters::of_step(workflow, step);
             (of["from"], of["after"]) = (from.into(), after.into());
-            answers::outcomes(self.read("outcomes", of).await?)
+            answers::outcomes(workflow.shard(), self.read_of(workflow, "outcomes", of).await?)
         })
     }
 
     fn errors(&self, workflow: WorkflowId, step: StepNumber) -> Answer<'_, Vec<ErrorRow>> {
-        Box::pin(async move { answers::errors(self.read("errors", parameters::of_step(workflow, step)).await?) })
+        Box::pin(async move {
+            answers::errors(self.read_of(workflow, "errors", parameters::of_step(workflow, step)).await?)
+        })
     }
 
     fn waiting(&self, workflow: WorkflowId, step: StepNumber) -> Answer<'_, Waiting> {
         Box::pin(async move {
-            let told: Told<answers::Waiting> = self.read("waiting", parameters::of_step(workflow, step)).await?;
+            let told: Told<answers::Waiting> =
+                self.read_of(workflow, "waiting", parameters::of_step(workflow, step)).await?;
             Ok(told.json.into())
         })
     }
@@ -407,15 +359,12 @@ impl Store for RedisStore {
         Box::pin(async move {
             let mut of = parameters::of_step(workflow, step);
             of["index"] = index.into();
-            answers::whereabouts(self.read("whereabouts", of).await?)
+            answers::whereabouts(self.read_of(workflow, "whereabouts", of).await?)
         })
     }
 
     fn workers(&self, limit: u32) -> Answer<'_, Vec<WorkerRow>> {
-        Box::pin(async move {
-            let told: Told<answers::Many<answers::Worker>> = self.read("workers", json!({ "limit": limit })).await?;
-            told.json.list.into_iter().map(TryInto::try_into).collect()
-        })
+        Box::pin(self.workers_of_all(limit))
     }
 
     fn doctor(&self) -> Answer<'_, Checkup> {
@@ -434,10 +383,12 @@ impl Store for RedisStore {
         millis(self.options.lease)
     }
 
+    fn next_shard(&self) -> u16 {
+        self.shards.next()
+    }
+
     fn url(&self) -> String {
-        let eviction = if self.options.allow_eviction { "&eviction=allow" } else { "" };
-        let Options { server, prefix, .. } = &self.options;
-        format!("{server}?prefix={prefix}&lease={}ms{eviction}", self.lease())
+        self.options.url()
     }
 }
 

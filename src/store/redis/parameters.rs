@@ -41,8 +41,9 @@ fn to_json(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|e| Error::usage("a value cannot be written as JSON").because(e))
 }
 
-pub fn join(session: &Session) -> Result<Value> {
+pub fn join(session: &Session, channel: &str) -> Result<Value> {
     Ok(json!({
+        "channel": channel,
         "session": session.id.to_string(),
         "about": to_json(session)?,
         "of_host": session.host,
@@ -157,22 +158,10 @@ pub fn renew(renew: &Renew) -> Value {
     })
 }
 
-pub fn report(report: Report) -> Result<(Value, Blobs)> {
-    if report.leases.len() > MAX_REPORTED_LEASES {
-        return Err(Error::usage(format!(
-            "a report speaks of {} leases; at most {MAX_REPORTED_LEASES} are allowed",
-            report.leases.len()
-        )));
-    }
-    let waits: usize = report.leases.iter().map(|part| part.retries.len()).sum();
-    if waits > MAX_REPORTED_WAITS {
-        return Err(Error::usage(format!(
-            "a report speaks of {waits} different waits; at most {MAX_REPORTED_WAITS} are allowed"
-        )));
-    }
+pub fn report(report: Report) -> (Value, Blobs) {
     let mut blobs = Blobs::default();
     let parts: Vec<Value> = report.leases.into_iter().map(|part| lease_report(part, &mut blobs)).collect();
-    Ok((json!({ "session": report.session.to_string(), "leases": parts, "killed": killed() }), blobs))
+    (json!({ "session": report.session.to_string(), "leases": parts, "killed": killed() }), blobs)
 }
 
 fn lease_report(part: LeaseReport, blobs: &mut Blobs) -> Value {
@@ -214,8 +203,13 @@ pub fn list(list: &List) -> Value {
         "created_from": list.created_from,
         "created_before": list.created_before,
         "after": list.after.map(|(time, id)| json!([time, id_text(id)])),
-        "limit": list.limit.min(WORKFLOW_PAGE),
+        "limit": page_of(list),
     })
+}
+
+/// How many workflows one look brings.
+pub fn page_of(list: &List) -> usize {
+    list.limit.min(WORKFLOW_PAGE) as usize
 }
 
 /// The most workflows that one look brings.

@@ -1,19 +1,22 @@
 //! The scripts, and how one is run: parameters as JSON and blobs go in, an answer as JSON and blobs comes out.
 
 use std::sync::LazyLock;
+use std::sync::atomic::Ordering;
 
-use redis::aio::ConnectionManager;
+use redis::{Cmd, ErrorKind as RedisErrorKind, RetryMethod, ServerErrorKind};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::link::{Failed, Link};
+use super::shard::Shard;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::Cost;
 
 macro_rules! script {
     ($verbs:literal) => {
         LazyLock::new(|| {
-            redis::Script::new(concat!(
+            Text::new(concat!(
                 include_str!("scripts/base.lua"),
                 include_str!("scripts/work.lua"),
                 include_str!(concat!("scripts/", $verbs, ".lua")),
@@ -24,7 +27,34 @@ macro_rules! script {
 }
 
 /// A script: what every one begins with, and the verbs of one file.
-pub type Script = LazyLock<redis::Script>;
+pub type Script = LazyLock<Text>;
+
+/// A script's text, and the hash by which a server knows it.
+pub struct Text {
+    text: &'static str,
+    hash: String,
+}
+
+impl Text {
+    fn new(text: &'static str) -> Self {
+        Self { text, hash: redis::Script::new(text).get_hash().to_owned() }
+    }
+
+    fn call(&self, by_hash: bool, shard: &Shard, json: &str, blobs: &Blobs) -> Cmd {
+        let mut call = Cmd::new();
+        match by_hash {
+            true => call.arg("EVALSHA").arg(&self.hash),
+            false => call.arg("EVAL").arg(self.text),
+        };
+        // The second key is never there. While a cluster moves the shard's slot to another node, a script that names a key which is
+        // there and one which is not is run by neither: else it would miss keys that are on the other one.
+        call.arg(2).arg(format!("{}:shard", shard.base)).arg(format!("{}:none", shard.base)).arg(json);
+        for blob in &blobs.0 {
+            call.arg(blob.as_slice());
+        }
+        call
+    }
+}
 
 pub static SESSION: Script = script!("session");
 pub static CREATE: Script = script!("create");
@@ -74,6 +104,11 @@ struct Envelope<T> {
     text: String,
     answer: Option<T>,
     cost: Counted,
+    /// The number of this operation on its shard, if it may have written.
+    sequence: Option<u64>,
+    /// How many operations the server has lost since this process saw its number.
+    #[serde(default)]
+    lost: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -85,22 +120,25 @@ struct Counted {
 
 /// Runs a verb of a script on a shard.
 pub async fn run<T: DeserializeOwned>(
-    connection: &ConnectionManager,
-    script: &redis::Script,
-    base: &str,
+    link: &Link,
+    script: &Script,
+    shard: &Shard,
     verb: &str,
     mut parameters: Value,
     blobs: Blobs,
 ) -> Result<(Answer<T>, Cost)> {
     parameters["verb"] = verb.into();
+    parameters["seen"] = shard.seen.load(Ordering::Relaxed).into();
     drop_nulls(&mut parameters);
-    let mut call = script.prepare_invoke();
-    call.key(base).arg(parameters.to_string());
-    for blob in &blobs.0 {
-        call.arg(blob.as_slice());
-    }
-    let parts: Vec<Vec<u8>> =
-        call.invoke_async(&mut connection.clone()).await.map_err(|error| redis_error(verb, error))?;
+    let json = parameters.to_string();
+    let answer = match link.query(verb, &script.call(true, shard, &json, &blobs)).await {
+        Err(Failed::Redis(error)) if error.kind() == RedisErrorKind::Server(ServerErrorKind::NoScript) => {
+            link.query(verb, &script.call(false, shard, &json, &blobs)).await
+        }
+        answer => answer,
+    };
+    let parts: Vec<Vec<u8>> = redis::from_redis_value(answer.map_err(|failed| failed.of(verb))?)
+        .map_err(|error| Error::corrupt(format!("{verb}: the server's answer is none of a script")).because(error))?;
     let mut parts = parts.into_iter();
     let json = parts.next().unwrap_or_default();
     let envelope: Envelope<T> = serde_json::from_slice(&json).map_err(|error| {
@@ -110,6 +148,17 @@ pub async fn run<T: DeserializeOwned>(
         ))
         .because(error)
     })?;
+    if let Some(sequence) = envelope.sequence {
+        shard.seen.fetch_max(sequence, Ordering::Relaxed);
+    }
+    if envelope.lost > 0 {
+        tracing::error!(
+            shard = shard.number,
+            operations = envelope.lost,
+            "the Redis server has lost operations that it had acknowledged (a restart or a fail-over without what was written last): \
+             what is not recorded as done runs again"
+        );
+    }
     let cost = Cost { calls: envelope.cost.calls, rows: envelope.cost.rows, bytes: envelope.cost.bytes };
     match (envelope.kind, envelope.answer) {
         (None, Some(json)) => Ok((Answer { json, blobs: parts.collect() }, cost)),
@@ -142,21 +191,32 @@ fn drop_nulls(value: &mut Value) {
 /// What went wrong in Redis, as one of our errors.
 pub fn redis_error(what: &str, error: redis::RedisError) -> Error {
     let told = error.to_string();
-    let away = error.is_io_error()
-        || error.is_timeout()
-        || error.is_connection_dropped()
-        || ["LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN", "READONLY"]
-            .iter()
-            .any(|word| told.contains(word));
-    if told.contains("OOM") {
+    let refused = error.kind() == RedisErrorKind::AuthenticationFailed
+        || error.kind() == RedisErrorKind::Server(ServerErrorKind::NoPerm)
+        || told.contains("NOAUTH")
+        || told.contains("WRONGPASS");
+    if refused {
+        // The guide to Redis names what a user must be allowed.
+        Error::usage(format!("{what}: the Redis server refuses this user or password, or lets it do too little"))
+            .because(error)
+    } else if told.contains("OOM") {
         Error::new(
             ErrorKind::Full,
             format!("{what}: the Redis server has reached its `maxmemory`; new work is refused until it has room"),
         )
-    } else if away {
+    } else if is_away(&error, &told) {
         Error::unavailable(format!("{what}: the Redis server is away or not ready; the call may be repeated"))
             .because(error)
     } else {
         Error::corrupt(format!("{what}: the Redis server answered with an error")).because(error)
     }
+}
+
+fn is_away(error: &redis::RedisError, told: &str) -> bool {
+    // Inside a script an error of a command is only a text.
+    let words = ["LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN", "READONLY", "NOREPLICAS", "non local key"];
+    !matches!(error.retry_method(), RetryMethod::NoRetry)
+        || error.is_io_error()
+        || error.is_timeout()
+        || words.iter().any(|word| told.contains(word))
 }

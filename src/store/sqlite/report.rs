@@ -13,7 +13,7 @@ use crate::planted::planted;
 use crate::retry::due_time;
 use crate::slice::Mask;
 use crate::state::{JobState, MAX_ATTEMPTS, WorkflowState, attempts, job_byte};
-use crate::store::{DraftKey, LeaseReport, MAX_REPORTED_LEASES, MAX_REPORTED_WAITS, Report, Reported};
+use crate::store::{DraftKey, LeaseReport, Report, Reported};
 
 /// How many error texts a step's table holds.
 const ERROR_TEXTS: i64 = 1000;
@@ -27,18 +27,7 @@ const OTHER_ERRORS: u64 = 0;
 impl Tx<'_> {
     /// Settles, retries or gives back jobs; settles steps, releases what follows, finishes workflows.
     pub fn report(&mut self, report: &Report) -> Result<Reported> {
-        if report.leases.len() > MAX_REPORTED_LEASES {
-            return Err(Error::usage(format!(
-                "a report speaks of {} leases; at most {MAX_REPORTED_LEASES} are allowed",
-                report.leases.len()
-            )));
-        }
-        let waits: usize = report.leases.iter().map(|part| part.retries.len()).sum();
-        if waits > MAX_REPORTED_WAITS {
-            return Err(Error::usage(format!(
-                "a report speaks of {waits} different waits; at most {MAX_REPORTED_WAITS} are allowed"
-            )));
-        }
+        report.check()?;
         let mut reported = Reported::default();
         let session = self.session(report.session)?;
         for part in &report.leases {

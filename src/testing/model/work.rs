@@ -27,6 +27,11 @@ impl Game {
         for slice in &claimed.slices {
             self.accept(hand, slice, &claim, claimed.slices.len())?;
         }
+        let last = self.hands[hand].last_lease;
+        ensure(claimed.last_lease >= last, || {
+            format!("lease {last} was granted by a claim that says its last is lower")
+        })?;
+        self.hands[hand].last_lease = last.max(claimed.last_lease);
         if self.dice.chance(15) && !claimed.slices.is_empty() {
             let again: Claimed = sure(self.store.claim(claim.clone()).await)?;
             let same = again.slices.len() == claimed.slices.len()
@@ -56,8 +61,8 @@ impl Game {
     /// Checks that a slice may be handed out, and notes that it was.
     pub fn accept(&mut self, hand: usize, slice: &Slice, claim: &Claim, slices: usize) -> Verdict {
         let now = self.clock.now();
-        let lease = self.hands[hand].last_lease + 1;
-        ensure(slice.lease == lease, || format!("lease {} was granted, not {lease}", slice.lease))?;
+        let (lease, last) = (slice.lease, self.hands[hand].last_lease);
+        ensure(lease > last, || format!("lease {lease} was granted behind lease {last}"))?;
         self.hands[hand].last_lease = lease;
         let workflow = self.ids.iter().position(|id| *id == slice.workflow).ok_or("an unknown workflow was claimed")?;
         let (step, first) = (slice.step as usize, slice.first as usize);

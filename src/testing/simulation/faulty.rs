@@ -274,6 +274,10 @@ impl Store for Faulty {
         self.store.lease()
     }
 
+    fn next_shard(&self) -> u16 {
+        self.store.next_shard()
+    }
+
     fn url(&self) -> String {
         self.store.url()
     }

@@ -1,10 +1,11 @@
 -- What every script begins with: the arguments, the keys, counted commands, and the rows of workflows and steps that an operation
 -- changes in memory and writes once, at its end.
 --
--- KEYS[1]  the shard's base, with its hash tag; every key begins with it
+-- KEYS[1]  the shard's own key: its base, with the hash tag, begins every key
+-- KEYS[2]  a key that is never there
 -- ARGV[1]  the parameters as JSON; ARGV[2...] the binary ones, named in the JSON by their number from 1
 
-local base = KEYS[1]
+local base = KEYS[1]:match('^(.*):shard$')
 local arg = cjson.decode(ARGV[1])
 local cost = { calls = 0, rows = 0, bytes = 0 }
 local reply = {}

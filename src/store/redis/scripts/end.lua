@@ -7,9 +7,21 @@ if GROWS[arg.verb] then
 elseif not READS then
     call('HDEL', K.shard, '-')
 end
+-- Operations are numbered. Who has seen a higher number than this one knows that the server has lost what it had acknowledged; the
+-- numbers go on behind what was seen, so that it is counted once.
+local sequence, lost
+if not READS then
+    sequence = call('HINCRBY', K.shard, 'sequence', 1)
+    if arg.seen >= sequence then
+        lost = arg.seen + 1 - sequence
+        sequence = call('HINCRBY', K.shard, 'sequence', lost)
+        call('HINCRBY', K.shard, 'lost', lost)
+        call('HSET', K.shard, 'lost_at', now())
+    end
+end
 local ok, answer = pcall(DO[arg.verb])
 if not ok then
     if type(answer) ~= 'table' or not answer.gusher then return error(answer, 0) end
-    return { cjson.encode({ kind = answer.gusher, text = answer.text, cost = cost }) }
+    return { cjson.encode({ kind = answer.gusher, text = answer.text, cost = cost, sequence = sequence, lost = lost }) }
 end
-return { cjson.encode({ answer = answer, cost = cost }), unpack(reply) }
+return { cjson.encode({ answer = answer, cost = cost, sequence = sequence, lost = lost }), unpack(reply) }

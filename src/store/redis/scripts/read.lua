@@ -12,6 +12,10 @@ local function workflow_row(wf)
     return row
 end
 
+function DO.time()
+    return { time = now() }
+end
+
 function DO.workflow()
     return { row = workflow_row(G.find(arg.workflow)) }
 end

@@ -28,7 +28,9 @@ function DO.join()
                 for _, name in ipairs(names) do out[name] = true end
                 return out
             end
-            call('HSET', key, 'idle_about', cmsgpack.pack({ port = arg.port, host = arg.of_host, queues = set(arg.queues), types = set(arg.types) }))
+            call('HSET', key, 'idle_about', cmsgpack.pack({
+                port = arg.port, host = arg.of_host, channel = arg.channel, queues = set(arg.queues), types = set(arg.types),
+            }))
         end
     end
     local row = call('HMGET', key, 'worker', 'since', 'lease')

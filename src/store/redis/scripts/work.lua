@@ -547,7 +547,7 @@ function G.wake()
                 if about.host == arg.host then
                     woken[#woken + 1] = about.port
                 else
-                    call('PUBLISH', base .. ':wake:' .. about.id, '')
+                    call('PUBLISH', about.channel, '')
                 end
                 break
             end

@@ -1,0 +1,279 @@
+//! The verbs that ask more than one shard: what a session does, which is known to each of them, and lists.
+
+use std::collections::BTreeMap;
+
+use futures::future::{join_all, try_join_all};
+use serde_json::{Value, json};
+
+use super::script::{self, Answer as Told, Blobs};
+use super::shard::Shard;
+use super::{RedisStore, answers, parameters, wake};
+use crate::error::Result;
+use crate::id::SessionId;
+use crate::store::*;
+
+impl RedisStore {
+    pub(super) async fn join_all(&self, session: Session) -> Result<()> {
+        let parameters = parameters::join(&session, &wake::channel(&self.options.prefix, session.id))?;
+        let join = |shard| {
+            let parameters = parameters.clone();
+            async move { self.run::<Value>(shard, "join", &script::SESSION, parameters, Blobs::default()).await }
+        };
+        try_join_all(self.shards.iter().map(join)).await?;
+        self.wakers.listen(&self.link, &self.options.prefix, &session);
+        Ok(())
+    }
+
+    pub(super) async fn leave_all(&self, session: SessionId) -> Result<Left> {
+        let leave = |shard| async move {
+            let parameters = json!({ "session": session.to_string(), "killed": parameters::killed() });
+            let told =
+                self.run::<answers::Left>(shard, "leave", &script::SESSION, parameters, Blobs::default()).await?;
+            Ok::<Left, crate::Error>(told.json.into())
+        };
+        let mut left = Left::default();
+        for one in try_join_all(self.shards.iter().map(leave)).await? {
+            left.more |= one.more;
+            left.woken.0.extend(one.woken.0);
+        }
+        if !left.more {
+            self.wakers.stop(session);
+            self.shards.forget(session);
+        }
+        Ok(left)
+    }
+
+    /// Claims from one shard after the other, until the worker has enough. A shard that is away does not keep it from the others.
+    pub(super) async fn claim_in_turn(&self, mut claim: Claim) -> Result<Claimed> {
+        let (session, first_in_session) = (claim.session, claim.first_lease);
+        let mut all = Claimed { empty: true, idle: true, ..Claimed::default() };
+        let mut away = None;
+        for (shard, first_lease) in self.shards.visit(session, first_in_session) {
+            claim.first_lease = first_lease;
+            let claimed = match self.claim_on(shard, &claim).await {
+                Err(error) if error.is_transient() && self.shards.count() > 1 => {
+                    tracing::debug!(%error, shard = shard.number, "a claim was not answered");
+                    away = Some(error);
+                    continue;
+                }
+                claimed => claimed?,
+            };
+            if !claimed.slices.is_empty() {
+                self.shards.granted(session, first_in_session, shard.number);
+            }
+            less(&mut claim, &claimed.slices);
+            all.slices.extend(claimed.slices);
+            all.last_lease = all.last_lease.max(claimed.last_lease);
+            all.woken.0.extend(claimed.woken.0);
+            all.empty &= claimed.empty;
+            all.idle &= claimed.idle;
+            all.drain = claimed.drain;
+            if all.drain || !all.empty {
+                break;
+            }
+            if self.shards.count() > 1 && (claim.max_leases == 0 || claim.takes.iter().all(|take| take.budget == 0)) {
+                // The others may have more.
+                (all.empty, all.idle) = (false, false);
+                break;
+            }
+        }
+        match away {
+            Some(error) if all.last_lease == 0 => Err(error),
+            Some(_) => Ok(Claimed { idle: false, ..all }),
+            None => Ok(all),
+        }
+    }
+
+    async fn claim_on(&self, shard: &Shard, claim: &Claim) -> Result<Claimed> {
+        self.shards.asks(claim.session, shard.number, claim.first_lease);
+        let told = self.run(shard, "claim", &script::CLAIM, parameters::claim(claim), Blobs::default()).await?;
+        let mut claimed = answers::claimed(shard.number, told)?;
+        self.shards.answered(claim.session, shard.number, claimed.drain);
+        claimed.last_lease = self.shards.last_in_session(claimed.last_lease);
+        for slice in &mut claimed.slices {
+            slice.lease = self.shards.lease_in_session(shard.number, slice.lease);
+        }
+        Ok(claimed)
+    }
+
+    pub(super) async fn renew_all(&self, renew: Renew) -> Result<Renewed> {
+        let mut parts: BTreeMap<u16, (Vec<u64>, Vec<(u64, String)>)> = BTreeMap::new();
+        for lease in renew.leases {
+            let (shard, number) = self.shards.lease(lease);
+            parts.entry(shard).or_default().0.push(number);
+        }
+        for (lease, text) in renew.progress {
+            let (shard, number) = self.shards.lease(lease);
+            parts.entry(shard).or_default().1.push((number, text));
+        }
+        let (session, drafts, lease) = (renew.session, &renew.drafts, renew.lease);
+        let renew_there = |shard: &'_ Shard| {
+            // The session lives on every shard. Where a draft is nobody has noted: the others do not know it.
+            let (leases, progress) = parts.remove(&shard.number).unwrap_or_default();
+            let parameters = parameters::renew(&Renew { session, leases, drafts: drafts.clone(), progress, lease });
+            let number = shard.number;
+            let renewed = self.renew_on(number, parameters);
+            async move { Ok::<_, crate::Error>((number, renewed.await?)) }
+        };
+        let mut all = Renewed::default();
+        for (shard, one) in try_join_all(self.shards.iter().map(renew_there)).await? {
+            all.lost.extend(one.lost.into_iter().map(|lease| self.shards.lease_in_session(shard, lease)));
+            all.cancelled.extend(one.cancelled.into_iter().map(|lease| self.shards.lease_in_session(shard, lease)));
+        }
+        Ok(all)
+    }
+
+    async fn renew_on(&self, shard: u16, parameters: Value) -> Result<Renewed> {
+        let shard = self.shards.numbered(shard)?;
+        let told = self.run::<answers::Renewed>(shard, "renew", &script::SESSION, parameters, Blobs::default()).await?;
+        Ok(told.json.into())
+    }
+
+    pub(super) async fn report_all(&self, report: Report) -> Result<Reported> {
+        report.check()?;
+        let mut parts: BTreeMap<u16, Vec<LeaseReport>> = BTreeMap::new();
+        for mut part in report.leases {
+            let (shard, number) = self.shards.lease(part.lease);
+            part.lease = number;
+            parts.entry(shard).or_default().push(part);
+        }
+        let report_there = |(number, leases)| async move {
+            let (parameters, blobs) = parameters::report(Report { session: report.session, leases });
+            let shard = self.shards.numbered(number)?;
+            let told = self.run::<answers::Reported>(shard, "report", &script::REPORT, parameters, blobs).await?;
+            Ok::<_, crate::Error>((number, Reported::try_from(told.json)?))
+        };
+        let mut all = Reported::default();
+        for (shard, one) in try_join_all(parts.into_iter().map(report_there)).await? {
+            let in_session = |lease| self.shards.lease_in_session(shard, lease);
+            all.refused.extend(one.refused.into_iter().map(in_session));
+            all.cancelled.extend(one.cancelled.into_iter().map(in_session));
+            all.known_errors.extend(one.known_errors.into_iter().map(|(lease, error)| (in_session(lease), error)));
+            all.more |= one.more;
+            all.woken.0.extend(one.woken.0);
+        }
+        Ok(all)
+    }
+
+    /// Does what is due on every shard; one that is away does not hold up the others.
+    pub(super) async fn tick_all(&self, tick: Tick) -> Result<Ticked> {
+        let mut all: Option<Ticked> = None;
+        let mut away = None;
+        for ticked in join_all(self.shards.iter().map(|shard| self.tick_on(shard, tick))).await {
+            match ticked {
+                Ok(one) => {
+                    let all = all.get_or_insert_default();
+                    all.more |= one.more;
+                    all.next_in = [all.next_in, one.next_in].into_iter().flatten().min();
+                    all.woken.0.extend(one.woken.0);
+                }
+                Err(error) => away = Some(error),
+            }
+        }
+        match (all, away) {
+            (Some(all), None) => Ok(all),
+            (Some(all), Some(error)) if error.is_transient() => {
+                tracing::debug!(%error, "a shard was not looked at");
+                Ok(all)
+            }
+            (_, Some(error)) => Err(error),
+            (None, None) => Ok(Ticked::default()),
+        }
+    }
+
+    async fn tick_on(&self, shard: &Shard, tick: Tick) -> Result<Ticked> {
+        let parameters = json!({ "lease": tick.lease, "killed": parameters::killed() });
+        let ahead: Told<answers::Ticked> =
+            self.run(shard, "look ahead", &script::TICK, parameters.clone(), Blobs::default()).await?;
+        if !ahead.json.more {
+            return Ok(ahead.json.into());
+        }
+        let ticked: Told<answers::Ticked> =
+            self.run(shard, "tick", &script::TICK, parameters, Blobs::default()).await?;
+        Ok(ticked.json.into())
+    }
+
+    /// Each shard's newest, merged.
+    pub(super) async fn list_all(&self, list: List) -> Result<Vec<WorkflowRow>> {
+        let parameters = parameters::list(&list);
+        let list_there = |shard| {
+            let parameters = parameters.clone();
+            async move {
+                let told: Told<answers::Many<answers::Workflow>> = self.read(shard, "workflows", parameters).await?;
+                told.json.list.into_iter().map(TryInto::try_into).collect::<Result<Vec<WorkflowRow>>>()
+            }
+        };
+        let mut rows: Vec<WorkflowRow> =
+            try_join_all(self.shards.iter().map(list_there)).await?.into_iter().flatten().collect();
+        rows.sort_by(|a, b| (b.created_at, b.id).cmp(&(a.created_at, a.id)));
+        rows.truncate(parameters::page_of(&list));
+        Ok(rows)
+    }
+
+    pub(super) async fn workers_of_all(&self, limit: u32) -> Result<Vec<WorkerRow>> {
+        let workers_there = |shard| async move {
+            let told: Told<answers::Many<answers::Worker>> =
+                self.read(shard, "workers", json!({ "limit": limit })).await?;
+            told.json.list.into_iter().map(TryInto::try_into).collect::<Result<Vec<WorkerRow>>>()
+        };
+        let mut workers: Vec<WorkerRow> = Vec::new();
+        for worker in try_join_all(self.shards.iter().map(workers_there)).await?.into_iter().flatten() {
+            match workers.iter_mut().find(|other| other.session.id == worker.session.id) {
+                Some(known) => known.leases += worker.leases,
+                None => workers.push(worker),
+            }
+        }
+        workers.sort_by_key(|worker| worker.since);
+        workers.truncate(limit as usize);
+        Ok(workers)
+    }
+
+    pub(super) async fn recount(&self) -> Result<Checkup> {
+        let mut checkup = Checkup::default();
+        for shard in self.shards.iter() {
+            let of = json!({ "shown": "" });
+            let told: answers::ShardChecked =
+                self.run(shard, "doctor of shard", &script::DOCTOR, of, Blobs::default()).await?.json;
+            checkup.leases += told.leases;
+            checkup.under_way += told.under_way;
+            checkup.findings.extend(told.findings);
+            for id in told.ids {
+                self.recount_workflow(answers::workflow_id(&id)?, &mut checkup).await?;
+            }
+        }
+        Ok(checkup)
+    }
+
+    async fn recount_workflow(&self, id: WorkflowId, checkup: &mut Checkup) -> Result<()> {
+        let of = parameters::of_workflow(id);
+        checkup.workflows += 1;
+        let shard = self.shards.of(id)?;
+        let counted: Result<Told<answers::WorkflowChecked>> =
+            self.run(shard, "doctor of workflow", &script::DOCTOR, of, Blobs::default()).await;
+        match counted {
+            Ok(Told { json: one, .. }) => {
+                checkup.steps += one.steps;
+                checkup.jobs += one.jobs;
+                checkup.findings.extend(one.findings);
+            }
+            Err(error) if !error.is_transient() => {
+                checkup.findings.push(format!("workflow {id} cannot be recounted: {error}"));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// What a claim still wants once it has been granted some slices.
+fn less(claim: &mut Claim, slices: &[Slice]) {
+    for slice in slices {
+        let jobs = slice.jobs.len() as u32;
+        claim.max_leases = claim.max_leases.saturating_sub(1);
+        claim.free_slots = claim.free_slots.saturating_sub(jobs);
+        claim.alone = false;
+        if let Some(take) = claim.takes.iter_mut().find(|take| take.job_type == slice.job_type) {
+            take.budget = take.budget.saturating_sub(jobs);
+        }
+    }
+}
