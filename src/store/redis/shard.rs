@@ -41,6 +41,8 @@ struct Visits {
     unanswered: HashMap<u16, u64>,
     /// The first lease of the last claim that brought anything, and the shards that it came from.
     granted: (u64, Vec<u16>),
+    /// Where the worker is registered as idle.
+    idle: Vec<u16>,
 }
 
 impl Shards {
@@ -101,12 +103,26 @@ impl Shards {
         self.visits.lock().entry(session).or_default().unanswered.insert(shard, first_lease);
     }
 
-    /// The shard has answered. The next claim begins with the one behind it, or with this one `again`.
-    pub fn answered(&self, session: SessionId, shard: u16, again: bool) {
+    /// The shard has answered, and perhaps registered the worker as idle.
+    pub fn answered(&self, session: SessionId, shard: u16, idle: bool) {
         let mut visits = self.visits.lock();
         let visits = visits.entry(session).or_default();
         visits.unanswered.remove(&shard);
-        visits.next = if again { shard } else { (shard + 1) % self.count() };
+        visits.idle.retain(|other| *other != shard);
+        if idle {
+            visits.idle.push(shard);
+        }
+    }
+
+    /// The session's next claim begins with this shard.
+    pub fn begin_with(&self, session: SessionId, shard: u16) {
+        self.visits.lock().entry(session).or_default().next = shard % self.count();
+    }
+
+    /// Where the worker is registered as idle, which it is not any more.
+    pub fn not_idle(&self, session: SessionId) -> Vec<&Shard> {
+        let idle = self.visits.lock().get_mut(&session).map(|visits| std::mem::take(&mut visits.idle));
+        idle.unwrap_or_default().into_iter().map(|number| &self.all[usize::from(number)]).collect()
     }
 
     /// A claim was granted something by a shard.
@@ -209,10 +225,10 @@ mod tests {
         assert_eq!(order(1), [(0, 1), (1, 1), (2, 1)]);
         shards.asks(session, 0, 1);
         shards.asks(session, 1, 1);
-        shards.answered(session, 1, false);
+        shards.answered(session, 1, true);
+        shards.begin_with(session, 2);
         assert_eq!(order(7), [(2, 3), (0, 1), (1, 3)], "shard 0 has not answered the claim of lease 1");
-        shards.answered(session, 2, true);
-        assert_eq!(order(7)[0], (2, 3), "a suspect slice waits there");
+        assert_eq!(shards.not_idle(session).iter().map(|shard| shard.number).collect::<Vec<_>>(), [1]);
         shards.granted(session, 7, 1);
         assert_eq!(order(7), [(1, 3)], "sent again it only tells what it was granted");
         assert_eq!(order(13).len(), 3);

@@ -47,7 +47,7 @@ impl RedisStore {
     pub(super) async fn claim_in_turn(&self, mut claim: Claim) -> Result<Claimed> {
         let (session, first_in_session) = (claim.session, claim.first_lease);
         let mut all = Claimed { empty: true, idle: true, ..Claimed::default() };
-        let mut away = None;
+        let (mut last, mut drains_for, mut away) = (0, None, None);
         for (shard, first_lease) in self.shards.visit(session, first_in_session) {
             claim.first_lease = first_lease;
             let claimed = match self.claim_on(shard, &claim).await {
@@ -67,15 +67,25 @@ impl RedisStore {
             all.woken.0.extend(claimed.woken.0);
             all.empty &= claimed.empty;
             all.idle &= claimed.idle;
-            all.drain = claimed.drain;
-            if all.drain || !all.empty {
+            last = shard.number;
+            if claimed.drain {
+                all.drain = true;
+                drains_for.get_or_insert(shard.number);
+            }
+            let runs_alone = all.slices.iter().any(|slice| slice.suspect);
+            if runs_alone || !claimed.empty {
                 break;
             }
-            if self.shards.count() > 1 && (claim.max_leases == 0 || claim.takes.iter().all(|take| take.budget == 0)) {
+            let wants_more = claim.max_leases > 0 && claim.takes.iter().any(|take| take.budget > 0);
+            if self.shards.count() > 1 && !all.slices.is_empty() && !wants_more {
                 // The others may have more.
                 (all.empty, all.idle) = (false, false);
                 break;
             }
+        }
+        self.shards.begin_with(session, drains_for.unwrap_or(last + 1));
+        if !all.idle || away.is_some() {
+            self.is_not_idle(session).await;
         }
         match away {
             Some(error) if all.last_lease == 0 => Err(error),
@@ -88,12 +98,24 @@ impl RedisStore {
         self.shards.asks(claim.session, shard.number, claim.first_lease);
         let told = self.run(shard, "claim", &script::CLAIM, parameters::claim(claim), Blobs::default()).await?;
         let mut claimed = answers::claimed(shard.number, told)?;
-        self.shards.answered(claim.session, shard.number, claimed.drain);
+        self.shards.answered(claim.session, shard.number, claimed.idle);
         claimed.last_lease = self.shards.last_in_session(claimed.last_lease);
         for slice in &mut claimed.slices {
             slice.lease = self.shards.lease_in_session(shard.number, slice.lease);
         }
         Ok(claimed)
+    }
+
+    /// Takes a worker off the lists of idle ones where it stands: a wake-up there would be lost on it.
+    async fn is_not_idle(&self, session: SessionId) {
+        let leave = |shard| async move {
+            let parameters = json!({ "session": session.to_string() });
+            self.run::<Value>(shard, "is busy", &script::SESSION, parameters, Blobs::default()).await
+        };
+        // Whoever it is that is woken in vain then, the others look for themselves before long.
+        if let Err(error) = try_join_all(self.shards.not_idle(session).into_iter().map(leave)).await {
+            tracing::debug!(%error, "a worker that is busy still counts as idle");
+        }
     }
 
     pub(super) async fn renew_all(&self, renew: Renew) -> Result<Renewed> {

@@ -219,6 +219,7 @@ pub mod turns {
     }
 
     pub async fn twenty_workflows_all_start_within_twenty_slices(scene: &Scene) {
+        scene.stay_on_one_shard();
         let mut ids = Vec::new();
         for _ in 0..20 {
             ids.push(scene.lone(50).await);
@@ -262,6 +263,7 @@ pub mod turns {
     }
 
     pub async fn priority_decides_over_workflows_too(scene: &Scene) {
+        scene.stay_on_one_shard();
         scene.lone(4).await;
         let urgent = scene.plan().step_with("urgent", 4, |spec| spec.priority = 1).create().await;
         let worker = scene.worker().await;
@@ -352,6 +354,7 @@ pub mod wake {
     }
 
     pub async fn a_new_workflow_wakes_one_idle_worker(scene: &Scene) {
+        scene.stay_on_one_shard();
         let _one = idle(scene, 1, &[ROW]).await;
         let _other = idle(scene, 2, &[ROW]).await;
         let created = scene.plan().step("rows", 100).begin().await;

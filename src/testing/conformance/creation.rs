@@ -7,7 +7,7 @@ pub mod append {
     use crate::store::{Append, Create, DraftOf, LeaseReport};
 
     fn of_a_workflow(scene: &Scene) -> (WorkflowId, DraftOf) {
-        let id = WorkflowId::new(scene.clock.now(), scene.store.next_shard());
+        let id = scene.new_id();
         (id, DraftOf::Workflow(new_workflow(id)))
     }
 

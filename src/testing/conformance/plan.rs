@@ -21,7 +21,7 @@ pub struct Plan<'s> {
 
 impl<'s> Plan<'s> {
     pub fn new(scene: &'s Scene) -> Self {
-        let id = WorkflowId::new(scene.clock.now(), scene.store.next_shard());
+        let id = scene.new_id();
         Self { scene, id, name: "Test", steps: Vec::new(), edges: Vec::new() }
     }
 

@@ -41,6 +41,7 @@ pub struct Scene {
     /// Writes the drafts of workflows that are too large for one call, and gives commands.
     client: SessionId,
     numbers: Cell<u64>,
+    shard: Cell<Option<u16>>,
 }
 
 impl Scene {
@@ -48,7 +49,17 @@ impl Scene {
     pub async fn new(store: Arc<dyn Store>, clock: Clock) -> Self {
         let client = Session { types: Vec::new(), lease: 3_600_000, ..session() };
         store.join(client.clone()).await.expect("a client joins");
-        Self { store, clock, client: client.id, numbers: Cell::new(0) }
+        Self { store, clock, client: client.id, numbers: Cell::new(0), shard: Cell::new(None) }
+    }
+
+    /// From here on all workflows are on one shard: turns, priorities and wake-ups are kept within each.
+    pub fn stay_on_one_shard(&self) {
+        self.shard.set(Some(self.store.next_shard()));
+    }
+
+    /// The id of a workflow to be.
+    pub fn new_id(&self) -> WorkflowId {
+        WorkflowId::new(self.clock.now(), self.shard.get().unwrap_or_else(|| self.store.next_shard()))
     }
 
     /// Numbers for drafts and commands, each once.

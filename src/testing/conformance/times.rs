@@ -86,7 +86,7 @@ pub mod tick {
     }
 
     pub async fn ends_drafts_that_nobody_renews(scene: &Scene) {
-        let new = new_workflow(crate::WorkflowId::new(START, 0));
+        let new = new_workflow(scene.new_id());
         scene.append(&scene.draft(crate::store::DraftOf::Workflow(new), vec![root("rows"), jobs_part(0, 9)])).await;
         scene.wait(LEASE - 100).await;
         assert!(scene.under_way().await > 0);
@@ -413,6 +413,7 @@ pub mod recovery {
     }
 
     pub async fn while_a_suspect_runs_its_worker_is_told_to_want_nothing(scene: &Scene) {
+        scene.stay_on_one_shard();
         scene.lone(1).await;
         dies_of(scene, 1).await;
         dies_of(scene, 1).await;

@@ -59,6 +59,11 @@ function DO.leave()
     return { more = more, woken = G.wake() }
 end
 
+function DO.is_busy()
+    call('ZREM', K.idle, arg.session)
+    return {}
+end
+
 function DO.renew()
     local time = G.advance_lease_time(arg.lease)
     local id, deadline = arg.session, time + arg.lease
