@@ -2,10 +2,10 @@
 
 use super::house::House;
 use super::out::{Ending, Outcome};
-use super::table::ERROR;
+use super::table::{ERROR, WARNING};
 use crate::render::words::{count, escape};
 
-/// Recount everything in the store and check what must hold; exit code 1 if something does not
+/// Recount everything in the store and check what must hold; exit code 1 if something does not. Also says what the servers may lose
 #[derive(Debug, clap::Args)]
 pub struct Doctor {}
 
@@ -26,6 +26,7 @@ impl Doctor {
             );
             let mut lines: Vec<String> =
                 checkup.findings.iter().map(|finding| format!("{ERROR}!{ERROR:#} {}", escape(finding))).collect();
+            lines.extend(checkup.warnings.iter().map(|warning| format!("{WARNING}?{WARNING:#} {}", escape(warning))));
             lines.push(if is_well { format!("{looked_at}: nothing is wrong") } else { looked_at });
             house.out.text(&lines.join("\n"))?;
         }

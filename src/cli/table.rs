@@ -3,6 +3,8 @@
 use clap::builder::styling::{AnsiColor, Style};
 use comfy_table::{Attribute, Cell, CellAlignment, presets};
 
+/// How warnings begin.
+pub const WARNING: Style = AnsiColor::Yellow.on_default();
 /// How errors begin.
 pub const ERROR: Style = AnsiColor::Red.on_default().bold();
 /// What matters most in a text.

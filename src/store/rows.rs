@@ -178,4 +178,6 @@ pub struct Checkup {
     pub under_way: u64,
     /// What is wrong; empty if nothing is.
     pub findings: Vec<String>,
+    /// What is not wrong, but may surprise on a bad day: what the store's servers may lose, or have lost.
+    pub warnings: Vec<String>,
 }

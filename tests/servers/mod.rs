@@ -14,6 +14,8 @@ pub struct Server {
     process: Child,
     port: u16,
     folder: tempfile::TempDir,
+    program: PathBuf,
+    settings: Vec<String>,
 }
 
 impl Server {
@@ -38,28 +40,26 @@ impl Server {
     }
 
     fn start(program: &Path, port: u16, settings: &[&str]) -> Self {
+        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        Self::start_in(tempfile::tempdir().unwrap(), program.to_owned(), port, settings)
+    }
+
+    fn start_in(folder: tempfile::TempDir, program: PathBuf, port: u16, settings: Vec<String>) -> Self {
+        Self { process: launch(&program, port, folder.path(), &settings), port, folder, program, settings }
+    }
+
+    /// A Sentinel that watches a master, and alone decides that it has failed.
+    pub fn sentinel(service: &str, master: &Self) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        // The shell stops the server as soon as its own standard input ends, which it does when this process does, however it ends.
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", "\"$@\" </dev/null & cat >/dev/null; kill $!; wait", "sh"])
-            .arg(program)
-            .stdin(Stdio::piped());
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"]).arg(folder.path());
-        command.args(["--save", "", "--appendonly", "no"]).args(settings);
-        let process = command.stdout(Stdio::piped()).spawn().expect("a shell starts");
-        let mut server = Self { process, port, folder };
-        let mut log = Vec::new();
-        for line in BufReader::new(server.process.stdout.take().unwrap()).lines() {
-            let line = line.unwrap();
-            let ready = line.contains("Ready to accept connections");
-            log.push(line);
-            if ready {
-                return server;
-            }
-        }
-        let program = program.display();
-        panic!("{program} has not started; `cargo xtask servers` installs what the tests need: {}", log.join("\n"));
+        let file = folder.path().join("sentinel.conf");
+        let lines = [
+            format!("sentinel monitor {service} 127.0.0.1 {} 1", master.port),
+            format!("sentinel down-after-milliseconds {service} 300"),
+            format!("sentinel failover-timeout {service} 1000"),
+        ];
+        std::fs::write(&file, lines.join("\n")).unwrap();
+        let settings = vec![file.to_str().unwrap().to_owned(), "--sentinel".to_owned()];
+        Self::start_in(folder, "redis-server".into(), free_port(), settings)
     }
 
     /// Where it is.
@@ -74,6 +74,24 @@ impl Server {
         String::from_utf8_lossy(&told.stdout).into_owned()
     }
 
+    /// Kills it, as a machine that fails does; what it was is started again by `again`.
+    pub fn kill(&self) {
+        let info = self.says(&["info", "server"]);
+        let pid = info.lines().find_map(|line| line.trim().strip_prefix("process_id:")).expect("it says its number");
+        assert!(Command::new("kill").args(["-9", pid]).status().unwrap().success());
+    }
+
+    /// Starts it anew in its folder, on its port, with the same settings.
+    pub fn start_again(&mut self) {
+        self.stop();
+        self.process = launch(&self.program, self.port, self.folder.path(), &self.settings);
+    }
+
+    fn stop(&mut self) {
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+    }
+
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -86,9 +104,34 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        drop(self.process.stdin.take());
-        let _ = self.process.wait();
+        self.stop();
     }
+}
+
+/// Starts a server and waits until it is ready.
+fn launch(program: &Path, port: u16, folder: &Path, settings: &[String]) -> Child {
+    // The shell stops the server as soon as its own standard input ends, which it does when this process does, however it ends.
+    let mut command = Command::new("sh");
+    command.args(["-c", "\"$@\" </dev/null & cat >/dev/null; kill $!; wait", "sh"]).arg(program).stdin(Stdio::piped());
+    // A file of settings may come first.
+    let (file, settings) =
+        settings.split_at(usize::from(settings.first().is_some_and(|first| !first.starts_with("--"))));
+    command.args(file).args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"]).arg(folder);
+    if file.is_empty() {
+        command.args(["--save", "", "--appendonly", "no"]);
+    }
+    let mut process = command.args(settings).stdout(Stdio::piped()).spawn().expect("a shell starts");
+    let mut log = Vec::new();
+    for line in BufReader::new(process.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        let ready = line.contains("Ready to accept connections") || line.contains("Sentinel ID is");
+        log.push(line);
+        if ready {
+            return process;
+        }
+    }
+    let program = program.display();
+    panic!("{program} has not started; `cargo xtask servers` installs what the tests need: {}", log.join("\n"));
 }
 
 /// Which program the nodes of a cluster run.

@@ -466,6 +466,9 @@ pub struct ShardChecked {
     pub leases: u64,
     #[serde(deserialize_with = "list")]
     pub ids: Vec<String>,
+    /// How many operations the server has lost, and when that was noticed last.
+    pub lost: Option<u64>,
+    pub lost_at: Option<Millis>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -11,10 +11,12 @@
 //! | `script` | how one is run |
 //! | `parameters`, `answers` | what goes in and comes out |
 //! | `options`, `servers`, `link` | the URL, the servers it names, the connection to them |
+//! | `health` | which servers are refused, and what they may lose |
 //! | `shard`, `spread` | which part of the store a workflow is on, and the verbs that ask all of them |
 //! | `wake` | wake-ups of workers on other hosts |
 
 mod answers;
+mod health;
 mod link;
 mod options;
 mod parameters;
@@ -41,8 +43,6 @@ use crate::graph::StepNumber;
 use crate::id::{SessionId, WorkflowId};
 use crate::store::*;
 
-/// The oldest server whose commands the scripts can use.
-const OLDEST: (u32, u32) = (6, 2);
 /// How many shards a store on a cluster has unless told otherwise: three masters, or four, or six get equal shares.
 const SHARDS_OF_A_CLUSTER: u16 = 12;
 
@@ -72,7 +72,7 @@ impl RedisStore {
     /// Connects, and refuses servers on which the store could not keep its promises.
     pub async fn open(mut options: Options) -> Result<Self> {
         let link = Link::open(Servers::of(&options)?).await?;
-        check_servers(&link, &options).await?;
+        health::check(&link, &options).await?;
         let shards = shards_of(&link, &options).await?;
         options.shards = Some(shards);
         let store = Self {
@@ -134,43 +134,6 @@ impl RedisStore {
         let shard = self.shards.of(workflow)?;
         Ok(self.run(shard, verb, &script::COMMAND, parameters, Blobs::default()).await?.json)
     }
-}
-
-/// Refuses a server that is too old, cannot be written, or drops data by itself.
-async fn check_servers(link: &Link, options: &Options) -> Result<()> {
-    let what = "opening the store";
-    let mut info = ::redis::Cmd::new();
-    info.arg("INFO");
-    for answer in link.query_masters(what, info).await.map_err(|failed| failed.of(what))? {
-        let info: ::redis::InfoDict = ::redis::from_redis_value(answer)
-            .map_err(|error| Error::corrupt("the server's answer to INFO does not decode").because(error))?;
-        check_server(&info, options)?;
-    }
-    Ok(())
-}
-
-fn check_server(info: &::redis::InfoDict, options: &Options) -> Result<()> {
-    // Valkey says here which Redis it can stand for.
-    let version: String = info.get("redis_version").unwrap_or_default();
-    let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
-    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if found < OLDEST {
-        return Err(Error::usage(format!(
-            "the server is Redis {version}; Gusher needs {}.{} or later, or Valkey",
-            OLDEST.0, OLDEST.1
-        )));
-    }
-    if info.get::<String>("role").is_some_and(|role| role != "master") {
-        return Err(Error::usage("the server is a read-only replica; name its master in the store's URL"));
-    }
-    let policy: String = info.get("maxmemory_policy").unwrap_or_default();
-    if !policy.is_empty() && policy != "noeviction" && !options.allow_eviction {
-        return Err(Error::usage(format!(
-            "the server drops data when its memory is full (maxmemory-policy {policy}): set `maxmemory-policy noeviction`, or accept \
-             lost workflows with ?eviction=allow in the store's URL"
-        )));
-    }
-    Ok(())
 }
 
 /// How many shards the store has, which is recorded when it is made.

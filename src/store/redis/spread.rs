@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::script::{self, Answer as Told, Blobs};
 use super::shard::Shard;
-use super::{RedisStore, answers, parameters, wake};
+use super::{RedisStore, answers, health, parameters, wake};
 use crate::error::Result;
 use crate::id::SessionId;
 use crate::store::*;
@@ -251,7 +251,7 @@ impl RedisStore {
     }
 
     pub(super) async fn recount(&self) -> Result<Checkup> {
-        let mut checkup = Checkup::default();
+        let mut checkup = Checkup { warnings: health::what_may_be_lost(&self.link).await?, ..Checkup::default() };
         for shard in self.shards.iter() {
             let of = json!({ "shown": "" });
             let told: answers::ShardChecked =
@@ -259,6 +259,13 @@ impl RedisStore {
             checkup.leases += told.leases;
             checkup.under_way += told.under_way;
             checkup.findings.extend(told.findings);
+            if let (Some(lost), Some(at)) = (told.lost, told.lost_at) {
+                let (number, at) = (shard.number, jiff::Timestamp::from_millisecond(at).unwrap_or_default());
+                checkup.warnings.push(format!(
+                    "the server has lost {lost} operations of shard {number} that it had acknowledged, last noticed at {at}: what they \
+                     had recorded as done has run again"
+                ));
+            }
             for id in told.ids {
                 self.recount_workflow(answers::workflow_id(&id)?, &mut checkup).await?;
             }

@@ -453,7 +453,15 @@ impl Store for SqliteStore {
     }
 
     fn doctor(&self) -> Answer<'_, Checkup> {
-        Box::pin(self.read("doctor", |tx| tx.doctor()))
+        let warning =
+            "a power cut loses what was acknowledged last (sync=normal); without that setting nothing is lost";
+        Box::pin(async move {
+            let mut checkup = self.read("doctor", |tx| tx.doctor()).await?;
+            if !self.options.sync {
+                checkup.warnings.push(warning.to_owned());
+            }
+            Ok(checkup)
+        })
     }
 
     fn meters(&self) -> &Meters {

@@ -1,6 +1,6 @@
 //! What has become of every job so far, as the records say, and what must not have happened.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::record::{Kind, Record, state_name};
 
@@ -128,6 +128,8 @@ pub struct Book {
     /// What each ledger's process was granted.
     of_ledger: HashMap<u64, Vec<Grant>>,
     pub kills: Vec<Kill>,
+    /// The ledgers of processes that were killed.
+    dead: HashSet<u64>,
     pub tally: Tally,
     pub violations: Vec<Violation>,
 }
@@ -362,6 +364,10 @@ impl Book {
     }
 
     fn killed(&mut self, at: usize, ledger: u64, record: &Record) {
+        // Who has noted that it kills itself may be killed by another before it comes to that.
+        if !self.dead.insert(record.who) {
+            return;
+        }
         self.kills.push(Kill { at: record.at, suspect: true, back: None, again: None });
         let kill = self.kills.len() as u32;
         let (mut hit, mut suspect) = (0, true);

@@ -252,6 +252,17 @@ fn a_process_that_kills_itself_while_it_holds_nothing_is_no_kill() {
 }
 
 #[test]
+fn a_process_that_is_killed_while_it_kills_itself_dies_once() {
+    let mut desk = Desk::new();
+    desk.granted(1, 1, 0, 0, 1);
+    desk.write(1, Kind::Killed, Note { who: 1, ..Note::default() });
+    desk.write(0, Kind::Killed, Note { who: 1, ..Note::default() });
+    let verdict = desk.check();
+    assert_eq!(verdict.book.kills.len(), 1);
+    assert!(verdict.book.violations.iter().all(|violation| violation.rule != Rule::IdleKill));
+}
+
+#[test]
 fn what_a_process_wrote_and_could_not_commit_before_it_was_killed_never_happened() {
     let mut desk = Desk::new();
     desk.tx = 1;

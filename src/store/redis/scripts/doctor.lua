@@ -234,5 +234,9 @@ function DO.doctor_of_shard()
     end
     local ids = {}
     for _, member in ipairs(call('ZRANGE', K.list(nil, nil), 0, -1)) do ids[#ids + 1] = member:sub(13) end
-    return { findings = findings, under_way = under_way, leases = call('ZCARD', K.leases), ids = ids }
+    local lost = call('HMGET', K.shard, 'lost', 'lost_at')
+    return {
+        findings = findings, under_way = under_way, leases = call('ZCARD', K.leases), ids = ids, lost = tonumber(lost[1] or nil),
+        lost_at = tonumber(lost[2] or nil),
+    }
 end

@@ -1,5 +1,8 @@
 //! What is peculiar to a Redis server: which ones are refused, several stores on one, its limits, and what it forgets.
 
+mod cluster;
+mod loss;
+#[path = "../servers/mod.rs"]
 mod servers;
 
 use std::sync::Arc;

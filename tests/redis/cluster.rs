@@ -1,0 +1,190 @@
+//! On a cluster: slots move, masters fail.
+
+use gusher::Handle;
+use gusher::store::redis::Options;
+use servers::{Cluster, Program};
+
+use super::*;
+
+/// The node's id, and the nodes' line about it.
+fn id_of(node: &Server) -> String {
+    node.says(&["cluster", "myid"]).trim().to_owned()
+}
+
+/// Which master has a slot.
+fn owner(cluster: &Cluster, slot: u32) -> usize {
+    let nodes = cluster.nodes[0].says(&["cluster", "nodes"]);
+    let has = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        matches!((first.parse::<u32>(), last.parse::<u32>()), (Ok(first), Ok(last)) if first <= slot && slot <= last)
+    };
+    let line =
+        nodes.lines().find(|line| line.contains("master") && line.split(' ').skip(8).any(has)).expect("an owner");
+    let id = line.split(' ').next().unwrap();
+    cluster.nodes.iter().position(|node| id_of(node) == id).unwrap()
+}
+
+/// Moves a slot with all of its keys, a few at a time.
+fn move_slot(cluster: &Cluster, slot: u32, to: usize) {
+    let from = owner(cluster, slot);
+    let (from, to) = (&cluster.nodes[from], &cluster.nodes[to]);
+    let (slot, port) = (slot.to_string(), to.port().to_string());
+    to.says(&["cluster", "setslot", &slot, "importing", &id_of(from)]);
+    from.says(&["cluster", "setslot", &slot, "migrating", &id_of(to)]);
+    loop {
+        let keys = from.says(&["cluster", "getkeysinslot", &slot, "20"]);
+        let keys: Vec<&str> = keys.lines().filter(|line| !line.is_empty()).collect();
+        if keys.is_empty() {
+            break;
+        }
+        let moved = from.says(&[&["migrate", "127.0.0.1", &port, "", "0", "20000", "keys"], &keys[..]].concat());
+        assert!(moved.contains("OK") || moved.contains("NOKEY"), "{moved}");
+    }
+    for node in [to, from] {
+        assert_eq!(node.says(&["cluster", "setslot", &slot, "node", &id_of(to)]).trim(), "OK");
+    }
+}
+
+/// The slot of a shard of a store with twelve.
+fn slot_of(shard: u32) -> u32 {
+    (2 * shard + 1) * 16_384 / 24
+}
+
+async fn works(url: &str) -> (Arc<dyn Store>, tokio::task::JoinHandle<gusher::Result<()>>, CancellationToken) {
+    let store = open(url).await;
+    let stop = CancellationToken::new();
+    let worker = app().worker_on(store.clone(), WorkerOptions::default()).await.unwrap();
+    let worker = tokio::spawn(worker.run(stop.clone()));
+    (store, worker, stop)
+}
+
+async fn ends_well(runs: &[Handle], count: u64) {
+    for run in runs {
+        let ended = repeated(|| run.wait()).await;
+        assert_eq!((ended.state, ended.jobs.succeeded), (WorkflowState::Succeeded, count + 1), "{}", run.id());
+        let sum = repeated(|| run.job("Sum", 0)).await.output.unwrap();
+        assert_eq!(sum.get(), (0..count).sum::<u64>().to_string());
+    }
+}
+
+/// A shard may be away for a moment; then the call says that it may be repeated.
+async fn repeated<T, F: Future<Output = gusher::Result<T>>>(call: impl Fn() -> F) -> T {
+    loop {
+        match call().await {
+            Ok(answer) => return answer,
+            Err(error) => assert!(error.is_transient(), "{error}"),
+        }
+    }
+}
+
+/// Lets workflows run for as long as `faults` happen, and 200,000 jobs at least. Returns how many jobs there were.
+async fn run_under(client: &Client, faults: impl FnOnce() + Send + 'static) -> u64 {
+    const COUNT: u64 = 10_000;
+    let faults = tokio::task::spawn_blocking(faults);
+    let mut jobs = 0;
+    while !faults.is_finished() || jobs < 200_000 {
+        let starts = (0..6).map(|_| repeated(|| client.start(Numbers { count: COUNT })));
+        let runs = futures::future::join_all(starts).await;
+        ends_well(&runs, COUNT).await;
+        jobs += 6 * COUNT;
+    }
+    faults.await.unwrap();
+    jobs
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workflows_are_spread_over_the_shards_and_found_again() {
+    let cluster = Cluster::start(Program::Valkey);
+    let (store, worker, stop) = works(&cluster.url()).await;
+    let client = app().client_on(store.clone());
+    let mut runs = Vec::new();
+    for _ in 0..12 {
+        runs.push(client.start(Numbers { count: 2_000 }).await.unwrap());
+    }
+    ends_well(&runs, 2_000).await;
+    let mut shards: Vec<u16> = runs.iter().map(|run| run.id().shard()).collect();
+    shards.sort_unstable();
+    assert_eq!(shards, (0..12).collect::<Vec<u16>>());
+    let listed = store.workflows(List { limit: 5, ..List::default() }).await.unwrap();
+    let newest: Vec<_> = runs.iter().rev().take(5).map(Handle::id).collect();
+    assert_eq!(listed.iter().map(|row| row.id).collect::<Vec<_>>(), newest);
+    stop.cancel();
+    worker.await.unwrap().unwrap();
+    let checkup = store.doctor().await.unwrap();
+    assert_eq!((checkup.findings, checkup.under_way, checkup.workflows), (Vec::new(), 0, 12));
+    // Every node has its share of the shards.
+    for node in &cluster.nodes {
+        let keys: u32 = node.says(&["dbsize"]).trim().parse().unwrap();
+        assert!(keys > 20, "a node has {keys} keys");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_many_shards_a_store_has_is_fixed_when_it_is_made() {
+    let server = Server::redis();
+    let url = format!("{}?shards=3", server.url());
+    let store = open(&url).await;
+    run_to_its_end(&store, &app().client_on(store.clone()), 300).await;
+    let error = refused(&format!("{}?shards=4", server.url())).await;
+    assert!(error.contains("was made with 3 shards") && error.contains("shards=4"), "{error}");
+    let again = open(&server.url()).await;
+    assert!(again.url().contains("shards=3"), "who does not say a number takes the store's: {}", again.url());
+    assert_eq!(Options::parse(&again.url()).unwrap().shards, Some(3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slots_are_moved_there_and_back_while_jobs_run() {
+    let cluster = Arc::new(Cluster::start(Program::Redis));
+    let (store, worker, stop) = works(&format!("{}?lease=2s", cluster.url())).await;
+    let moved = cluster.clone();
+    let client = app().client_on(store.clone());
+    let jobs = run_under(&client, move || {
+        for shard in 0..10 {
+            let home = owner(&moved, slot_of(shard));
+            let away = moved
+                .nodes
+                .iter()
+                .enumerate()
+                .position(|(n, node)| n != home && node.says(&["role"]).starts_with("master"));
+            move_slot(&moved, slot_of(shard), away.unwrap());
+            move_slot(&moved, slot_of(shard), home);
+        }
+    });
+    println!("{} jobs while slots were moved", jobs.await);
+    stop.cancel();
+    worker.await.unwrap().unwrap();
+    let checkup = store.doctor().await.unwrap();
+    assert_eq!((checkup.findings, checkup.under_way), (Vec::new(), 0));
+    assert!(!checkup.warnings.iter().any(|warning| warning.contains("has lost")), "{:?}", checkup.warnings);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_take_over_while_jobs_run() {
+    let cluster = Arc::new(Cluster::start(Program::Redis));
+    let (store, worker, stop) = works(&format!("{}?lease=2s", cluster.url())).await;
+    let failing = cluster.clone();
+    let client = app().client_on(store.clone());
+    let jobs = run_under(&client, move || {
+        let role = |node: &Server| node.says(&["role"]);
+        for n in 0..10 {
+            // The master hands over what it has acknowledged before the replica takes its place.
+            let replica = failing.nodes.iter().cycle().skip(n).find(|node| role(node).starts_with("slave")).unwrap();
+            replica.says(&["cluster", "failover"]);
+            while !role(replica).starts_with("master") {}
+            while !failing.nodes.iter().all(|node| role(node).starts_with("master") || role(node).contains("connected"))
+            {
+            }
+        }
+        // The last one dies, and the others find out by themselves.
+        let dies = failing.nodes.iter().find(|node| role(node).starts_with("master")).unwrap();
+        let masters = || failing.nodes.iter().filter(|node| role(node).starts_with("master")).count();
+        dies.kill();
+        while masters() < 3 {}
+    });
+    println!("{} jobs while replicas took over", jobs.await);
+    stop.cancel();
+    worker.await.unwrap().unwrap();
+    let checkup = store.doctor().await.unwrap();
+    println!("{:?}", checkup.warnings);
+    assert_eq!((checkup.findings, checkup.under_way), (Vec::new(), 0));
+}

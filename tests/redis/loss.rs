@@ -1,0 +1,45 @@
+//! What a server forgets.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_restart_lost_is_counted_and_runs_again() {
+    let mut server = Server::redis();
+    let store = open(&format!("{}?lease=300ms", server.url())).await;
+    let client = app().client_on(store.clone());
+    let run = client.start(Numbers { count: 5_000 }).await.unwrap();
+    ask::<()>(&server, &["SAVE"]);
+    let stop = CancellationToken::new();
+    let worker = app().worker_on(store.clone(), WorkerOptions::default()).await.unwrap();
+    let worker = tokio::spawn(worker.run(stop.clone()));
+    assert_eq!(run.wait().await.unwrap().state, WorkflowState::Succeeded);
+    server.kill();
+    server.start_again();
+    // The workflow is as it was when the snapshot was made, and the worker, which the server does not know any more, does it again.
+    let again = loop {
+        match run.status().await {
+            Ok(status) if status.state.is_finished() => break status,
+            Ok(_) => {}
+            Err(error) => assert!(error.is_transient(), "{error}"),
+        }
+    };
+    assert_eq!((again.state, again.jobs.succeeded), (WorkflowState::Succeeded, 5_001));
+    stop.cancel();
+    worker.await.unwrap().unwrap();
+    let checkup = store.doctor().await.unwrap();
+    assert_eq!((checkup.findings, checkup.under_way), (Vec::new(), 0));
+    let lost = checkup.warnings.iter().find(|warning| warning.contains("has lost")).expect("it says what was lost");
+    assert!(lost.contains("operations of shard 0 that it had acknowledged"), "{lost}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_warns_of_servers_that_may_lose_what_they_acknowledge() {
+    let warnings = async |settings: &[&str]| {
+        let server = Server::redis_with(settings);
+        open(&server.url()).await.doctor().await.unwrap().warnings
+    };
+    assert!(warnings(&[]).await[0].contains("keeps no append-only file"));
+    let every_second = warnings(&["--appendonly", "yes", "--appendfsync", "everysec"]).await;
+    assert!(every_second.len() == 1 && every_second[0].contains("loses up to that second"), "{every_second:?}");
+    assert_eq!(warnings(&["--appendonly", "yes", "--appendfsync", "always"]).await, Vec::<String>::new());
+}
