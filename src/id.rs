@@ -22,8 +22,8 @@ impl WorkflowId {
 
     /// An id whose random bits come from elsewhere, for games that can be repeated.
     #[cfg(feature = "testing")]
-    pub(crate) fn seeded(now: Millis, random: [u8; 10]) -> Self {
-        Self::from_random(now, 0, random)
+    pub(crate) fn seeded(now: Millis, shard: u16, random: [u8; 10]) -> Self {
+        Self::from_random(now, shard, random)
     }
 
     fn from_random(now: Millis, shard: u16, mut random: [u8; 10]) -> Self {

@@ -9,25 +9,30 @@ use std::time::Duration;
 use gusher::Clock;
 use gusher::store::Store;
 use gusher::store::redis::{Options, RedisStore};
+use servers::{Cluster, Program, Server};
 
 static CASES: AtomicU64 = AtomicU64::new(0);
 
 async fn open(url: String, clock: Clock, lease: Duration) -> Arc<dyn Store> {
-    let prefix = format!("case-{}", CASES.fetch_add(1, Ordering::Relaxed));
+    let prefix = format!("gusher:case-{}", CASES.fetch_add(1, Ordering::Relaxed));
     let options = Options { prefix, lease, clock, host: "test".into(), ..Options::new(url) };
     Arc::new(RedisStore::open(options).await.unwrap())
 }
 
-/// The suite on what `start` starts, once for all cases. It is stopped with this process (a static is never dropped).
+/// The suite on a server that is started once for all cases. It is stopped with this process (a static is never dropped).
 macro_rules! on {
-    ($name:ident, $server:ty, $start:expr) => {
+    ($name:ident, $server:ty, $start:expr, $url:expr) => {
         mod $name {
             use super::*;
 
-            static SERVER: std::sync::LazyLock<$server> = std::sync::LazyLock::new(|| $start);
+            static SERVER: std::sync::LazyLock<($server, String)> = std::sync::LazyLock::new(|| {
+                let server = $start;
+                let url = $url(&server);
+                (server, url)
+            });
 
             async fn open(clock: Clock, lease: Duration) -> Arc<dyn Store> {
-                super::open(SERVER.url(), clock, lease).await
+                super::open(SERVER.1.clone(), clock, lease).await
             }
 
             gusher::testing::store_tests!(open);
@@ -35,7 +40,8 @@ macro_rules! on {
     };
 }
 
-on!(redis_7_0, servers::Server, servers::Server::redis());
-on!(redis_6_2, servers::Server, servers::Server::redis_6_2());
-on!(valkey_9, servers::Server, servers::Server::valkey());
-on!(a_cluster, servers::Cluster, servers::Cluster::start(servers::Program::Valkey));
+// As a user who may do just what the guide names.
+on!(redis_7_0, Server, Server::redis(), Server::url_of_the_guides_user);
+on!(redis_6_2, Server, Server::redis_6_2(), Server::url);
+on!(valkey_9, Server, Server::valkey(), Server::url);
+on!(a_cluster, Cluster, Cluster::start(Program::Valkey), Cluster::url);

@@ -1,5 +1,6 @@
 //! What is peculiar to a Redis server: which ones are refused, several stores on one, its limits, and what it forgets.
 
+mod access;
 mod cluster;
 mod loss;
 #[path = "../servers/mod.rs"]

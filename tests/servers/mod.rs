@@ -29,6 +29,13 @@ impl Server {
         Self::start("redis-server".as_ref(), free_port(), settings)
     }
 
+    /// The same with a second port that speaks TLS.
+    pub fn redis_with_tls(settings: &[&str]) -> (Self, u16) {
+        let port = free_port();
+        let tls = port.to_string();
+        (Self::redis_with(&[&["--tls-port", &tls], settings].concat()), port)
+    }
+
     /// The oldest Redis that the store accepts.
     pub fn redis_6_2() -> Self {
         Self::start(&installed("redis-6.2"), free_port(), &[])
@@ -65,6 +72,14 @@ impl Server {
     /// Where it is.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// Lets a user do what the guide says is needed; returns the URL with which that user comes.
+    pub fn url_of_the_guides_user(&self) -> String {
+        let guide = include_str!("../../docs/redis.md");
+        let line = guide.lines().find(|line| line.starts_with("ACL SETUSER gusher ")).expect("the guide has the line");
+        assert_eq!(self.says(&line.split_whitespace().collect::<Vec<_>>()).trim(), "OK");
+        format!("redis://gusher:a-long-password@127.0.0.1:{}/0", self.port)
     }
 
     /// What it answers to a command, as `redis-cli` prints it.
@@ -112,7 +127,10 @@ impl Drop for Server {
 fn launch(program: &Path, port: u16, folder: &Path, settings: &[String]) -> Child {
     // The shell stops the server as soon as its own standard input ends, which it does when this process does, however it ends.
     let mut command = Command::new("sh");
-    command.args(["-c", "\"$@\" </dev/null & cat >/dev/null; kill $!; wait", "sh"]).arg(program).stdin(Stdio::piped());
+    command
+        .args(["-c", "\"$@\" </dev/null & cat >/dev/null; kill $! 2>/dev/null; wait", "sh"])
+        .arg(program)
+        .stdin(Stdio::piped());
     // A file of settings may come first.
     let (file, settings) =
         settings.split_at(usize::from(settings.first().is_some_and(|first| !first.starts_with("--"))));

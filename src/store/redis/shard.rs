@@ -83,6 +83,11 @@ impl Shards {
         (self.next.fetch_add(1, Ordering::Relaxed) % u64::from(self.count())) as u16
     }
 
+    /// Whether this claim of a session has been granted something before: then it is sent again.
+    pub fn is_again(&self, session: SessionId, first_lease: u64) -> bool {
+        self.visits.lock().get(&session).is_some_and(|visits| visits.granted.0 == first_lease)
+    }
+
     /// The shards in the order in which this claim of a session visits them, each with its own number of the first lease. One that
     /// is sent again only goes where it was granted something.
     pub fn visit(&self, session: SessionId, first_lease: u64) -> Vec<(&Shard, u64)> {

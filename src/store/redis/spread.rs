@@ -48,6 +48,7 @@ impl RedisStore {
         let (session, first_in_session) = (claim.session, claim.first_lease);
         let mut all = Claimed { empty: true, idle: true, ..Claimed::default() };
         let (mut last, mut drains_for, mut away) = (0, None, None);
+        let is_again = self.shards.is_again(session, first_in_session);
         for (shard, first_lease) in self.shards.visit(session, first_in_session) {
             claim.first_lease = first_lease;
             let claimed = match self.claim_on(shard, &claim).await {
@@ -61,7 +62,9 @@ impl RedisStore {
             if !claimed.slices.is_empty() {
                 self.shards.granted(session, first_in_session, shard.number);
             }
-            less(&mut claim, &claimed.slices);
+            if !is_again {
+                less(&mut claim, &claimed.slices);
+            }
             all.slices.extend(claimed.slices);
             all.last_lease = all.last_lease.max(claimed.last_lease);
             all.woken.0.extend(claimed.woken.0);
@@ -73,6 +76,9 @@ impl RedisStore {
                 drains_for.get_or_insert(shard.number);
             }
             let runs_alone = all.slices.iter().any(|slice| slice.suspect);
+            if is_again {
+                continue;
+            }
             if runs_alone || !claimed.empty {
                 break;
             }
@@ -83,6 +89,7 @@ impl RedisStore {
                 break;
             }
         }
+        all.slices.sort_by_key(|slice| slice.lease);
         self.shards.begin_with(session, drains_for.unwrap_or(last + 1));
         if !all.idle || away.is_some() {
             self.is_not_idle(session).await;

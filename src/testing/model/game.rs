@@ -76,7 +76,7 @@ impl Game {
             game.hands.push(hand);
         }
         for _ in 0..1 + game.dice.below(size.workflows) {
-            let (model, create) = random_workflow(&mut game.dice, size, game.clock.now());
+            let (model, create) = random_workflow(&mut game.dice, size, game.clock.now(), game.store.next_shard());
             let id = create.workflow.id;
             game.say(|| format!("create {}: {}", game_name(&model), model.steps.len()));
             sure(game.store.create(create.clone()).await)?;

@@ -26,7 +26,7 @@ pub struct Size {
 }
 
 /// A workflow as the model knows it, and what makes it in a store.
-pub fn random_workflow(dice: &mut Dice, size: Size, now: Millis) -> (Workflow, Create) {
+pub fn random_workflow(dice: &mut Dice, size: Size, now: Millis, shard: u16) -> (Workflow, Create) {
     let steps = 1 + dice.below(size.steps);
     let mut model = Vec::new();
     for number in 0..steps {
@@ -68,7 +68,7 @@ pub fn random_workflow(dice: &mut Dice, size: Size, now: Millis) -> (Workflow, C
             model[number].edges.push((source, Asks::Feeds));
         }
     }
-    let id = WorkflowId::seeded(now, dice.bytes());
+    let id = WorkflowId::seeded(now, shard, dice.bytes());
     let create = Create {
         workflow: NewWorkflow { id, name: "Game".into(), arguments: "{}".into(), generation: 0 },
         draft: None,
