@@ -14,7 +14,7 @@ pub fn measure(options: &Options, place: &Place) -> Result<()> {
     let before = load_average();
     let plan = |rows| -> Result<RunPlan> {
         let url = place.fresh()?.to_owned();
-        Ok(RunPlan { url, rows, row: options.row, fails: false, slots: options.slots })
+        Ok(RunPlan { url, rows, row: options.row, fails: options.fails, slots: options.slots })
     };
     let (mut runs, mut smaller, mut floor) = (Vec::new(), Vec::new(), Vec::new());
     // In turn, so that what else the machine does meanwhile falls on all three alike.

@@ -20,6 +20,9 @@ pub struct Options {
     /// Which rows
     #[arg(long, value_enum, ignore_case = true, default_value_t = RowKind::E, conflicts_with = "suite")]
     pub row: RowKind,
+    /// Every row fails three times
+    #[arg(long, conflicts_with = "suite")]
+    pub fails: bool,
     /// How many runs; what is printed is their median, so the number is odd
     #[arg(long, default_value_t = 3, value_parser = odd, conflicts_with = "suite")]
     pub runs: usize,

@@ -72,8 +72,11 @@ pub struct Held {
     lost: AtomicBool,
     pub parameters: OnceCell<ChunkParameters>,
     pub ended: Mutex<Vec<Ended>>,
-    /// Whether it is on the reporter's list.
-    pub listed: AtomicBool,
+    /// Since when it is on the reporter's list.
+    pub listed: Mutex<Option<Instant>>,
+    /// How long, as a part of the range that the type's rule leaves open, its jobs wait for their next attempts: those of one slice wait
+    /// equally long, so that they come back together.
+    pub dice: f64,
     progress: Mutex<BTreeMap<u16, (u64, u64)>>,
     progress_changed: AtomicBool,
     hub: Arc<Hub>,
@@ -124,7 +127,8 @@ impl Held {
             lost: AtomicBool::new(false),
             parameters: OnceCell::new(),
             ended: Mutex::new(Vec::new()),
-            listed: AtomicBool::new(false),
+            listed: Mutex::new(None),
+            dice: f64::from(u32::from_le_bytes(crate::id::random_bytes())) / f64::from(u32::MAX),
             progress: Mutex::new(BTreeMap::new()),
             progress_changed: AtomicBool::new(false),
             hub,
@@ -162,6 +166,9 @@ impl Held {
         self.ended.lock().push(ended);
         self.running.fetch_sub(1, Ordering::SeqCst);
         self.hub.list_for_report(self);
+        if self.is_through() {
+            self.hub.report_now.notify_one();
+        }
     }
 
     /// Takes back every job that has not been started, so that no slot starts it.
@@ -199,6 +206,11 @@ impl Held {
     /// Whether a job of it is running.
     pub fn is_running(&self) -> bool {
         self.running.load(Ordering::SeqCst) > 0
+    }
+
+    /// Whether none of its jobs runs or is still to start.
+    pub fn is_through(&self) -> bool {
+        self.unstarted() == 0 && !self.is_running()
     }
 
     /// The store renewed the lease.

@@ -160,7 +160,9 @@ impl Hub {
 
     /// Puts a slice on the reporter's list, once.
     pub fn list_for_report(&self, held: &Arc<Held>) {
-        if !held.listed.swap(true, Ordering::AcqRel) {
+        let mut listed = held.listed.lock();
+        if listed.is_none() {
+            *listed = Some(Instant::now());
             self.to_report.lock().push(held.clone());
             self.report_now.notify_one();
         }

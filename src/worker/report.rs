@@ -13,17 +13,18 @@ use super::backoff::Backoff;
 use super::held::{End, Ended, Held};
 use super::hub::Hub;
 use crate::error::{Error, ErrorKind};
-use crate::id::random_bytes;
 use crate::job::{JobError, Then};
 use crate::record::{ErrorText, Outcome, RECORD_BYTES, Record, error_number};
 use crate::retry::Retry;
-use crate::slice::Mask;
+use crate::slice::{Mask, TARGET_TIME};
 use crate::state::JobState;
 use crate::store::{LeaseReport, MAX_REPORTED_LEASES, MAX_REPORTED_WAITS, Report, Reported};
 use crate::wake::wake;
 
-/// How long outcomes gather.
+/// How long the outcomes of a slice gather once all of its jobs have been started.
 const GATHER: Duration = Duration::from_millis(5);
+/// How long they gather before: whoever waits for one of its jobs waits for all, so a slice that is quick is reported as a whole.
+const GATHER_MORE: Duration = TARGET_TIME;
 /// About the most bytes of one report.
 const MAX_BYTES: usize = 160 * 1024;
 /// About the most bytes of outputs in one lease's part of a report.
@@ -51,27 +52,28 @@ pub async fn report_outcomes(hub: Arc<Hub>, rules: Rules, worker: String) {
         let now = hub.report_now.notified();
         tokio::pin!(now);
         now.as_mut().enable();
-        if hub.to_report.lock().is_empty() {
-            if hub.stopped.is_cancelled() && hub.held.lock().is_empty() {
-                return;
-            }
+        forget_lost(&hub);
+        let listed = std::mem::take(&mut *hub.to_report.lock());
+        if listed.is_empty() && hub.stopped.is_cancelled() && hub.held.lock().is_empty() {
+            return;
+        }
+        let (due, later): (Vec<_>, Vec<_>) = listed.into_iter().partition(|held| waits_for(held).is_zero());
+        let next = later.iter().map(waits_for).min();
+        hub.to_report.lock().extend(later);
+        if due.is_empty() {
             tokio::select! {
                 biased;
                 () = now => {}
-                () = tokio::time::sleep(hub.look_after(Duration::from_millis(200))) => {}
+                () = tokio::time::sleep(next.unwrap_or_else(|| hub.look_after(Duration::from_millis(200)))) => {}
             }
+            continue;
         }
-        if !hub.to_report.lock().iter().any(|held| held.unstarted() == 0 && !held.is_running()) {
-            tokio::time::sleep(GATHER).await;
-        }
-        forget_lost(&hub);
-        let listed = std::mem::take(&mut *hub.to_report.lock());
         books.retain(|lease, _| hub.held.lock().contains_key(lease));
         let mut parts = Vec::new();
         let (mut bytes, mut waits) = (0, 0);
-        for held in listed {
+        for held in due {
             // From here on a new outcome puts the slice back on the list.
-            held.listed.store(false, Ordering::Release);
+            *held.listed.lock() = None;
             if held.is_lost() {
                 continue;
             }
@@ -90,6 +92,16 @@ pub async fn report_outcomes(hub: Arc<Hub>, rules: Rules, worker: String) {
             send(&hub, parts).await;
         }
     }
+}
+
+/// How much longer the outcomes of a slice may gather.
+fn waits_for(held: &Arc<Held>) -> Duration {
+    let longest = match (held.unstarted(), held.is_running()) {
+        (0, false) => Duration::ZERO,
+        (0, true) => GATHER,
+        _ => GATHER_MORE,
+    };
+    held.listed.lock().map_or(Duration::ZERO, |since| longest.saturating_sub(since.elapsed()))
 }
 
 /// Lets go of slices whose leases are lost, once none of their jobs runs any more: nobody will hear of those.
@@ -186,7 +198,7 @@ fn add_outcome(
         }
         End::Failed(error) => {
             part.dropped.extend(ended.draft);
-            let wait = wait_after(&error, ended.attempt, rule);
+            let wait = wait_after(&error, ended.attempt, rule, held.dice);
             let state = if wait.is_some() { JobState::Retrying } else { JobState::Failed };
             match wait {
                 Some(wait) => add_retry(&mut part.retries, wait, at),
@@ -214,8 +226,7 @@ fn add_outcome(
 }
 
 /// How long a failed job waits for its next attempt; `None` if it has none.
-fn wait_after(error: &JobError, attempt: u8, rule: Retry) -> Option<Duration> {
-    let dice = f64::from(u32::from_le_bytes(random_bytes())) / f64::from(u32::MAX);
+fn wait_after(error: &JobError, attempt: u8, rule: Retry, dice: f64) -> Option<Duration> {
     match (error.then(), rule.wait_after(attempt, dice)) {
         (Then::Never, _) | (_, None) => None,
         (Then::RetryIn(wait), Some(_)) => Some(wait),
