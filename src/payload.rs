@@ -125,6 +125,14 @@ pub(crate) fn unpack(packed: &[u8]) -> Result<Vec<u8>> {
     }
 }
 
+/// The same payload, uncompressed: a person can read it.
+#[cfg(feature = "redis")]
+pub(crate) fn plain(packed: &[u8]) -> Result<Vec<u8>> {
+    let mut plain = unpack(packed)?;
+    plain.insert(0, PLAIN);
+    Ok(plain)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

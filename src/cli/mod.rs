@@ -15,6 +15,7 @@ mod cancel;
 pub(crate) mod cells;
 mod delete;
 mod doctor;
+mod du;
 mod failures;
 mod follow;
 mod graph;
@@ -83,6 +84,7 @@ enum Command {
     Resume(resume::Resume),
     Delete(delete::Delete),
     Workers(workers::Workers),
+    Du(du::Du),
     Doctor(doctor::Doctor),
 }
 
@@ -104,6 +106,7 @@ impl Command {
             Command::Resume(command) => command.run(house).await,
             Command::Delete(command) => command.run(house).await,
             Command::Workers(command) => command.run(house).await,
+            Command::Du(command) => command.run(house).await,
             Command::Doctor(command) => command.run(house).await,
         }
     }

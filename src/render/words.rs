@@ -39,6 +39,15 @@ pub fn span(millis: Millis) -> String {
     }
 }
 
+/// An amount of data: `85 bytes`, `1.2 kB`, `31.5 MB`.
+pub fn bytes(n: u64) -> String {
+    let units = [("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12)];
+    match units.iter().rev().find(|(_, size)| n as f64 >= *size) {
+        Some((unit, size)) => format!("{:.1} {unit}", n as f64 / size),
+        None => count(n, "byte"),
+    }
+}
+
 /// When something comes, from now: `now`, `in 12 s`.
 pub fn until(due: Millis, now: Millis) -> String {
     if due <= now { "now".to_owned() } else { format!("in {}", span(due - now)) }

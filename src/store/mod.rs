@@ -97,6 +97,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn waiting(&self, workflow: WorkflowId, step: StepNumber) -> Answer<'_, Waiting>;
     /// Where one job is at this moment.
     fn whereabouts(&self, workflow: WorkflowId, step: StepNumber, index: u64) -> Answer<'_, Whereabouts>;
+    /// How many bytes a workflow has. Looks at every chunk of it, but reads none.
+    fn size(&self, workflow: WorkflowId) -> Answer<'_, WorkflowSize>;
     /// Live workers, at most `limit`.
     fn workers(&self, limit: u32) -> Answer<'_, Vec<WorkerRow>>;
     /// Recounts everything and checks every invariant that the store can show. Reads all of the store.

@@ -163,6 +163,24 @@ pub struct WorkerRow {
     pub leases: u64,
 }
 
+/// How many bytes a workflow has in the store: those of its values, without what the store itself adds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct WorkflowSize {
+    /// The parameters of its jobs.
+    pub parameters: u64,
+    /// What became of its jobs: outputs, errors, times.
+    pub outcomes: u64,
+    /// Everything else: the graph, and the state of each job.
+    pub state: u64,
+}
+
+impl WorkflowSize {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.parameters + self.outcomes + self.state
+    }
+}
+
 /// What [`Store::doctor`](super::Store::doctor) found.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Checkup {

@@ -2,6 +2,7 @@
 
 mod access;
 mod cluster;
+mod looks;
 mod loss;
 #[path = "../servers/mod.rs"]
 mod servers;

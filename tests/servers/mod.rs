@@ -148,6 +148,7 @@ fn launch(program: &Path, port: u16, folder: &Path, settings: &[String]) -> Chil
             return process;
         }
     }
+    let _ = process.wait();
     let program = program.display();
     panic!("{program} has not started; `cargo xtask servers` installs what the tests need: {}", log.join("\n"));
 }

@@ -17,6 +17,7 @@ fn steady(value: &mut Value, folder: &Path) {
                 match name.as_str() {
                     "worker" | "host" | "session" if field.is_string() => *field = "[worker]".into(),
                     "seconds" => *field = "[seconds]".into(),
+                    name if name.ends_with("bytes") => *field = "[bytes]".into(),
                     _ => steady(field, folder),
                 }
             }
@@ -67,6 +68,7 @@ fn json_is_as_it_was_when_it_was_last_read_by_a_person() {
         ("failures", "failures latest ImportCsvRow --json"),
         ("doctor", "doctor --json"),
         ("workers", "workers --json"),
+        ("du", "du --json"),
         ("start", "start ImportWorkflow --json"),
         ("pause", "pause latest --json"),
         ("resume", "resume latest --json"),

@@ -36,7 +36,7 @@ struct Direct {
 
 enum Place {
     Fixed(Box<Client>),
-    Named(Sentinels),
+    Named(Box<Sentinels>),
 }
 
 #[derive(Clone)]

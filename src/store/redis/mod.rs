@@ -41,6 +41,7 @@ use crate::clock::{Millis, millis};
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::id::{SessionId, WorkflowId};
+use crate::payload::plain;
 use crate::store::*;
 
 /// How many shards a store on a cluster has unless told otherwise: three masters, or four, or six get equal shares.
@@ -109,6 +110,18 @@ impl RedisStore {
         let (answer, cost) = script::run(&self.link, script, shard, &name, parameters, blobs).await?;
         self.meters.add(verb.split_once(" of ").map_or(verb, |(verb, _)| verb), cost);
         Ok(answer)
+    }
+
+    /// Parts as they are to be kept: compressed as they come, or not.
+    fn as_kept(&self, mut parts: Vec<Part>) -> Result<Vec<Part>> {
+        for part in parts.iter_mut().filter(|_| !self.options.compress) {
+            match part {
+                Part::Jobs { chunk, .. } => chunk.body = plain(&chunk.body)?,
+                Part::Mended { body, .. } => *body = plain(body)?,
+                Part::Step { .. } | Part::Edge(_) => {}
+            }
+        }
+        Ok(parts)
     }
 
     async fn read<T: DeserializeOwned>(&self, shard: &Shard, verb: &'static str, parameters: Value) -> Result<Told<T>> {
@@ -180,7 +193,8 @@ impl Store for RedisStore {
                 DraftOf::Workflow(new) => new.id,
                 DraftOf::Jobs { workflow, .. } | DraftOf::Mended { workflow, .. } => *workflow,
             })?;
-            let (parameters, blobs) = parameters::append(append)?;
+            let parts = self.as_kept(append.parts)?;
+            let (parameters, blobs) = parameters::append(Append { parts, ..append })?;
             self.run::<Value>(shard, "append", &script::CREATE, parameters, blobs).await.map(|_| ())
         })
     }
@@ -188,7 +202,8 @@ impl Store for RedisStore {
     fn create(&self, create: Create) -> Answer<'_, Created> {
         Box::pin(async move {
             let shard = self.shards.of(create.workflow.id)?;
-            let (parameters, blobs) = parameters::create(create)?;
+            let parts = self.as_kept(create.parts)?;
+            let (parameters, blobs) = parameters::create(Create { parts, ..create })?;
             Ok(self.run::<answers::Created>(shard, "create", &script::CREATE, parameters, blobs).await?.json.into())
         })
     }
@@ -314,6 +329,13 @@ impl Store for RedisStore {
         Box::pin(async move {
             let told: Told<answers::Waiting> =
                 self.read_of(workflow, "waiting", parameters::of_step(workflow, step)).await?;
+            Ok(told.json.into())
+        })
+    }
+
+    fn size(&self, workflow: WorkflowId) -> Answer<'_, WorkflowSize> {
+        Box::pin(async move {
+            let told: Told<answers::Size> = self.read_of(workflow, "size", parameters::of_workflow(workflow)).await?;
             Ok(told.json.into())
         })
     }

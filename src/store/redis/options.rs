@@ -27,6 +27,9 @@ pub struct Options {
     pub host: String,
     /// Whether a server that drops data when its memory is full is accepted.
     pub allow_eviction: bool,
+    /// Whether parameters and outcomes are compressed; without, people who look with `redis-cli` can read them, and all of it is several
+    /// times larger.
+    pub compress: bool,
     /// The certificates (PEM) that a server's own must be signed by; the system's unless set.
     pub ca: Option<PathBuf>,
     /// Who this is to Sentinels that ask for it: user and password.
@@ -44,12 +47,14 @@ impl Options {
             clock: Clock::system(),
             host: crate::worker::hostname(),
             allow_eviction: false,
+            compress: true,
             ca: None,
             sentinel_login: (None, None),
         }
     }
 
-    /// From a URL, perhaps with some of `?prefix=gusher&lease=15s&shards=12&eviction=allow&ca=ca.pem` behind it:
+    /// From a URL, perhaps with some of `?prefix=gusher&lease=15s&shards=12&eviction=allow&compress=none&ca=ca.pem`
+    /// behind it:
     ///
     /// | URL | what |
     /// |---|---|
@@ -83,13 +88,14 @@ impl Options {
                 self.shards = Some(shards.ok_or_else(|| wrong(pair, "a store has 1 to 4096 shards"))?);
             }
             "eviction" if value == "allow" => self.allow_eviction = true,
+            "compress" if value == "none" => self.compress = false,
             "ca" if !value.is_empty() => self.ca = Some(value.into()),
             "sentinel-user" if !value.is_empty() => self.sentinel_login.0 = Some(value.to_owned()),
             "sentinel-password" if !value.is_empty() => self.sentinel_login.1 = Some(value.to_owned()),
             _ => {
                 return Err(wrong(
                     pair,
-                    "is not known; there are prefix=gusher, lease=15s, shards=12, eviction=allow, ca=FILE, sentinel-user=NAME \
+                    "is not known; there are prefix=gusher, lease=15s, shards=12, eviction=allow, compress=none, ca=FILE, sentinel-user=NAME \
                      and sentinel-password=WORD",
                 ));
             }
@@ -108,6 +114,7 @@ impl Options {
             ("ca", &ca),
             ("sentinel-user", user),
             ("sentinel-password", password),
+            ("compress", &(!self.compress).then(|| "none".to_owned())),
             ("eviction", &self.allow_eviction.then(|| "allow".to_owned())),
         ];
         for (key, value) in others {
@@ -133,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_url_says_how_the_store_is_opened_and_opens_it_again() {
-        let url = "rediss-cluster://u:p@one:7000,two:7001?prefix=night&lease=2000ms&shards=24&ca=ca.pem&eviction=allow";
+        let url = "rediss-cluster://u:p@one:7000,two:7001?prefix=night&lease=2000ms&shards=24&ca=ca.pem&eviction=allow&compress=none";
         let options = Options::parse(url).unwrap();
         assert_eq!(options.server, "rediss-cluster://u:p@one:7000,two:7001");
         assert_eq!((options.prefix.as_str(), options.shards, options.lease.as_secs()), ("night", Some(24), 2));

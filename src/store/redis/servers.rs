@@ -16,7 +16,7 @@ pub(super) const CONNECTING: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub enum Servers {
     One(Box<Client>),
-    Sentinels(Sentinels),
+    Sentinels(Box<Sentinels>),
     /// Some nodes of a cluster.
     Cluster {
         nodes: Vec<ConnectionInfo>,
@@ -92,7 +92,7 @@ impl Servers {
         };
         let sentinels = hosts.iter().map(sentinel).collect::<Result<_>>()?;
         let master = info(&login, first, database)?;
-        Ok(Self::Sentinels(Sentinels { sentinels, service: service.to_owned(), master, certificates }))
+        Ok(Self::Sentinels(Box::new(Sentinels { sentinels, service: service.to_owned(), master, certificates })))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The verbs that ask more than one shard: what a session does, which is known to each of them, and lists.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use futures::future::{join_all, try_join_all};
@@ -10,6 +11,7 @@ use super::shard::Shard;
 use super::{RedisStore, answers, health, parameters, wake};
 use crate::error::Result;
 use crate::id::SessionId;
+use crate::payload::plain;
 use crate::store::*;
 
 impl RedisStore {
@@ -126,36 +128,30 @@ impl RedisStore {
     }
 
     pub(super) async fn renew_all(&self, renew: Renew) -> Result<Renewed> {
-        let mut parts: BTreeMap<u16, (Vec<u64>, Vec<(u64, String)>)> = BTreeMap::new();
+        // The session lives on every shard. Where a draft is nobody has noted: the others do not know it.
+        let part = Renew { leases: Vec::new(), progress: Vec::new(), ..renew.clone() };
+        let mut parts: Vec<Renew> = self.shards.iter().map(|_| part.clone()).collect();
         for lease in renew.leases {
             let (shard, number) = self.shards.lease(lease);
-            parts.entry(shard).or_default().0.push(number);
+            parts[usize::from(shard)].leases.push(number);
         }
         for (lease, text) in renew.progress {
             let (shard, number) = self.shards.lease(lease);
-            parts.entry(shard).or_default().1.push((number, text));
+            parts[usize::from(shard)].progress.push((number, text));
         }
-        let (session, drafts, lease) = (renew.session, &renew.drafts, renew.lease);
-        let renew_there = |shard: &'_ Shard| {
-            // The session lives on every shard. Where a draft is nobody has noted: the others do not know it.
-            let (leases, progress) = parts.remove(&shard.number).unwrap_or_default();
-            let parameters = parameters::renew(&Renew { session, leases, drafts: drafts.clone(), progress, lease });
-            let number = shard.number;
-            let renewed = self.renew_on(number, parameters);
-            async move { Ok::<_, crate::Error>((number, renewed.await?)) }
-        };
+        let renewals = self.shards.iter().zip(parts).map(|(shard, part)| self.renew_on(shard, part));
         let mut all = Renewed::default();
-        for (shard, one) in try_join_all(self.shards.iter().map(renew_there)).await? {
+        for (shard, one) in try_join_all(renewals).await? {
             all.lost.extend(one.lost.into_iter().map(|lease| self.shards.lease_in_session(shard, lease)));
             all.cancelled.extend(one.cancelled.into_iter().map(|lease| self.shards.lease_in_session(shard, lease)));
         }
         Ok(all)
     }
 
-    async fn renew_on(&self, shard: u16, parameters: Value) -> Result<Renewed> {
-        let shard = self.shards.numbered(shard)?;
+    async fn renew_on(&self, shard: &Shard, part: Renew) -> Result<(u16, Renewed)> {
+        let parameters = parameters::renew(&part);
         let told = self.run::<answers::Renewed>(shard, "renew", &script::SESSION, parameters, Blobs::default()).await?;
-        Ok(told.json.into())
+        Ok((shard.number, told.json.into()))
     }
 
     pub(super) async fn report_all(&self, report: Report) -> Result<Reported> {
@@ -164,6 +160,9 @@ impl RedisStore {
         for mut part in report.leases {
             let (shard, number) = self.shards.lease(part.lease);
             part.lease = number;
+            if !self.options.compress && !part.record.is_empty() {
+                part.record = plain(&part.record)?;
+            }
             parts.entry(shard).or_default().push(part);
         }
         let report_there = |(number, leases)| async move {
@@ -234,7 +233,7 @@ impl RedisStore {
         };
         let mut rows: Vec<WorkflowRow> =
             try_join_all(self.shards.iter().map(list_there)).await?.into_iter().flatten().collect();
-        rows.sort_by(|a, b| (b.created_at, b.id).cmp(&(a.created_at, a.id)));
+        rows.sort_by_key(|row| Reverse((row.created_at, row.id)));
         rows.truncate(parameters::page_of(&list));
         Ok(rows)
     }

@@ -448,6 +448,10 @@ impl Store for SqliteStore {
         Box::pin(self.read("whereabouts", move |tx| tx.read_whereabouts(workflow, step, index)))
     }
 
+    fn size(&self, workflow: WorkflowId) -> Answer<'_, WorkflowSize> {
+        Box::pin(self.read("size", move |tx| tx.read_size(workflow)))
+    }
+
     fn workers(&self, limit: u32) -> Answer<'_, Vec<WorkerRow>> {
         Box::pin(self.read("workers", move |tx| tx.live_workers(i64::from(limit))))
     }

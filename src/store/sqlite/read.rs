@@ -12,7 +12,7 @@ use crate::id::WorkflowId;
 use crate::state::{EdgeKind, StepState};
 use crate::store::{
     ChunkOutcomes, ChunkRef, EdgeRow, ErrorRow, List, Parameters, Session, StepRow, Waiting, Whereabouts, WorkerRow,
-    WorkflowRow,
+    WorkflowRow, WorkflowSize,
 };
 
 /// How many bytes of records one page of outcomes holds, about.
@@ -243,6 +243,29 @@ impl Tx<'_> {
                 text: row.get(1)?,
                 jobs: row.get::<_, i64>(2)?.max(0) as u64,
             })
+        })
+    }
+
+    pub fn read_size(&mut self, id: WorkflowId) -> Result<WorkflowSize> {
+        let wf = self.find(id)?.wf;
+        // The length of a blob stands in its row's head: the blobs themselves are not read.
+        let of_chunks = |tables: &str| {
+            format!(
+                "SELECT total(length(body)) FROM segment JOIN chunk USING (segment) JOIN {tables} USING (chunk) WHERE wf = ?"
+            )
+        };
+        let mut sum =
+            |sql: &str| Ok::<_, Error>(self.one(sql, [wf], |row| row.get::<_, f64>(0))?.unwrap_or(0.0) as u64);
+        Ok(WorkflowSize {
+            parameters: sum(&of_chunks("params"))?
+                + sum(
+                    "SELECT total(length(m.body)) FROM segment JOIN chunk USING (segment) JOIN mended m USING (chunk) WHERE wf = ?",
+                )?,
+            outcomes: sum(&of_chunks("outcome"))? + sum("SELECT total(length(text)) FROM error WHERE wf = ?")?,
+            state: sum(&of_chunks("bytes"))?
+                + sum(&of_chunks("recovered"))?
+                + sum("SELECT total(length(spec) + length(options) + length(name)) FROM step WHERE wf = ?")?
+                + sum("SELECT total(length(arguments)) FROM workflow WHERE wf = ?")?,
         })
     }
 

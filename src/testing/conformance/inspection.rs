@@ -297,6 +297,76 @@ pub mod waiting {
     }
 }
 
+pub mod size {
+    use super::super::scene::*;
+    use crate::error::ErrorKind;
+    use crate::id::WorkflowId;
+
+    async fn parameters(scene: &Scene, id: WorkflowId) -> u64 {
+        scene.store.size(id).await.unwrap().parameters
+    }
+
+    pub async fn fresh_counts_parameters(scene: &Scene) {
+        let (small, large) = (scene.lone(10).await, scene.lone(100_000).await);
+        let (small, large) = (scene.store.size(small).await.unwrap(), scene.store.size(large).await.unwrap());
+        assert!(small.parameters > 0 && large.parameters > 10 * small.parameters, "{small:?} {large:?}");
+        assert!(small.state > 0 && small.outcomes == 0, "{small:?}");
+        assert_eq!(large.total(), large.parameters + large.outcomes + large.state);
+    }
+
+    pub async fn repeated_is_the_same(scene: &Scene) {
+        let id = scene.lone(10).await;
+        assert_eq!(scene.store.size(id).await.unwrap(), scene.store.size(id).await.unwrap());
+    }
+
+    pub async fn answer_lost_is_told_again(scene: &Scene) {
+        let id = scene.lone(10).await;
+        lose(scene.store.size(id));
+        assert!(parameters(scene, id).await > 0);
+    }
+
+    pub async fn lease_taken_back_is_as_before(scene: &Scene) {
+        let id = scene.lone(10).await;
+        let before = parameters(scene, id).await;
+        scene.worker().await.take(3).await;
+        scene.leases_end().await;
+        assert_eq!(parameters(scene, id).await, before);
+    }
+
+    pub async fn paused_is_as_before(scene: &Scene) {
+        let id = scene.lone(10).await;
+        let before = parameters(scene, id).await;
+        scene.pause(id).await;
+        assert_eq!(parameters(scene, id).await, before);
+    }
+
+    pub async fn cancelling_is_as_before(scene: &Scene) {
+        let id = scene.lone(10).await;
+        let before = parameters(scene, id).await;
+        let holder = scene.worker().await;
+        holder.take(1).await;
+        scene.cancel(id, 60_000).await;
+        assert_eq!(parameters(scene, id).await, before);
+    }
+
+    pub async fn deleted_is_not_found(scene: &Scene) {
+        let id = scene.lone(10).await;
+        scene.worker().await.run().await;
+        scene.delete(id).await;
+        assert_eq!(scene.store.size(id).await.unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    pub async fn what_ran_has_outcomes(scene: &Scene) {
+        let id = scene.lone(10).await;
+        let worker = scene.worker().await;
+        let slice = worker.take(1024).await;
+        let record = vec![7; 5_000];
+        worker.report(crate::store::LeaseReport { record, ..worker.success(&slice) }).await;
+        let outcomes = scene.store.size(id).await.unwrap().outcomes;
+        assert!((5_000..10_000).contains(&outcomes), "{outcomes}");
+    }
+}
+
 pub mod whereabouts {
     use super::super::scene::*;
     use crate::error::ErrorKind;

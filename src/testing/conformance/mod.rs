@@ -53,7 +53,7 @@ use self::claims::{claim, turns, wake};
 use self::commands::{cancel, pause, resume};
 use self::creation::{append, create};
 use self::followers::{table, tolerance};
-use self::inspection::{doctor, errors, outcomes, parameters, waiting, whereabouts, workers};
+use self::inspection::{doctor, errors, outcomes, parameters, size, waiting, whereabouts, workers};
 use self::reads::{edges, step_named, steps, workflow, workflows};
 use self::repair::{delete, mended, retry};
 use self::reports::{error_table, report, source};
@@ -475,6 +475,16 @@ macro_rules! conformance_table {
                 cancelling_names_its_chore,
                 retried_names_its_hold_or_its_chore,
                 deleted_is_not_found,
+            }
+            size {
+                fresh_counts_parameters,
+                repeated_is_the_same,
+                answer_lost_is_told_again,
+                lease_taken_back_is_as_before,
+                paused_is_as_before,
+                cancelling_is_as_before,
+                deleted_is_not_found,
+                what_ran_has_outcomes,
             }
             whereabouts {
                 fresh_is_in_its_line,

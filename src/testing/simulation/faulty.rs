@@ -254,6 +254,10 @@ impl Store for Faulty {
         Box::pin(self.call("whereabouts", self.store.whereabouts(workflow, step, index), as_it_is))
     }
 
+    fn size(&self, workflow: WorkflowId) -> Answer<'_, WorkflowSize> {
+        Box::pin(self.call("size", self.store.size(workflow), as_it_is))
+    }
+
     fn workers(&self, limit: u32) -> Answer<'_, Vec<WorkerRow>> {
         Box::pin(self.call("workers", self.store.workers(limit), as_it_is))
     }

@@ -149,6 +149,17 @@ function DO.errors()
     return { list = list }
 end
 
+-- What the server itself says of each key; of a hash it looks at some values and takes the others to be like them.
+local SIZED = { params = 'parameters', mended = 'parameters', mends = 'parameters', chunks = 'parameters', outcomes = 'outcomes', errors = 'outcomes' }
+function DO.size()
+    local wf, size = G.find(arg.workflow), { parameters = 0, outcomes = 0, state = 0 }
+    for _, part in ipairs(PARTS) do
+        local kind = SIZED[part] or 'state'
+        size[kind] = size[kind] + (call('MEMORY', 'USAGE', K.wf(wf, part)) or 0)
+    end
+    return size
+end
+
 local function worker_about(session)
     local row = call('HMGET', K.session(session), 'about', 'since')
     return row[1], row[2]
