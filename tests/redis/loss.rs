@@ -33,6 +33,25 @@ async fn what_a_restart_lost_is_counted_and_runs_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_killed_server_with_an_append_only_file_has_lost_nothing() {
+    for synced in ["everysec", "always"] {
+        let mut server = Server::redis_with(&["--appendonly", "yes", "--appendfsync", synced]);
+        let store = open(&server.url()).await;
+        let client = app().client_on(store.clone());
+        for _ in 0..40 {
+            client.start(Numbers { count: 10 }).await.unwrap();
+        }
+        server.kill();
+        server.start_again();
+        let there = open(&server.url()).await.workflows(List { limit: 100, ..List::default() }).await.unwrap().len();
+        println!("appendfsync {synced}: {there} of 40 workflows are there after the server was killed");
+        assert_eq!(there, 40, "with appendfsync {synced}");
+        let warnings = store.doctor().await.unwrap().warnings;
+        assert!(!warnings.iter().any(|warning| warning.contains("has lost")), "{warnings:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn doctor_warns_of_servers_that_may_lose_what_they_acknowledge() {
     let warnings = async |settings: &[&str]| {
         let server = Server::redis_with(settings);
