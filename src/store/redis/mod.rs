@@ -7,12 +7,16 @@
 //! |---|---|
 //! | `scripts/base.lua` | the keys (this is the one place that spells them), masks, rows of workflows and steps, chunks |
 //! | `scripts/work.lua` | lines, chores, timers, leases, drafts; what follows when jobs settle |
+//! | `scripts/note.lua` | what a test's ledger is told |
 //! | `scripts/{session,create,claim,report,tick,command,read,doctor}.lua` | the verbs |
 //! | `script` | how one is run |
 //! | `parameters`, `answers` | what goes in and comes out |
 //! | `wake` | wake-ups of workers on other hosts |
+//! | `ledger`, `scripts/ledger.lua` | how a harness gets at what was noted |
 
 mod answers;
+#[cfg(feature = "testing")]
+mod ledger;
 mod parameters;
 mod script;
 mod wake;
@@ -29,6 +33,7 @@ use crate::clock::{Clock, Millis, millis};
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::id::{SessionId, WorkflowId};
+use crate::ledger::Ledger;
 use crate::store::*;
 
 /// How long a call waits for the server's answer before it counts as lost.
@@ -45,12 +50,16 @@ pub struct Options {
     pub prefix: String,
     /// How long a lease lasts unless a worker asks for another length. 15 s.
     pub lease: Duration,
-    /// Where the store reads the time: the server's clock, unless a test holds another.
+    /// Where the store reads the time: the server's clock, whatever this host's shows, unless a test holds one of its own.
     pub clock: Clock,
     /// What this host is called: its own workers are woken by a datagram, others through the server.
     pub host: String,
     /// Whether a server that drops data when its memory is full is accepted.
     pub allow_eviction: bool,
+    /// Whether what this process makes the store do is noted there, for a harness to take out, and which places it passes; nothing
+    /// unless a test sets it.
+    #[cfg(feature = "testing")]
+    pub ledger: Ledger,
 }
 
 impl Options {
@@ -63,7 +72,19 @@ impl Options {
             clock: Clock::system(),
             host: crate::worker::hostname(),
             allow_eviction: false,
+            #[cfg(feature = "testing")]
+            ledger: Ledger::default(),
         }
+    }
+
+    #[cfg(feature = "testing")]
+    fn ledger(&self) -> Ledger {
+        self.ledger.clone()
+    }
+
+    #[cfg(not(feature = "testing"))]
+    fn ledger(&self) -> Ledger {
+        Ledger::default()
     }
 
     /// From a URL: `redis://host:port/database`, perhaps with `?prefix=gusher&lease=15s&eviction=allow`.
@@ -114,6 +135,7 @@ pub struct RedisStore {
     ahead: Millis,
     meters: Meters,
     wakers: wake::Wakers,
+    ledger: Ledger,
 }
 
 impl fmt::Debug for RedisStore {
@@ -139,9 +161,10 @@ impl RedisStore {
         let (seconds, micros): (i64, i64) = ::redis::cmd("TIME").query_async(&mut connection).await.map_err(failed)?;
         let server = seconds * 1000 + micros / 1000;
         // A clock that a test holds decides by itself.
-        let ahead = if options.clock.is_system() { server - options.clock.now() } else { 0 };
+        let ahead = if options.clock.is_of_host() { server - options.clock.now() } else { 0 };
         let base = format!("{}:{{0}}", options.prefix);
         Ok(Self {
+            ledger: options.ledger(),
             options,
             client,
             connection,
@@ -160,12 +183,16 @@ impl RedisStore {
         mut parameters: Value,
         blobs: Blobs,
     ) -> Result<Told<T>> {
-        if !self.options.clock.is_system() {
+        if !self.options.clock.is_of_host() {
             parameters["now"] = self.options.clock.now().into();
         }
         parameters["host"] = self.options.host.as_str().into();
+        if let Some(now) = self.ledger.sent_at() {
+            parameters["ledger"] = now.into();
+        }
         let name = verb.replace(' ', "_");
-        let (answer, cost) = script::run(&self.connection, script, &self.base, &name, parameters, blobs).await?;
+        let call = script::run(&self.connection, script, &self.base, &name, parameters, blobs);
+        let (answer, cost) = self.ledger.during(verb, call).await?;
         self.meters.add(verb.split_once(" of ").map_or(verb, |(verb, _)| verb), cost);
         Ok(answer)
     }
