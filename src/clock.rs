@@ -39,10 +39,10 @@ impl Clock {
         Self(Kind::Moved(Arc::default()))
     }
 
-    /// Whether it is the host's, as it is.
+    /// Whether it is the host's, right or wrong: a store with a clock of its own goes by that one.
     #[cfg(feature = "redis")]
-    pub(crate) fn is_system(&self) -> bool {
-        matches!(self.0, Kind::System)
+    pub(crate) fn is_of_host(&self) -> bool {
+        matches!(self.0, Kind::System | Kind::Moved(_))
     }
 
     /// A clock that shows `now` at this moment and goes on with tokio's time, which a test can pause.

@@ -6,9 +6,11 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
 
 use super::{What, Whose};
-use crate::id::WorkflowId;
+use crate::error::Result;
+use crate::id::{SessionId, WorkflowId};
 use crate::slice::Mask;
 use crate::state::JobState;
 use crate::worker::held::{End, Ended, Held, Taken};
@@ -24,6 +26,8 @@ pub enum Kind {
     Started = 1,
     /// An attempt has ended; its effect has been made, and its report has not.
     Ended = 2,
+    /// The process has a session.
+    Joined = 3,
     /// Jobs under a new lease.
     Granted = 10,
     /// Jobs in a final state.
@@ -105,8 +109,10 @@ impl Record {
 pub enum Point<'a> {
     /// A job has made its effect, and nobody has been told.
     Ended,
-    /// A transaction with operations of these names has been written and not committed.
+    /// A transaction with operations of these names has been written and not committed; of a server: the call has not been sent.
     BeforeCommit(&'a [&'static str]),
+    /// A server has been sent the call, and its answer has not been read.
+    Sent(&'a [&'static str]),
     /// It has been committed, and nobody has been told.
     AfterCommit(&'a [&'static str]),
 }
@@ -165,10 +171,22 @@ impl Ledger {
     /// # Panics
     /// If the file cannot be written: a run whose ledger has holes proves nothing.
     pub fn write(&self, records: &[Record]) {
-        let Some(inner) = &self.file else { return };
+        if !self.is_kept() {
+            return;
+        }
         let mut bytes = Vec::with_capacity(48 * records.len());
         records.iter().for_each(|record| record.put(&mut bytes));
-        (&inner.file).write_all(&bytes).expect("the ledger can be written");
+        self.append(&bytes);
+    }
+
+    /// Appends records that a store kept.
+    ///
+    /// # Panics
+    /// Like [`write`](Self::write).
+    pub fn append(&self, records: &[u8]) {
+        if let Some(inner) = &self.file {
+            (&inner.file).write_all(records).expect("the ledger can be written");
+        }
     }
 
     fn is_kept(&self) -> bool {
@@ -198,6 +216,42 @@ impl Ledger {
             self.write(&[attempt(Kind::Ended, held, ended.at, ended.attempt, how)]);
             self.point(Point::Ended);
         }
+    }
+
+    pub(crate) fn joined(&self, session: SessionId) {
+        if self.is_kept() {
+            let who = super::of_session(session);
+            self.write(&[Record { at: now(), who, kind: Kind::Joined, ..Record::default() }]);
+        }
+    }
+
+    /// What a call tells a server that is to note what it does: when it is sent.
+    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
+    pub(crate) fn sent_at(&self) -> Option<u64> {
+        self.is_kept().then(now)
+    }
+
+    /// Passes the places of a call to a server.
+    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
+    pub(crate) async fn during<T>(&self, verb: &'static str, call: impl Future<Output = Result<T>>) -> Result<T> {
+        if self.at_point.is_none() {
+            return call.await;
+        }
+        self.point(Point::BeforeCommit(&[verb]));
+        let mut call = std::pin::pin!(call);
+        let result = match std::future::poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await {
+            Poll::Ready(result) => result,
+            Poll::Pending => {
+                // The connection's own task, which the call has woken, sends it first.
+                tokio::task::yield_now().await;
+                self.point(Point::Sent(&[verb]));
+                call.await
+            }
+        };
+        if result.is_ok() {
+            self.point(Point::AfterCommit(&[verb]));
+        }
+        result
     }
 
     pub(crate) fn page(&self) -> Page {

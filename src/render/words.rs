@@ -40,6 +40,7 @@ pub fn span(millis: Millis) -> String {
 }
 
 /// An amount of data: `85 bytes`, `1.2 kB`, `31.5 MB`.
+#[cfg(feature = "cli")]
 pub fn bytes(n: u64) -> String {
     let units = [("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12)];
     match units.iter().rev().find(|(_, size)| n as f64 >= *size) {

@@ -119,6 +119,7 @@ impl<S: Send + Sync + 'static> Worker<S> {
         #[cfg(feature = "testing")]
         {
             hub.ledger = self.options.ledger.clone();
+            hub.ledger.joined(session.id);
         }
         let hub = Arc::new(hub);
         if let Some(watcher) = &hub.watcher {

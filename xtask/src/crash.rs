@@ -1,5 +1,5 @@
-//! `cargo xtask crash`: lets real workers die, stand still, run out of disk and see wrong times (`tests/crash`), then checks the
-//! ledgers that they wrote.
+//! `cargo xtask crash`: lets real workers die, stand still, run out of disk, lose their server and see wrong times (`tests/crash`),
+//! then checks the ledgers that were written.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,9 +17,22 @@ const DISK: &str = "64m";
 /// At most so many jobs fit there.
 const JOBS_ON_DISK: u64 = 20_000;
 
+/// So many kills of workers come with one kill of the server, and with one cut of all its connections; there are some at least.
+const KILLS_A_SERVER_KILL: u64 = 10;
+const KILLS_A_CUT: u64 = 6;
+const SERVER_FAULTS: u64 = 3;
+
+/// Where the workers meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    Sqlite,
+    Redis,
+}
+
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub struct Options {
+    pub store: Store,
     pub kills: u64,
     pub jobs: u64,
     pub seed: u64,
@@ -30,7 +43,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { kills: 25, jobs: 3_000, seed: 1, json: false, planted: None }
+        Self { store: Store::Sqlite, kills: 25, jobs: 3_000, seed: 1, json: false, planted: None }
     }
 }
 
@@ -47,12 +60,17 @@ impl Options {
                 "--seed" => options.seed = number(value()?)?,
                 "--planted" => options.planted = Some(value()?.to_owned()),
                 "--store" => {
-                    let store = value()?;
-                    ensure!(store == "sqlite", "there is no store `{store}` to crash workers of; there is: sqlite");
+                    options.store = match value()? {
+                        "sqlite" => Store::Sqlite,
+                        "redis" => Store::Redis,
+                        store => bail!("there is no store `{store}` to crash workers of; there are: sqlite, redis"),
+                    }
                 }
                 _ => bail!("`{flag}` is not known; there are --store, --kills, --jobs, --seed, --planted, --json"),
             }
         }
+        let planted_in_vain = options.store != Store::Sqlite && options.planted.is_some();
+        ensure!(!planted_in_vain, "the planted bugs are in the code of --store sqlite");
         Ok(options)
     }
 }
@@ -98,6 +116,9 @@ impl Crashed {
 /// Makes the runs, whatever they show. Also tells what could not be done here, and why.
 pub fn crash(options: &Options) -> Result<(Vec<Crashed>, Option<String>)> {
     let program = build(options)?;
+    if options.store == Store::Redis {
+        return Ok((vec![on_redis(options, &program)?], None));
+    }
     let mut runs = vec![one(options, "a store on the disk", options.kills, |folder| {
         let mut run = Command::new(&program);
         run.args(flags(folder, options.kills, options.jobs, options.seed));
@@ -121,6 +142,20 @@ pub fn crash(options: &Options) -> Result<(Vec<Crashed>, Option<String>)> {
         run
     })?);
     Ok((runs, None))
+}
+
+/// A run on a server that is killed, and started again on its append-only file, and that cuts all connections.
+fn on_redis(options: &Options, program: &Path) -> Result<Crashed> {
+    let Options { kills, jobs, seed, .. } = *options;
+    one(options, "a Redis server that is killed, too", kills, |folder| {
+        let mut run = Command::new(program);
+        run.args(flags(folder, kills, jobs, seed)).args(["--store", "redis"]);
+        let faults = [("--server-kills", kills / KILLS_A_SERVER_KILL), ("--cuts", kills / KILLS_A_CUT)];
+        faults.into_iter().for_each(|(name, number)| {
+            run.args([name, &number.max(SERVER_FAULTS).to_string()]);
+        });
+        run
+    })
 }
 
 fn flags(folder: &Path, kills: u64, jobs: u64, seed: u64) -> Vec<String> {
@@ -209,7 +244,10 @@ mod tests {
     fn flags_are_read_and_others_are_refused() {
         let options = Options::parse(&["--store", "sqlite", "--kills", "3_000", "--json", "--seed", "9"]).unwrap();
         assert_eq!((options.kills, options.jobs, options.seed, options.json), (3000, 3000, 9, true));
-        assert!(Options::parse(&["--store", "paper"]).unwrap_err().to_string().contains("there is: sqlite"));
+        assert_eq!(options.store, Store::Sqlite);
+        assert_eq!(Options::parse(&["--store", "redis"]).unwrap().store, Store::Redis);
+        assert!(Options::parse(&["--store", "paper"]).unwrap_err().to_string().contains("there are: sqlite, redis"));
+        assert!(Options::parse(&["--store", "redis", "--planted", "a bug"]).is_err());
         assert!(Options::parse(&["--kills"]).unwrap_err().to_string().contains("--kills needs a value"));
         assert!(Options::parse(&["--faster"]).unwrap_err().to_string().contains("`--faster` is not known"));
     }

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::crash::{self, Crashed, number};
+use crate::crash::{self, Crashed, Store, number};
 
 /// How long each fuzz target runs.
 const FUZZ_SECONDS: u32 = 60;
@@ -17,6 +17,7 @@ const RECOVERY_MS: f64 = 1000.0;
 pub struct Sizes {
     pub seeds: u64,
     pub crash: crash::Options,
+    pub on_redis: crash::Options,
     /// As they were given, for the page.
     flags: String,
 }
@@ -25,17 +26,23 @@ impl Sizes {
     pub fn parse(flags: &[&str]) -> Result<Self> {
         let mut seeds = 1_000_000;
         let mut crash = crash::Options { kills: 3_000, jobs: 300_000, ..crash::Options::default() };
+        let mut on_redis =
+            crash::Options { store: Store::Redis, kills: 10_000, jobs: 1_000_000, ..crash::Options::default() };
         for pair in flags.chunks(2) {
             let [name, value] = pair else { anyhow::bail!("{} needs a value", pair[0]) };
             match *name {
                 "--seeds" => seeds = number(value)?,
                 "--kills" => crash.kills = number(value)?,
                 "--jobs" => crash.jobs = number(value)?,
-                "--seed" => crash.seed = number(value)?,
-                _ => anyhow::bail!("`{name}` is not known; there are --seeds, --kills, --jobs, --seed"),
+                "--redis-kills" => on_redis.kills = number(value)?,
+                "--redis-jobs" => on_redis.jobs = number(value)?,
+                "--seed" => (crash.seed, on_redis.seed) = (number(value)?, number(value)?),
+                _ => anyhow::bail!(
+                    "`{name}` is not known; there are --seeds, --kills, --jobs, --redis-kills, --redis-jobs, --seed"
+                ),
             }
         }
-        Ok(Self { seeds, crash, flags: flags.iter().fold(String::new(), |all, flag| all + " " + flag) })
+        Ok(Self { seeds, crash, on_redis, flags: flags.iter().fold(String::new(), |all, flag| all + " " + flag) })
     }
 }
 
@@ -50,7 +57,8 @@ struct Others {
 pub fn full(sizes: &Sizes) -> Result<()> {
     // First of all, since what it lacks would else show after an hour.
     let targets = fuzz_targets()?;
-    let (runs, skipped) = crash::crash(&sizes.crash)?;
+    let (mut runs, skipped) = crash::crash(&sizes.crash)?;
+    runs.extend(crash::crash(&sizes.on_redis)?.0);
     crate::model(&sizes.seeds.to_string())?;
     fuzz(&targets)?;
     let others = Others { seeds: sizes.seeds, targets };
@@ -65,11 +73,11 @@ pub fn full(sizes: &Sizes) -> Result<()> {
     Ok(())
 }
 
-/// While a disk is full nobody can take anything back.
+/// While a disk is full, or the server is away, nobody can take anything back.
 fn allowed_ms(run: &Crashed) -> f64 {
     let told = |name: &str| run.run[name].as_f64().unwrap_or(0.0);
     let full = if told("disk_fills") > 0.0 { told("disk_full_ms") } else { 0.0 };
-    told("lease_ms") + RECOVERY_MS + full
+    told("lease_ms") + RECOVERY_MS + full + told("server_away_ms")
 }
 
 fn fuzz_targets() -> Result<Vec<String>> {
@@ -114,8 +122,9 @@ fn page(sizes: &Sizes, runs: &[Crashed], skipped: Option<&str>, others: &Others)
     )?;
     writeln!(
         out,
-        "than their leases last and continued, clocks jump, a disk gets full. What each process does stands in its ledger; a checker"
+        "than their leases last and continued, clocks jump, a disk gets full, a Redis server is killed with SIGKILL and cuts its"
     )?;
+    writeln!(out, "connections. What each process, or the server, does stands in its ledger; a checker")?;
     writeln!(
         out,
         "that shares no code with the engine says whether every job settled once, none was lost, no report counted under a lease that"
@@ -147,6 +156,12 @@ fn page(sizes: &Sizes, runs: &[Crashed], skipped: Option<&str>, others: &Others)
         total(|run| run.run["clock_jumps"].as_u64().unwrap_or(0))
     )?;
     writeln!(out, "| full disks | {} |", total(|run| run.run["disk_fills"].as_u64().unwrap_or(0)))?;
+    writeln!(
+        out,
+        "| kills of a Redis server, which goes on from its append-only file | {} |",
+        total(|run| run.run["server_kills"].as_u64().unwrap_or(0))
+    )?;
+    writeln!(out, "| times that it cut all connections | {} |", total(|run| run.run["cuts"].as_u64().unwrap_or(0)))?;
     writeln!(out, "| games of random operations against a naive model | {}, no difference |", others.seeds)?;
     writeln!(out, "| fuzz targets, {FUZZ_SECONDS} s each | {} |\n", others.targets.join(", "))?;
     if let Some(skipped) = skipped {
@@ -161,6 +176,8 @@ fn page(sizes: &Sizes, runs: &[Crashed], skipped: Option<&str>, others: &Others)
         "```text\ncargo xtask test --full{}\ncargo xtask crash --kills {} --jobs {} --seed {}",
         sizes.flags, sizes.crash.kills, sizes.crash.jobs, sizes.crash.seed
     )?;
+    let crash::Options { kills, jobs, seed, .. } = sizes.on_redis;
+    writeln!(out, "cargo xtask crash --store redis --kills {kills} --jobs {jobs} --seed {seed}")?;
     writeln!(out, "cargo xtask test --seeds {}\n```\n", others.seeds)?;
     writeln!(out, "A seed repeats the faults, not what the processes make of them.")?;
     Ok(page)
@@ -178,6 +195,13 @@ fn describe(out: &mut String, run: &Crashed) -> Result<()> {
     )?;
     if run.run["disk_fills"].as_u64() > Some(0) {
         writeln!(out, "Each time the disk stays full for {} ms.", run.run["disk_full_ms"])?;
+    }
+    if run.run["server_kills"].as_u64() > Some(0) {
+        writeln!(
+            out,
+            "The server (`appendfsync always`) was killed {} times, and away for {} ms at most; {} times it cut all connections.",
+            told["server_kills"], told["server_away_ms"], told["cuts"]
+        )?;
     }
     if let Some(failed) = &run.failed {
         writeln!(out, "\n**Failed: {failed}**\n")?;
@@ -226,6 +250,10 @@ mod tests {
     fn sizes_are_those_of_the_acceptance_unless_told_otherwise() {
         let sizes = Sizes::parse(&[]).unwrap();
         assert_eq!((sizes.seeds, sizes.crash.kills, sizes.crash.jobs), (1_000_000, 3_000, 300_000));
+        assert_eq!((sizes.on_redis.kills, sizes.on_redis.jobs), (10_000, 1_000_000));
+        let sizes = Sizes::parse(&["--redis-kills", "20", "--redis-jobs", "1_000", "--seed", "4"]).unwrap();
+        let crash::Options { store, kills, jobs, seed, .. } = sizes.on_redis;
+        assert_eq!((store, kills, jobs, seed, sizes.crash.kills), (Store::Redis, 20, 1_000, 4, 3_000));
         let sizes = Sizes::parse(&["--kills", "10", "--seeds", "100"]).unwrap();
         assert_eq!((sizes.seeds, sizes.crash.kills, sizes.flags.as_str()), (100, 10, " --kills 10 --seeds 100"));
         assert!(Sizes::parse(&["--kills"]).is_err());

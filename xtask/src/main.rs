@@ -12,13 +12,13 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 
 const USAGE: &str = "usage: cargo xtask test [--seeds N]
-                                 formats, lints, tests, N model games (10,000), documentation, the example, 25 kills
-       cargo xtask test --full [--seeds N] [--kills N] [--jobs N] [--seed N]
+                                 formats, lints, tests, N model games (10,000), documentation, the example, 25 kills a store
+       cargo xtask test --full [--seeds N] [--kills N] [--jobs N] [--redis-kills N] [--redis-jobs N] [--seed N]
                                  the same and what the engine is accepted by: 1,000,000 model games, 3,000 kills over
-                                 300,000 jobs, the fuzz targets; writes RELIABILITY.md
-       cargo xtask crash [--store sqlite] [--kills N] [--jobs N] [--seed N] [--planted BUG] [--json]
+                                 300,000 jobs, 10,000 over 1,000,000 on Redis, the fuzz targets; writes RELIABILITY.md
+       cargo xtask crash [--store sqlite|redis] [--kills N] [--jobs N] [--seed N] [--planted BUG] [--json]
                                  kills, stops and misleads workers, and checks what they did
-       cargo xtask reliability [--seeds N] [--kills N] [--jobs N] [--seed N]
+       cargo xtask reliability [--seeds N] [--kills N] [--jobs N] [--redis-kills N] [--redis-jobs N] [--seed N]
                                  of --full only what writes RELIABILITY.md
        cargo xtask check FILES… [--json]
                                  checks ledgers
@@ -61,7 +61,9 @@ fn test(seeds: &str) -> Result<()> {
     let started = Instant::now();
     check_everything()?;
     model(seeds)?;
-    crash::command(&crash::Options::default())?;
+    for store in [crash::Store::Sqlite, crash::Store::Redis] {
+        crash::command(&crash::Options { store, ..crash::Options::default() })?;
+    }
     println!("all passed after {} s", started.elapsed().as_secs());
     Ok(())
 }

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `scripts/base.lua` | the keys (this is the one place that spells them), masks, rows of workflows and steps, chunks |
 //! | `scripts/work.lua` | lines, chores, timers, leases, drafts; what follows when jobs settle |
+//! | `scripts/note.lua` | what a test's ledger is told |
 //! | `scripts/{session,create,claim,report,tick,command,read,doctor}.lua` | the verbs |
 //! | `script` | how one is run |
 //! | `parameters`, `answers` | what goes in and comes out |
@@ -14,9 +15,12 @@
 //! | `health` | which servers are refused, and what they may lose |
 //! | `shard`, `spread` | which part of the store a workflow is on, and the verbs that ask all of them |
 //! | `wake` | wake-ups of workers on other hosts |
+//! | `ledger`, `scripts/ledger.lua` | how a harness gets at what was noted |
 
 mod answers;
 mod health;
+#[cfg(feature = "testing")]
+mod ledger;
 mod link;
 mod options;
 mod parameters;
@@ -41,6 +45,7 @@ use crate::clock::{Millis, millis};
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::id::{SessionId, WorkflowId};
+use crate::ledger::Ledger;
 use crate::payload::plain;
 use crate::store::*;
 
@@ -56,6 +61,7 @@ pub struct RedisStore {
     ahead: Millis,
     meters: Meters,
     wakers: wake::Wakers,
+    ledger: Ledger,
 }
 
 impl fmt::Debug for RedisStore {
@@ -79,13 +85,14 @@ impl RedisStore {
         let store = Self {
             shards: Shards::new(&options.prefix, shards),
             ahead: 0,
+            ledger: options.ledger(),
             options,
             link: Arc::new(link),
             meters: Meters::default(),
             wakers: wake::Wakers::default(),
         };
         // A clock that a test holds decides by itself.
-        if !store.options.clock.is_system() {
+        if !store.options.clock.is_of_host() {
             return Ok(store);
         }
         let told: Told<answers::Time> = store.read(store.shards.numbered(0)?, "time", json!({})).await?;
@@ -102,12 +109,16 @@ impl RedisStore {
         mut parameters: Value,
         blobs: Blobs,
     ) -> Result<Told<T>> {
-        if !self.options.clock.is_system() {
+        if !self.options.clock.is_of_host() {
             parameters["now"] = self.options.clock.now().into();
         }
         parameters["host"] = self.options.host.as_str().into();
+        if let Some(now) = self.ledger.sent_at() {
+            parameters["ledger"] = now.into();
+        }
         let name = verb.replace(' ', "_");
-        let (answer, cost) = script::run(&self.link, script, shard, &name, parameters, blobs).await?;
+        let call = script::run(&self.link, script, shard, &name, parameters, blobs);
+        let (answer, cost) = self.ledger.during(verb, call).await?;
         self.meters.add(verb.split_once(" of ").map_or(verb, |(verb, _)| verb), cost);
         Ok(answer)
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::ledger::Ledger;
 use crate::store::parse_duration;
 
 /// The most shards that a workflow's id can tell apart.
@@ -21,7 +22,7 @@ pub struct Options {
     pub shards: Option<u16>,
     /// How long a lease lasts unless a worker asks for another length. 15 s.
     pub lease: Duration,
-    /// Where the store reads the time: the server's clock, unless a test holds another.
+    /// Where the store reads the time: the server's clock, whatever this host's shows, unless a test holds one of its own.
     pub clock: Clock,
     /// What this host is called: its own workers are woken by a datagram, others through the server.
     pub host: String,
@@ -34,6 +35,10 @@ pub struct Options {
     pub ca: Option<PathBuf>,
     /// Who this is to Sentinels that ask for it: user and password.
     pub sentinel_login: (Option<String>, Option<String>),
+    /// Whether what this process makes the store do is noted there, for a harness to take out, and which places it passes; nothing
+    /// unless a test sets it.
+    #[cfg(feature = "testing")]
+    pub ledger: Ledger,
 }
 
 impl Options {
@@ -50,7 +55,19 @@ impl Options {
             compress: true,
             ca: None,
             sentinel_login: (None, None),
+            #[cfg(feature = "testing")]
+            ledger: Ledger::default(),
         }
+    }
+
+    #[cfg(feature = "testing")]
+    pub(super) fn ledger(&self) -> Ledger {
+        self.ledger.clone()
+    }
+
+    #[cfg(not(feature = "testing"))]
+    pub(super) fn ledger(&self) -> Ledger {
+        Ledger::default()
     }
 
     /// From a URL, perhaps with some of `?prefix=gusher&lease=15s&shards=12&eviction=allow&compress=none&ca=ca.pem`

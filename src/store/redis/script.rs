@@ -19,6 +19,7 @@ macro_rules! script {
             Text::new(concat!(
                 include_str!("scripts/base.lua"),
                 include_str!("scripts/work.lua"),
+                include_str!("scripts/note.lua"),
                 include_str!(concat!("scripts/", $verbs, ".lua")),
                 include_str!("scripts/end.lua"),
             ))
@@ -64,6 +65,8 @@ pub static TICK: Script = script!("tick");
 pub static COMMAND: Script = script!("command");
 pub static READ: Script = script!("read");
 pub static DOCTOR: Script = script!("doctor");
+#[cfg(feature = "testing")]
+pub static LEDGER: Script = script!("ledger");
 
 /// The binary parameters of a call. The JSON names each by its number.
 #[derive(Debug, Default)]

@@ -8,10 +8,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use gusher::store::Store;
+use gusher::store::{Store, WorkerRow};
 use gusher::testing::ledger::{Kind, Ledger, Record};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
+use crate::stage::patiently;
 use crate::worker::{CLOCK_MOVED, Death};
 
 /// One process.
@@ -89,8 +90,7 @@ impl Crew {
         ]);
         worker.arg("--ledger").arg(self.folder.join(format!("worker-{number:05}.ledger")));
         worker.arg("--clock").arg(self.folder.join("clock"));
-        if let Some(Death { place, passes }) = dies {
-            let name = crate::worker::PLACES.iter().find(|(_, known)| *known == place).map_or("", |(name, _)| name);
+        if let Some(Death { at: (name, _), passes }) = dies {
             worker.arg("--dies").arg(format!("{name}:{passes}"));
         }
         let child =
@@ -109,10 +109,9 @@ impl Crew {
         self.ledger.write(&[Record { at: Ledger::now(), who: number, kind, ..Record::default() }]);
     }
 
-    /// Kills a process that holds jobs.
+    /// Kills a process; that it holds jobs has been noted.
     pub fn kill(&mut self, at: usize) -> Result<()> {
         let mut member = self.members.remove(at);
-        self.note(Kind::Killed, member.number);
         member.signal(Signal::KILL)?;
         member.child.wait()?;
         Ok(())
@@ -147,7 +146,8 @@ impl Crew {
     }
 }
 
-/// How many leases the store says each process holds.
-pub async fn leases(store: &dyn Store) -> Result<HashMap<u32, u64>> {
-    Ok(store.workers(1000).await?.into_iter().map(|row| (row.session.pid, row.leases)).collect())
+/// What the store says of each process.
+pub async fn rows(store: &dyn Store) -> Result<HashMap<u32, WorkerRow>> {
+    let rows = patiently(|| store.workers(1000)).await?;
+    Ok(rows.into_iter().map(|row| (row.session.pid, row)).collect())
 }

@@ -7,12 +7,13 @@ use gusher::store::Store;
 use gusher::testing::ledger::{Kind, Ledger, Record};
 use gusher::{Handle, WorkflowId};
 
+use crate::stage::patiently;
 use crate::workload::Season;
 
 /// Notes a workflow as it was meant to be; of the store it asks only which numbers its steps have.
 pub async fn declare(store: &dyn Store, ledger: &Ledger, season: &Season, id: WorkflowId) -> Result<()> {
     let workflow = Record::workflow(id);
-    let steps = store.steps(id, 0, 100).await?;
+    let steps = patiently(|| store.steps(id, 0, 100)).await?;
     let number = |name: &str| {
         let step = steps.iter().find(|step| step.spec.name == name);
         step.map(|step| step.number as u16).with_context(|| format!("workflow {id} has no step {name}"))
@@ -46,7 +47,7 @@ pub fn note_last_transactions(file: &Path, ledger: &Ledger) -> Result<()> {
 pub async fn dump(store: &dyn Store, ledger: &Ledger, handles: &[Handle]) -> Result<u64> {
     let mut jobs = 0;
     for handle in handles {
-        for step in store.steps(handle.id(), 0, 100).await? {
+        for step in patiently(|| store.steps(handle.id(), 0, 100)).await? {
             jobs += dump_step(store, ledger, handle.id(), step.number).await?;
         }
     }
@@ -56,7 +57,7 @@ pub async fn dump(store: &dyn Store, ledger: &Ledger, handles: &[Handle]) -> Res
 async fn dump_step(store: &dyn Store, ledger: &Ledger, id: WorkflowId, step: u32) -> Result<u64> {
     let (mut next, mut after) = (0, 0);
     loop {
-        let page = store.outcomes(id, step, next, after).await?;
+        let page = patiently(|| store.outcomes(id, step, next, after)).await?;
         if page.is_empty() {
             return Ok(next);
         }

@@ -1,10 +1,14 @@
-//! Crash runs: real worker processes on one store, which are killed, stopped, starved of disk and told wrong times while a checker's
-//! ledgers are written. `cargo xtask crash` starts them.
+//! Crash runs: real worker processes on one store, which are killed, stopped, starved of disk or of their server and told wrong times
+//! while a checker's ledgers are written. `cargo xtask crash` starts them.
 
 mod crew;
 mod dice;
 mod ending;
 mod run;
+#[expect(dead_code, reason = "servers that keep nothing are for others")]
+#[path = "../../servers/mod.rs"]
+mod servers;
+mod stage;
 mod worker;
 mod workload;
 

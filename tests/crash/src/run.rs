@@ -1,5 +1,5 @@
-//! A run: workflows are started one after another, several at a time, while what works on them is killed, stopped, starved of disk
-//! and told wrong times. In the end every one of them must have come out as computed.
+//! A run: workflows are started one after another, several at a time, while what works on them is killed, stopped, starved of disk,
+//! cut off from its server and told wrong times. In the end every one of them must have come out as computed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,17 +8,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use gusher::store::Store;
-use gusher::store::sqlite::SqliteStore;
 use gusher::testing::ledger::{Kind, Ledger, Record};
 use gusher::{Handle, WorkflowState};
 use rustix::process::{Signal, getpid, kill_process};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::crew::{Crew, leases};
+use crate::crew::{Crew, rows};
 use crate::dice::Dice;
 use crate::ending;
-use crate::worker::{CLOCK_MOVED, Death, PLACES};
+use crate::stage::{Stage, patiently};
+use crate::worker::{AFTER_EFFECT, CLOCK_MOVED, Death};
 use crate::workload::{Season, Told, app};
 
 /// How many workflows run at the same time.
@@ -32,13 +32,24 @@ const FULL: Duration = Duration::from_secs(2);
 /// After so long without a job that settles the run is given up.
 const PATIENCE: Duration = Duration::from_secs(180);
 
+/// Where the workers meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Meeting {
+    /// A file.
+    Sqlite,
+    /// A server of the run's own.
+    Redis,
+}
+
 /// What a run is given.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
     /// Where the ledgers go; an empty folder.
     #[arg(long)]
     folder: PathBuf,
-    /// Where the store's file goes; the same folder unless set.
+    #[arg(long, value_enum, default_value_t = Meeting::Sqlite)]
+    store: Meeting,
+    /// Where the store has its data; the same folder unless set.
     #[arg(long)]
     store_folder: Option<PathBuf>,
     /// How many kills hit a worker that holds jobs.
@@ -66,6 +77,12 @@ pub struct Arguments {
     /// Fills the disk of the store for a while, so many times: only on a small one of its own.
     #[arg(long, default_value_t = 0)]
     fills: u64,
+    /// Kills the server, and starts it again, so many times.
+    #[arg(long, default_value_t = 0)]
+    server_kills: u64,
+    /// Has the server cut all connections so many times.
+    #[arg(long, default_value_t = 0)]
+    cuts: u64,
 }
 
 /// What was done.
@@ -76,6 +93,11 @@ struct Done {
     stops: u64,
     jumps: u64,
     fills: u64,
+    server_kills: u64,
+    cuts: u64,
+    connections_cut: u64,
+    /// How long the server was away at most.
+    away: Duration,
 }
 
 impl Done {
@@ -91,6 +113,8 @@ struct Plan {
     stop: Instant,
     jump: Instant,
     fill: Instant,
+    server_kill: Instant,
+    cut: Instant,
     /// Until when the disk stays full.
     full_until: Option<Instant>,
     moved: i64,
@@ -98,8 +122,8 @@ struct Plan {
 
 struct Run {
     arguments: Arguments,
-    store_file: PathBuf,
-    store: Arc<SqliteStore>,
+    stage: Stage,
+    store: Arc<dyn Store>,
     crew: Crew,
     dice: Dice,
     plan: Plan,
@@ -112,21 +136,24 @@ struct Run {
 /// Runs, and prints one line of JSON.
 pub async fn run(arguments: Arguments) -> Result<()> {
     let started = Instant::now();
-    let mut run = Run::new(arguments)?;
+    let mut run = Run::new(arguments).await?;
     for _ in 0..run.arguments.workers {
         run.hire()?;
     }
     if let Err(error) = run.last_of_all().await {
         // The checker still says what went wrong, once it knows what was committed.
         run.crew.members.clear();
-        ending::note_last_transactions(&run.store_file, &run.crew.ledger)?;
+        run.stage
+            .complete_ledgers(&run.crew.ledger)
+            .await
+            .with_context(|| format!("after another error: {error:#}"))?;
         return Err(error);
     }
     let bad = run.crew.dismiss()?;
     ensure!(bad == 0, "{bad} workers did not end well when they were told to stop");
-    ending::note_last_transactions(&run.store_file, &run.crew.ledger)?;
+    run.stage.complete_ledgers(&run.crew.ledger).await?;
     let jobs = ending::dump(&*run.store, &run.crew.ledger, &run.finished).await?;
-    let doctor = run.store.doctor().await?;
+    let doctor = patiently(|| run.store.doctor()).await?;
     let line = json!({
         "kills": run.done.kills(),
         "kills_by_place": run.done.kills,
@@ -135,6 +162,10 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         "clock_jumps": run.done.jumps,
         "disk_fills": run.done.fills,
         "disk_full_ms": FULL.as_millis() as u64,
+        "server_kills": run.done.server_kills,
+        "server_away_ms": run.done.away.as_millis() as u64,
+        "cuts": run.done.cuts,
+        "connections_cut": run.done.connections_cut,
         "workflows": run.finished.len(),
         "jobs": jobs,
         "lease_ms": run.arguments.lease,
@@ -150,27 +181,31 @@ pub async fn run(arguments: Arguments) -> Result<()> {
 }
 
 impl Run {
-    fn new(arguments: Arguments) -> Result<Self> {
-        let store_folder = arguments.store_folder.as_ref().unwrap_or(&arguments.folder);
-        let store_file = store_folder.join("gusher.db");
-        let url = format!("sqlite:{}?lease={}ms", store_file.display(), arguments.lease);
+    async fn new(arguments: Arguments) -> Result<Self> {
+        let folder = arguments.store_folder.as_ref().unwrap_or(&arguments.folder);
         let clock = arguments.folder.join("clock");
         std::fs::write(&clock, "0")?;
         let ledger = Ledger::create(&arguments.folder.join("harness.ledger"), 0).context("making the ledger")?;
-        let store = crate::worker::open(&url, &clock, ledger.clone())?;
+        let stage = match arguments.store {
+            Meeting::Sqlite => Stage::file(folder, arguments.lease, &clock, ledger.clone())?,
+            Meeting::Redis => Stage::server(folder, arguments.lease, &clock, ledger.clone()).await?,
+        };
+        let store = stage.store();
         let now = Instant::now();
         let plan = Plan {
             kill: now + Duration::from_secs(1),
             stop: now + Duration::from_secs(2),
             jump: now + Duration::from_secs(3),
             fill: now + Duration::from_secs(2),
+            server_kill: now + Duration::from_secs(4),
+            cut: now + Duration::from_secs(2),
             full_until: None,
             moved: 0,
         };
-        let crew = Crew::new(arguments.folder.clone(), url, arguments.slots, ledger);
+        let crew = Crew::new(arguments.folder.clone(), store.url(), arguments.slots, ledger);
         let dice = Dice::new(arguments.seed);
         let (done, running, finished) = (Done::default(), Vec::new(), Vec::new());
-        Ok(Self { arguments, store_file, store, crew, dice, plan, done, running, made: 0, finished })
+        Ok(Self { arguments, stage, store, crew, dice, plan, done, running, made: 0, finished })
     }
 
     /// Goes on until there were enough kills and jobs, and every workflow has finished.
@@ -182,6 +217,7 @@ impl Run {
             if Instant::now() >= look_at_workflows {
                 look_at_workflows = Instant::now() + LOOK;
                 self.start_workflows().await?;
+                self.stage.take_records().await?;
                 let now = self.look_at_workflows().await?;
                 if now != settled {
                     (settled, settled_at) = (now, Instant::now());
@@ -205,10 +241,15 @@ impl Run {
 
     /// When the next fault begins, or one that lasts ends.
     fn next_fault(&self) -> Option<Instant> {
-        let Plan { kill, stop, jump, fill, full_until, .. } = self.plan;
-        let begins =
-            [Some(kill), Some(stop), Some(jump), Some(fill).filter(|_| self.done.fills < self.arguments.fills)];
-        let begins = begins.into_iter().flatten().filter(|_| self.wants_faults());
+        let Plan { kill, stop, jump, fill, server_kill, cut, full_until, .. } = self.plan;
+        let Arguments { fills, server_kills, cuts, .. } = self.arguments;
+        let counted = [
+            (fill, self.done.fills < fills),
+            (server_kill, self.done.server_kills < server_kills),
+            (cut, self.done.cuts < cuts),
+        ];
+        let counted = counted.into_iter().filter_map(|(due, wanted)| wanted.then_some(due));
+        let begins = [kill, stop, jump].into_iter().chain(counted).filter(|_| self.wants_faults());
         let ends = self.crew.members.iter().filter_map(|member| member.stopped_until).chain(full_until);
         begins.chain(ends).min()
     }
@@ -229,7 +270,7 @@ impl Run {
                     self.made += season.jobs();
                     self.running.push((season, handle));
                 }
-                // A full disk takes no new work; that is tried again.
+                // A full disk takes no new work, and a connection may have been cut; that is tried again.
                 Err(error) if error.is_transient() => return Ok(()),
                 Err(error) => return Err(error).context("starting a workflow"),
             }
@@ -243,7 +284,7 @@ impl Run {
         let mut at = 0;
         while at < self.running.len() {
             let (season, handle) = &self.running[at];
-            let status = handle.status().await?;
+            let status = patiently(|| handle.status()).await?;
             settled += status.jobs.total - status.jobs.unsettled();
             if !status.state.is_finished() {
                 at += 1;
@@ -256,7 +297,10 @@ impl Run {
                 status.state,
                 status.jobs
             );
-            let told = handle.job("Tell", 0).await?.output.with_context(|| format!("workflow {id} has no report"))?;
+            let told = patiently(|| handle.job("Tell", 0))
+                .await?
+                .output
+                .with_context(|| format!("workflow {id} has no report"))?;
             let told: Told = serde_json::from_str(told.get())?;
             ensure!(told == season.report(), "workflow {id} reports {told:?}, not {:?}", season.report());
             let (_, handle) = self.running.swap_remove(at);
@@ -276,16 +320,20 @@ impl Run {
     fn hire(&mut self) -> Result<()> {
         // Two of five die where they were told to, the others wherever they are.
         let dies = (self.wants_faults() && self.dice.chance(0.4)).then(|| {
-            // The first place is the one where a job's effect is made and nobody knows: every third dies there.
-            let other = self.dice.below(PLACES.len() as u64) as usize;
-            let (_, place) = PLACES[if self.dice.chance(0.3) { 0 } else { other }];
-            Death { place, passes: self.dice.below(12) as u32 }
+            let places = self.stage.places();
+            let other = self.dice.below(places.len() as u64) as usize;
+            let at = if self.dice.chance(0.3) { AFTER_EFFECT } else { places[other] };
+            Death { at, passes: self.dice.below(12) as u32 }
         });
         self.crew.hire(dies)
     }
 
     fn wants_faults(&self) -> bool {
-        self.done.kills() < self.arguments.kills || self.done.fills < self.arguments.fills
+        let (done, wanted) = (&self.done, &self.arguments);
+        done.kills() < wanted.kills
+            || done.fills < wanted.fills
+            || done.server_kills < wanted.server_kills
+            || done.cuts < wanted.cuts
     }
 
     /// Counts those that killed themselves, and puts others in their places.
@@ -294,14 +342,17 @@ impl Run {
         if ended.is_empty() {
             return Ok(());
         }
-        let held = leases(&*self.store).await?;
+        let rows = rows(&*self.store).await?;
         for (member, killed) in ended {
             let Some(death) = member.dies.filter(|_| killed) else {
                 bail!("worker {} ended although nobody killed it; see workers.log", member.number);
             };
-            if held.get(&member.pid()).is_some_and(|leases| *leases > 0) {
-                let name = PLACES.iter().find(|(_, place)| *place == death.place).map_or("", |(name, _)| name);
-                *self.done.kills.entry(name).or_default() += 1;
+            let held = match rows.get(&member.pid()) {
+                Some(row) => self.stage.note_death(row, member.number).await?,
+                None => false,
+            };
+            if held {
+                *self.done.kills.entry(death.at.0).or_default() += 1;
             } else {
                 self.done.idle_deaths += 1;
             }
@@ -347,6 +398,22 @@ impl Run {
             fill(&self.ballast())?;
             self.done.fills += 1;
         }
+        self.make_faults_of_the_server(now)
+    }
+
+    fn make_faults_of_the_server(&mut self, now: Instant) -> Result<()> {
+        let Stage::Server { server, .. } = &mut self.stage else { return Ok(()) };
+        if now >= self.plan.server_kill && self.done.server_kills < self.arguments.server_kills {
+            self.plan.server_kill = now + Duration::from_secs_f64(3.0 + 6.0 * self.dice.share());
+            let away = server.kill_and_restart()?;
+            self.done.away = self.done.away.max(away);
+            self.done.server_kills += 1;
+        }
+        if now >= self.plan.cut && self.done.cuts < self.arguments.cuts {
+            self.plan.cut = now + Duration::from_secs_f64(1.0 + 4.0 * self.dice.share());
+            self.done.connections_cut += server.cut_connections()?;
+            self.done.cuts += 1;
+        }
         Ok(())
     }
 
@@ -358,14 +425,18 @@ impl Run {
             let member = &mut self.crew.members[at];
             let stood_still = member.stopped_until.is_some();
             member.stop()?;
-            let held = leases(&*self.store).await?;
-            if held.get(&member.pid()).is_some_and(|leases| *leases > 0) {
+            let (pid, number) = (member.pid(), member.number);
+            let held = match rows(&*self.store).await?.get(&pid) {
+                Some(row) => self.stage.note_kill(row, number, &self.crew.ledger).await?,
+                None => false,
+            };
+            if held {
                 self.crew.kill(at)?;
                 *self.done.kills.entry(if stood_still { "while it was stopped" } else { "anywhere" }).or_default() += 1;
                 return self.hire();
             }
             if !stood_still {
-                member.signal(Signal::CONT)?;
+                self.crew.members[at].signal(Signal::CONT)?;
             }
         }
         Ok(())
@@ -380,10 +451,10 @@ impl Run {
         let lease = Duration::from_millis(self.arguments.lease);
         let time = lease.mul_f64(1.3 + 1.5 * self.dice.share());
         self.crew.members[at].stop()?;
-        let held = leases(&*self.store).await?;
-        let holds_jobs = held.get(&self.crew.members[at].pid()).is_some_and(|leases| *leases > 0);
+        let rows = rows(&*self.store).await?;
         let member = &mut self.crew.members[at];
-        if !holds_jobs || !is_writable(&self.store_file)? {
+        let holds_jobs = rows.get(&member.pid()).is_some_and(|row| row.leases > 0);
+        if !holds_jobs || !self.stage.is_writable()? {
             return member.signal(Signal::CONT);
         }
         member.stopped_until = Some(Instant::now() + time);
@@ -407,15 +478,8 @@ impl Run {
     }
 
     fn ballast(&self) -> PathBuf {
-        self.store_file.with_file_name("ballast")
+        self.arguments.store_folder.as_ref().unwrap_or(&self.arguments.folder).join("ballast")
     }
-}
-
-/// Whether nobody who stands still holds the store's write lock.
-fn is_writable(store: &Path) -> Result<bool> {
-    let conn = rusqlite::Connection::open(store)?;
-    conn.busy_timeout(Duration::from_millis(200))?;
-    Ok(conn.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_ok())
 }
 
 /// Fills the disk to its last byte.

@@ -6,11 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result};
-use gusher::store::sqlite::{Options, SqliteStore};
+use gusher::store::Store;
+use gusher::store::redis::{self, RedisStore};
+use gusher::store::sqlite::{self, SqliteStore};
 use gusher::testing::ledger::{Kind, Ledger, Point, Record};
 use gusher::{CancellationToken, Clock, WorkerOptions};
 use rustix::process::{Signal, getpid, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
+
+use crate::stage::patiently;
 
 /// What a worker process is given.
 #[derive(Clone, Debug, clap::Args)]
@@ -38,7 +42,7 @@ pub struct Arguments {
 /// The place where a worker kills itself, and how often it passes it before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Death {
-    pub place: Place,
+    pub at: NamedPlace,
     pub passes: u32,
 }
 
@@ -47,15 +51,23 @@ pub struct Death {
 pub enum Place {
     /// Between a job's effect and its report.
     AfterEffect,
-    /// In the middle of the commit of this verb: its statements have run, and the ledger says so.
+    /// In the middle of the commit of this verb: its statements have run, and the ledger says so. On a server: before it is called.
     InCommit(&'static str),
+    /// The server has been called, and may do it at any time.
+    InCall(&'static str),
     /// The store has it, the worker does not know.
     AfterCommit(&'static str),
 }
 
-/// Every place, by the name that it has on the command line.
-pub const PLACES: [(&str, Place); 8] = [
-    ("after-effect", Place::AfterEffect),
+/// A place, and the name that it has on the command line.
+pub type NamedPlace = (&'static str, Place);
+
+/// The one where a job's effect is made and nobody knows.
+pub const AFTER_EFFECT: NamedPlace = ("after-effect", Place::AfterEffect);
+
+/// The places of a worker whose store is a file.
+pub const IN_FILES: [NamedPlace; 8] = [
+    AFTER_EFFECT,
     ("in-commit-of-report", Place::InCommit("report")),
     ("after-commit-of-report", Place::AfterCommit("report")),
     ("in-commit-of-claim", Place::InCommit("claim")),
@@ -65,13 +77,27 @@ pub const PLACES: [(&str, Place); 8] = [
     ("in-commit-of-append", Place::InCommit("append")),
 ];
 
+/// The places of a worker whose store is a server.
+pub const ON_SERVERS: [NamedPlace; 9] = [
+    AFTER_EFFECT,
+    ("before-call-of-report", Place::InCommit("report")),
+    ("in-call-of-report", Place::InCall("report")),
+    ("after-call-of-report", Place::AfterCommit("report")),
+    ("in-call-of-claim", Place::InCall("claim")),
+    ("after-call-of-claim", Place::AfterCommit("claim")),
+    ("in-call-of-renew", Place::InCall("renew")),
+    ("in-call-of-tick", Place::InCall("tick")),
+    ("in-call-of-append", Place::InCall("append")),
+];
+
 impl FromStr for Death {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, passes) = text.split_once(':').ok_or("a death looks like after-effect:9")?;
-        let place = PLACES.iter().find(|(known, _)| *known == name).ok_or("there is no such place")?.1;
-        Ok(Self { place, passes: passes.parse().map_err(|_| "how often it passes the place is no number")? })
+        let mut places = IN_FILES.into_iter().chain(ON_SERVERS);
+        let at = places.find(|(known, _)| *known == name).ok_or("there is no such place")?;
+        Ok(Self { at, passes: passes.parse().map_err(|_| "how often it passes the place is no number")? })
     }
 }
 
@@ -80,6 +106,7 @@ impl Place {
         match (self, point) {
             (Self::AfterEffect, Point::Ended) => true,
             (Self::InCommit(verb), Point::BeforeCommit(verbs)) => verbs.contains(&verb),
+            (Self::InCall(verb), Point::Sent(verbs)) => verbs.contains(&verb),
             (Self::AfterCommit(verb), Point::AfterCommit(verbs)) => verbs.contains(&verb),
             _ => false,
         }
@@ -87,9 +114,11 @@ impl Place {
 }
 
 /// Kills this very process: nothing of it runs on.
-fn die(ledger: &Ledger) -> ! {
-    let who = ledger.number().unwrap_or(0);
-    ledger.write(&[Record { at: Ledger::now(), who, kind: Kind::Killed, ..Record::default() }]);
+fn die(ledger: &Ledger, notes_it: bool) -> ! {
+    if notes_it {
+        let who = ledger.number().unwrap_or(0);
+        ledger.write(&[Record { at: Ledger::now(), who, kind: Kind::Killed, ..Record::default() }]);
+    }
     let _ = kill_process(getpid(), Signal::KILL);
     loop {
         std::thread::park();
@@ -126,9 +155,11 @@ pub async fn work(arguments: Arguments) -> Result<()> {
         None => ledger,
         Some(death) => {
             let passed = AtomicU32::new(0);
+            // A server goes on with what this process has sent; so the harness has the server note the death.
+            let notes_it = !is_server(&arguments.store);
             ledger.at_points(move |ledger, point| {
-                if death.place.is(point) && passed.fetch_add(1, Ordering::SeqCst) == death.passes {
-                    die(ledger);
+                if death.at.1.is(point) && passed.fetch_add(1, Ordering::SeqCst) == death.passes {
+                    die(ledger, notes_it);
                 }
             })
         }
@@ -140,15 +171,31 @@ pub async fn work(arguments: Arguments) -> Result<()> {
         term.recv().await;
         told.cancel();
     });
-    let store = open(&arguments.store, &arguments.clock, ledger.clone())?;
+    let (url, clock) = (arguments.store.as_str(), &arguments.clock);
+    let store: Arc<dyn Store> = match url.strip_prefix("sqlite:") {
+        Some(file) => open_file(file, clock, ledger.clone())?,
+        None => open_server(url, clock, ledger.clone()).await?,
+    };
     let options = WorkerOptions { slots: arguments.slots, ledger, ..WorkerOptions::default() };
     Ok(crate::workload::app().worker_on(store, options).await?.run(stop).await?)
 }
 
-/// Opens the store with a ledger and with the clock of the run.
-pub fn open(url: &str, clock: &Path, ledger: Ledger) -> Result<Arc<SqliteStore>> {
-    let mut options = Options::parse(url.strip_prefix("sqlite:").unwrap_or(url))?;
+fn is_server(url: &str) -> bool {
+    url.starts_with("redis://")
+}
+
+/// Opens a store in a file with a ledger and with the clock of the run.
+pub fn open_file(url: &str, clock: &Path, ledger: Ledger) -> Result<Arc<SqliteStore>> {
+    let mut options = sqlite::Options::parse(url)?;
     options.clock = moved_clock(clock.to_owned())?;
     options.ledger = ledger;
     Ok(Arc::new(SqliteStore::open(options)?))
+}
+
+/// Opens the store on a server, which may be away for a moment.
+pub async fn open_server(url: &str, clock: &Path, ledger: Ledger) -> Result<Arc<RedisStore>> {
+    let mut options = redis::Options::parse(url)?;
+    options.clock = moved_clock(clock.to_owned())?;
+    options.ledger = ledger;
+    Ok(Arc::new(patiently(|| RedisStore::open(options.clone())).await?))
 }

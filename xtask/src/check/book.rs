@@ -125,8 +125,10 @@ pub struct Book {
     numbers: HashMap<(u64, u32), u32>,
     /// From 1 on: 0 stands for no lease.
     leases: Vec<Lease>,
-    /// What each ledger's process was granted.
-    of_ledger: HashMap<u64, Vec<Grant>>,
+    /// The sessions of each ledger's process.
+    sessions: HashMap<u64, Vec<u64>>,
+    /// What each session was granted.
+    of_session: HashMap<u64, Vec<Grant>>,
     pub kills: Vec<Kill>,
     /// The ledgers of processes that were killed.
     dead: HashSet<u64>,
@@ -151,6 +153,11 @@ impl Book {
         }
     }
 
+    /// Notes whose a session is. Comes before everything else, too.
+    pub fn joined(&mut self, ledger: u64, session: u64) {
+        self.sessions.entry(ledger).or_default().push(session);
+    }
+
     /// How many jobs were made.
     pub fn jobs(&self) -> usize {
         self.steps.values().map(|step| step.jobs.len()).sum()
@@ -159,7 +166,7 @@ impl Book {
     /// Takes the next record; `at` is its place in the order of all, `ledger` the one that it stands in.
     pub fn take(&mut self, at: usize, ledger: u64, record: &Record) {
         match record.kind {
-            Kind::Granted => self.granted(at, ledger, record),
+            Kind::Granted => self.granted(at, record),
             Kind::Settled | Kind::Retrying | Kind::Returned => self.reported(at, record),
             Kind::TakenBack => self.taken_back(at, record),
             Kind::Refused => self.refused(at, record),
@@ -230,12 +237,12 @@ impl Book {
         }
     }
 
-    fn granted(&mut self, at: usize, ledger: u64, record: &Record) {
+    fn granted(&mut self, at: usize, record: &Record) {
         self.check_upstream(at, record);
         let lease = self.lease(record);
         self.tally.grants += 1;
         let grant = Grant { lease, step: (record.workflow, record.step), jobs: record.jobs() };
-        self.of_ledger.entry(ledger).or_default().push(grant);
+        self.of_session.entry(record.who).or_default().push(grant);
         self.each(at, record, |job, leases, _, _| {
             let before = job.state;
             leases[lease as usize].held += 1;
@@ -371,7 +378,9 @@ impl Book {
         self.kills.push(Kill { at: record.at, suspect: true, back: None, again: None });
         let kill = self.kills.len() as u32;
         let (mut hit, mut suspect) = (0, true);
-        for grant in self.of_ledger.remove(&record.who).unwrap_or_default() {
+        let sessions = self.sessions.get(&record.who).into_iter().flatten();
+        let grants: Vec<Grant> = sessions.filter_map(|session| self.of_session.remove(session)).flatten().collect();
+        for grant in grants {
             let jobs = self.steps.get_mut(&grant.step).map_or(&mut [][..], |step| &mut step.jobs);
             let granted = jobs.iter_mut().take(grant.jobs.end as usize).skip(grant.jobs.start as usize);
             for job in granted.filter(|job| job.state == LEASED && job.lease == grant.lease) {

@@ -53,6 +53,7 @@ pub fn check(ledgers: &[Ledger]) -> Verdict {
             let place = (record.at, number as u32, at as u32);
             match record.kind {
                 Kind::Workflow | Kind::Step | Kind::Edge => book.declare(&record),
+                Kind::Joined => book.joined(ledger.number, record.who),
                 Kind::Final => finals.push(place),
                 Kind::Last | Kind::Aborted | Kind::Unknown => {}
                 _ if committed.holds(ledger.number, record.tx) => order.push(place),

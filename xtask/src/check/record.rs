@@ -17,6 +17,7 @@ pub const SIZE: usize = 48;
 pub enum Kind {
     Started = 1,
     Ended = 2,
+    Joined = 3,
     Granted = 10,
     Settled = 11,
     Retrying = 12,
@@ -36,9 +37,10 @@ pub enum Kind {
     Unknown = 255,
 }
 
-const KINDS: [Kind; 17] = [
+const KINDS: [Kind; 18] = [
     Kind::Started,
     Kind::Ended,
+    Kind::Joined,
     Kind::Granted,
     Kind::Settled,
     Kind::Retrying,
@@ -136,6 +138,7 @@ impl fmt::Display for Record {
                 let why = if *detail == 1 { "expired" } else { "given back" };
                 write!(f, "taken back ({why}): {jobs} from {held} (transaction {tx})")
             }
+            Kind::Joined => write!(f, "joined: session {who:016x}"),
             Kind::Refused => write!(f, "refused: a report under {held}"),
             Kind::Final => {
                 write!(f, "in the end {}: {jobs}, {} attempts, {lease} recoveries", state_name(*detail), detail >> 3)

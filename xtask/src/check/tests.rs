@@ -35,6 +35,9 @@ impl Desk {
         desk.write(0, Kind::Step, Note { first: 2, ..Note::default() });
         desk.write(0, Kind::Step, Note { first: 1, step: 1, ..Note::default() });
         desk.write(0, Kind::Edge, Note { first: 0, step: 1, ..Note::default() });
+        for worker in 1..3 {
+            desk.write(worker, Kind::Joined, Note { who: worker as u64, ..Note::default() });
+        }
         desk
     }
 
@@ -274,6 +277,20 @@ fn what_a_process_wrote_and_could_not_commit_before_it_was_killed_never_happened
     desk.write(0, Kind::Last, Note { who: 1, first: 1, ..Note::default() });
     let rules = desk.broken();
     assert_eq!(rules, [Rule::Lost, Rule::Lost], "the settlement does not count, so the job is still under its lease");
+}
+
+#[test]
+fn what_a_store_notes_in_a_ledger_of_its_own_tells_whom_a_kill_hits() {
+    let mut desk = Desk::new();
+    let (store, of) = (desk.files.len(), |lease, first| Note { who: 1, first, lease, count: 1, ..Note::default() });
+    desk.files.push([b"gusherL1".as_slice(), &99u64.to_le_bytes(), &[0; 32]].concat());
+    desk.write(store, Kind::Granted, of(1, 0));
+    desk.write(store, Kind::Killed, Note { who: 1, ..Note::default() });
+    desk.write(store, Kind::TakenBack, Note { detail: 1, ..of(1, 0) });
+    desk.write(store, Kind::Killed, Note { who: 1, ..Note::default() });
+    let verdict = desk.check();
+    assert_eq!((verdict.book.kills.len(), verdict.back.len()), (2, 1));
+    assert_eq!(verdict.book.violations[0].rule, Rule::IdleKill, "the second finds nothing");
 }
 
 #[test]

@@ -95,6 +95,7 @@ local K = {
     idle = base .. ':idle',             -- zset by turn: idle workers
     idle_about = base .. ':idle-about', -- hash: idle worker -> port, host, queues, types
     all = base .. ':all',               -- zset: every workflow by time of creation; also one a state and a name
+    ledger = base .. ':ledger',         -- list: what each call did, for a test that asks for it
 }
 function K.line(line) return base .. ':line:' .. line end            -- hash
 function K.places(line) return base .. ':places:' .. line end        -- zset by turn: workflows

@@ -110,6 +110,7 @@ local function cut(line, step, entry, take, wishes)
         recoveries = entry.recoveries, alone = entry.alone, suspect = line.suspect,
     }
     G.put_lease(lease)
+    G.note('granted', 0, lease, jobs)
     call('ZADD', K.leases, lease.deadline, lease.name)
     call('ZADD', K.wf(wf, 'leases'), 0, hex(number, 8) .. hex(chunk, 8) .. lease.name)
     step.leased = step.leased + M.len(jobs)

@@ -24,4 +24,5 @@ if not ok then
     if type(answer) ~= 'table' or not answer.gusher then return error(answer, 0) end
     return { cjson.encode({ kind = answer.gusher, text = answer.text, cost = cost, sequence = sequence, lost = lost }) }
 end
+if G.notes then G.write_notes() end
 return { cjson.encode({ answer = answer, cost = cost, sequence = sequence, lost = lost }), unpack(reply) }

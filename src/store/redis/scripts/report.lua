@@ -49,20 +49,26 @@ local function settle_part(step, lease, part, chunk, bytes, stops)
         end)
         G.shift(wf, number, OPEN, state, count)
     end
-    put(part.succeeded, SUCCEEDED, 1)
-    put(part.failed, FAILED, 1)
-    put(part.cancelled, CANCELLED, 1)
+    local function settle(mask, state, attempt)
+        put(mask, state, attempt)
+        G.note('settled', state, lease, mask)
+    end
+    settle(part.succeeded, SUCCEEDED, 1)
+    settle(part.failed, FAILED, 1)
+    settle(part.cancelled, CANCELLED, 1)
     for _, retry in ipairs(part.retries) do
         if stops then
-            put(retry[2], CANCELLED, 1)
+            settle(retry[2], CANCELLED, 1)
         else
             put(retry[2], RETRYING, 1)
+            G.note('retrying', 0, lease, retry[2])
             G.set_timer(step, G.due_time(math.max(retry[1], 0)), chunk.chunk, chunk.first, retry[2])
         end
     end
     if stops then
-        put(part.returned, CANCELLED, 0)
+        settle(part.returned, CANCELLED, 0)
     elseif part.returned ~= '' then
+        G.note('returned', 0, lease, part.returned)
         G.enqueue(step, { chunk = chunk.chunk, first = chunk.first, jobs = part.returned }, not lease.suspect, lease.suspect,
             lease.recoveries, lease.alone)
     end
@@ -92,6 +98,7 @@ function DO.report()
         local lease = G.lease_named(arg.session .. ':' .. part.lease)
         if not lease then
             refused[#refused + 1] = part.lease
+            G.note_refused(arg.session, part.lease)
         elseif part.number > lease.last_report then
             local chunk = G.chunk_at(lease.wf, lease.step, lease.first)
             local name = lease.wf .. ':' .. chunk.chunk

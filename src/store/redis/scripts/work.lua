@@ -225,14 +225,15 @@ local function release(step)
     G.enqueue_all(step, 0)
 end
 
--- Puts jobs of a chunk into a state; their attempts stay as they are.
+-- Puts jobs of a chunk (its number, and its first job) into a state; their attempts stay as they are.
 function G.settle_jobs(wf, step, chunk, bytes, jobs, state)
     if jobs == '' then return end
     bytes = M.change(bytes, jobs, function(byte)
         G.shift(wf, step, state_of(byte), state, 1)
         return byte - state_of(byte) + state
     end)
-    G.put_bytes(wf, chunk, bytes)
+    G.note('settled', state, { wf = wf, step = step, first = chunk.first }, jobs)
+    G.put_bytes(wf, chunk.chunk, bytes)
 end
 
 local function leased_of_chunk(wf, step, chunk)
@@ -251,7 +252,7 @@ function G.fill(wf, step, from, state)
     for _, chunk in ipairs(chunks) do
         local bytes = G.bytes(wf, chunk.chunk, chunk.jobs)
         local open = M.where(bytes, function(byte) return state_of(byte) < SUCCEEDED end)
-        G.settle_jobs(wf, step, chunk.chunk, bytes, M.minus(open, leased_of_chunk(wf, step, chunk.chunk)), state)
+        G.settle_jobs(wf, step, chunk, bytes, M.minus(open, leased_of_chunk(wf, step, chunk.chunk)), state)
     end
     if #chunks == 30 then
         local last = chunks[#chunks]
@@ -482,11 +483,12 @@ function G.take_back(lease, expired)
     local step = G.step(wf, number)
     G.drop_lease(lease)
     local open = M.both(lease.jobs, M.where(bytes, function(byte) return state_of(byte) == OPEN end))
+    G.note('taken_back', expired and 1 or 0, lease, open)
     step.leased = step.leased - M.len(lease.jobs)
     G.put_step(step)
     G.unpark_step(step)
     if G.workflow(wf).state == WF.cancelling and not step.always then
-        G.settle_jobs(wf, number, chunk.chunk, bytes, open, CANCELLED)
+        G.settle_jobs(wf, number, chunk, bytes, open, CANCELLED)
         return G.check_settled(wf, number)
     end
     if open == '' then return end
@@ -507,7 +509,7 @@ function G.take_back(lease, expired)
     if count == 1 then
         local alone = lease.alone + (lease.suspect and 1 or 0)
         if alone >= step.max_recoveries then
-            G.settle_jobs(wf, number, chunk.chunk, bytes, open, FAILED)
+            G.settle_jobs(wf, number, chunk, bytes, open, FAILED)
             G.note_errors(wf, number, chunk.chunk, { { number = arg.killed.number, text = arg.killed.text, jobs = open } })
             return G.check_settled(wf, number)
         end
