@@ -4,6 +4,7 @@ mod check;
 mod crash;
 mod full;
 mod planted;
+mod reliability;
 mod servers;
 
 use std::process::{Command, ExitCode};
@@ -18,8 +19,8 @@ const USAGE: &str = "usage: cargo xtask test [--seeds N]
                                  300,000 jobs, 10,000 over 1,000,000 on Redis, the fuzz targets; writes RELIABILITY.md
        cargo xtask crash [--store sqlite|redis] [--kills N] [--jobs N] [--seed N] [--planted BUG] [--json]
                                  kills, stops and misleads workers, and checks what they did
-       cargo xtask reliability [--seeds N] [--kills N] [--jobs N] [--redis-kills N] [--redis-jobs N] [--seed N]
-                                 of --full only what writes RELIABILITY.md
+       cargo xtask reliability [--only sqlite|redis|model|fuzz] [--seeds N] [--kills N] [--jobs N] …
+                                 of --full only what writes RELIABILITY.md, or one part of that
        cargo xtask check FILES… [--json]
                                  checks ledgers
        cargo xtask servers       installs the servers that the tests start

@@ -130,8 +130,8 @@ pub struct Book {
     /// What each session was granted.
     of_session: HashMap<u64, Vec<Grant>>,
     pub kills: Vec<Kill>,
-    /// The ledgers of processes that were killed.
-    dead: HashSet<u64>,
+    /// The ledgers of processes that have killed themselves.
+    killed_itself: HashSet<u64>,
     pub tally: Tally,
     pub violations: Vec<Violation>,
 }
@@ -372,8 +372,11 @@ impl Book {
 
     fn killed(&mut self, at: usize, ledger: u64, record: &Record) {
         // Who has noted that it kills itself may be killed by another before it comes to that.
-        if !self.dead.insert(record.who) {
+        if self.killed_itself.contains(&record.who) {
             return;
+        }
+        if ledger == record.who {
+            self.killed_itself.insert(ledger);
         }
         self.kills.push(Kill { at: record.at, suspect: true, back: None, again: None });
         let kill = self.kills.len() as u32;

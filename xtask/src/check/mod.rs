@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use self::book::{Book, Violation};
 use self::record::{Kind, Ledger, Record, state_name};
 use self::recovery::Times;
+pub use self::recovery::bars;
 
 /// How many records about a job are shown with a violation, and how many around it.
 const SHOWN: usize = 40;

@@ -54,10 +54,15 @@ impl Times {
 
     /// As lines for people.
     pub fn lines(&self) -> Vec<String> {
-        let most = self.classes().iter().map(|(_, count)| *count).max().unwrap_or(1);
-        let bar = |count: usize| "█".repeat((40 * count).div_ceil(most.max(1)));
-        self.classes().iter().map(|(name, count)| format!("  {name:>16} {count:>7}  {}", bar(*count))).collect()
+        bars(&self.classes())
     }
+}
+
+/// A histogram as lines for people.
+pub fn bars(classes: &[(String, usize)]) -> Vec<String> {
+    let most = classes.iter().map(|(_, count)| *count).max().unwrap_or(1);
+    let bar = |count: usize| "█".repeat((40 * count).div_ceil(most.max(1)));
+    classes.iter().map(|(name, count)| format!("  {name:>16} {count:>7}  {}", bar(*count))).collect()
 }
 
 #[cfg(test)]

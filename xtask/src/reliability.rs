@@ -1,0 +1,238 @@
+//! `RELIABILITY.md`: written from what each part of the acceptance has left in `docs/reliability`, at whatever commit that was.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::check::bars;
+
+const FOLDER: &str = "docs/reliability";
+/// From a kill to its jobs running again, beyond the length of a lease: 99 of 100 must keep to it.
+const RECOVERY_MS: f64 = 1000.0;
+
+/// A part of what the engine is accepted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Sqlite,
+    Redis,
+    Model,
+    Fuzz,
+}
+
+impl Part {
+    pub const ALL: [Self; 4] = [Self::Sqlite, Self::Redis, Self::Model, Self::Fuzz];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Redis => "redis",
+            Self::Model => "model",
+            Self::Fuzz => "fuzz",
+        }
+    }
+
+    fn file(self) -> PathBuf {
+        Path::new(FOLDER).join(self.name()).with_extension("json")
+    }
+}
+
+/// Keeps what a part has shown, with where and when that was, and by which command.
+pub fn keep(part: Part, command: &str, figures: &Value) -> Result<()> {
+    let kept = json!({
+        "command": command,
+        "commit": said("git", &["rev-parse", "--short=12", "HEAD"])?,
+        "date": said("date", &["-u", "+%Y-%m-%d"])?,
+        "machine": machine()?,
+        "figures": figures,
+    });
+    fs::create_dir_all(FOLDER)?;
+    let text = serde_json::to_string_pretty(&kept)? + "\n";
+    fs::write(part.file(), text).with_context(|| format!("writing {}", part.file().display()))
+}
+
+/// Writes the page anew, from all parts that there are.
+pub fn write_page() -> Result<()> {
+    let mut kept = Vec::new();
+    for part in Part::ALL.into_iter().filter(|part| part.file().exists()) {
+        let text = fs::read_to_string(part.file())?;
+        kept.push((part, serde_json::from_str(&text).with_context(|| format!("reading {}", part.file().display()))?));
+    }
+    fs::write("RELIABILITY.md", page(&kept)?).context("writing RELIABILITY.md")?;
+    println!("RELIABILITY.md has been written");
+    Ok(())
+}
+
+/// Fails if a crash run took longer than it may until the jobs of killed workers ran again.
+pub fn check_recovery(run: &Value) -> Result<()> {
+    let (allowed, took) = (allowed_ms(run), number(&run["check"]["kill_to_running_again"]["p99_ms"]));
+    ensure!(took <= allowed, "{}: 99 % of the kills took up to {took:.0} ms, more than {allowed:.0} ms", run["name"]);
+    Ok(())
+}
+
+/// While a disk is full, or the server is away, nobody can take anything back.
+fn allowed_ms(run: &Value) -> f64 {
+    let told = |name: &str| number(&run["run"][name]);
+    let full = if told("disk_fills") > 0.0 { told("disk_full_ms") } else { 0.0 };
+    told("lease_ms") + RECOVERY_MS + full + told("server_away_ms")
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or(0.0)
+}
+
+fn page(kept: &[(Part, Value)]) -> Result<String> {
+    let mut page = String::new();
+    let out = &mut page;
+    out.push_str(
+        "# Reliability
+
+Real worker processes share one store. They are killed with SIGKILL, each while it holds unsettled jobs: at any moment, and at
+named places (between a job's effect and its report, in the middle of a commit, just after one). They are stopped for longer
+than their leases last and continued, clocks jump, a disk gets full, a Redis server is killed with SIGKILL and cuts its
+connections. What each process, or the server, does stands in its ledger; a checker that shares no code with the engine says
+whether every job settled once, none was lost, no report counted under a lease that had been taken back, and no step began
+before those it waits for had settled.
+
+| what | how much |
+|---|---|
+",
+    );
+    let runs: Vec<&Value> = kept.iter().flat_map(|(_, part)| part["figures"]["runs"].as_array()).flatten().collect();
+    let of = |part: Part| kept.iter().find(|(other, _)| *other == part).map(|(_, kept)| &kept["figures"]);
+    let total = |group: &str, name: &str| runs.iter().filter_map(|run| run[group][name].as_u64()).sum::<u64>();
+    for (what, group, name) in [
+        ("kills, each on a worker that held unsettled jobs", "check", "kills"),
+        ("jobs under them", "check", "jobs"),
+        ("**jobs lost, settled twice, or settled without a right to**", "check", "violations"),
+        ("jobs that were taken back from a dead worker and run again", "check", "jobs_recovered"),
+        ("late reports that were refused", "check", "reports_refused"),
+        ("workers stopped for longer than a lease", "check", "stops"),
+        ("clock jumps (up to an hour forth, 1.5 s back)", "run", "clock_jumps"),
+        ("full disks", "run", "disk_fills"),
+        ("kills of a Redis server, which goes on from its append-only file", "run", "server_kills"),
+        ("times that it cut all connections", "run", "cuts"),
+    ] {
+        writeln!(out, "| {what} | {} |", total(group, name))?;
+    }
+    if let Some(model) = of(Part::Model) {
+        writeln!(out, "| games of random operations against a naive model | {}, no difference |", model["seeds"])?;
+    }
+    if let Some(fuzz) = of(Part::Fuzz) {
+        let targets: Vec<&str> = fuzz["targets"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        writeln!(out, "| fuzz targets, {} s each | {} |", fuzz["seconds"], targets.join(", "))?;
+    }
+    for run in &runs {
+        describe(out, run)?;
+    }
+    out.push_str("\n## When, where, and again\n\n| part | commit | on | command |\n|---|---|---|---|\n");
+    for (part, kept) in kept {
+        let text = |name: &str| kept[name].as_str().unwrap_or_default().to_owned();
+        let (date, machine) = (text("date"), text("machine"));
+        writeln!(out, "| {} | {} of {date} | {machine} | `{}` |", part.name(), text("commit"), text("command"))?;
+        if let Some(skipped) = kept["figures"]["skipped"].as_str() {
+            writeln!(out, "| | | | left out: {skipped} |")?;
+        }
+    }
+    out.push_str("\nA seed repeats the faults, not what the processes make of them. `docs/reliability` holds the figures as JSON.\n");
+    Ok(page)
+}
+
+fn describe(out: &mut String, run: &Value) -> Result<()> {
+    let (check, told) = (&run["check"], &run["run"]);
+    writeln!(out, "\n## Workers on {}\n", run["name"].as_str().unwrap_or_default())?;
+    writeln!(
+        out,
+        "{} kills, {} jobs of {} workflows, {} s, leases of {} ms.",
+        check["kills"], check["jobs"], check["workflows"], told["seconds"], told["lease_ms"]
+    )?;
+    if number(&told["disk_fills"]) > 0.0 {
+        writeln!(out, "Each time the disk stays full for {} ms.", told["disk_full_ms"])?;
+    }
+    if number(&told["server_kills"]) > 0.0 {
+        writeln!(
+            out,
+            "The server (`appendfsync always`) was killed {} times, and away for {} ms at most; {} times it cut all connections.",
+            told["server_kills"], told["server_away_ms"], told["cuts"]
+        )?;
+    }
+    if let Some(failed) = run["failed"].as_str() {
+        writeln!(out, "\n**Failed: {failed}**")?;
+    }
+    let places = told["kills_by_place"].as_object().into_iter().flatten();
+    let places: Vec<String> = places.map(|(place, count)| format!("{count} {place}")).collect();
+    writeln!(out, "\nWhere they died: {}.\n", places.join(", "))?;
+    out.push_str("| from a kill to | half within | 99 % within | longest |\n|---|---|---|---|\n");
+    for (what, times) in [
+        ("the first of its jobs running again elsewhere", "kill_to_running_again"),
+        ("the first running again alone, since all of it had lost a worker before", "kill_to_running_again_alone"),
+        ("all that it held taken back", "kill_to_taken_back"),
+    ] {
+        let times = &check[times];
+        if number(&times["count"]) > 0.0 {
+            writeln!(out, "| {what} | {} ms | {} ms | {} ms |", times["p50_ms"], times["p99_ms"], times["longest_ms"])?;
+        }
+    }
+    writeln!(out, "\nRunning again (the budget is {:.0} ms for 99 %):\n\n```text", allowed_ms(run))?;
+    let classes: Vec<(String, usize)> =
+        serde_json::from_value(check["kill_to_running_again"]["histogram"].clone()).unwrap_or_default();
+    bars(&classes).iter().try_for_each(|line| writeln!(out, "{}", line.trim_end()))?;
+    writeln!(out, "```")?;
+    Ok(())
+}
+
+fn machine() -> Result<String> {
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kilobytes =
+        memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().split(' ').next()?.parse::<u64>().ok());
+    let memory =
+        kilobytes.map_or_else(|| "unknown".to_owned(), |kilobytes| format!("{:.0} GiB", kilobytes as f64 / 1048576.0));
+    Ok(format!("{}, {cores} cores, {memory}", said("uname", &["-sm"])?))
+}
+
+/// What a command prints.
+fn said(program: &str, arguments: &[&str]) -> Result<String> {
+    let output = Command::new(program).args(arguments).output().with_context(|| format!("starting {program}"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(p99: u64) -> Value {
+        json!({
+            "name": "a store on the disk",
+            "run": { "lease_ms": 1000, "disk_fills": 0, "disk_full_ms": 2000, "kills_by_place": { "anywhere": 3 } },
+            "check": {
+                "kills": 3, "jobs": 100, "violations": 0,
+                "kill_to_running_again": { "count": 3, "p50_ms": 900, "p99_ms": p99, "longest_ms": p99, "histogram": [["0 to 250 ms", 3]] },
+            },
+            "failed": null,
+        })
+    }
+
+    #[test]
+    fn a_run_must_keep_to_its_lease_and_a_second() {
+        check_recovery(&run(2000)).unwrap();
+        let error = check_recovery(&run(2001)).unwrap_err().to_string();
+        assert!(error.contains("2001 ms, more than 2000 ms"), "{error}");
+        let mut full = run(3500);
+        full["run"]["disk_fills"] = 2.into();
+        check_recovery(&full).unwrap();
+    }
+
+    #[test]
+    fn the_page_adds_up_all_runs_and_names_each_parts_commit() {
+        let kept = |figures| json!({ "commit": "abc", "date": "2026-11-24", "machine": "Linux", "command": "c", "figures": figures });
+        let crash = kept(json!({ "runs": [run(900), run(900)], "skipped": null }));
+        let page = page(&[(Part::Sqlite, crash), (Part::Model, kept(json!({ "seeds": 7 })))]).unwrap();
+        assert!(page.contains("| jobs under them | 200 |") && page.contains("| 7, no difference |"), "{page}");
+        assert!(page.contains("| model | abc of 2026-11-24 | Linux | `c` |"), "{page}");
+        assert!(page.contains("0 to 250 ms"), "{page}");
+    }
+}
