@@ -191,6 +191,11 @@ fn drop_nulls(value: &mut Value) {
     }
 }
 
+/// What a server answers that cannot do the call now. The client's texts name some of them in words of its own; a server before Redis 7
+/// wraps those from within a script. `NOSCRIPT`: it was started again once more after the script had been loaded.
+const NOT_READY: [&str; 9] =
+    ["LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN", "READONLY", "NOREPLICAS", "NOSCRIPT", "non local key"];
+
 /// What went wrong in Redis, as one of our errors.
 pub fn redis_error(what: &str, error: redis::RedisError) -> Error {
     let told = error.to_string();
@@ -216,10 +221,40 @@ pub fn redis_error(what: &str, error: redis::RedisError) -> Error {
 }
 
 fn is_away(error: &redis::RedisError, told: &str) -> bool {
-    // Inside a script an error of a command is only a text.
-    let words = ["LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN", "READONLY", "NOREPLICAS", "non local key"];
     !matches!(error.retry_method(), RetryMethod::NoRetry)
         || error.is_io_error()
         || error.is_timeout()
-        || words.iter().any(|word| told.contains(word))
+        || NOT_READY.iter().any(|word| error.code() == Some(word) || told.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(line: &str) -> ErrorKind {
+        let answer = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap().extract_error();
+        redis_error("claim", answer.unwrap_err()).kind()
+    }
+
+    #[test]
+    fn a_call_may_be_repeated_when_the_server_says_that_it_is_not_ready() {
+        for line in [
+            "LOADING Redis is loading the dataset in memory",
+            "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+            "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+            "TRYAGAIN Multiple keys request during rehashing of slot",
+            "CLUSTERDOWN The cluster is down",
+            "READONLY You can't write against a read only replica.",
+            "NOSCRIPT No matching script. Please use EVAL.",
+            "ERR Error running script (call to f_0): @user_script:1: -READONLY You can't write against a read only replica.",
+        ] {
+            assert_eq!(answered(line), ErrorKind::Unavailable, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_a_repeat_would_not_mend_is_no_reason_for_one() {
+        assert_eq!(answered("ERR user_script:7: attempt to index a nil value"), ErrorKind::Corrupt);
+        assert_eq!(answered("OOM command not allowed when used memory > 'maxmemory'."), ErrorKind::Full);
+    }
 }
