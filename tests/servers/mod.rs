@@ -29,7 +29,9 @@ impl Server {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         // The shell stops the server as soon as its own standard input ends, which it does when this process does, however it ends.
         let mut command = Command::new("sh");
-        command.args(["-c", "\"$@\" </dev/null & cat >/dev/null; kill $!; wait", "sh", program]).stdin(Stdio::piped());
+        command
+            .args(["-c", "\"$@\" </dev/null & cat >/dev/null; kill $! 2>/dev/null; wait", "sh", program])
+            .stdin(Stdio::piped());
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"]).arg(folder.path()).args(settings);
         let process = command.stdout(Stdio::piped()).spawn().expect("a shell starts");
         let mut server = Self { process, port, _folder: folder };
