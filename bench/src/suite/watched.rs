@@ -141,6 +141,7 @@ impl Store for Watched {
         errors(workflow: WorkflowId, step: StepNumber) -> Vec<ErrorRow>;
         waiting(workflow: WorkflowId, step: StepNumber) -> Waiting;
         whereabouts(workflow: WorkflowId, step: StepNumber, index: u64) -> Whereabouts;
+        size(workflow: WorkflowId) -> WorkflowSize;
         workers(limit: u32) -> Vec<WorkerRow>;
         doctor() -> Checkup;
     }
@@ -155,6 +156,10 @@ impl Store for Watched {
 
     fn lease(&self) -> Millis {
         self.inner.lease()
+    }
+
+    fn next_shard(&self) -> u16 {
+        self.inner.next_shard()
     }
 
     fn url(&self) -> String {

@@ -5,7 +5,6 @@ mod crew;
 mod dice;
 mod ending;
 mod run;
-#[expect(dead_code, reason = "servers that keep nothing are for others")]
 #[path = "../../servers/mod.rs"]
 mod servers;
 mod stage;
