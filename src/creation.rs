@@ -6,15 +6,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::payload::ChunkBuilder;
 use crate::store::{Append, Create, Created, DraftKey, DraftOf, NewWorkflow, Part, Store};
+use crate::worker::backoff::Backoff;
 use crate::workflow::{JobStream, Plan};
 
 /// A batch of parts is sent on when it has so many bytes of payload, or costs about so many statements.
 const BATCH_BYTES: usize = 256 * 1024;
 const BATCH_COST: usize = 300;
+
+/// How long a call that was not answered is sent again.
+const REPEATED: Duration = Duration::from_secs(2);
 
 /// Parts that go to the store in one call.
 #[derive(Default)]
@@ -65,7 +70,8 @@ pub(crate) async fn create(
         };
         if let Some(parts) = parts {
             let of = DraftOf::Workflow(workflow.clone());
-            store.append(Append { draft, of, number: appended, parts, lease }).await?;
+            let append = Append { draft, of, number: appended, parts, lease };
+            answered(async || store.append(append.clone()).await).await?;
             appended += 1;
         }
         if let Some(batch) = next {
@@ -75,7 +81,26 @@ pub(crate) async fn create(
     builder.await.map_err(|e| Error::usage("an iterator of jobs panicked").because(e))??;
     let parts = held_back.map(|batch| batch.parts).unwrap_or_default();
     let draft = (appended > 0).then_some(draft);
-    store.create(Create { workflow, draft, parts, again }).await
+    let create = Create { workflow, draft, parts, again };
+    answered(async || store.create(create.clone()).await).await.map_err(|error| match error.kind() {
+        ErrorKind::Unavailable => {
+            error.during(format_args!("whether workflow {} was created is not known", create.workflow.id))
+        }
+        _ => error,
+    })
+}
+
+/// Sends a call that was not answered again, for a while: what is repeated changes nothing, and its answer tells what there is.
+async fn answered<T>(call: impl AsyncFn() -> Result<T>) -> Result<T> {
+    let (started, mut backoff) = (Instant::now(), Backoff::new());
+    loop {
+        match call().await {
+            Err(error) if error.kind() == ErrorKind::Unavailable && started.elapsed() < REPEATED => {
+                tokio::time::sleep(backoff.next()).await;
+            }
+            answer => return answer,
+        }
+    }
 }
 
 /// Cuts the plan into batches. A batch that nobody takes any more ends it.

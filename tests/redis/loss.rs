@@ -52,6 +52,29 @@ async fn a_killed_server_with_an_append_only_file_has_lost_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_start_whose_answer_was_lost_is_one_start() {
+    let server = Arc::new(Server::redis());
+    let store = open(&server.url()).await;
+    let client = app().client_on(store.clone());
+    let (cuts, done) = (server.clone(), CancellationToken::new());
+    let until = done.clone();
+    let cutting = tokio::task::spawn_blocking(move || {
+        let mut cut = 0;
+        while !until.is_cancelled() {
+            cut += cuts.says(&["client", "kill", "type", "normal"]).trim().parse::<u32>().unwrap_or(0);
+        }
+        cut
+    });
+    for _ in 0..500 {
+        client.start(Numbers { count: 3 }).await.unwrap();
+    }
+    done.cancel();
+    println!("500 workflows were started while connections were cut {} times", cutting.await.unwrap());
+    let count: u32 = ask(&server, &["ZCARD", &ask::<Vec<String>>(&server, &["KEYS", "gusher:*:all"])[0]]);
+    assert_eq!(count, 500);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn doctor_warns_of_servers_that_may_lose_what_they_acknowledge() {
     let warnings = async |settings: &[&str]| {
         let server = Server::redis_with(settings);
