@@ -46,7 +46,7 @@ pub struct Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Client({}, session {})", self.store.url(), self.session)
+        write!(f, "Client({}, session {})", crate::store::without_passwords(&self.store.url()), self.session)
     }
 }
 

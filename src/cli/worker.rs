@@ -44,7 +44,7 @@ impl Worker {
         let slots = options.slots;
         let worker = house.app.worker_on(client.store().clone(), options).await?;
         tracing::info!(
-            store = client.store().url(),
+            store = crate::store::without_passwords(&client.store().url()),
             queues = Vec::from_iter(queues).join(","),
             types = kinds.keys().copied().collect::<Vec<_>>().join(","),
             slots,

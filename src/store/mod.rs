@@ -147,9 +147,23 @@ impl<'u> Kind<'u> {
             Some((scheme, _)) if scheme.len() > 1 => Err(crate::Error::usage(format!(
                 "`{scheme}:` is no store that this program knows; a store is a URL like sqlite:gusher.db or redis://127.0.0.1:6379"
             ))),
-            _ => Err(crate::Error::usage(format!("`{url}` is not a store's URL; one looks like sqlite:gusher.db"))),
+            _ => {
+                let shown = without_passwords(url);
+                Err(crate::Error::usage(format!("`{shown}` is not a store's URL; one looks like sqlite:gusher.db")))
+            }
         }
     }
+}
+
+/// A store's URL as it may be shown to people and written into logs.
+pub(crate) fn without_passwords(url: &str) -> String {
+    let (place, query) = url.split_once('?').unwrap_or((url, ""));
+    let place = match (place.split_once("://"), place.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, hosts))) => format!("{scheme}://…@{hosts}"),
+        _ => place.to_owned(),
+    };
+    let settings: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty() && !pair.contains("password")).collect();
+    if settings.is_empty() { place } else { format!("{place}?{}", settings.join("&")) }
 }
 
 #[cfg(not(feature = "sqlite"))]
@@ -188,4 +202,23 @@ pub(crate) fn parse_duration(text: &str) -> Option<std::time::Duration> {
         _ => return None,
     };
     number.checked_mul(milliseconds).map(std::time::Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_its_passwords() {
+        for (url, shown) in [
+            ("redis://user:se@cret@host:1/0?prefix=a", "redis://…@host:1/0?prefix=a"),
+            (
+                "redis+sentinel://one:1,two:2/mymaster?sentinel-password=secret&lease=1s",
+                "redis+sentinel://one:1,two:2/mymaster?lease=1s",
+            ),
+            ("sqlite:a@b.db?lease=1s", "sqlite:a@b.db?lease=1s"),
+        ] {
+            assert_eq!(without_passwords(url), shown);
+        }
+    }
 }

@@ -318,8 +318,8 @@ pub struct Report {
 }
 
 impl Report {
-    /// Refuses one that speaks of more than one operation may look at.
-    pub(crate) fn check(&self) -> Result<()> {
+    /// Refuses one that speaks of more than one operation may look at: every store begins with it.
+    pub fn check(&self) -> Result<()> {
         if self.leases.len() > MAX_REPORTED_LEASES {
             return Err(Error::usage(format!(
                 "a report speaks of {} leases; at most {MAX_REPORTED_LEASES} are allowed",

@@ -8,6 +8,7 @@ use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisRes
 use super::options::Options;
 use super::script::redis_error;
 use crate::error::{Error, Result};
+use crate::store::without_passwords;
 
 /// How long a connection may take to be made.
 pub(super) const CONNECTING: Duration = Duration::from_secs(5);
@@ -43,7 +44,7 @@ impl Servers {
             Error::usage(format!(
                 "`{}` is no Redis server's URL; one looks like redis://127.0.0.1:6379/0, redis+sentinel://127.0.0.1:26379/mymaster \
                  or redis-cluster://127.0.0.1:7000",
-                without_password(&options.server)
+                without_passwords(&options.server)
             ))
         };
         let (scheme, rest) = options.server.split_once("://").ok_or_else(unlike)?;
@@ -134,14 +135,6 @@ impl Sentinels {
             .set_response_timeout(Some(CONNECTING));
         let mut connection = sentinel.get_multiplexed_async_connection_with_config(&config).await?;
         redis::cmd("SENTINEL").arg("get-master-addr-by-name").arg(&self.service).query_async(&mut connection).await
-    }
-}
-
-/// The URL as it may be shown to people.
-pub fn without_password(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://…@{rest}"),
-        _ => url.to_owned(),
     }
 }
 
