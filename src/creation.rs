@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::payload::ChunkBuilder;
-use crate::store::{Append, Create, Created, DraftKey, DraftOf, NewWorkflow, Part, Store};
+use crate::store::{Answer, Append, Create, Created, DraftKey, DraftOf, NewWorkflow, Part, Store};
 use crate::worker::backoff::Backoff;
 use crate::workflow::{JobStream, Plan};
 
@@ -71,7 +71,7 @@ pub(crate) async fn create(
         if let Some(parts) = parts {
             let of = DraftOf::Workflow(workflow.clone());
             let append = Append { draft, of, number: appended, parts, lease };
-            answered(async || store.append(append.clone()).await).await?;
+            answered(|| store.append(append.clone())).await?;
             appended += 1;
         }
         if let Some(batch) = next {
@@ -82,7 +82,7 @@ pub(crate) async fn create(
     let parts = held_back.map(|batch| batch.parts).unwrap_or_default();
     let draft = (appended > 0).then_some(draft);
     let create = Create { workflow, draft, parts, again };
-    answered(async || store.create(create.clone()).await).await.map_err(|error| match error.kind() {
+    answered(|| store.create(create.clone())).await.map_err(|error| match error.kind() {
         ErrorKind::Unavailable => {
             error.during(format_args!("whether workflow {} was created is not known", create.workflow.id))
         }
@@ -91,7 +91,7 @@ pub(crate) async fn create(
 }
 
 /// Sends a call that was not answered again, for a while: what is repeated changes nothing, and its answer tells what there is.
-async fn answered<T>(call: impl AsyncFn() -> Result<T>) -> Result<T> {
+async fn answered<'a, T>(call: impl Fn() -> Answer<'a, T>) -> Result<T> {
     let (started, mut backoff) = (Instant::now(), Backoff::new());
     loop {
         match call().await {

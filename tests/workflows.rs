@@ -2,8 +2,8 @@
 
 mod support;
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use futures::TryStreamExt;
 use gusher::WorkflowState;
@@ -88,6 +88,21 @@ fn app() -> App<Shared> {
         .source::<Emit>()
         .job::<Row>()
         .job::<Sum>()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workflows_can_be_started_and_waited_for_in_tasks_of_their_own() {
+    let (house, app) = (House::new(), app());
+    let worker = house.worker(&app).await;
+    let client = Arc::new(house.client(&app));
+    let tasks = (1..4).map(|rows| {
+        let client = client.clone();
+        tokio::spawn(async move { client.start(Import { rows }).await?.wait().await })
+    });
+    for (task, rows) in tasks.collect::<Vec<_>>().into_iter().zip(1..4) {
+        assert_eq!(task.await.unwrap().unwrap().jobs.succeeded, rows + 2);
+    }
+    worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

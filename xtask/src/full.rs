@@ -36,9 +36,14 @@ impl Sizes {
                 "--redis-kills" => on_redis.kills = number(value)?,
                 "--redis-jobs" => on_redis.jobs = number(value)?,
                 "--seed" => (crash.seed, on_redis.seed) = (number(value)?, number(value)?),
+                // The page alone, from what there is.
+                "--only" if *value == "page" => parts.clear(),
                 "--only" => {
                     parts.retain(|part| part.name() == *value);
-                    ensure!(!parts.is_empty(), "there is no part `{value}`; there are sqlite, redis, model, fuzz");
+                    ensure!(
+                        !parts.is_empty(),
+                        "there is no part `{value}`; there are sqlite, redis, model, fuzz, page"
+                    );
                 }
                 _ => anyhow::bail!(
                     "`{name}` is not known; there are --only, --seeds, --kills, --jobs, --redis-kills, --redis-jobs, --seed"

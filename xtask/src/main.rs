@@ -19,7 +19,7 @@ const USAGE: &str = "usage: cargo xtask test [--seeds N]
                                  300,000 jobs, 10,000 over 1,000,000 on Redis, the fuzz targets; writes RELIABILITY.md
        cargo xtask crash [--store sqlite|redis] [--kills N] [--jobs N] [--seed N] [--planted BUG] [--json]
                                  kills, stops and misleads workers, and checks what they did
-       cargo xtask reliability [--only sqlite|redis|model|fuzz] [--seeds N] [--kills N] [--jobs N] …
+       cargo xtask reliability [--only sqlite|redis|model|fuzz|page] [--seeds N] [--kills N] [--jobs N] …
                                  of --full only what writes RELIABILITY.md, or one part of that
        cargo xtask check FILES… [--json]
                                  checks ledgers

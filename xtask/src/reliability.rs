@@ -146,8 +146,12 @@ fn describe(out: &mut String, run: &Value) -> Result<()> {
     writeln!(out, "\n## Workers on {}\n", run["name"].as_str().unwrap_or_default())?;
     writeln!(
         out,
-        "{} kills, {} jobs of {} workflows, {} s, leases of {} ms.",
-        check["kills"], check["jobs"], check["workflows"], told["seconds"], told["lease_ms"]
+        "{} kills, {} jobs of {} workflows, {:.0} s, leases of {} ms.",
+        check["kills"],
+        check["jobs"],
+        check["workflows"],
+        number(&told["seconds"]),
+        told["lease_ms"]
     )?;
     if number(&told["disk_fills"]) > 0.0 {
         writeln!(out, "Each time the disk stays full for {} ms.", told["disk_full_ms"])?;
@@ -173,7 +177,8 @@ fn describe(out: &mut String, run: &Value) -> Result<()> {
     ] {
         let times = &check[times];
         if number(&times["count"]) > 0.0 {
-            writeln!(out, "| {what} | {} ms | {} ms | {} ms |", times["p50_ms"], times["p99_ms"], times["longest_ms"])?;
+            let [half, most, longest] = ["p50_ms", "p99_ms", "longest_ms"].map(|share| number(&times[share]));
+            writeln!(out, "| {what} | {half:.0} ms | {most:.0} ms | {longest:.0} ms |")?;
         }
     }
     writeln!(out, "\nRunning again (the budget is {:.0} ms for 99 %):\n\n```text", allowed_ms(run))?;
