@@ -159,3 +159,32 @@ fn add(batch: &mut Batch, part: Part, sender: &mpsc::Sender<Batch>) -> Result<()
 fn send(batch: Batch, sender: &mpsc::Sender<Batch>) -> Result<()> {
     sender.blocking_send(batch).map_err(|_| Error::unavailable("the creation was given up"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A call that fails so often, and how often it was made.
+    async fn made(failures: usize, error: fn() -> Error) -> (Result<usize>, usize) {
+        let calls = std::sync::atomic::AtomicUsize::new(0);
+        let call = || -> Answer<'_, usize> {
+            let call = calls.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async move { if call < failures { Err(error()) } else { Ok(call) } })
+        };
+        let answer = answered(call).await;
+        (answer, calls.into_inner())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_was_not_answered_is_repeated_for_a_while() {
+        let away = || Error::unavailable("away");
+        assert_eq!(made(3, away).await.0.unwrap(), 3);
+        let (answer, calls) = made(usize::MAX, away).await;
+        assert!(answer.unwrap_err().is_transient() && (4..50).contains(&calls), "{calls} calls");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_was_refused_is_not() {
+        assert_eq!(made(1, || Error::refused("no")).await.1, 1);
+    }
+}

@@ -1,16 +1,15 @@
 //! The SQLite store against the naive model, on random workflows and operations.
 
+#[path = "support/environment.rs"]
+mod environment;
+
 use std::sync::Arc;
 use std::time::Instant;
 
+use environment::number;
 use gusher::store::Store;
 use gusher::store::sqlite::{Options, SqliteStore};
 use gusher::testing::model::play_seeds;
-
-/// A number that the environment may change.
-fn number(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
-}
 
 /// As many seeds as `GUSHER_SEEDS` says, from `GUSHER_FIRST_SEED` on, on `GUSHER_THREADS` threads.
 #[test]

@@ -1,20 +1,18 @@
 //! The Redis store against the naive model, on random workflows and operations: on one server, and on a cluster. `GUSHER_SEEDS` and
 //! `GUSHER_FIRST_SEED` are heard as in `model.rs`, for a tenth of the games.
 
+#[path = "support/environment.rs"]
+mod environment;
 mod servers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use environment::number;
 use gusher::store::Store;
 use gusher::store::redis::{Options, RedisStore};
 use gusher::testing::model::play_seeds;
 use servers::{Cluster, Program, Server};
-
-/// A number that the environment may change.
-fn number(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
-}
 
 /// Plays games, each on a store of its own.
 fn play(url: &str) {

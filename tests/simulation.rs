@@ -28,7 +28,12 @@ impl Job for Sleep {
     }
 }
 
-/// Blocks its thread for a moment, asks another thread, and waits for virtual time, all in one.
+/// Blocks this thread until a new one has started and answered.
+fn meet_another_thread() {
+    std::thread::spawn(|| ()).join().unwrap();
+}
+
+/// Blocks its thread until another one has come, asks other threads, and waits for virtual time, all in one.
 #[derive(Serialize, Deserialize)]
 struct Block;
 impl Job for Block {
@@ -38,12 +43,11 @@ impl Job for Block {
     type Output = u64;
     type State = Shared;
     async fn perform(self, _: &Context<Shared>) -> JobResult<u64> {
-        std::thread::sleep(Duration::from_millis(2));
-        let asked = tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(2)));
-        asked.await?;
+        meet_another_thread();
+        tokio::task::spawn_blocking(meet_another_thread).await?;
         let (answer, answered) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(2));
+            meet_another_thread();
             answer.send(7)
         });
         let answer = answered.await?;
@@ -117,6 +121,7 @@ impl Workflow for Play {
         match self.0.as_str() {
             "rows" => drop(flow.run(Sum { rows: flow.expand(Emit { rows: 1_000 }).outputs() })),
             "stubborn" => drop(flow.run(Stubborn)),
+            "stubborn rows" => drop(flow.run_each((0..1_000).map(|_| Stubborn))),
             "delayed" => {
                 let first = flow.run(act("first", "ok")).named("first");
                 flow.run(act("second", "ok")).named("second").after(first).delay(DAY);
@@ -167,6 +172,20 @@ fn a_thousand_rows_run_once_each_and_the_report_after_all_of_them() {
     assert_eq!(run.output::<Sum>("Sum", 0).unwrap(), 999_000);
     assert_eq!((run.order()[0], run.order()[1_001]), (("Emit", 0), ("Sum", 0)));
     assert!(run.elapsed() < Duration::from_secs(1), "{:?}", run.elapsed());
+}
+
+#[test]
+fn rows_that_were_claimed_together_and_failed_come_back_together() {
+    let run = play("stubborn rows");
+    assert_eq!(run.state(), WorkflowState::Succeeded);
+    let mut seconds: Vec<_> = run.attempts_at("Stubborn").filter(|attempt| attempt.attempt == 2).collect();
+    seconds.sort_by_key(|attempt| attempt.index);
+    assert_eq!(seconds.len(), 1_000);
+    // The waits differ, but not from row to row: each slice has one of its own.
+    let apart =
+        |pair: &&[&gusher::testing::Attempt]| pair[0].started.abs_diff(pair[1].started) > Duration::from_secs(60);
+    let changes = seconds.windows(2).filter(apart).count();
+    assert!((1..100).contains(&changes), "{changes} neighbours of 1,000 wait for different lengths of time");
 }
 
 #[test]

@@ -28,32 +28,18 @@ struct Sizes {
     workflows: u64,
     /// What all of them take.
     bytes: u64,
-    largest: Vec<Sized>,
+    largest: Vec<Entry>,
 }
 
 #[derive(Serialize)]
-struct Sized {
+struct Entry {
     id: WorkflowId,
     name: String,
     state: WorkflowState,
     jobs: u64,
     bytes: u64,
     #[serde(flatten)]
-    of_which: Parts,
-}
-
-/// What the bytes are.
-#[derive(Serialize)]
-struct Parts {
-    parameter_bytes: u64,
-    outcome_bytes: u64,
-    state_bytes: u64,
-}
-
-impl From<WorkflowSize> for Parts {
-    fn from(size: WorkflowSize) -> Self {
-        Self { parameter_bytes: size.parameters, outcome_bytes: size.outcomes, state_bytes: size.state }
-    }
+    of_which: WorkflowSize,
 }
 
 impl Du {
@@ -75,14 +61,7 @@ impl Du {
             sizes.workflows += 1;
             sizes.bytes += size.total();
             let (id, state, jobs) = (workflow.id, workflow.state, workflow.jobs.total);
-            sizes.largest.push(Sized {
-                id,
-                name: workflow.name,
-                state,
-                jobs,
-                bytes: size.total(),
-                of_which: size.into(),
-            });
+            sizes.largest.push(Entry { id, name: workflow.name, state, jobs, bytes: size.total(), of_which: size });
             // However many there are, only those that may be shown are kept.
             if sizes.largest.len() >= 2 * self.limit as usize {
                 self.keep_largest(&mut sizes.largest);
@@ -97,7 +76,7 @@ impl Du {
         Ok(Ending::Fine)
     }
 
-    fn keep_largest(&self, sizes: &mut Vec<Sized>) {
+    fn keep_largest(&self, sizes: &mut Vec<Entry>) {
         sizes.sort_by_key(|size| std::cmp::Reverse(size.bytes));
         sizes.truncate(self.limit as usize);
     }

@@ -180,7 +180,7 @@ async fn open_sqlite(rest: &str) -> Result<std::sync::Arc<dyn Store>> {
 
 #[cfg(not(feature = "redis"))]
 async fn open_redis(_: &str) -> Result<std::sync::Arc<dyn Store>> {
-    Err(crate::Error::usage("this program was built without the feature `redis`"))
+    Err(crate::Error::usage("this program was built without the feature `redis`; build it with `--features redis`"))
 }
 
 #[cfg(feature = "redis")]

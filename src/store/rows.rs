@@ -1,6 +1,6 @@
 //! What the store's reading verbs are asked, and what they show.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::verbs::{ChunkRef, Session};
 use crate::clock::Millis;
@@ -164,20 +164,20 @@ pub struct WorkerRow {
 }
 
 /// How many bytes a workflow has in the store: those of its values, without what the store itself adds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkflowSize {
     /// The parameters of its jobs.
-    pub parameters: u64,
+    pub parameter_bytes: u64,
     /// What became of its jobs: outputs, errors, times.
-    pub outcomes: u64,
+    pub outcome_bytes: u64,
     /// Everything else: the graph, and the state of each job.
-    pub state: u64,
+    pub state_bytes: u64,
 }
 
 impl WorkflowSize {
     /// All of it.
     pub fn total(&self) -> u64 {
-        self.parameters + self.outcomes + self.state
+        self.parameter_bytes + self.outcome_bytes + self.state_bytes
     }
 }
 

@@ -57,9 +57,10 @@ pub async fn report_outcomes(hub: Arc<Hub>, rules: Rules, worker: String) {
         if listed.is_empty() && hub.stopped.is_cancelled() && hub.held.lock().is_empty() {
             return;
         }
-        let (due, later): (Vec<_>, Vec<_>) = listed.into_iter().partition(|held| waits_for(held).is_zero());
-        let next = later.iter().map(waits_for).min();
-        hub.to_report.lock().extend(later);
+        let listed = listed.into_iter().map(|held| (waits_for(&held), held));
+        let (due, later): (Vec<_>, Vec<_>) = listed.partition(|(wait, _)| wait.is_zero());
+        let next = later.iter().map(|(wait, _)| *wait).min();
+        hub.to_report.lock().extend(later.into_iter().map(|(_, held)| held));
         if due.is_empty() {
             tokio::select! {
                 biased;
@@ -71,7 +72,7 @@ pub async fn report_outcomes(hub: Arc<Hub>, rules: Rules, worker: String) {
         books.retain(|lease, _| hub.held.lock().contains_key(lease));
         let mut parts = Vec::new();
         let (mut bytes, mut waits) = (0, 0);
-        for held in due {
+        for (_, held) in due {
             // From here on a new outcome puts the slice back on the list.
             *held.listed.lock() = None;
             if held.is_lost() {
@@ -95,11 +96,13 @@ pub async fn report_outcomes(hub: Arc<Hub>, rules: Rules, worker: String) {
 }
 
 /// How much longer the outcomes of a slice may gather.
-fn waits_for(held: &Arc<Held>) -> Duration {
-    let longest = match (held.unstarted(), held.is_running()) {
-        (0, false) => Duration::ZERO,
-        (0, true) => GATHER,
-        _ => GATHER_MORE,
+fn waits_for(held: &Held) -> Duration {
+    let longest = if held.is_through() {
+        Duration::ZERO
+    } else if held.unstarted() == 0 {
+        GATHER
+    } else {
+        GATHER_MORE
     };
     held.listed.lock().map_or(Duration::ZERO, |since| longest.saturating_sub(since.elapsed()))
 }

@@ -6,7 +6,7 @@ use servers::{Cluster, Program};
 
 use super::*;
 
-/// The node's id, and the nodes' line about it.
+/// What the cluster calls a node.
 fn id_of(node: &Server) -> String {
     node.says(&["cluster", "myid"]).trim().to_owned()
 }

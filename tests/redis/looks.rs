@@ -24,7 +24,7 @@ async fn du_counts_what_a_workflow_takes() {
     let (small, large) =
         (client.start(Numbers { count: 10 }).await.unwrap(), client.start(Numbers { count: 50_000 }).await.unwrap());
     let (small, large) = (store.size(small.id()).await.unwrap(), store.size(large.id()).await.unwrap());
-    assert!(small.total() > 1_000 && large.parameters > 10 * small.parameters, "{small:?} {large:?}");
+    assert!(small.total() > 1_000 && large.parameter_bytes > 10 * small.parameter_bytes, "{small:?} {large:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

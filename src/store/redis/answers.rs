@@ -314,19 +314,6 @@ impl TryFrom<Edge> for EdgeRow {
 }
 
 #[derive(Debug, Deserialize)]
-pub struct Size {
-    parameters: u64,
-    outcomes: u64,
-    state: u64,
-}
-
-impl From<Size> for WorkflowSize {
-    fn from(size: Size) -> Self {
-        Self { parameters: size.parameters, outcomes: size.outcomes, state: size.state }
-    }
-}
-
-#[derive(Debug, Deserialize)]
 pub struct Body {
     body: usize,
     #[serde(deserialize_with = "list")]

@@ -69,7 +69,7 @@ pub async fn what_may_be_lost(link: &Link) -> Result<Vec<String>> {
             ));
         }
     }
-    if often_synced(link).await == Some(false) {
+    if syncs_each_write(link).await == Some(false) {
         warnings.push(
             "the append-only file is written to disk once a second: a crash of the machine loses up to that second (set \
              `appendfsync always` to lose nothing)"
@@ -80,7 +80,7 @@ pub async fn what_may_be_lost(link: &Link) -> Result<Vec<String>> {
 }
 
 /// Whether every write is on disk before it is acknowledged; `None` where this user may not ask, or there is no such file.
-async fn often_synced(link: &Link) -> Option<bool> {
+async fn syncs_each_write(link: &Link) -> Option<bool> {
     let ask = async |name: &str| {
         let mut get = Cmd::new();
         get.arg("CONFIG").arg("GET").arg(name);

@@ -345,10 +345,7 @@ impl Store for RedisStore {
     }
 
     fn size(&self, workflow: WorkflowId) -> Answer<'_, WorkflowSize> {
-        Box::pin(async move {
-            let told: Told<answers::Size> = self.read_of(workflow, "size", parameters::of_workflow(workflow)).await?;
-            Ok(told.json.into())
-        })
+        Box::pin(async move { Ok(self.read_of(workflow, "size", parameters::of_workflow(workflow)).await?.json) })
     }
 
     fn whereabouts(&self, workflow: WorkflowId, step: StepNumber, index: u64) -> Answer<'_, Whereabouts> {

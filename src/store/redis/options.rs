@@ -110,8 +110,9 @@ impl Options {
             "sentinel-user" if !value.is_empty() => self.sentinel_login.0 = Some(value.to_owned()),
             "sentinel-password" if !value.is_empty() => self.sentinel_login.1 = Some(value.to_owned()),
             _ => {
+                // Its value may be a password.
                 return Err(wrong(
-                    pair,
+                    key,
                     "is not known; there are prefix=gusher, lease=15s, shards=12, eviction=allow, compress=none, ca=FILE, sentinel-user=NAME \
                      and sentinel-password=WORD",
                 ));
@@ -171,7 +172,7 @@ mod tests {
             ("redis://h?lease=5", "`lease=5` in the store's URL: is no length"),
             ("redis://h?prefix=a b", "`prefix=a b` in the store's URL: a prefix has letters"),
             ("redis://h?shards=0", "1 to 4096 shards"),
-            ("redis://h?speed=high", "`speed=high` in the store's URL: is not known; there are prefix=gusher"),
+            ("redis://h?speed=high", "`speed` in the store's URL: is not known; there are prefix=gusher"),
         ] {
             let error = Options::parse(url).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");

@@ -39,8 +39,8 @@ struct Visits {
     next: u16,
     /// The first lease of claims that were not answered: sent again, they must be the same.
     unanswered: HashMap<u16, u64>,
-    /// The first lease of the last claim that brought anything, and the shards that it came from.
-    granted: (u64, Vec<u16>),
+    /// The first lease of the last claim that brought anything, and the shards that it came from, with their own numbers of it.
+    granted: (u64, Vec<(u16, u64)>),
     /// Where the worker is registered as idle.
     idle: Vec<u16>,
 }
@@ -83,24 +83,24 @@ impl Shards {
         (self.next.fetch_add(1, Ordering::Relaxed) % u64::from(self.count())) as u16
     }
 
-    /// Whether this claim of a session has been granted something before: then it is sent again.
-    pub fn is_again(&self, session: SessionId, first_lease: u64) -> bool {
-        self.visits.lock().get(&session).is_some_and(|visits| visits.granted.0 == first_lease)
+    /// Where a claim of a session was granted something, with the shard's own number of its first lease: it is sent again. Empty if it
+    /// is a new one.
+    pub fn granted_before(&self, session: SessionId, first_lease: u64) -> Vec<(&Shard, u64)> {
+        let visits = self.visits.lock();
+        let granted = visits.get(&session).map(|visits| &visits.granted).filter(|granted| granted.0 == first_lease);
+        let shards = granted.into_iter().flat_map(|(_, shards)| shards);
+        shards.map(|(number, first)| (&self.all[usize::from(*number)], *first)).collect()
     }
 
-    /// The shards in the order in which this claim of a session visits them, each with its own number of the first lease. One that
-    /// is sent again only goes where it was granted something.
+    /// The shards in the order in which a new claim of a session visits them, each with its own number of the first lease.
     pub fn visit(&self, session: SessionId, first_lease: u64) -> Vec<(&Shard, u64)> {
         let mut visits = self.visits.lock();
         let visits = visits.entry(session).or_default();
         let count = self.count();
-        let numbers = match &visits.granted {
-            (first, shards) if *first == first_lease => shards.clone(),
-            _ => (0..count).map(|n| (visits.next + n) % count).collect(),
-        };
         let first =
             |number| visits.unanswered.get(&number).copied().unwrap_or_else(|| self.lease_on_shard(first_lease));
-        numbers.into_iter().map(|number| (&self.all[usize::from(number)], first(number))).collect()
+        let numbers = (0..count).map(|n| (visits.next + n) % count);
+        numbers.map(|number| (&self.all[usize::from(number)], first(number))).collect()
     }
 
     /// A claim is on its way to a shard, with the shard's own number of its first lease.
@@ -130,16 +130,14 @@ impl Shards {
         idle.unwrap_or_default().into_iter().map(|number| &self.all[usize::from(number)]).collect()
     }
 
-    /// A claim was granted something by a shard.
-    pub fn granted(&self, session: SessionId, first_lease: u64, shard: u16) {
+    /// A claim was granted something by a shard, which was asked for leases from a number of its own on.
+    pub fn granted(&self, session: SessionId, first_lease: u64, shard: u16, first_on_shard: u64) {
         let mut visits = self.visits.lock();
-        let (first, shards) = &mut visits.entry(session).or_default().granted;
-        if *first != first_lease {
-            (*first, *shards) = (first_lease, Vec::new());
+        let granted = &mut visits.entry(session).or_default().granted;
+        if granted.0 != first_lease {
+            *granted = (first_lease, Vec::new());
         }
-        if !shards.contains(&shard) {
-            shards.push(shard);
-        }
+        granted.1.push((shard, first_on_shard));
     }
 
     pub fn forget(&self, session: SessionId) {
@@ -234,8 +232,15 @@ mod tests {
         shards.begin_with(session, 2);
         assert_eq!(order(7), [(2, 3), (0, 1), (1, 3)], "shard 0 has not answered the claim of lease 1");
         assert_eq!(shards.not_idle(session).iter().map(|shard| shard.number).collect::<Vec<_>>(), [1]);
-        shards.granted(session, 7, 1);
-        assert_eq!(order(7), [(1, 3)], "sent again it only tells what it was granted");
-        assert_eq!(order(13).len(), 3);
+        shards.granted(session, 7, 1, 3);
+        shards.granted(session, 7, 0, 1);
+        let again = |first| -> Vec<(u16, u64)> {
+            shards.granted_before(session, first).into_iter().map(|(shard, first)| (shard.number, first)).collect()
+        };
+        assert_eq!(
+            (again(7), again(13)),
+            (vec![(1, 3), (0, 1)], vec![]),
+            "sent again it only tells what it was granted"
+        );
     }
 }

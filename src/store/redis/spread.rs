@@ -45,12 +45,32 @@ impl RedisStore {
         Ok(left)
     }
 
-    /// Claims from one shard after the other, until the worker has enough. A shard that is away does not keep it from the others.
-    pub(super) async fn claim_in_turn(&self, mut claim: Claim) -> Result<Claimed> {
+    /// Claims from one shard after the other, until the worker has enough.
+    pub(super) async fn claim_in_turn(&self, claim: Claim) -> Result<Claimed> {
+        let before = self.shards.granted_before(claim.session, claim.first_lease);
+        let mut claimed =
+            if before.is_empty() { self.claim_anew(claim).await? } else { self.claim_again(claim, before).await? };
+        claimed.slices.sort_by_key(|slice| slice.lease);
+        Ok(claimed)
+    }
+
+    /// What a claim was granted before, as far as it is still held.
+    async fn claim_again(&self, mut claim: Claim, before: Vec<(&Shard, u64)>) -> Result<Claimed> {
+        let mut all = Claimed::default();
+        for (shard, first_lease) in before {
+            claim.first_lease = first_lease;
+            let claimed = self.claim_on(shard, &claim).await?;
+            all.slices.extend(claimed.slices);
+            all.last_lease = all.last_lease.max(claimed.last_lease);
+        }
+        Ok(all)
+    }
+
+    /// A shard that is away does not keep the worker from the others.
+    async fn claim_anew(&self, mut claim: Claim) -> Result<Claimed> {
         let (session, first_in_session) = (claim.session, claim.first_lease);
         let mut all = Claimed { empty: true, idle: true, ..Claimed::default() };
         let (mut last, mut drains_for, mut away) = (0, None, None);
-        let is_again = self.shards.is_again(session, first_in_session);
         for (shard, first_lease) in self.shards.visit(session, first_in_session) {
             claim.first_lease = first_lease;
             let claimed = match self.claim_on(shard, &claim).await {
@@ -62,36 +82,29 @@ impl RedisStore {
                 claimed => claimed?,
             };
             if !claimed.slices.is_empty() {
-                self.shards.granted(session, first_in_session, shard.number);
+                self.shards.granted(session, first_in_session, shard.number, first_lease);
             }
-            if !is_again {
-                less(&mut claim, &claimed.slices);
+            if claimed.drain {
+                all.drain = true;
+                drains_for.get_or_insert(shard.number);
             }
+            less(&mut claim, &claimed.slices);
+            last = shard.number;
             all.slices.extend(claimed.slices);
             all.last_lease = all.last_lease.max(claimed.last_lease);
             all.woken.0.extend(claimed.woken.0);
             all.empty &= claimed.empty;
             all.idle &= claimed.idle;
-            last = shard.number;
-            if claimed.drain {
-                all.drain = true;
-                drains_for.get_or_insert(shard.number);
-            }
             let runs_alone = all.slices.iter().any(|slice| slice.suspect);
-            if is_again {
-                continue;
-            }
-            if runs_alone || !claimed.empty {
-                break;
-            }
             let wants_more = claim.max_leases > 0 && claim.takes.iter().any(|take| take.budget > 0);
             if self.shards.count() > 1 && !all.slices.is_empty() && !wants_more {
                 // The others may have more.
                 (all.empty, all.idle) = (false, false);
+            }
+            if runs_alone || !all.empty {
                 break;
             }
         }
-        all.slices.sort_by_key(|slice| slice.lease);
         self.shards.begin_with(session, drains_for.unwrap_or(last + 1));
         if !all.idle || away.is_some() {
             self.is_not_idle(session).await;

@@ -457,12 +457,12 @@ impl Store for SqliteStore {
     }
 
     fn doctor(&self) -> Answer<'_, Checkup> {
-        let warning =
-            "a power cut loses what was acknowledged last (sync=normal); without that setting nothing is lost";
         Box::pin(async move {
             let mut checkup = self.read("doctor", |tx| tx.doctor()).await?;
             if !self.options.sync {
-                checkup.warnings.push(warning.to_owned());
+                let may =
+                    "a power cut loses what was acknowledged last (sync=normal); without that setting nothing is lost";
+                checkup.warnings.push(may.to_owned());
             }
             Ok(checkup)
         })

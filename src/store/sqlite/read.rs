@@ -257,12 +257,12 @@ impl Tx<'_> {
         let mut sum =
             |sql: &str| Ok::<_, Error>(self.one(sql, [wf], |row| row.get::<_, f64>(0))?.unwrap_or(0.0) as u64);
         Ok(WorkflowSize {
-            parameters: sum(&of_chunks("params"))?
+            parameter_bytes: sum(&of_chunks("params"))?
                 + sum(
                     "SELECT total(length(m.body)) FROM segment JOIN chunk USING (segment) JOIN mended m USING (chunk) WHERE wf = ?",
                 )?,
-            outcomes: sum(&of_chunks("outcome"))? + sum("SELECT total(length(text)) FROM error WHERE wf = ?")?,
-            state: sum(&of_chunks("bytes"))?
+            outcome_bytes: sum(&of_chunks("outcome"))? + sum("SELECT total(length(text)) FROM error WHERE wf = ?")?,
+            state_bytes: sum(&of_chunks("bytes"))?
                 + sum(&of_chunks("recovered"))?
                 + sum("SELECT total(length(spec) + length(options) + length(name)) FROM step WHERE wf = ?")?
                 + sum("SELECT total(length(arguments)) FROM workflow WHERE wf = ?")?,

@@ -303,15 +303,15 @@ pub mod size {
     use crate::id::WorkflowId;
 
     async fn parameters(scene: &Scene, id: WorkflowId) -> u64 {
-        scene.store.size(id).await.unwrap().parameters
+        scene.store.size(id).await.unwrap().parameter_bytes
     }
 
     pub async fn fresh_counts_parameters(scene: &Scene) {
         let (small, large) = (scene.lone(10).await, scene.lone(100_000).await);
         let (small, large) = (scene.store.size(small).await.unwrap(), scene.store.size(large).await.unwrap());
-        assert!(small.parameters > 0 && large.parameters > 10 * small.parameters, "{small:?} {large:?}");
-        assert!(small.state > 0 && small.outcomes == 0, "{small:?}");
-        assert_eq!(large.total(), large.parameters + large.outcomes + large.state);
+        assert!(small.parameter_bytes > 0 && large.parameter_bytes > 10 * small.parameter_bytes, "{small:?} {large:?}");
+        assert!(small.state_bytes > 0 && small.outcome_bytes == 0, "{small:?}");
+        assert_eq!(large.total(), large.parameter_bytes + large.outcome_bytes + large.state_bytes);
     }
 
     pub async fn repeated_is_the_same(scene: &Scene) {
@@ -362,7 +362,7 @@ pub mod size {
         let slice = worker.take(1024).await;
         let record = vec![7; 5_000];
         worker.report(crate::store::LeaseReport { record, ..worker.success(&slice) }).await;
-        let outcomes = scene.store.size(id).await.unwrap().outcomes;
+        let outcomes = scene.store.size(id).await.unwrap().outcome_bytes;
         assert!((5_000..10_000).contains(&outcomes), "{outcomes}");
     }
 }

@@ -9,7 +9,6 @@ use gusher::store::redis::RedisStore;
 use gusher::store::sqlite::SqliteStore;
 use gusher::store::{Store, WorkerRow};
 use gusher::testing::ledger::{Kind, Ledger, Record};
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::servers::Server;
 use crate::worker::{self, IN_FILES, NamedPlace, ON_SERVERS};
@@ -33,10 +32,10 @@ impl Stage {
         Ok(Self::File { path, store })
     }
 
-    /// A server with its data in that folder.
+    /// A server; the store's ledger goes into that folder.
     pub async fn server(folder: &Path, lease: u64, clock: &Path, ledger: Ledger) -> Result<Self> {
-        let server = AppendingServer::start(folder)?;
-        let store = worker::open_server(&format!("{}?lease={lease}ms", server.url), clock, ledger).await?;
+        let server = AppendingServer::start();
+        let store = worker::open_server(&format!("{}?lease={lease}ms", server.0.url()), clock, ledger).await?;
         let records = Ledger::create(&folder.join("store.ledger"), OF_SERVER).context("making the store's ledger")?;
         Ok(Self::Server { server, store, records, taken: 0 })
     }
@@ -117,51 +116,27 @@ where
 
 /// A Redis server that has on the disk what it has acknowledged.
 #[derive(Debug)]
-pub struct AppendingServer {
-    pub url: String,
-    folder: PathBuf,
-    process: Option<Server>,
-}
+pub struct AppendingServer(Server);
 
 impl AppendingServer {
-    fn start(folder: &Path) -> Result<Self> {
-        let folder = folder.canonicalize()?;
-        let mut server = Self { url: String::new(), folder, process: None };
-        server.run(&[]);
-        Ok(server)
-    }
-
-    fn run(&mut self, more: &[&str]) {
-        let folder = self.folder.display().to_string();
-        let settings = ["--dir", &folder, "--appendonly", "yes", "--appendfsync", "always"];
-        let process = Server::redis_with(&[&settings, more].concat());
-        if self.url.is_empty() {
-            self.url = process.url();
-        }
-        self.process = Some(process);
-    }
-
-    fn ask<T: redis::FromRedisValue>(&self, command: &[&str]) -> Result<T> {
-        let mut connection = redis::Client::open(self.url.as_str())?.get_connection()?;
-        Ok(redis::cmd(command[0]).arg(&command[1..]).query(&mut connection)?)
+    fn start() -> Self {
+        Self(Server::redis_with(&["--appendonly", "yes", "--appendfsync", "always"]))
     }
 
     /// Kills it, and starts it again on what is on the disk. Returns how long it was away.
-    pub fn kill_and_restart(&mut self) -> Result<Duration> {
-        let about: redis::InfoDict = self.ask(&["INFO", "server"])?;
-        let told = |name: &str| about.get::<i32>(name).with_context(|| format!("the server does not tell its {name}"));
-        let (pid, port) = (told("process_id")?, told("tcp_port")?.to_string());
+    pub fn kill_and_restart(&mut self) -> Duration {
         let away_from = Instant::now();
-        kill_process(Pid::from_raw(pid).context("the server's process is no process")?, Signal::KILL)?;
-        // Waits until it has ended.
-        self.process = None;
-        self.run(&["--port", &port]);
-        Ok(away_from.elapsed())
+        self.0.kill();
+        self.0.start_again();
+        away_from.elapsed()
     }
 
     /// Cuts the connections of all clients, those of listeners, too. Returns how many there were.
     pub fn cut_connections(&self) -> Result<u64> {
-        let cut = |kind| self.ask::<u64>(&["CLIENT", "KILL", "TYPE", kind]);
+        let cut = |kind| {
+            let told = self.0.says(&["client", "kill", "type", kind]);
+            told.trim().parse::<u64>().with_context(|| format!("the server cuts nothing: {told}"))
+        };
         let (clients, listeners) = (cut("normal")?, cut("pubsub")?);
         ensure!(clients > 0, "no client was connected");
         Ok(clients + listeners)

@@ -150,11 +150,14 @@ function DO.errors()
 end
 
 -- What the server itself says of each key; of a hash it looks at some values and takes the others to be like them.
-local SIZED = { params = 'parameters', mended = 'parameters', mends = 'parameters', chunks = 'parameters', outcomes = 'outcomes', errors = 'outcomes' }
+local SIZED = {
+    params = 'parameter_bytes', mended = 'parameter_bytes', mends = 'parameter_bytes', chunks = 'parameter_bytes',
+    outcomes = 'outcome_bytes', errors = 'outcome_bytes',
+}
 function DO.size()
-    local wf, size = G.find(arg.workflow), { parameters = 0, outcomes = 0, state = 0 }
+    local wf, size = G.find(arg.workflow), { parameter_bytes = 0, outcome_bytes = 0, state_bytes = 0 }
     for _, part in ipairs(PARTS) do
-        local kind = SIZED[part] or 'state'
+        local kind = SIZED[part] or 'state_bytes'
         size[kind] = size[kind] + (call('MEMORY', 'USAGE', K.wf(wf, part)) or 0)
     end
     return size
