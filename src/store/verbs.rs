@@ -177,8 +177,8 @@ pub struct Woken(pub Vec<u16>);
 pub struct Claim {
     /// Who claims.
     pub session: SessionId,
-    /// The number of the first lease to grant; the next get the numbers behind it. A number used before grants nothing: the answer
-    /// lists what is held of it.
+    /// Leases get numbers from this one on, which ascend and need not follow on each other. A claim with a number used before is granted
+    /// nothing: the answer lists what is held of it.
     pub first_lease: u64,
     /// How many leases to grant at most.
     pub max_leases: u32,
