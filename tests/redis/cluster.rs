@@ -1,7 +1,10 @@
 //! On a cluster: slots move, masters fail.
 
-use gusher::Handle;
+use std::collections::HashSet;
+
 use gusher::store::redis::Options;
+use gusher::store::{Claim, Session, Take};
+use gusher::{Handle, SessionId};
 use servers::{Cluster, Program};
 
 use super::*;
@@ -159,6 +162,65 @@ async fn slots_are_moved_there_and_back_while_jobs_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn shards_that_were_away_hand_out_their_jobs_once_when_they_are_back() {
+    let mut cluster = Cluster::start(Program::Redis);
+    for node in &cluster.nodes {
+        node.says(&["config", "set", "cluster-require-full-coverage", "no"]);
+    }
+    let store = open(&cluster.url()).await;
+    let client = app().client_on(store.clone());
+    for _ in 0..12 {
+        client.start(Numbers { count: 1 }).await.unwrap();
+    }
+    let session = Session {
+        id: SessionId::random(),
+        host: "test".into(),
+        pid: 1,
+        queues: vec!["default".into()],
+        types: vec!["Number".into()],
+        slots: 1,
+        wake_port: None,
+        lease: 60_000,
+    };
+    store.join(session.clone()).await.unwrap();
+    let master = owner(&cluster, slot_of(0));
+    let port = cluster.nodes[master].port().to_string();
+    let follows = |node: &Server| node.says(&["role"]).starts_with("slave") && node.says(&["role"]).contains(&port);
+    cluster.nodes.iter().find(|node| follows(node)).expect("it has a replica").kill();
+    cluster.nodes[master].says(&["save"]);
+    cluster.nodes[master].kill();
+
+    // One job of a workflow each, as many workflows as shards.
+    let (mut leases, mut workflows, mut first_lease) = (HashSet::new(), HashSet::new(), 1);
+    while workflows.len() < 12 {
+        let claim = Claim {
+            session: session.id,
+            first_lease,
+            max_leases: 1,
+            queues: session.queues.clone(),
+            takes: vec![Take { job_type: "Number".into(), jobs: 1, budget: 1 }],
+            free_slots: 1,
+            alone: false,
+            lease: session.lease,
+        };
+        match store.claim(claim).await {
+            Ok(claimed) => {
+                first_lease = first_lease.max(claimed.last_lease + 1);
+                for slice in claimed.slices {
+                    assert!(leases.insert(slice.lease), "lease {} was granted twice", slice.lease);
+                    workflows.insert(slice.workflow);
+                }
+            }
+            Err(error) => assert!(error.is_transient(), "{error}"),
+        }
+        if workflows.len() == 8 && !cluster.nodes[master].says(&["ping"]).contains("PONG") {
+            cluster.nodes[master].start_again();
+        }
+    }
+    assert_eq!(leases.len(), 12);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn replicas_take_over_while_jobs_run() {
     let cluster = Arc::new(Cluster::start(Program::Redis));
     let (store, worker, stop) = works(&format!("{}?lease=2s", cluster.url())).await;
@@ -176,9 +238,9 @@ async fn replicas_take_over_while_jobs_run() {
                     break;
                 }
             }
-            while !failing.nodes.iter().all(|node| role(node).starts_with("master") || role(node).contains("connected"))
-            {
-            }
+            // Who was master has to follow the new one first: a master without a replica has nobody to take its place.
+            let follows = |node: &&Server| role(node).starts_with("slave") && role(node).contains("connected");
+            while failing.nodes.iter().filter(follows).count() < 3 {}
         }
         // The last one dies, and the others find out by themselves.
         let dies = failing.nodes.iter().find(|node| role(node).starts_with("master")).unwrap();

@@ -47,9 +47,12 @@ impl RedisStore {
 
     /// Claims from one shard after the other, until the worker has enough.
     pub(super) async fn claim_in_turn(&self, claim: Claim) -> Result<Claimed> {
-        let before = self.shards.granted_before(claim.session, claim.first_lease);
+        let first_lease = claim.first_lease;
+        let before = self.shards.granted_before(claim.session, first_lease);
         let mut claimed =
             if before.is_empty() { self.claim_anew(claim).await? } else { self.claim_again(claim, before).await? };
+        // A shard that was away grants numbers from before that; the next claim must not look like this one sent again all the same.
+        claimed.last_lease = claimed.last_lease.max(first_lease);
         claimed.slices.sort_by_key(|slice| slice.lease);
         Ok(claimed)
     }
