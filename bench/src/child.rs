@@ -16,6 +16,11 @@ pub enum Task {
     Run(RunPlan),
     /// One run of the floor.
     Floor(RunPlan),
+    /// A worker of imports, until nobody waits for it any more.
+    Worker {
+        /// The URL of the store.
+        url: String,
+    },
     /// A worker that starts jobs and never ends them, until it is killed.
     Victim {
         /// The URL of the store.
@@ -56,6 +61,7 @@ pub async fn perform(task: &Task) -> Result<()> {
     let measured = match task {
         Task::Run(plan) => serde_json::to_string(&crate::one_run::run(plan).await?)?,
         Task::Floor(plan) => serde_json::to_string(&crate::floor::run(plan)?)?,
+        Task::Worker { url } => return crate::suite::several::work(url).await,
         Task::Victim { url, slots } => return crate::suite::killed::be_a_victim(url, *slots).await,
     };
     println!("{measured}");

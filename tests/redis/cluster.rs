@@ -27,6 +27,23 @@ fn owner(cluster: &Cluster, slot: u32) -> usize {
     cluster.nodes.iter().position(|node| id_of(node) == id).unwrap()
 }
 
+/// Whether all nodes have heard the same of who is master of what: if one dies before that, the others may not let any take its place.
+fn agrees(cluster: &Cluster) -> bool {
+    let heard = |node: &Server| {
+        let nodes = node.says(&["cluster", "nodes"]);
+        let told = nodes.lines().map(|line| {
+            let words: Vec<&str> = line.split(' ').collect();
+            // The node, its master, its epoch, its slots.
+            [&[words[0], words[3], words[6]], &words[8..]].concat().join(" ")
+        });
+        let mut told: Vec<String> = told.collect();
+        told.sort();
+        told
+    };
+    let first = heard(&cluster.nodes[0]);
+    cluster.nodes.iter().all(|node| heard(node) == first)
+}
+
 /// Moves a slot with all of its keys, a few at a time.
 fn move_slot(cluster: &Cluster, slot: u32, to: usize) {
     let from = owner(cluster, slot);
@@ -240,7 +257,7 @@ async fn replicas_take_over_while_jobs_run() {
             }
             // Who was master has to follow the new one first: a master without a replica has nobody to take its place.
             let follows = |node: &&Server| role(node).starts_with("slave") && role(node).contains("connected");
-            while failing.nodes.iter().filter(follows).count() < 3 {}
+            while failing.nodes.iter().filter(follows).count() < 3 || !agrees(&failing) {}
         }
         // The last one dies, and the others find out by themselves.
         let dies = failing.nodes.iter().find(|node| role(node).starts_with("master")).unwrap();

@@ -160,14 +160,24 @@ pub enum Program {
     Valkey,
 }
 
-/// Three masters with a replica each.
+/// Three masters, with or without a replica each.
 #[derive(Debug)]
 pub struct Cluster {
     pub nodes: Vec<Server>,
 }
 
 impl Cluster {
+    /// Three masters with a replica each.
     pub fn start(program: Program) -> Self {
+        Self::with_replicas(program, 1)
+    }
+
+    /// Three masters alone.
+    pub fn of_masters(program: Program) -> Self {
+        Self::with_replicas(program, 0)
+    }
+
+    fn with_replicas(program: Program, replicas: usize) -> Self {
         let path = match program {
             Program::Redis => PathBuf::from("redis-server"),
             Program::Valkey => installed("valkey"),
@@ -177,10 +187,14 @@ impl Cluster {
                 ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0"];
             Server::start(&path, free_port_of_a_cluster(), &settings)
         };
-        let nodes: Vec<Server> = (0..6).map(node).collect();
+        let nodes: Vec<Server> = (0..3 * (1 + replicas)).map(node).collect();
         let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
         let mut create = Command::new("redis-cli");
-        create.args(["--cluster", "create"]).args(addresses).args(["--cluster-replicas", "1", "--cluster-yes"]);
+        create.args(["--cluster", "create"]).args(addresses).args([
+            "--cluster-replicas",
+            &replicas.to_string(),
+            "--cluster-yes",
+        ]);
         let made = create.output().expect("redis-cli starts; it comes with redis-server");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
         // Each node has to hear of it.

@@ -5,6 +5,7 @@
 //! | `sizes` | how large everything is, in full and quick |
 //! | `scene`, `watched` | a store with workers; a store that notes who claims |
 //! | `big` | large imports: commits, cost a job, commands, memory |
+//! | `redis`, `several`, `cluster` | large imports on Redis, with several worker processes, on a cluster |
 //! | `failing` | rows that all fail |
 //! | `beside` | a small workflow beside a large one |
 //! | `idle`, `crowd`, `wake` | workers that wait, one and a hundred, and how fast they start |
@@ -15,6 +16,7 @@
 
 mod beside;
 mod big;
+mod cluster;
 mod crowd;
 mod failing;
 mod idle;
@@ -22,6 +24,7 @@ pub mod killed;
 mod limits;
 mod redis;
 mod scene;
+pub mod several;
 mod sizes;
 mod slow;
 mod table;
@@ -58,6 +61,8 @@ pub async fn measure(options: &Options) -> Result<bool> {
         big.commands_a_job(&sizes),
     ];
     rows.extend(redis::measure(&sizes, &mut worst)?);
+    rows.push(several::measure(&sizes).await?);
+    rows.push(cluster::measure(&sizes, &mut worst).await?);
     let any_operation = rows.len();
     rows.push(Row::not_yet(
         "lone jobs, 64 callers: enqueue / run",

@@ -1,6 +1,6 @@
-//! A store that notes who claims, what came of it, and whom its answers woke.
+//! A store that notes who claims, what came of it, whom its answers woke, and on which shards parameters are read and reports made.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -24,6 +24,9 @@ struct Notes {
     ports: Vec<(SessionId, u16)>,
     woken: Vec<(Instant, u16)>,
     sent: Vec<Sent>,
+    shards: HashMap<(SessionId, u64), u16>,
+    reads: BTreeMap<u16, u64>,
+    reports: BTreeMap<u16, u64>,
 }
 
 /// The store behind, and what has been noted.
@@ -46,6 +49,16 @@ impl Watched {
     fn note_woken(&self, woken: &Woken) {
         let now = Instant::now();
         self.notes().woken.extend(woken.0.iter().map(|port| (now, *port)));
+    }
+
+    /// How often the parameters of a chunk were read so far, by shard.
+    pub fn reads(&self) -> BTreeMap<u16, u64> {
+        self.notes().reads.clone()
+    }
+
+    /// How many reports were made so far, by shard.
+    pub fn reports(&self) -> BTreeMap<u16, u64> {
+        self.notes().reports.clone()
     }
 
     /// How many sessions have claimed so far.
@@ -106,7 +119,10 @@ impl Store for Watched {
         async move {
             let claimed = asked.await?;
             self.note_woken(&claimed.woken);
-            self.notes().sent.push(Sent { at, session, found: !claimed.slices.is_empty() || !claimed.empty });
+            let mut notes = self.notes();
+            notes.sent.push(Sent { at, session, found: !claimed.slices.is_empty() || !claimed.empty });
+            notes.shards.extend(claimed.slices.iter().map(|slice| ((session, slice.lease), slice.workflow.shard())));
+            drop(notes);
             Ok(claimed)
         }
         .boxed()
@@ -117,10 +133,25 @@ impl Store for Watched {
         async move { asked.await.inspect(|woken| self.note_woken(woken)) }.boxed()
     }
 
+    fn report(&self, report: Report) -> Answer<'_, Reported> {
+        let mut notes = self.notes();
+        let of = |lease: &LeaseReport| notes.shards.get(&(report.session, lease.lease)).copied();
+        for shard in report.leases.iter().filter_map(of).collect::<BTreeSet<u16>>() {
+            *notes.reports.entry(shard).or_default() += 1;
+        }
+        drop(notes);
+        let asked = self.inner.report(report);
+        async move { asked.await.inspect(|reported| self.note_woken(&reported.woken)) }.boxed()
+    }
+
+    fn parameters(&self, chunk: ChunkRef) -> Answer<'_, Parameters> {
+        *self.notes().reads.entry(chunk.shard).or_default() += 1;
+        self.inner.parameters(chunk)
+    }
+
     note_woken! {
         leave(session: SessionId) -> Left;
         create(create: Create) -> Created;
-        report(report: Report) -> Reported;
         tick(tick: Tick) -> Ticked;
     }
 
@@ -136,7 +167,6 @@ impl Store for Watched {
         steps(workflow: WorkflowId, from: StepNumber, limit: u32) -> Vec<StepRow>;
         step_named(workflow: WorkflowId, name: String) -> Option<StepRow>;
         edges(workflow: WorkflowId, step: StepNumber, upstream: bool, limit: u32) -> Vec<EdgeRow>;
-        parameters(chunk: ChunkRef) -> Parameters;
         outcomes(workflow: WorkflowId, step: StepNumber, from: u64, after: u64) -> Vec<ChunkOutcomes>;
         errors(workflow: WorkflowId, step: StepNumber) -> Vec<ErrorRow>;
         waiting(workflow: WorkflowId, step: StepNumber) -> Waiting;
