@@ -172,6 +172,22 @@ async fn retries_after_many_different_waits_are_reported_within_the_bounds() {
     house.check().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_worker_finds_by_itself_what_it_was_not_woken_for() {
+    let (house, app) = (House::new(), app(&Stage::new()));
+    let run = house.client(&app).start(Many { steps: 1, jobs: 1, does: "ok".into() }).await.unwrap();
+    run.pause().await.unwrap();
+    let worker = house.worker(&app).await;
+    while house.store.meters().by_verb().get("claim").is_none_or(|claim| claim.operations == 0) {
+        tokio::task::yield_now().await;
+    }
+    // The store says whom to wake; nobody does.
+    house.store.resume(run.id()).await.unwrap();
+    assert_eq!(run.wait().await.unwrap().state, WorkflowState::Succeeded);
+    worker.stop().await;
+    house.check().await;
+}
+
 /// The worker's waits are over at once; what it waits for besides is done in no time.
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_is_stopped_while_its_store_is_away_ends_all_the_same() {

@@ -400,6 +400,8 @@ pub struct Tick {
 pub struct Ticked {
     /// Whether more is due now.
     pub more: bool,
+    /// Whether jobs are ready for whoever knows their type and queue: a worker that was not woken for them claims all the same.
+    pub ready: bool,
     /// Milliseconds until the next thing that is known to be due; `None` if nothing is.
     pub next_in: Option<Millis>,
     /// Whom to wake.

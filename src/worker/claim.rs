@@ -16,8 +16,10 @@ use crate::wake::wake;
 
 /// The most leases that one claim asks for.
 const MAX_LEASES: u32 = 16;
-/// A wake-up can be lost; the claim that catches it comes after about so long.
-const POLL: Duration = Duration::from_millis(900);
+/// How long a worker that can use nothing now waits for a change that nobody tells it of.
+const POLL: Duration = Duration::from_millis(450);
+/// A wake-up can be lost; the next look at what is due catches it. Should that not come either, a claim does after about so long.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// Claims until the worker stops.
 pub async fn claim_slices(hub: Arc<Hub>, session: Session) {
@@ -30,7 +32,7 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session) {
         again.as_mut().enable();
         let mut idle = false;
         let wait = match wishes(&hub, &session) {
-            None => hub.look_after(POLL / 2),
+            None => hub.look_after(POLL),
             Some(mut claim) => {
                 claim.first_lease = next_lease;
                 let asked = hub.monotonic();
@@ -48,8 +50,8 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session) {
                             accept(&hub, slice, asked + hub.lease as u64);
                         }
                         match (got_any, claimed.empty) {
-                            (false, _) if drains => hub.look_after(POLL / 2),
-                            (_, true) => hub.look_after(jitter(POLL)),
+                            (false, _) if drains => hub.look_after(POLL),
+                            (_, true) => hub.look_after(jitter(IDLE)),
                             (true, false) => continue,
                             (false, false) => TARGET_TIME / 2,
                         }

@@ -16,6 +16,8 @@ const LONGEST: Duration = Duration::from_millis(900);
 pub async fn tick(hub: Arc<Hub>) {
     let mut backoff = Backoff::new();
     let often = LONGEST.min(Duration::from_millis(hub.lease.max(4) as u64 / 4));
+    // Who asked for this look has told of what is ready, too.
+    let mut was_asked = false;
     while !hub.stopping.is_cancelled() {
         let now = hub.tick_now.notified();
         let wait = match hub.store.tick(Tick { lease: hub.lease }).await {
@@ -24,6 +26,9 @@ pub async fn tick(hub: Arc<Hub>) {
                 wake(&ticked.woken);
                 if ticked.more {
                     continue;
+                }
+                if ticked.ready && !was_asked {
+                    hub.claim_what_is_ready();
                 }
                 let often = hub.look_after(jitter(often));
                 ticked.next_in.map_or(often, |next| Duration::from_millis(next.max(1) as u64).min(often))
@@ -36,8 +41,8 @@ pub async fn tick(hub: Arc<Hub>) {
         tokio::select! {
             biased;
             () = hub.stopping.cancelled() => {}
-            () = now => {}
-            () = tokio::time::sleep(wait) => {}
+            () = now => was_asked = true,
+            () = tokio::time::sleep(wait) => was_asked = false,
         }
     }
 }

@@ -1,10 +1,10 @@
 //! What a worker without work costs its store.
 
-use gusher::store::Store;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use gusher::store::Store;
 
 use super::announce;
 use super::scene::{Scene, Working};
@@ -12,6 +12,7 @@ use super::sizes::Sizes;
 use super::table::Row;
 use super::wake::{self, Started};
 use crate::cost::Worst;
+use crate::place::{Place, connect};
 
 /// The verbs of operations that write; the others only look, and hold up nobody.
 const WRITING: [&str; 13] = [
@@ -19,7 +20,7 @@ const WRITING: [&str; 13] = [
     "delete",
 ];
 
-/// Measures.
+/// Measures on a file.
 pub async fn measure(folder: Option<&Path>, sizes: &Sizes, worst: &mut Worst) -> Result<Row> {
     announce("an idle worker");
     let scene = Scene::new(folder, Duration::from_secs(15)).await?;
@@ -45,4 +46,29 @@ pub async fn measure(folder: Option<&Path>, sizes: &Sizes, worst: &mut Worst) ->
     let measured =
         format!("{writing:.2} operations/s that write, {reading:.2} that look, over {} s", sizes.idle.as_secs());
     Ok(Row::judged("idle worker", "≤ 2 commands/s", measured, writing <= 2.0))
+}
+
+/// Measures on a Redis server of its own, which counts itself: every look is a command there.
+pub async fn measure_redis(sizes: &Sizes) -> Result<Row> {
+    announce("an idle worker on Redis");
+    let place = Place::named("redis", None)?;
+    let url = place.fresh()?;
+    let worker = Working::start(&wake::app(&Started::nowhere()), gusher::store::open(url).await?, 4).await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = scripts_run(url)?;
+    tokio::time::sleep(sizes.idle).await;
+    let count = scripts_run(url)? - before;
+    worker.stop().await?;
+
+    let a_second = count as f64 / sizes.idle.as_secs_f64();
+    let measured = format!("{a_second:.2} commands/s over {} s", sizes.idle.as_secs());
+    Ok(Row::judged("Redis, idle worker", "≤ 2 commands/s a shard", measured, a_second <= 2.0))
+}
+
+/// Each command that the store sends runs one script.
+fn scripts_run(url: &str) -> Result<u64> {
+    let info: redis::InfoDict = redis::cmd("INFO").arg("commandstats").query(&mut connect(url)?)?;
+    let told: String = info.get("cmdstat_evalsha").context("the server tells no counts of commands")?;
+    let calls = told.strip_prefix("calls=").and_then(|rest| rest.split(',').next()).context("no count of calls")?;
+    calls.parse().with_context(|| format!("`{told}`"))
 }

@@ -71,8 +71,10 @@ pub async fn measure(options: &Options) -> Result<bool> {
     ));
     rows.push(beside::measure(folder, &sizes, &mut worst).await?);
     rows.push(idle::measure(folder, &sizes, &mut worst).await?);
+    rows.push(idle::measure_redis(&sizes).await?);
     rows.push(crowd::measure(folder, &mut worst).await?);
     rows.push(wake::measure(folder, &mut worst).await?);
+    rows.push(wake::measure_redis(&mut worst).await?);
     rows.push(slow::measure(folder, &sizes, &mut worst).await?);
     rows.push(killed::measure(folder, &sizes, &mut worst).await?);
     rows.push(big.memory(&sizes));

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use gusher::prelude::*;
+use gusher::store::Store;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::announce;
@@ -13,6 +14,7 @@ use super::scene::{Scene, Working};
 use super::table::Row;
 use crate::cost::Worst;
 use crate::machine::DiskProbe;
+use crate::place::Place;
 use crate::rows::random;
 
 /// How often it is measured.
@@ -64,35 +66,59 @@ pub fn app(started: &Arc<Started>) -> App<Arc<Started>> {
     App::new(move || std::future::ready(Ok::<_, std::convert::Infallible>(started.clone()))).job::<Tell>()
 }
 
-/// Measures.
+/// Measures on a file.
 pub async fn measure(folder: Option<&Path>, worst: &mut Worst) -> Result<Row> {
     announce("how soon an idle worker starts a job");
     let scene = Scene::new(folder, Duration::from_secs(15)).await?;
-    let (sender, mut starts) = unbounded_channel();
-    let app = app(&Arc::new(Started(sender)));
-    let client = app.client_on(scene.store.clone());
-    let worker = Working::start(&app, scene.store.clone(), 4).await?;
-    let mut times = Vec::new();
     // A disk does not take equally long all the time, so what a commit takes is measured in turn with the starts.
     let mut probe = DiskProbe::new(folder)?;
-    for n in 0..TIMES {
-        // Long enough to be idle again; not always equally long, so as not to fall into step with the worker's own looks.
-        tokio::time::sleep(Duration::from_millis(60 + random(2 * n) % 50)).await;
-        probe.commit()?;
-        tokio::time::sleep(Duration::from_millis(60 + random(2 * n + 1) % 50)).await;
-        let asked = Instant::now();
-        let run = client.start(Single).await?;
-        times.push(starts.recv().await.context("the worker has ended")? - asked);
-        run.wait().await?;
-    }
-    worker.stop().await?;
+    let times = Times::measure(scene.store.clone(), || probe.commit()).await?;
     scene.add_to(worst);
-
-    times.sort_unstable();
-    let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
     let commit = probe.measured().commit;
     let budget = 2 * commit + Duration::from_millis(1);
-    let measured = format!("median {median:.2?} of {TIMES}, longest {longest:.2?}");
     let told = format!("SQLite two commits + 1 ms: ≤ {budget:.2?} where a commit takes {commit:.2?}");
-    Ok(Row::judged("idle → start", told, measured, median <= budget))
+    Ok(times.against("idle → start", told, budget))
+}
+
+/// Measures on a Redis server of its own.
+pub async fn measure_redis(worst: &mut Worst) -> Result<Row> {
+    announce("how soon an idle worker starts a job on Redis");
+    let place = Place::named("redis", None)?;
+    let store = gusher::store::open(place.fresh()?).await?;
+    let times = Times::measure(store.clone(), || Ok(())).await?;
+    worst.take_in(Worst::of(store.meters()));
+    Ok(times.against("Redis, idle → start", "≤ 2 ms median".to_owned(), Duration::from_millis(2)))
+}
+
+/// From asking for jobs until they had started, in order of length.
+struct Times(Vec<Duration>);
+
+impl Times {
+    /// Does `between` in the middle of each pause.
+    async fn measure(store: Arc<dyn Store>, mut between: impl FnMut() -> Result<()>) -> Result<Self> {
+        let (sender, mut starts) = unbounded_channel();
+        let app = app(&Arc::new(Started(sender)));
+        let client = app.client_on(store.clone());
+        let worker = Working::start(&app, store, 4).await?;
+        let mut times = Vec::new();
+        for n in 0..TIMES {
+            // Long enough to be idle again; not always equally long, so as not to fall into step with the worker's own looks.
+            tokio::time::sleep(Duration::from_millis(60 + random(2 * n) % 50)).await;
+            between()?;
+            tokio::time::sleep(Duration::from_millis(60 + random(2 * n + 1) % 50)).await;
+            let asked = Instant::now();
+            let run = client.start(Single).await?;
+            times.push(starts.recv().await.context("the worker has ended")? - asked);
+            run.wait().await?;
+        }
+        worker.stop().await?;
+        times.sort_unstable();
+        Ok(Self(times))
+    }
+
+    fn against(&self, what: &str, told: String, budget: Duration) -> Row {
+        let (median, longest) = (self.0[self.0.len() / 2], self.0[self.0.len() - 1]);
+        let measured = format!("median {median:.2?} of {TIMES}, longest {longest:.2?}");
+        Row::judged(what, told, measured, median <= budget)
+    }
 }

@@ -195,6 +195,7 @@ impl TryFrom<Reported> for store::Reported {
 #[derive(Debug, Deserialize)]
 pub struct Ticked {
     pub more: bool,
+    ready: bool,
     next_in: Option<f64>,
     #[serde(deserialize_with = "list")]
     woken: Vec<u16>,
@@ -202,7 +203,8 @@ pub struct Ticked {
 
 impl From<Ticked> for store::Ticked {
     fn from(ticked: Ticked) -> Self {
-        Self { more: ticked.more, next_in: ticked.next_in.map(|next| next as Millis), woken: Woken(ticked.woken) }
+        let next_in = ticked.next_in.map(|next| next as Millis);
+        Self { more: ticked.more, ready: ticked.ready, next_in, woken: Woken(ticked.woken) }
     }
 }
 

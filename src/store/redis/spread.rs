@@ -208,6 +208,7 @@ impl RedisStore {
                 Ok(one) => {
                     let all = all.get_or_insert_default();
                     all.more |= one.more;
+                    all.ready |= one.ready;
                     all.next_in = [all.next_in, one.next_in].into_iter().flatten().min();
                     all.woken.0.extend(one.woken.0);
                 }

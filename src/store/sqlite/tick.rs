@@ -39,7 +39,8 @@ impl Tx<'_> {
             more |= self.work_on_chore()?;
         }
         more |= self.has_chores()?;
-        Ok(Ticked { more, next_in: None, woken: self.wake()? })
+        let ready = self.one("SELECT 1 FROM place WHERE turn IS NOT NULL LIMIT 1", (), |_| Ok(()))?.is_some();
+        Ok(Ticked { more, ready, next_in: None, woken: self.wake()? })
     }
 
     fn take_back_expired(&mut self, lease_time: Millis) -> Result<bool> {
@@ -139,7 +140,8 @@ impl Tx<'_> {
 pub fn look_ahead(conn: &Connection, now: Millis, lease: Millis) -> rusqlite::Result<Ticked> {
     let sql = "SELECT EXISTS (SELECT 1 FROM chore WHERE error IS NULL), (SELECT min(due) FROM timer), (SELECT min(deadline) FROM lease), \
                (SELECT min(deadline) FROM draft), (SELECT min(deadline) FROM session WHERE dead_at IS NULL), \
-               (SELECT min(dead_at) FROM session WHERE dead_at IS NOT NULL), lease_time, lease_time_at, shortest FROM shard";
+               (SELECT min(dead_at) FROM session WHERE dead_at IS NOT NULL), lease_time, lease_time_at, shortest, \
+               EXISTS (SELECT 1 FROM place WHERE turn IS NOT NULL) FROM shard";
     conn.prepare_cached(sql)?.query_row([], |row| {
         let chores: bool = row.get(0)?;
         let timer: Option<Millis> = row.get(1)?;
@@ -166,6 +168,6 @@ pub fn look_ahead(conn: &Connection, now: Millis, lease: Millis) -> rusqlite::Re
         if next.is_some() && (now - at >= half || now < at) {
             due = true;
         }
-        Ok(Ticked { more: due, next_in: next.map(|left| left.max(0)), woken: Default::default() })
+        Ok(Ticked { more: due, ready: row.get(9)?, next_in: next.map(|left| left.max(0)), woken: Default::default() })
     })
 }

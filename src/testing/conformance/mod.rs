@@ -231,6 +231,7 @@ macro_rules! conformance_table {
             }
             tick {
                 fresh_on_an_idle_store_has_nothing_to_do,
+                fresh_tells_whether_jobs_are_ready,
                 fresh_tells_when_the_next_thing_is_due,
                 repeated_takes_a_lease_back_once,
                 answer_lost_makes_a_timer_due_once,

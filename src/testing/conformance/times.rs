@@ -12,6 +12,21 @@ pub mod tick {
         assert!(!ticked.more && ticked.woken.0.is_empty());
     }
 
+    pub async fn fresh_tells_whether_jobs_are_ready(scene: &Scene) {
+        let ready = async || scene.store.tick(TICK).await.unwrap().ready;
+        assert!(!ready().await);
+        scene.lone(2).await;
+        assert!(ready().await);
+        let worker = scene.worker().await;
+        let slice = worker.take(1).await;
+        assert!(ready().await, "one of two is left");
+        worker.take(1).await;
+        worker.drain().await;
+        assert!(!ready().await);
+        worker.give_back(&slice).await;
+        assert!(ready().await);
+    }
+
     pub async fn fresh_tells_when_the_next_thing_is_due(scene: &Scene) {
         scene.plan().step_with("later", 1, |spec| spec.delay = milliseconds(700)).create().await;
         let worker = scene.worker_with(|about| about.lease = 900).await;

@@ -419,6 +419,10 @@ local function work_on_chore()
     return true
 end
 
+local function has_ready()
+    return call('EXISTS', K.active) == 1
+end
+
 function DO.tick()
     local time = G.advance_lease_time(arg.lease)
     local more = take_back_expired(time)
@@ -432,7 +436,7 @@ function DO.tick()
         G.cascade()
     end
     G.flush()
-    return { more = G.has_chores() or more, woken = G.wake() }
+    return { more = G.has_chores() or more, ready = has_ready(), woken = G.wake() }
 end
 
 -- What a tick would find: whether it is worth a write now, and if not, when. Writes nothing.
@@ -457,5 +461,5 @@ function DO.look_ahead()
     if dead then consider(tonumber(dead) + SESSION_KEPT - now()) end
     -- Lease time moves only while somebody moves it; and once the clock has jumped back it would stand still.
     if next_in and (now() - at >= half or now() < at) then due = true end
-    return { more = due, next_in = next_in and math.max(next_in, 0), woken = {} }
+    return { more = due, ready = has_ready(), next_in = next_in and math.max(next_in, 0), woken = {} }
 end
