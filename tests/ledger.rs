@@ -106,12 +106,16 @@ async fn a_server_keeps_what_it_did_in_the_order_in_which_it_did_it_until_somebo
     let store = Arc::new(redis::RedisStore::open(options).await.unwrap());
     let id = run(store.clone(), ledger).await;
 
-    let noted = store.take_records(0).await.unwrap();
-    assert_eq!(store.take_records(0).await.unwrap(), noted, "an answer that was lost comes again");
+    let noted = store.take_records(0, 0).await.unwrap();
+    assert_eq!(store.take_records(0, 0).await.unwrap(), noted, "an answer that was lost comes again");
     let transactions: Vec<u32> = noted.chunks(48).map(|record| u32_at(record, 44)).collect();
     assert!(transactions.is_sorted() && transactions[0] == 1, "{transactions:?}");
     assert!(noted.chunks(48).map(|record| u64_at(record, 0)).is_sorted());
-    assert_eq!(store.take_records(*transactions.last().unwrap()).await.unwrap(), Vec::<u8>::new(), "and then no more");
+    assert_eq!(
+        store.take_records(0, *transactions.last().unwrap()).await.unwrap(),
+        Vec::<u8>::new(),
+        "and then no more"
+    );
 
     let file = std::fs::read(&file).unwrap();
     let of_worker = || file.chunks(48).skip(1);
@@ -134,7 +138,7 @@ async fn a_server_keeps_nothing_for_a_store_without_a_ledger() {
     let server = Server::redis();
     let store = Arc::new(redis::RedisStore::open(redis::Options::new(server.url())).await.unwrap());
     run(store.clone(), Ledger::default()).await;
-    assert_eq!(store.take_records(0).await.unwrap(), Vec::<u8>::new());
+    assert_eq!(store.take_records(0, 0).await.unwrap(), Vec::<u8>::new());
 }
 
 #[test]

@@ -43,7 +43,12 @@ impl Server {
 
     /// A Valkey that keeps nothing on disk.
     pub fn valkey() -> Self {
-        Self::start(&installed("valkey"), free_port(), &[])
+        Self::valkey_with(&[])
+    }
+
+    /// The same with settings of its own.
+    pub fn valkey_with(settings: &[&str]) -> Self {
+        Self::start(&installed("valkey"), free_port(), settings)
     }
 
     fn start(program: &Path, port: u16, settings: &[&str]) -> Self {
@@ -169,23 +174,23 @@ pub struct Cluster {
 impl Cluster {
     /// Three masters with a replica each.
     pub fn start(program: Program) -> Self {
-        Self::with_replicas(program, 1)
+        Self::with_replicas(program, 1, &[])
     }
 
-    /// Three masters alone.
-    pub fn of_masters(program: Program) -> Self {
-        Self::with_replicas(program, 0)
+    /// Three masters alone, with settings of their own.
+    pub fn of_masters(program: Program, settings: &[&str]) -> Self {
+        Self::with_replicas(program, 0, settings)
     }
 
-    fn with_replicas(program: Program, replicas: usize) -> Self {
+    fn with_replicas(program: Program, replicas: usize, settings: &[&str]) -> Self {
         let path = match program {
             Program::Redis => PathBuf::from("redis-server"),
             Program::Valkey => installed("valkey"),
         };
         let node = |_| {
-            let settings =
+            let of_a_node =
                 ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0"];
-            Server::start(&path, free_port_of_a_cluster(), &settings)
+            Server::start(&path, free_port_of_a_cluster(), &[&of_a_node, settings].concat())
         };
         let nodes: Vec<Server> = (0..3 * (1 + replicas)).map(node).collect();
         let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));

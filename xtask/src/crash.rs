@@ -27,6 +27,21 @@ const SERVER_FAULTS: u64 = 3;
 pub enum Store {
     Sqlite,
     Redis,
+    Valkey,
+    Cluster,
+}
+
+impl Store {
+    pub const ALL: [Self; 4] = [Self::Sqlite, Self::Redis, Self::Valkey, Self::Cluster];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Redis => "redis",
+            Self::Valkey => "valkey",
+            Self::Cluster => "cluster",
+        }
+    }
 }
 
 /// What is asked for.
@@ -60,11 +75,11 @@ impl Options {
                 "--seed" => options.seed = number(value()?)?,
                 "--planted" => options.planted = Some(value()?.to_owned()),
                 "--store" => {
-                    options.store = match value()? {
-                        "sqlite" => Store::Sqlite,
-                        "redis" => Store::Redis,
-                        store => bail!("there is no store `{store}` to crash workers of; there are: sqlite, redis"),
-                    }
+                    let name = value()?;
+                    let known = || Store::ALL.map(Store::name).join(", ");
+                    options.store = Store::ALL.into_iter().find(|store| store.name() == name).with_context(|| {
+                        format!("there is no store `{name}` to crash workers of; there are: {}", known())
+                    })?;
                 }
                 _ => bail!("`{flag}` is not known; there are --store, --kills, --jobs, --seed, --planted, --json"),
             }
@@ -116,8 +131,14 @@ impl Crashed {
 /// Makes the runs, whatever they show. Also tells what could not be done here, and why.
 pub fn crash(options: &Options) -> Result<(Vec<Crashed>, Option<String>)> {
     let program = build(options)?;
-    if options.store == Store::Redis {
-        return Ok((vec![on_redis(options, &program)?], None));
+    let servers = match options.store {
+        Store::Sqlite => None,
+        Store::Redis => Some("a Redis server that is killed, too"),
+        Store::Valkey => Some("a Valkey server that is killed, too"),
+        Store::Cluster => Some("a cluster of three Redis servers that are killed, too"),
+    };
+    if let Some(name) = servers {
+        return Ok((vec![on_servers(options, name, &program)?], None));
     }
     let mut runs = vec![one(options, "a store on the disk", options.kills, |folder| {
         let mut run = Command::new(&program);
@@ -144,12 +165,12 @@ pub fn crash(options: &Options) -> Result<(Vec<Crashed>, Option<String>)> {
     Ok((runs, None))
 }
 
-/// A run on a server that is killed, and started again on its append-only file, and that cuts all connections.
-fn on_redis(options: &Options, program: &Path) -> Result<Crashed> {
-    let Options { kills, jobs, seed, .. } = *options;
-    one(options, "a Redis server that is killed, too", kills, |folder| {
+/// A run on servers that are killed, and started again on their append-only files, and that cut all connections.
+fn on_servers(options: &Options, name: &'static str, program: &Path) -> Result<Crashed> {
+    let Options { store, kills, jobs, seed, .. } = *options;
+    one(options, name, kills, |folder| {
         let mut run = Command::new(program);
-        run.args(flags(folder, kills, jobs, seed)).args(["--store", "redis"]);
+        run.args(flags(folder, kills, jobs, seed)).args(["--store", store.name()]);
         let faults = [("--server-kills", kills / KILLS_A_SERVER_KILL), ("--cuts", kills / KILLS_A_CUT)];
         faults.into_iter().for_each(|(name, number)| {
             run.args([name, &number.max(SERVER_FAULTS).to_string()]);
@@ -246,7 +267,12 @@ mod tests {
         assert_eq!((options.kills, options.jobs, options.seed, options.json), (3000, 3000, 9, true));
         assert_eq!(options.store, Store::Sqlite);
         assert_eq!(Options::parse(&["--store", "redis"]).unwrap().store, Store::Redis);
-        assert!(Options::parse(&["--store", "paper"]).unwrap_err().to_string().contains("there are: sqlite, redis"));
+        assert!(
+            Options::parse(&["--store", "paper"])
+                .unwrap_err()
+                .to_string()
+                .contains("are: sqlite, redis, valkey, cluster")
+        );
         assert!(Options::parse(&["--store", "redis", "--planted", "a bug"]).is_err());
         assert!(Options::parse(&["--kills"]).unwrap_err().to_string().contains("--kills needs a value"));
         assert!(Options::parse(&["--faster"]).unwrap_err().to_string().contains("`--faster` is not known"));

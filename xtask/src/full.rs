@@ -20,13 +20,16 @@ pub struct Sizes {
     parts: Vec<Part>,
 }
 
+/// Valkey and a cluster differ from Redis in few things: that part of its kills and jobs is enough for each of them.
+const OF_REDIS: u64 = 10;
+
 impl Sizes {
     pub fn parse(flags: &[&str]) -> Result<Self> {
         let mut seeds = 1_000_000;
         let mut crash = crash::Options { kills: 3_000, jobs: 300_000, ..crash::Options::default() };
         let mut on_redis =
             crash::Options { store: Store::Redis, kills: 10_000, jobs: 1_000_000, ..crash::Options::default() };
-        let mut parts = Part::ALL.to_vec();
+        let mut parts: Vec<Part> = Part::all().collect();
         for pair in flags.chunks(2) {
             let [name, value] = pair else { anyhow::bail!("{} needs a value", pair[0]) };
             match *name {
@@ -42,7 +45,8 @@ impl Sizes {
                     parts.retain(|part| part.name() == *value);
                     ensure!(
                         !parts.is_empty(),
-                        "there is no part `{value}`; there are sqlite, redis, model, fuzz, page"
+                        "there is no part `{value}`; there are {}, page",
+                        Part::all().map(Part::name).collect::<Vec<_>>().join(", ")
                     );
                 }
                 _ => anyhow::bail!(
@@ -52,6 +56,18 @@ impl Sizes {
         }
         Ok(Self { seeds, crash, on_redis, parts })
     }
+
+    /// How much is done on a store.
+    fn crash_on(&self, store: Store) -> crash::Options {
+        match store {
+            Store::Sqlite => self.crash.clone(),
+            Store::Redis => self.on_redis.clone(),
+            Store::Valkey | Store::Cluster => {
+                let (kills, jobs) = (self.on_redis.kills / OF_REDIS, self.on_redis.jobs / OF_REDIS);
+                crash::Options { store, kills, jobs, ..self.on_redis.clone() }
+            }
+        }
+    }
 }
 
 /// Does it all, or the parts asked for. What a part has shown is written down even if it must not be.
@@ -60,16 +76,14 @@ pub fn full(sizes: &Sizes) -> Result<()> {
     // First of all, since what it lacks would else show after an hour.
     let targets = if does(Part::Fuzz) { fuzz_targets()? } else { Vec::new() };
     let mut crashed = Vec::new();
-    for (part, options) in [(Part::Sqlite, &sizes.crash), (Part::Redis, &sizes.on_redis)] {
-        if does(part) {
-            let (runs, skipped) = crash::crash(options)?;
-            let shown: Vec<Value> = runs.iter().map(Crashed::json).collect();
-            let crash::Options { kills, jobs, seed, .. } = options;
-            let command =
-                format!("cargo xtask crash --store {} --kills {kills} --jobs {jobs} --seed {seed}", part.name());
-            reliability::keep(part, &command, &json!({ "runs": shown, "skipped": skipped }))?;
-            crashed.extend(runs);
-        }
+    for store in Store::ALL.into_iter().filter(|store| does(Part::Crash(*store))) {
+        let options = sizes.crash_on(store);
+        let (runs, skipped) = crash::crash(&options)?;
+        let shown: Vec<Value> = runs.iter().map(Crashed::json).collect();
+        let crash::Options { kills, jobs, seed, .. } = options;
+        let command = format!("cargo xtask crash --store {} --kills {kills} --jobs {jobs} --seed {seed}", store.name());
+        reliability::keep(Part::Crash(store), &command, &json!({ "runs": shown, "skipped": skipped }))?;
+        crashed.extend(runs);
     }
     if does(Part::Model) {
         crate::model(&sizes.seeds.to_string())?;
@@ -120,7 +134,9 @@ mod tests {
         let crash::Options { store, kills, jobs, seed, .. } = sizes.on_redis;
         assert_eq!((store, kills, jobs, seed, sizes.crash.kills), (Store::Redis, 20, 1_000, 4, 3_000));
         let sizes = Sizes::parse(&["--kills", "10", "--seeds", "100"]).unwrap();
-        assert_eq!((sizes.seeds, sizes.crash.kills, sizes.parts.len()), (100, 10, 4));
+        assert_eq!((sizes.seeds, sizes.crash.kills, sizes.parts.len()), (100, 10, 6));
+        let crash::Options { store, kills, jobs, .. } = sizes.crash_on(Store::Cluster);
+        assert_eq!((store, kills, jobs), (Store::Cluster, 1_000, 100_000));
         assert_eq!(Sizes::parse(&["--only", "model"]).unwrap().parts, [Part::Model]);
         assert!(Sizes::parse(&["--only", "luck"]).unwrap_err().to_string().contains("there is no part `luck`"));
         assert!(Sizes::parse(&["--kills"]).is_err());

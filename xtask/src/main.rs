@@ -17,7 +17,7 @@ const USAGE: &str = "usage: cargo xtask test [--seeds N]
        cargo xtask test --full [--seeds N] [--kills N] [--jobs N] [--redis-kills N] [--redis-jobs N] [--seed N]
                                  the same and what the engine is accepted by: 1,000,000 model games, 3,000 kills over
                                  300,000 jobs, 10,000 over 1,000,000 on Redis, the fuzz targets; writes RELIABILITY.md
-       cargo xtask crash [--store sqlite|redis] [--kills N] [--jobs N] [--seed N] [--planted BUG] [--json]
+       cargo xtask crash [--store sqlite|redis|valkey|cluster] [--kills N] [--jobs N] [--seed N] [--planted BUG] [--json]
                                  kills, stops and misleads workers, and checks what they did
        cargo xtask reliability [--only sqlite|redis|model|fuzz|page] [--seeds N] [--kills N] [--jobs N] …
                                  of --full only what writes RELIABILITY.md, or one part of that
@@ -62,7 +62,7 @@ fn test(seeds: &str) -> Result<()> {
     let started = Instant::now();
     check_everything()?;
     model(seeds)?;
-    for store in [crash::Store::Sqlite, crash::Store::Redis] {
+    for store in crash::Store::ALL {
         crash::command(&crash::Options { store, ..crash::Options::default() })?;
     }
     println!("all passed after {} s", started.elapsed().as_secs());

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::check::bars;
+use crate::crash::Store;
 
 const FOLDER: &str = "docs/reliability";
 /// From a kill to its jobs running again, beyond the length of a lease: 99 of 100 must keep to it.
@@ -17,19 +18,19 @@ const RECOVERY_MS: f64 = 1000.0;
 /// A part of what the engine is accepted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    Sqlite,
-    Redis,
+    Crash(Store),
     Model,
     Fuzz,
 }
 
 impl Part {
-    pub const ALL: [Self; 4] = [Self::Sqlite, Self::Redis, Self::Model, Self::Fuzz];
+    pub fn all() -> impl Iterator<Item = Self> {
+        Store::ALL.into_iter().map(Self::Crash).chain([Self::Model, Self::Fuzz])
+    }
 
     pub fn name(self) -> &'static str {
         match self {
-            Self::Sqlite => "sqlite",
-            Self::Redis => "redis",
+            Self::Crash(store) => store.name(),
             Self::Model => "model",
             Self::Fuzz => "fuzz",
         }
@@ -57,7 +58,7 @@ pub fn keep(part: Part, command: &str, figures: &Value) -> Result<()> {
 /// Writes the page anew, from all parts that there are.
 pub fn write_page() -> Result<()> {
     let mut kept = Vec::new();
-    for part in Part::ALL.into_iter().filter(|part| part.file().exists()) {
+    for part in Part::all().filter(|part| part.file().exists()) {
         let text = fs::read_to_string(part.file())?;
         kept.push((part, serde_json::from_str(&text).with_context(|| format!("reading {}", part.file().display()))?));
     }
@@ -235,7 +236,7 @@ mod tests {
     fn the_page_adds_up_all_runs_and_names_each_parts_commit() {
         let kept = |figures| json!({ "commit": "abc", "date": "2026-11-24", "machine": "Linux", "command": "c", "figures": figures });
         let crash = kept(json!({ "runs": [run(900), run(900)], "skipped": null }));
-        let page = page(&[(Part::Sqlite, crash), (Part::Model, kept(json!({ "seeds": 7 })))]).unwrap();
+        let page = page(&[(Part::Crash(Store::Sqlite), crash), (Part::Model, kept(json!({ "seeds": 7 })))]).unwrap();
         assert!(page.contains("| jobs under them | 200 |") && page.contains("| 7, no difference |"), "{page}");
         assert!(page.contains("| model | abc of 2026-11-24 | Linux | `c` |"), "{page}");
         assert!(page.contains("0 to 250 ms"), "{page}");

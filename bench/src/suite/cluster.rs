@@ -26,7 +26,7 @@ const NODES: u16 = 3;
 pub async fn measure(sizes: &Sizes, worst: &mut Worst) -> Result<Row> {
     let rows = sizes.on_cluster;
     announce(&format!("{IMPORTS} imports of {} E rows on a cluster", thousands(rows)));
-    let cluster = Cluster::of_masters(Program::Redis);
+    let cluster = Cluster::of_masters(Program::Redis, &[]);
     let store = Arc::new(Watched::new(gusher::store::open(&cluster.url()).await?));
     let app = app(RowKind::E, false, &Shared::default());
     let client = app.client_on(store.clone());

@@ -115,6 +115,8 @@ impl RedisStore {
         parameters["host"] = self.options.host.as_str().into();
         if let Some(now) = self.ledger.sent_at() {
             parameters["ledger"] = now.into();
+            parameters["shard"] = shard.number.into();
+            parameters["shards"] = self.shards.count().into();
         }
         let name = verb.replace(' ', "_");
         let call = script::run(&self.link, script, shard, &name, parameters, blobs);

@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::crew::{Crew, rows};
 use crate::dice::Dice;
 use crate::ending;
-use crate::stage::{Stage, patiently};
+use crate::stage::{Servers, Stage, patiently};
 use crate::worker::{AFTER_EFFECT, CLOCK_MOVED, Death};
 use crate::workload::{Season, Told, app};
 
@@ -39,6 +39,9 @@ enum Meeting {
     Sqlite,
     /// A server of the run's own.
     Redis,
+    Valkey,
+    /// Three masters.
+    Cluster,
 }
 
 /// What a run is given.
@@ -186,9 +189,17 @@ impl Run {
         let clock = arguments.folder.join("clock");
         std::fs::write(&clock, "0")?;
         let ledger = Ledger::create(&arguments.folder.join("harness.ledger"), 0).context("making the ledger")?;
-        let stage = match arguments.store {
-            Meeting::Sqlite => Stage::file(folder, arguments.lease, &clock, ledger.clone())?,
-            Meeting::Redis => Stage::server(folder, arguments.lease, &clock, ledger.clone()).await?,
+        let servers = match arguments.store {
+            Meeting::Sqlite => None,
+            Meeting::Redis => Some(Servers::redis()),
+            Meeting::Valkey => Some(Servers::valkey()),
+            Meeting::Cluster => Some(Servers::cluster()),
+        };
+        let stage = match servers {
+            None => Stage::file(folder, arguments.lease, &clock, ledger.clone())?,
+            Some(servers) => {
+                Stage::servers(servers, &arguments.folder, arguments.lease, &clock, ledger.clone()).await?
+            }
         };
         let store = stage.store();
         let now = Instant::now();
@@ -402,16 +413,16 @@ impl Run {
     }
 
     fn make_faults_of_the_server(&mut self, now: Instant) -> Result<()> {
-        let Stage::Server { server, .. } = &mut self.stage else { return Ok(()) };
+        let Stage::Servers { servers, .. } = &mut self.stage else { return Ok(()) };
         if now >= self.plan.server_kill && self.done.server_kills < self.arguments.server_kills {
             self.plan.server_kill = now + Duration::from_secs_f64(3.0 + 6.0 * self.dice.share());
-            let away = server.kill_and_restart();
+            let away = servers.kill_and_restart();
             self.done.away = self.done.away.max(away);
             self.done.server_kills += 1;
         }
         if now >= self.plan.cut && self.done.cuts < self.arguments.cuts {
             self.plan.cut = now + Duration::from_secs_f64(1.0 + 4.0 * self.dice.share());
-            self.done.connections_cut += server.cut_connections()?;
+            self.done.connections_cut += servers.cut_connections()?;
             self.done.cuts += 1;
         }
         Ok(())

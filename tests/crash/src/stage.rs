@@ -10,18 +10,26 @@ use gusher::store::sqlite::SqliteStore;
 use gusher::store::{Store, WorkerRow};
 use gusher::testing::ledger::{Kind, Ledger, Record};
 
-use crate::servers::Server;
+use crate::servers::{Cluster, Program, Server};
 use crate::worker::{self, IN_FILES, NamedPlace, ON_SERVERS};
 
-/// The number of the ledger in which a server's records end up.
+/// The number of the ledger in which a store's records end up; of its shards, each has the next lower one.
 const OF_SERVER: u64 = u64::MAX;
+/// They have on the disk what they have acknowledged.
+const APPENDING: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 /// After so long a store that stays away is an error.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// See above.
 pub enum Stage {
     File { path: PathBuf, store: Arc<SqliteStore> },
-    Server { server: AppendingServer, store: Arc<RedisStore>, records: Ledger, taken: u32 },
+    Servers { servers: Servers, store: Arc<RedisStore>, records: Vec<Taken> },
+}
+
+/// What has been taken of a shard's records.
+pub struct Taken {
+    into: Ledger,
+    last: u32,
 }
 
 impl Stage {
@@ -32,18 +40,22 @@ impl Stage {
         Ok(Self::File { path, store })
     }
 
-    /// A server; the store's ledger goes into that folder.
-    pub async fn server(folder: &Path, lease: u64, clock: &Path, ledger: Ledger) -> Result<Self> {
-        let server = AppendingServer::start();
-        let store = worker::open_server(&format!("{}?lease={lease}ms", server.0.url()), clock, ledger).await?;
-        let records = Ledger::create(&folder.join("store.ledger"), OF_SERVER).context("making the store's ledger")?;
-        Ok(Self::Server { server, store, records, taken: 0 })
+    /// Servers; the ledgers of the store's shards go into that folder.
+    pub async fn servers(servers: Servers, folder: &Path, lease: u64, clock: &Path, ledger: Ledger) -> Result<Self> {
+        let store = worker::open_server(&format!("{}?lease={lease}ms", servers.url), clock, ledger).await?;
+        let records_of = |shard: u16| -> Result<Taken> {
+            let file = folder.join(format!("shard-{shard:02}.ledger"));
+            let into = Ledger::create(&file, OF_SERVER - u64::from(shard)).context("making a shard's ledger")?;
+            Ok(Taken { into, last: 0 })
+        };
+        let records = (0..store.shards()).map(records_of).collect::<Result<_>>()?;
+        Ok(Self::Servers { servers, store, records })
     }
 
     pub fn store(&self) -> Arc<dyn Store> {
         match self {
             Self::File { store, .. } => store.clone(),
-            Self::Server { store, .. } => store.clone(),
+            Self::Servers { store, .. } => store.clone(),
         }
     }
 
@@ -51,7 +63,7 @@ impl Stage {
     pub fn places(&self) -> &'static [NamedPlace] {
         match self {
             Self::File { .. } => &IN_FILES,
-            Self::Server { .. } => &ON_SERVERS,
+            Self::Servers { .. } => &ON_SERVERS,
         }
     }
 
@@ -68,7 +80,7 @@ impl Stage {
         match self {
             Self::File { .. } => Ok(row.leases > 0),
             // What it has sent before it stood still may be done only now: the server knows what comes first.
-            Self::Server { store, .. } => Ok(patiently(|| store.note_kill(row.session.id, number)).await? > 0),
+            Self::Servers { store, .. } => Ok(patiently(|| store.note_kill(row.session.id, number)).await? > 0),
         }
     }
 
@@ -80,22 +92,25 @@ impl Stage {
         Ok(conn.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_ok())
     }
 
-    /// Takes what the server has noted so far into the store's ledger.
+    /// Takes what the servers have noted so far into the ledgers of the store's shards.
     pub async fn take_records(&mut self) -> Result<()> {
-        let Self::Server { store, records, taken, .. } = self else { return Ok(()) };
-        loop {
-            let bytes = patiently(|| store.take_records(*taken)).await?;
-            let Some(last) = bytes.last_chunk() else { return Ok(()) };
-            records.append(&bytes);
-            *taken = u32::from_le_bytes(*last);
+        let Self::Servers { store, records, .. } = self else { return Ok(()) };
+        for (shard, taken) in (0..).zip(records) {
+            loop {
+                let bytes = patiently(|| store.take_records(shard, taken.last)).await?;
+                let Some(last) = bytes.last_chunk() else { break };
+                taken.into.append(&bytes);
+                taken.last = u32::from_le_bytes(*last);
+            }
         }
+        Ok(())
     }
 
     /// Completes the ledgers once nobody works on the store any more: a killed process' file holds transactions that never happened.
     pub async fn complete_ledgers(&mut self, ledger: &Ledger) -> Result<()> {
         match self {
             Self::File { path, .. } => crate::ending::note_last_transactions(path, ledger),
-            Self::Server { .. } => self.take_records().await,
+            Self::Servers { .. } => self.take_records().await,
         }
     }
 }
@@ -114,31 +129,52 @@ where
     }
 }
 
-/// A Redis server that has on the disk what it has acknowledged.
+/// Servers that have on the disk what they have acknowledged.
 #[derive(Debug)]
-pub struct AppendingServer(Server);
+pub struct Servers {
+    url: String,
+    all: Vec<Server>,
+    /// Who dies next.
+    next: usize,
+}
 
-impl AppendingServer {
-    fn start() -> Self {
-        Self(Server::redis_with(&["--appendonly", "yes", "--appendfsync", "always"]))
+impl Servers {
+    pub fn redis() -> Self {
+        Self::alone(Server::redis_with(&APPENDING))
     }
 
-    /// Kills it, and starts it again on what is on the disk. Returns how long it was away.
+    pub fn valkey() -> Self {
+        Self::alone(Server::valkey_with(&APPENDING))
+    }
+
+    /// Three masters.
+    pub fn cluster() -> Self {
+        let cluster = Cluster::of_masters(Program::Redis, &APPENDING);
+        Self { url: cluster.url(), all: cluster.nodes, next: 0 }
+    }
+
+    fn alone(server: Server) -> Self {
+        Self { url: server.url(), all: vec![server], next: 0 }
+    }
+
+    /// Kills one, and starts it again on what is on the disk. Returns how long it was away.
     pub fn kill_and_restart(&mut self) -> Duration {
+        let dies = self.next % self.all.len();
+        self.next += 1;
         let away_from = Instant::now();
-        self.0.kill();
-        self.0.start_again();
+        self.all[dies].kill();
+        self.all[dies].start_again();
         away_from.elapsed()
     }
 
     /// Cuts the connections of all clients, those of listeners, too. Returns how many there were.
     pub fn cut_connections(&self) -> Result<u64> {
-        let cut = |kind| {
-            let told = self.0.says(&["client", "kill", "type", kind]);
-            told.trim().parse::<u64>().with_context(|| format!("the server cuts nothing: {told}"))
-        };
-        let (clients, listeners) = (cut("normal")?, cut("pubsub")?);
-        ensure!(clients > 0, "no client was connected");
-        Ok(clients + listeners)
+        let mut cut = 0;
+        for (server, kind) in self.all.iter().flat_map(|server| ["normal", "pubsub"].map(|kind| (server, kind))) {
+            let told = server.says(&["client", "kill", "type", kind]);
+            cut += told.trim().parse::<u64>().with_context(|| format!("a server cuts nothing: {told}"))?;
+        }
+        ensure!(cut > 0, "no client was connected");
+        Ok(cut)
     }
 }

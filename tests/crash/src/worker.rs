@@ -181,7 +181,7 @@ pub async fn work(arguments: Arguments) -> Result<()> {
 }
 
 fn is_server(url: &str) -> bool {
-    url.starts_with("redis://")
+    !url.starts_with("sqlite:")
 }
 
 /// Opens a store in a file with a ledger and with the clock of the run.

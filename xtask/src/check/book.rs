@@ -130,6 +130,8 @@ pub struct Book {
     /// What each session was granted.
     of_session: HashMap<u64, Vec<Grant>>,
     pub kills: Vec<Kill>,
+    /// Which kill each process died of, and the ledger that told it first.
+    died_of: HashMap<u64, (u32, u64)>,
     /// The ledgers of processes that have killed themselves.
     killed_itself: HashSet<u64>,
     pub tally: Tally,
@@ -378,8 +380,14 @@ impl Book {
         if ledger == record.who {
             self.killed_itself.insert(ledger);
         }
-        self.kills.push(Kill { at: record.at, suspect: true, back: None, again: None });
-        let kill = self.kills.len() as u32;
+        // A store of several parts notes it in each of them that had granted something.
+        let known = self.died_of.get(&record.who).filter(|(_, told_by)| *told_by != ledger).map(|(kill, _)| *kill);
+        let kill = known.unwrap_or_else(|| {
+            self.kills.push(Kill { at: record.at, suspect: true, back: None, again: None });
+            let kill = self.kills.len() as u32;
+            self.died_of.insert(record.who, (kill, ledger));
+            kill
+        });
         let (mut hit, mut suspect) = (0, true);
         let sessions = self.sessions.get(&record.who).into_iter().flatten();
         let grants: Vec<Grant> = sessions.filter_map(|session| self.of_session.remove(session)).flatten().collect();
@@ -392,12 +400,16 @@ impl Book {
                 suspect &= job.recoveries > 0;
             }
         }
-        if let Some(kill) = self.kills.last_mut() {
-            kill.suspect = suspect;
+        if let Some(kill) = self.kills.get_mut(kill as usize - 1) {
+            kill.suspect &= suspect;
+        }
+        if hit == 0 && known.is_some() {
+            return;
         }
         if hit == 0 && ledger == record.who {
             // Who kills itself at some point of its code cannot know what the store holds; it just does not count.
             self.kills.pop();
+            self.died_of.remove(&record.who);
         } else if hit == 0 {
             self.violations.push(Violation {
                 rule: Rule::IdleKill,

@@ -294,6 +294,22 @@ fn what_a_store_notes_in_a_ledger_of_its_own_tells_whom_a_kill_hits() {
 }
 
 #[test]
+fn a_process_that_two_shards_have_noted_as_killed_dies_once() {
+    let mut desk = Desk::new();
+    let of = |lease, first| Note { who: 1, first, lease, count: 1, ..Note::default() };
+    for (number, job) in [(99_u64, 0), (98, 1)] {
+        let shard = desk.files.len();
+        desk.files.push([b"gusherL1".as_slice(), &number.to_le_bytes(), &[0; 32]].concat());
+        desk.write(shard, Kind::Granted, of(job as u32 + 1, job));
+        desk.write(shard, Kind::Killed, Note { who: 1, ..Note::default() });
+        desk.write(shard, Kind::TakenBack, Note { detail: 1, ..of(job as u32 + 1, job) });
+    }
+    let verdict = desk.check();
+    assert_eq!((verdict.book.kills.len(), verdict.back.len()), (1, 1));
+    assert!(verdict.book.violations.iter().all(|violation| violation.rule != Rule::IdleKill));
+}
+
+#[test]
 fn a_record_that_a_kill_has_cut_off_is_left_out() {
     let mut desk = Desk::new();
     desk.done(1, 0, 0);

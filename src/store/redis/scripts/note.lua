@@ -4,6 +4,8 @@
 -- `arg.ledger` is when the call was sent, in nanoseconds of the clock that the machine's processes share; the server has no such clock.
 -- The time of a record is that or the last record's, whichever is later. Both calls were sent before this moment, so it lies between
 -- the sending of this call and its answer: what its sender wrote before is older, and what it writes when it knows is younger.
+--
+-- Leases bear the numbers that they have in their session, as workers know them: `arg.shard` of `arg.shards` deals them out (shard.rs).
 
 G.NOTED = { granted = 10, settled = 11, retrying = 12, returned = 13, taken_back = 14, refused = 15, killed = 30 }
 
@@ -16,7 +18,7 @@ function G.keep_note(kind, detail, who, of, workflow, first, count)
     G.notes = G.notes or {}
     G.notes[#G.notes + 1] = {
         kind = G.NOTED[kind], detail = detail, who = who, workflow = workflow, first = first, count = count, step = of.step or 0,
-        lease = of.number or 0,
+        lease = of.number and of.number * arg.shards + arg.shard or 0,
     }
 end
 
