@@ -306,6 +306,8 @@ pub struct Renewed {
     pub lost: Vec<u64>,
     /// Leases of cancelled workflows: start nothing more of them.
     pub cancelled: Vec<u64>,
+    /// Leases on a part of the store that is away: they have not been renewed, and the call is to be repeated for them.
+    pub away: Vec<u64>,
 }
 
 /// Parameters of [`Store::report`](super::Store::report): one session's outcomes under several leases. Each lease's part counts wholly or not at all.
@@ -380,6 +382,8 @@ pub struct Reported {
     pub refused: Vec<u64>,
     /// Leases of cancelled workflows: start nothing more of them.
     pub cancelled: Vec<u64>,
+    /// Leases on a part of the store that is away: the call is to be repeated for them.
+    pub away: Vec<u64>,
     /// Error texts that the steps' tables hold: lease and number.
     pub known_errors: Vec<(u64, u64)>,
     /// Whether chores are left: `tick` until there are none.

@@ -75,9 +75,14 @@ async fn renew(hub: &Hub, session: &Session) {
             .await;
         match renewed {
             Ok(renewed) => {
-                backoff.reset();
                 since_renewal = Duration::ZERO;
-                for held in &held {
+                if renewed.away.is_empty() {
+                    backoff.reset();
+                } else {
+                    wait = backoff.next().min(third);
+                    since_renewal = third;
+                }
+                for held in held.iter().filter(|held| !renewed.away.contains(&held.slice.lease)) {
                     let lease = held.slice.lease;
                     if renewed.lost.contains(&lease) {
                         // One whose last report is under way, or has just been answered, is not lost: it has ended.

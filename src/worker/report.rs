@@ -248,28 +248,22 @@ fn add_retry(retries: &mut Vec<(i64, Mask)>, wait: Duration, at: usize) {
 }
 
 /// Sends parts until the store has answered, and acts on the answer.
-async fn send(hub: &Arc<Hub>, parts: Vec<(Arc<Held>, LeaseReport)>) {
+async fn send(hub: &Arc<Hub>, mut parts: Vec<(Arc<Held>, LeaseReport)>) {
     let mut backoff = Backoff::new();
     let mut last_try = None;
     loop {
         let leases = parts.iter().map(|(_, part)| part.clone()).collect();
-        match hub.store.report(Report { session: hub.session, leases }).await {
-            Ok(reported) => return settle(hub, &parts, reported),
-            Err(error) if error.is_transient() && last_try.is_some_and(|last| Instant::now() > last) => {
-                tracing::error!(%error, "the worker ends although the store cannot be told what it did; those jobs run again");
-                for (held, _) in parts {
-                    held.lose();
-                    hub.let_go(held.slice.lease);
+        let error = match hub.store.report(Report { session: hub.session, leases }).await {
+            Ok(reported) => {
+                let told: Vec<_>;
+                (parts, told) = parts.into_iter().partition(|(_, part)| reported.away.contains(&part.lease));
+                settle(hub, &told, reported);
+                if parts.is_empty() {
+                    return;
                 }
-                return;
+                Error::unavailable("a part of the store is away")
             }
-            Err(error) if error.is_transient() => {
-                if hub.stopped.is_cancelled() && last_try.is_none() {
-                    last_try = Some(Instant::now() + GRACE);
-                }
-                tracing::warn!(%error, "reporting failed; it is tried again");
-                tokio::time::sleep(backoff.next()).await;
-            }
+            Err(error) if error.is_transient() => error,
             Err(error) if parts.len() > 1 => {
                 tracing::warn!(%error, "a report was refused; its parts are sent one by one");
                 for part in parts {
@@ -278,7 +272,20 @@ async fn send(hub: &Arc<Hub>, parts: Vec<(Arc<Held>, LeaseReport)>) {
                 return;
             }
             Err(error) => return refused_alone(hub, parts, error).await,
+        };
+        if last_try.is_some_and(|last| Instant::now() > last) {
+            tracing::error!(%error, "the worker ends although the store cannot be told what it did; those jobs run again");
+            for (held, _) in parts {
+                held.lose();
+                hub.let_go(held.slice.lease);
+            }
+            return;
         }
+        if hub.stopped.is_cancelled() && last_try.is_none() {
+            last_try = Some(Instant::now() + GRACE);
+        }
+        tracing::warn!(%error, "reporting failed; it is tried again");
+        tokio::time::sleep(backoff.next()).await;
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use gusher::store::redis::Options;
-use gusher::store::{Claim, Session, Take};
+use gusher::store::{Claim, LeaseReport, Renew, Report, Session, Slice, Take};
 use gusher::{Handle, SessionId};
 use servers::{Cluster, Program};
 
@@ -178,63 +178,124 @@ async fn slots_are_moved_there_and_back_while_jobs_run() {
     assert!(!checkup.warnings.iter().any(|warning| warning.contains("has lost")), "{:?}", checkup.warnings);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn shards_that_were_away_hand_out_their_jobs_once_when_they_are_back() {
-    let mut cluster = Cluster::start(Program::Redis);
-    for node in &cluster.nodes {
-        node.says(&["config", "set", "cluster-require-full-coverage", "no"]);
-    }
-    let store = open(&cluster.url()).await;
-    let client = app().client_on(store.clone());
-    for _ in 0..12 {
-        client.start(Numbers { count: 1 }).await.unwrap();
-    }
-    let session = Session {
-        id: SessionId::random(),
-        host: "test".into(),
-        pid: 1,
-        queues: vec!["default".into()],
-        types: vec!["Number".into()],
-        slots: 1,
-        wake_port: None,
-        lease: 60_000,
-    };
-    store.join(session.clone()).await.unwrap();
-    let master = owner(&cluster, slot_of(0));
-    let port = cluster.nodes[master].port().to_string();
-    let follows = |node: &Server| node.says(&["role"]).starts_with("slave") && node.says(&["role"]).contains(&port);
-    cluster.nodes.iter().find(|node| follows(node)).expect("it has a replica").kill();
-    cluster.nodes[master].says(&["save"]);
-    cluster.nodes[master].kill();
+/// A session without a worker, on a cluster with a workflow of one job on each shard.
+struct Hand {
+    cluster: Cluster,
+    store: Arc<dyn Store>,
+    session: Session,
+    first_lease: u64,
+}
 
-    // One job of a workflow each, as many workflows as shards.
-    let (mut leases, mut workflows, mut first_lease) = (HashSet::new(), HashSet::new(), 1);
-    while workflows.len() < 12 {
+impl Hand {
+    async fn new() -> Self {
+        let cluster = Cluster::start(Program::Redis);
+        for node in &cluster.nodes {
+            node.says(&["config", "set", "cluster-require-full-coverage", "no"]);
+        }
+        let store = open(&cluster.url()).await;
+        let client = app().client_on(store.clone());
+        for _ in 0..12 {
+            client.start(Numbers { count: 1 }).await.unwrap();
+        }
+        let session = Session {
+            id: SessionId::random(),
+            host: "test".into(),
+            pid: 1,
+            queues: vec!["default".into()],
+            types: vec!["Number".into()],
+            slots: 1,
+            wake_port: None,
+            lease: 60_000,
+        };
+        store.join(session.clone()).await.unwrap();
+        Self { cluster, store, session, first_lease: 1 }
+    }
+
+    /// Asks for one job.
+    async fn claim(&mut self) -> gusher::Result<Vec<Slice>> {
         let claim = Claim {
-            session: session.id,
-            first_lease,
+            session: self.session.id,
+            first_lease: self.first_lease,
             max_leases: 1,
-            queues: session.queues.clone(),
+            queues: self.session.queues.clone(),
             takes: vec![Take { job_type: "Number".into(), jobs: 1, budget: 1 }],
             free_slots: 1,
             alone: false,
-            lease: session.lease,
+            lease: self.session.lease,
         };
-        match store.claim(claim).await {
-            Ok(claimed) => {
-                first_lease = first_lease.max(claimed.last_lease + 1);
-                for slice in claimed.slices {
+        let claimed = self.store.claim(claim).await?;
+        self.first_lease = self.first_lease.max(claimed.last_lease + 1);
+        Ok(claimed.slices)
+    }
+
+    /// Kills the master of shards 0 to 3, which has saved what it holds, and its replica. Returns which one that was.
+    fn kill_a_master(&self) -> usize {
+        let nodes = &self.cluster.nodes;
+        let master = owner(&self.cluster, slot_of(0));
+        let port = nodes[master].port().to_string();
+        let follows =
+            |node: &&Server| node.says(&["role"]).starts_with("slave") && node.says(&["role"]).contains(&port);
+        nodes.iter().find(follows).expect("it has a replica").kill();
+        nodes[master].says(&["save"]);
+        nodes[master].kill();
+        master
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_that_were_away_hand_out_their_jobs_once_when_they_are_back() {
+    let mut hand = Hand::new().await;
+    let killed = hand.kill_a_master();
+    let (mut leases, mut workflows) = (HashSet::new(), HashSet::new());
+    while workflows.len() < 12 {
+        match hand.claim().await {
+            Ok(slices) => {
+                for slice in slices {
                     assert!(leases.insert(slice.lease), "lease {} was granted twice", slice.lease);
                     workflows.insert(slice.workflow);
                 }
             }
             Err(error) => assert!(error.is_transient(), "{error}"),
         }
-        if workflows.len() == 8 && !cluster.nodes[master].says(&["ping"]).contains("PONG") {
-            cluster.nodes[master].start_again();
+        let node = &mut hand.cluster.nodes[killed];
+        if workflows.len() == 8 && !node.says(&["ping"]).contains("PONG") {
+            node.start_again();
         }
     }
     assert_eq!(leases.len(), 12);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_that_are_away_keep_nobody_from_renewing_and_reporting_on_the_others() {
+    let mut hand = Hand::new().await;
+    let mut slices = Vec::new();
+    while slices.len() < 12 {
+        slices.extend(hand.claim().await.unwrap());
+    }
+    hand.kill_a_master();
+    let mut away: Vec<u64> =
+        slices.iter().filter(|slice| slice.workflow.shard() < 4).map(|slice| slice.lease).collect();
+    away.sort_unstable();
+    let leases = slices.iter().map(|slice| slice.lease).collect();
+    let (session, lease) = (hand.session.id, hand.session.lease);
+    let renew = Renew { session, leases, drafts: Vec::new(), progress: Vec::new(), lease };
+    let mut renewed = hand.store.renew(renew).await.unwrap();
+    renewed.away.sort_unstable();
+    assert_eq!((&renewed.away, renewed.lost), (&away, Vec::new()));
+
+    let succeeded = |slice: &Slice| LeaseReport {
+        lease: slice.lease,
+        number: 1,
+        succeeded: slice.jobs.clone(),
+        ..LeaseReport::default()
+    };
+    let report = Report { session, leases: slices.iter().map(succeeded).collect() };
+    let mut reported = hand.store.report(report).await.unwrap();
+    reported.away.sort_unstable();
+    assert_eq!((reported.away, reported.refused), (away, Vec::new()));
+    for slice in slices.iter().filter(|slice| slice.workflow.shard() >= 4) {
+        assert_eq!(hand.store.workflow(slice.workflow).await.unwrap().jobs.succeeded, 1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

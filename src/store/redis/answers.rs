@@ -158,7 +158,7 @@ pub struct Renewed {
 
 impl From<Renewed> for store::Renewed {
     fn from(renewed: Renewed) -> Self {
-        Self { lost: renewed.lost, cancelled: renewed.cancelled }
+        Self { lost: renewed.lost, cancelled: renewed.cancelled, away: Vec::new() }
     }
 }
 
@@ -185,6 +185,7 @@ impl TryFrom<Reported> for store::Reported {
         Ok(Self {
             refused: told.refused,
             cancelled: told.cancelled,
+            away: Vec::new(),
             known_errors: told.known_errors.into_iter().map(known).collect::<Result<_>>()?,
             more: told.more,
             woken: Woken(told.woken),

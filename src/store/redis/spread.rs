@@ -155,19 +155,48 @@ impl RedisStore {
             let (shard, number) = self.shards.lease(lease);
             parts[usize::from(shard)].progress.push((number, text));
         }
-        let renewals = self.shards.iter().zip(parts).map(|(shard, part)| self.renew_on(shard, part));
+        let renewals = self.shards.iter().zip(&parts).map(|(shard, part)| self.renew_on(shard, part.clone()));
         let mut all = Renewed::default();
-        for (shard, one) in try_join_all(renewals).await? {
-            all.lost.extend(one.lost.into_iter().map(|lease| self.shards.lease_in_session(shard, lease)));
-            all.cancelled.extend(one.cancelled.into_iter().map(|lease| self.shards.lease_in_session(shard, lease)));
+        let answers = self.of_those_there(renewals).await?;
+        for ((shard, part), one) in self.shards.iter().zip(&parts).zip(answers) {
+            let in_session = |lease| self.shards.lease_in_session(shard.number, lease);
+            match one {
+                Some(one) => {
+                    all.lost.extend(one.lost.into_iter().map(in_session));
+                    all.cancelled.extend(one.cancelled.into_iter().map(in_session));
+                }
+                None => all.away.extend(part.leases.iter().copied().map(in_session)),
+            }
         }
         Ok(all)
     }
 
-    async fn renew_on(&self, shard: &Shard, part: Renew) -> Result<(u16, Renewed)> {
+    /// What each of several shards answers: none of those that are away, unless all are. One that is away does not hold up the others.
+    async fn of_those_there<T>(
+        &self,
+        calls: impl Iterator<Item = impl Future<Output = Result<T>>>,
+    ) -> Result<Vec<Option<T>>> {
+        let (mut answers, mut away) = (Vec::new(), None);
+        for answer in join_all(calls).await {
+            match answer {
+                Ok(answer) => answers.push(Some(answer)),
+                Err(error) if error.is_transient() => {
+                    answers.push(None);
+                    away = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match away {
+            Some(error) if answers.iter().all(Option::is_none) => Err(error),
+            _ => Ok(answers),
+        }
+    }
+
+    async fn renew_on(&self, shard: &Shard, part: Renew) -> Result<Renewed> {
         let parameters = parameters::renew(&part);
         let told = self.run::<answers::Renewed>(shard, "renew", &script::SESSION, parameters, Blobs::default()).await?;
-        Ok((shard.number, told.json.into()))
+        Ok(told.json.into())
     }
 
     pub(super) async fn report_all(&self, report: Report) -> Result<Reported> {
@@ -181,15 +210,22 @@ impl RedisStore {
             }
             parts.entry(shard).or_default().push(part);
         }
+        let asked: Vec<(u16, Vec<u64>)> =
+            parts.iter().map(|(shard, leases)| (*shard, leases.iter().map(|part| part.lease).collect())).collect();
         let report_there = |(number, leases)| async move {
             let (parameters, blobs) = parameters::report(Report { session: report.session, leases });
             let shard = self.shards.numbered(number)?;
             let told = self.run::<answers::Reported>(shard, "report", &script::REPORT, parameters, blobs).await?;
-            Ok::<_, crate::Error>((number, Reported::try_from(told.json)?))
+            Reported::try_from(told.json)
         };
         let mut all = Reported::default();
-        for (shard, one) in try_join_all(parts.into_iter().map(report_there)).await? {
+        let answers = self.of_those_there(parts.into_iter().map(report_there)).await?;
+        for ((shard, leases), one) in asked.into_iter().zip(answers) {
             let in_session = |lease| self.shards.lease_in_session(shard, lease);
+            let Some(one) = one else {
+                all.away.extend(leases.into_iter().map(in_session));
+                continue;
+            };
             all.refused.extend(one.refused.into_iter().map(in_session));
             all.cancelled.extend(one.cancelled.into_iter().map(in_session));
             all.known_errors.extend(one.known_errors.into_iter().map(|(lease, error)| (in_session(lease), error)));

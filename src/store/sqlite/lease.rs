@@ -172,6 +172,7 @@ impl Tx<'_> {
                 .filter(|number| !held.iter().any(|(held, _)| *held == *number as i64))
                 .collect(),
             cancelled: held.iter().filter(|(_, state)| cancelled(*state)).map(|(number, _)| *number as u64).collect(),
+            away: Vec::new(),
         })
     }
 
