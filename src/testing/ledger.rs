@@ -43,7 +43,8 @@
 //! unless it was `aborted`, or is behind the `last` that the store holds: a process may have been killed in between.
 //!
 //! A Redis server keeps its records itself, in the script that does what they tell, so there is none of what has not happened. A harness
-//! takes them out (`RedisStore::take_records`) into a ledger that is the store's own. Their order is the order in which things happened.
+//! takes them out (`RedisStore::take_records`) into a ledger that is the store's own, one for each shard. Their order is the order in which
+//! things happened there. A kill stands in the ledger of each shard on which the victim held something.
 //! Their times need no clock of the server's: each call says when it was sent, and a record's time is that or the time of the record
 //! before it, whichever is later. So it lies between a call's sending and its answer, and what a worker wrote before it sent a call, or
 //! writes once it knows the answer, stands on the right side of it, however the server's clock and the machine's differ.

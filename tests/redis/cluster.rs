@@ -286,7 +286,7 @@ async fn shards_that_are_away_keep_nobody_from_renewing_and_reporting_on_the_oth
     let succeeded = |slice: &Slice| LeaseReport {
         lease: slice.lease,
         number: 1,
-        succeeded: slice.jobs.clone(),
+        succeeded: slice.jobs,
         ..LeaseReport::default()
     };
     let report = Report { session, leases: slices.iter().map(succeeded).collect() };

@@ -161,9 +161,12 @@ impl Servers {
     pub fn kill_and_restart(&mut self) -> Duration {
         let dies = self.next % self.all.len();
         self.next += 1;
+        let server = &mut self.all[dies];
         let away_from = Instant::now();
-        self.all[dies].kill();
-        self.all[dies].start_again();
+        server.kill();
+        server.start_again();
+        // A node of a cluster first listens for two seconds whether another has taken its place.
+        while server.says(&["cluster", "info"]).contains("cluster_state:fail") {}
         away_from.elapsed()
     }
 
