@@ -283,12 +283,8 @@ async fn shards_that_are_away_keep_nobody_from_renewing_and_reporting_on_the_oth
     renewed.away.sort_unstable();
     assert_eq!((&renewed.away, renewed.lost), (&away, Vec::new()));
 
-    let succeeded = |slice: &Slice| LeaseReport {
-        lease: slice.lease,
-        number: 1,
-        succeeded: slice.jobs,
-        ..LeaseReport::default()
-    };
+    let succeeded =
+        |slice: &Slice| LeaseReport { lease: slice.lease, number: 1, succeeded: slice.jobs, ..LeaseReport::default() };
     let report = Report { session, leases: slices.iter().map(succeeded).collect() };
     let mut reported = hand.store.report(report).await.unwrap();
     reported.away.sort_unstable();
