@@ -76,6 +76,12 @@ impl Client {
         self.create(W::NAME, arguments_of(&workflow)?, plan_of(&workflow)?, created).await
     }
 
+    /// Creates a workflow under the id that a key gives it, made at `since`; finds the one that is there already.
+    pub(crate) async fn start_by_key<W: Workflow>(&self, workflow: W, since: Millis, key: &str) -> Result<Handle> {
+        let id = WorkflowId::derived(since, self.store.shards(), key);
+        self.create_as(id, W::NAME, arguments_of(&workflow)?, plan_of(&workflow)?, Arc::default()).await
+    }
+
     /// Creates a workflow by its registered name, with its arguments as JSON.
     pub async fn start_named(&self, name: &str, arguments: &RawValue, created: Arc<AtomicU64>) -> Result<Handle> {
         let (arguments, plan) = self.registry.plan(name, arguments)?;
@@ -83,9 +89,20 @@ impl Client {
     }
 
     async fn create(&self, name: &str, arguments: String, plan: Plan, created: Arc<AtomicU64>) -> Result<Handle> {
+        let id = WorkflowId::new(self.store.now(), self.store.next_shard());
+        self.create_as(id, name, arguments, plan, created).await
+    }
+
+    async fn create_as(
+        &self,
+        id: WorkflowId,
+        name: &str,
+        arguments: String,
+        plan: Plan,
+        created: Arc<AtomicU64>,
+    ) -> Result<Handle> {
         crate::graph::check_name("workflow", name)?;
         crate::payload::check_size("arguments", arguments.len())?;
-        let id = WorkflowId::new(self.store.now(), self.store.next_shard());
         let workflow = NewWorkflow { id, name: name.to_owned(), arguments, generation: 0 };
         self.write(workflow, plan, false, created).await
     }

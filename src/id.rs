@@ -9,6 +9,9 @@ use uuid::Uuid;
 use crate::clock::Millis;
 use crate::error::{Error, Result};
 
+/// Where keys become ids: a namespace of our own.
+const KEYS: Uuid = Uuid::from_u128(0x6775_7368_6572_4b65_8979_735f_7631_0001);
+
 /// The id of one run of a workflow: a UUIDv7, so ids sort by creation time. Its 12 `rand_a` bits name the shard it lives on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -30,6 +33,22 @@ impl WorkflowId {
         random[..2].copy_from_slice(&(shard & 0x0fff).to_be_bytes());
         let millis = u64::try_from(now).unwrap_or(0);
         Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+    }
+
+    /// The id that a key gives to a workflow at `now` in a store of so many shards: always the same one. Its random bits, and its
+    /// shard, come from the key's SHA-1 (as in a UUIDv5, RFC 9562).
+    pub(crate) fn derived(now: Millis, shards: u16, key: &str) -> Self {
+        let hash = Uuid::new_v5(&KEYS, key.as_bytes()).into_bytes();
+        let shard = u16::from_be_bytes([hash[0], hash[1]]) % shards.max(1);
+        // Without the bytes that name the version and the variant.
+        let random = [0, 0, hash[2], hash[3], hash[4], hash[5], hash[9], hash[10], hash[11], hash[12]];
+        Self::from_random(now, shard, random)
+    }
+
+    /// When it was made, as it says itself.
+    pub(crate) fn made_at(&self) -> Millis {
+        let [a, b, c, d, e, f, ..] = *self.0.as_bytes();
+        Millis::from_be_bytes([0, 0, a, b, c, d, e, f])
     }
 
     /// The shard that holds the workflow and everything that depends on it.
@@ -145,6 +164,16 @@ mod tests {
         assert_eq!((early.shard(), late.shard()), (4095, 7));
         assert!(early < late);
         assert_eq!(early.to_string().parse::<WorkflowId>().unwrap(), early);
+    }
+
+    #[test]
+    fn a_key_gives_always_the_same_id_and_keys_are_spread_over_the_shards() {
+        let id = |key: &str| WorkflowId::derived(1_700_000_000_000, 12, key);
+        assert_eq!(id("one").to_string(), "018bcfe5-6800-7005-b37e-f0f435c3e3e5");
+        assert_ne!(id("one"), id("other"));
+        assert_eq!(id("one").made_at(), 1_700_000_000_000);
+        let shards: std::collections::BTreeSet<u16> = (0..200).map(|n| id(&n.to_string()).shard()).collect();
+        assert_eq!(shards, (0..12).collect());
     }
 
     #[test]

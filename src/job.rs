@@ -12,11 +12,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
+use crate::client::{Client, Handle};
+use crate::clock::Millis;
 use crate::emitter::Emitter;
 use crate::id::WorkflowId;
 use crate::record::{MAX_ERROR_BYTES, MAX_LOG_LINES, cut_text};
 use crate::retry::Retry;
 use crate::worker::held::Held;
+use crate::workflow::Workflow;
 
 /// What a job returns.
 pub type JobResult<T> = Result<T, JobError>;
@@ -246,6 +249,42 @@ impl<S> Context<S> {
         format!("{}/{}/{}/{}", slice.workflow, slice.step, self.index(), slice.generation)
     }
 
+    /// A client on the worker's own store: a job lists, starts, cancels and deletes workflows with it.
+    ///
+    /// Do not wait for a workflow in here: that keeps a slot, and where all slots wait nothing runs. A step that runs after another
+    /// costs nothing while it waits.
+    pub fn client(&self) -> &Client {
+        self.held.client()
+    }
+
+    /// Prepares to start a workflow: `ctx.start(Import { .. }).once("import").await?` starts one, however often this job runs.
+    ///
+    /// ```
+    /// # use gusher::prelude::*;
+    /// # #[derive(Serialize, Deserialize)] struct Import { day: String }
+    /// # impl Workflow for Import {
+    /// #     const NAME: &str = "Import";
+    /// #     fn configure(&self, _: &Flow) -> gusher::Result<()> { Ok(()) }
+    /// # }
+    /// #[derive(Serialize, Deserialize)]
+    /// struct StartImports { days: Vec<String> }
+    ///
+    /// impl Job for StartImports {
+    ///     const NAME: &str = "StartImports";
+    ///     type Output = ();
+    ///     type State = ();
+    ///     async fn perform(self, ctx: &Context) -> JobResult<()> {
+    ///         for day in self.days {
+    ///             ctx.start(Import { day: day.clone() }).once(&day).await?;
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    pub fn start<W: Workflow>(&self, workflow: W) -> Start<'_, W> {
+        Start { client: self.client(), key: self.idempotency_key(), since: self.workflow_id().made_at(), workflow }
+    }
+
     /// Cancelled when the workflow is, at the attempt's time limit, and when the worker stops. A job that ends soon after is
     /// counted by what it returns; one that does not is dropped.
     pub fn cancellation(&self) -> &CancellationToken {
@@ -267,6 +306,29 @@ impl<S> Context<S> {
 
     pub(crate) fn into_logs(self) -> Vec<String> {
         self.logs.into_inner()
+    }
+}
+
+/// A workflow that a job is about to start.
+#[must_use = "nothing is started before `.once(..)`"]
+pub struct Start<'c, W> {
+    client: &'c Client,
+    key: String,
+    since: Millis,
+    workflow: W,
+}
+
+impl<W> fmt::Debug for Start<'_, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Start({})", self.key)
+    }
+}
+
+impl<W: Workflow> Start<'_, W> {
+    /// Starts it, unless this job has started one under that name before, in whatever attempt: then that one is found. The name tells
+    /// apart what one job starts. A workflow that has been deleted since is started again.
+    pub async fn once(self, name: &str) -> crate::Result<Handle> {
+        self.client.start_by_key(self.workflow, self.since, &format!("{}/{name}", self.key)).await
     }
 }
 

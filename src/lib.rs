@@ -46,7 +46,7 @@ pub use emitter::Emitter;
 pub use error::{Error, ErrorKind, Result};
 pub use graph::{Edge, Graph, MAX_EDGES, MAX_NAME, MAX_STEPS, StepNumber, StepSpec};
 pub use id::{SessionId, WorkflowId};
-pub use job::{Context, Job, JobError, JobResult, ResultExt, Source, Stored};
+pub use job::{Context, Job, JobError, JobResult, ResultExt, Source, Start, Stored};
 pub use outputs::{Failure, Outputs};
 pub use payload::{Chunk, MAX_JOB_BYTES};
 pub use retry::Retry;

@@ -114,6 +114,10 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn next_shard(&self) -> u16 {
         0
     }
+    /// How many shards there are, numbered from 0 on.
+    fn shards(&self) -> u16 {
+        1
+    }
     /// The URL that opens it again.
     fn url(&self) -> String;
 }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::hub::Hub;
+use crate::client::Client;
 use crate::clock::Millis;
 use crate::job::JobError;
 use crate::outputs::ChunkParameters;
@@ -134,6 +135,11 @@ impl Held {
             hub,
             slice,
         }
+    }
+
+    /// What its jobs start and find workflows with.
+    pub fn client(&self) -> &Client {
+        &self.hub.client
     }
 
     /// Takes the next job that has not been started; `None` if there is none, or if none may be started any more: past its own

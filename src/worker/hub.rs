@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::held::Held;
 use super::turns::Turns;
 use super::watch::Watcher;
+use crate::client::Client;
 use crate::clock::Millis;
 use crate::id::{SessionId, WorkflowId};
 use crate::ledger::Ledger;
@@ -42,6 +43,8 @@ struct Pace {
 /// What the parts of a worker share.
 pub struct Hub {
     pub store: Arc<dyn Store>,
+    /// What jobs start and find workflows with.
+    pub client: Client,
     pub session: SessionId,
     /// How long leases last.
     pub lease: Millis,
@@ -91,16 +94,18 @@ impl fmt::Debug for Hub {
 
 impl Hub {
     pub fn new(
-        store: Arc<dyn Store>,
+        client: Client,
         session: SessionId,
         lease: Millis,
         slots: u32,
         watcher: Option<Arc<dyn Watcher>>,
         stopping: CancellationToken,
     ) -> Self {
+        let store = client.store().clone();
         Self {
             wall: store.now(),
             store,
+            client,
             session,
             lease,
             slots,

@@ -34,6 +34,7 @@ use self::backoff::Backoff;
 use self::held::{End, Ended, Held};
 use self::hub::Hub;
 use self::watch::Watcher;
+use crate::client::Client;
 use crate::clock::{Millis, millis};
 use crate::error::{Error, Result};
 use crate::id::{SessionId, random_bytes};
@@ -84,6 +85,8 @@ pub(crate) type Handlers<S> = BTreeMap<&'static str, Arc<dyn Handler<S>>>;
 /// A worker, ready to run.
 pub struct Worker<S> {
     pub(crate) store: Arc<dyn Store>,
+    /// What its jobs start and find workflows with.
+    pub(crate) client: Client,
     pub(crate) handlers: Arc<Handlers<S>>,
     pub(crate) state: Arc<S>,
     pub(crate) options: WorkerOptions,
@@ -115,7 +118,7 @@ impl<S: Send + Sync + 'static> Worker<S> {
         join_store(&*self.store, &session, &stop).await?;
         let slots = self.options.slots.max(1);
         #[cfg_attr(not(feature = "testing"), allow(unused_mut))]
-        let mut hub = Hub::new(self.store.clone(), session.id, lease, slots, self.watcher.clone(), stop);
+        let mut hub = Hub::new(self.client.clone(), session.id, lease, slots, self.watcher.clone(), stop);
         #[cfg(feature = "testing")]
         {
             hub.ledger = self.options.ledger.clone();

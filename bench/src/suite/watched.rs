@@ -192,6 +192,10 @@ impl Store for Watched {
         self.inner.next_shard()
     }
 
+    fn shards(&self) -> u16 {
+        self.inner.shards()
+    }
+
     fn url(&self) -> String {
         self.inner.url()
     }

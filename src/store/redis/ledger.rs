@@ -20,11 +20,6 @@ struct Held {
 }
 
 impl RedisStore {
-    /// Over how many shards the store is spread: they are numbered from 0 on.
-    pub fn shards(&self) -> u16 {
-        self.shards.count()
-    }
-
     /// Takes records out of a shard's ledger, in the order in which what they tell happened: some of those with transaction numbers
     /// above `after`; none if there are no more. The store forgets those up to `after`. May be repeated.
     pub async fn take_records(&self, shard: u16, after: u32) -> Result<Vec<u8>> {

@@ -382,6 +382,10 @@ impl Store for RedisStore {
         self.shards.next()
     }
 
+    fn shards(&self) -> u16 {
+        self.shards.count()
+    }
+
     fn url(&self) -> String {
         self.options.url()
     }

@@ -282,6 +282,10 @@ impl Store for Faulty {
         self.store.next_shard()
     }
 
+    fn shards(&self) -> u16 {
+        self.store.shards()
+    }
+
     fn url(&self) -> String {
         self.store.url()
     }
