@@ -74,6 +74,39 @@ pub trait Job: Stored {
     /// What the application gives all of its jobs, for example a connection pool.
     type State: Send + Sync + 'static;
 
+    /// The rule for what follows one error, whatever the type and its step say otherwise: retry what may pass, never what will not.
+    /// What the error says itself ([`fatal`](ResultExt::fatal), [`retry_in`](ResultExt::retry_in)) comes before it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use gusher::prelude::*;
+    /// # #[derive(Debug, thiserror::Error)] #[error("busy")] struct Busy;
+    /// # #[derive(Debug, thiserror::Error)] #[error("no such mailbox")] struct NoSuchMailbox;
+    /// # #[derive(Serialize, Deserialize)] struct Mail;
+    ///
+    /// impl Job for Mail {
+    ///     const NAME: &str = "Mail";
+    ///     type Output = ();
+    ///     type State = ();
+    ///     fn retry_on(error: &JobError) -> Option<Retry> {
+    ///         if error.is::<NoSuchMailbox>() {
+    ///             Some(Retry::never())
+    ///         } else if error.is::<Busy>() {
+    ///             Some(Retry::every(Duration::from_secs(5)).attempts(20))
+    ///         } else {
+    ///             None
+    ///         }
+    ///     }
+    ///     async fn perform(self, _: &Context) -> JobResult<()> {
+    ///         Err(Busy)?
+    ///     }
+    /// }
+    /// ```
+    fn retry_on(_error: &JobError) -> Option<Retry> {
+        None
+    }
+
     /// Does the work. May run more than once: a worker can die after its effect and before its report, so make the effect safe
     /// to repeat, or guard it with [`Context::idempotency_key`].
     fn perform(self, ctx: &Context<Self::State>) -> impl Future<Output = JobResult<Self::Output>> + Send;
@@ -103,6 +136,11 @@ pub trait Source: Stored {
     /// What the application gives all of its jobs.
     type State: Send + Sync + 'static;
 
+    /// The rule for what follows one error; see [`Job::retry_on`].
+    fn retry_on(_error: &JobError) -> Option<Retry> {
+        None
+    }
+
     /// Emits the jobs: `out.emit(job).await?`.
     fn produce(
         self,
@@ -116,6 +154,9 @@ pub trait Source: Stored {
 pub struct JobError {
     text: String,
     then: Then,
+    cause: Option<Box<dyn StdError + Send + Sync>>,
+    /// What its type's [`retry_on`](Job::retry_on) says.
+    rule: Option<Retry>,
 }
 
 /// What follows a failed attempt.
@@ -129,7 +170,7 @@ pub(crate) enum Then {
 impl JobError {
     /// An error with a text of its own, which is retried.
     pub fn new(text: impl fmt::Display) -> Self {
-        Self { text: cut_text(text.to_string(), MAX_ERROR_BYTES), then: Then::Retry }
+        Self { text: cut_text(text.to_string(), MAX_ERROR_BYTES), then: Then::Retry, cause: None, rule: None }
     }
 
     /// An error with a text of its own, after which there is no further attempt.
@@ -142,8 +183,30 @@ impl JobError {
         self.then == Then::Never
     }
 
+    /// Whether it was made of an error of that type, or of one that has such an error among its causes.
+    pub fn is<E: StdError + 'static>(&self) -> bool {
+        self.downcast_ref::<E>().is_some()
+    }
+
+    /// The first error of that type among the one that it was made of and its causes.
+    pub fn downcast_ref<E: StdError + 'static>(&self) -> Option<&E> {
+        let first: Option<&(dyn StdError + 'static)> = self.cause.as_deref().map(|cause| cause as _);
+        std::iter::successors(first, |error: &&(dyn StdError + 'static)| (**error).source())
+            .find_map(|error| error.downcast_ref())
+    }
+
+    /// The same, with what its job's type says of it.
+    pub(crate) fn ruled_by(self, retry_on: impl FnOnce(&Self) -> Option<Retry>) -> Self {
+        Self { rule: retry_on(&self), ..self }
+    }
+
     pub(crate) fn then(&self) -> Then {
         self.then
+    }
+
+    /// The rule for it, if its job's type has one.
+    pub(crate) fn rule(&self) -> Option<Retry> {
+        self.rule
     }
 
     pub(crate) fn into_text(self) -> String {
@@ -159,7 +222,13 @@ impl fmt::Display for JobError {
 
 impl<E: Into<Box<dyn StdError + Send + Sync>>> From<E> for JobError {
     fn from(error: E) -> Self {
-        Self::new(chain(error.into().as_ref()))
+        let cause = error.into();
+        Self {
+            text: cut_text(chain(cause.as_ref()), MAX_ERROR_BYTES),
+            then: Then::Retry,
+            cause: Some(cause),
+            rule: None,
+        }
     }
 }
 
@@ -354,6 +423,8 @@ mod tests {
         let error = JobError::from(Outer(std::io::Error::other("the disk is full")));
         assert_eq!(error.to_string(), "the row could not be stored: the disk is full");
         assert!(!error.is_fatal());
+        assert!(error.is::<Outer>() && error.is::<std::io::Error>() && !error.is::<std::fmt::Error>());
+        assert_eq!(error.downcast_ref::<std::io::Error>().unwrap().to_string(), "the disk is full");
     }
 
     #[test]

@@ -78,8 +78,8 @@ impl<J: Job> Handler<J::State> for JobHandler<J> {
                 }
                 let ctx = context(&state, &held, taken, limit);
                 let work = async {
-                    let output = decode::<J>(&held, taken)?.perform(&ctx).await?;
-                    encode(&output)
+                    let performed = decode::<J>(&held, taken)?.perform(&ctx).await;
+                    encode(&performed.map_err(|error| error.ruled_by(J::retry_on))?)
                 };
                 let end = guard(&held, &ctx, limit, work).await;
                 finish(&held, &hub, taken, &mut clock, end, ctx.into_logs(), None);
@@ -128,7 +128,8 @@ impl<S: Source> Handler<S::State> for SourceHandler<S> {
                 let ctx = context(&state, &held, taken, limit);
                 let mut emitter = Emitter::<S::Emits>::new(held.clone());
                 let work = async {
-                    decode::<S>(&held, taken)?.produce(&ctx, &mut emitter).await?;
+                    let produced = decode::<S>(&held, taken)?.produce(&ctx, &mut emitter).await;
+                    produced.map_err(|error| error.ruled_by(S::retry_on))?;
                     emitter.finish().await?;
                     Ok(Vec::new())
                 };

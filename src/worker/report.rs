@@ -230,7 +230,7 @@ fn add_outcome(
 
 /// How long a failed job waits for its next attempt; `None` if it has none.
 fn wait_after(error: &JobError, attempt: u8, rule: Retry, dice: f64) -> Option<Duration> {
-    match (error.then(), rule.wait_after(attempt, dice)) {
+    match (error.then(), error.rule().unwrap_or(rule).wait_after(attempt, dice)) {
         (Then::Never, _) | (_, None) => None,
         (Then::RetryIn(wait), Some(_)) => Some(wait),
         (Then::Retry, wait) => wait,
