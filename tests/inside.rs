@@ -136,7 +136,8 @@ async fn a_job_that_is_tried_again_starts_each_workflow_once() {
     }
     let children: Vec<_> = client.workflows().of::<Child>().stream().try_collect().await.unwrap();
     let (mut found, mut told) = (children.iter().map(|child| child.id).collect::<Vec<_>>(), told);
-    (found.sort_unstable(), told.sort_unstable());
+    found.sort_unstable();
+    told.sort_unstable();
     assert_eq!(found, told);
     let mut ran = stage.ran();
     ran.sort_unstable();
