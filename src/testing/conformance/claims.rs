@@ -209,6 +209,7 @@ pub mod turns {
     }
 
     pub async fn workflows_alternate_claim_after_claim(scene: &Scene) {
+        scene.stay_on_one_shard();
         let (one, other) = (scene.lone(100).await, scene.lone(100).await);
         let worker = scene.worker().await;
         let mut turns = Vec::new();
