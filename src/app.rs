@@ -140,9 +140,8 @@ impl<S: Send + Sync + 'static> App<S> {
     pub async fn worker_on(&self, store: Arc<dyn Store>, options: WorkerOptions) -> Result<Worker<S>> {
         let state =
             (self.factory)().await.map_err(|e| Error::unavailable("making the application's state").because(e))?;
-        let client = self.client_on(store.clone());
-        let handlers = Arc::new(self.handlers.clone());
-        Ok(Worker { store, client, handlers, state: Arc::new(state), options, watcher: None })
+        let (client, handlers) = (self.client_on(store), Arc::new(self.handlers.clone()));
+        Ok(Worker { client, handlers, state: Arc::new(state), options, watcher: None })
     }
 
     /// Runs the command line of the program's arguments.

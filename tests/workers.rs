@@ -173,16 +173,24 @@ async fn retries_after_many_different_waits_are_reported_within_the_bounds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_idle_worker_finds_by_itself_what_it_was_not_woken_for() {
-    let (house, app) = (House::new(), app(&Stage::new()));
-    let run = house.client(&app).start(Many { steps: 1, jobs: 1, does: "ok".into() }).await.unwrap();
+async fn an_idle_workers_look_finds_what_it_was_not_woken_for() {
+    let stage = Stage::new();
+    let (house, app) = (House::new(), app(&stage));
+    let run = house.client(&app).start(Many { steps: 1, jobs: 1, does: "wait".into() }).await.unwrap();
     run.pause().await.unwrap();
     let worker = house.worker(&app).await;
-    while house.store.meters().by_verb().get("claim").is_none_or(|claim| claim.operations == 0) {
+    let made = |verb: &str| house.store.meters().by_verb().get(verb).map_or(0, |verb| verb.operations);
+    while made("claim") == 0 || made("look ahead") < 2 {
         tokio::task::yield_now().await;
     }
     // The store says whom to wake; nobody does.
+    let before = made("look ahead");
     house.store.resume(run.id()).await.unwrap();
+    stage.wait_for(1).await;
+    let taken = made("look ahead") - before;
+    // Without the look it would be found by a claim that comes after many of them.
+    assert!(taken <= 6, "it was found after {taken} looks");
+    stage.gate.add_permits(1);
     assert_eq!(run.wait().await.unwrap().state, WorkflowState::Succeeded);
     worker.stop().await;
     house.check().await;

@@ -84,8 +84,7 @@ pub(crate) type Handlers<S> = BTreeMap<&'static str, Arc<dyn Handler<S>>>;
 
 /// A worker, ready to run.
 pub struct Worker<S> {
-    pub(crate) store: Arc<dyn Store>,
-    /// What its jobs start and find workflows with.
+    /// Its store, and what its jobs start and find workflows with.
     pub(crate) client: Client,
     pub(crate) handlers: Arc<Handlers<S>>,
     pub(crate) state: Arc<S>,
@@ -109,13 +108,14 @@ impl<S: Send + Sync + 'static> Worker<S> {
                 "a worker without job types has nothing to do; register them: App::new(..).job::<MyJob>()",
             ));
         }
-        let lease = self.options.lease.map_or(self.store.lease(), millis);
+        let store = self.client.store().clone();
+        let lease = self.options.lease.map_or(store.lease(), millis);
         let socket = match &self.watcher {
             None => UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.ok(),
             Some(_) => None,
         };
         let session = self.session(lease, socket.as_ref());
-        join_store(&*self.store, &session, &stop).await?;
+        join_store(&*store, &session, &stop).await?;
         let slots = self.options.slots.max(1);
         #[cfg_attr(not(feature = "testing"), allow(unused_mut))]
         let mut hub = Hub::new(self.client.clone(), session.id, lease, slots, self.watcher.clone(), stop);
@@ -165,7 +165,7 @@ impl<S: Send + Sync + 'static> Worker<S> {
         hub.held.lock().clear();
         hub.renew_now.notify_one();
         renewal.ended().await;
-        while let Ok(left) = self.store.leave(hub.session).await {
+        while let Ok(left) = store.leave(hub.session).await {
             wake(&left.woken);
             if !left.more {
                 break;

@@ -114,7 +114,7 @@ before those it waits for had settled.
         ("workers stopped for longer than a lease", "check", "stops"),
         ("clock jumps (up to an hour forth, 1.5 s back)", "run", "clock_jumps"),
         ("full disks", "run", "disk_fills"),
-        ("kills of a Redis server, which goes on from its append-only file", "run", "server_kills"),
+        ("kills of a Redis or Valkey server, which goes on from its append-only file", "run", "server_kills"),
         ("times that it cut all connections", "run", "cuts"),
     ] {
         writeln!(out, "| {what} | {} |", total(group, name))?;

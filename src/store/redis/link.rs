@@ -29,7 +29,7 @@ pub struct Link(Inner);
 
 enum Inner {
     Direct(Direct),
-    Cluster(Cluster),
+    Cluster(Box<Cluster>),
 }
 
 /// A connection to one server.
@@ -116,7 +116,7 @@ impl Link {
                 let client = builder.build().map_err(failed)?;
                 let cluster = Cluster { client, nodes: clients, kept: Kept::none() };
                 cluster.connection().await?;
-                return Ok(Self(Inner::Cluster(cluster)));
+                return Ok(Self(Inner::Cluster(Box::new(cluster))));
             }
         };
         let direct = Direct { place, kept: Kept::none() };
@@ -240,7 +240,7 @@ impl Cluster {
         let is_alive = async |mut on: ClusterConnection| redis::cmd("PING").query_async::<Value>(&mut on).await.is_ok();
         let answer = unless_silent(ask(current.connection.clone()), is_alive(current.connection)).await;
         // The connection of a cluster mends itself, unless it stands still: then nothing that is sent by it is ever answered.
-        let stands_still = answer.as_ref().map_or(true, |answer| answer.as_ref().is_err_and(RedisError::is_timeout));
+        let stands_still = answer.as_ref().is_none_or(|answer| answer.as_ref().is_err_and(RedisError::is_timeout));
         if stands_still {
             tracing::warn!(verb, "the connection to the cluster does not answer; it is made anew");
             self.kept.give_up(current.number).await;

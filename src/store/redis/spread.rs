@@ -147,50 +147,30 @@ impl RedisStore {
         // The session lives on every shard. Where a draft is nobody has noted: the others do not know it.
         let part = Renew { leases: Vec::new(), progress: Vec::new(), ..renew.clone() };
         let mut parts: Vec<Renew> = self.shards.iter().map(|_| part.clone()).collect();
-        for lease in renew.leases {
-            let (shard, number) = self.shards.lease(lease);
+        let leases = renew.leases;
+        for lease in &leases {
+            let (shard, number) = self.shards.lease(*lease);
             parts[usize::from(shard)].leases.push(number);
         }
         for (lease, text) in renew.progress {
             let (shard, number) = self.shards.lease(lease);
             parts[usize::from(shard)].progress.push((number, text));
         }
-        let renewals = self.shards.iter().zip(&parts).map(|(shard, part)| self.renew_on(shard, part.clone()));
-        let mut all = Renewed::default();
-        let answers = self.of_those_there(renewals).await?;
-        for ((shard, part), one) in self.shards.iter().zip(&parts).zip(answers) {
-            let in_session = |lease| self.shards.lease_in_session(shard.number, lease);
-            match one {
-                Some(one) => {
-                    all.lost.extend(one.lost.into_iter().map(in_session));
-                    all.cancelled.extend(one.cancelled.into_iter().map(in_session));
-                }
-                None => all.away.extend(part.leases.iter().copied().map(in_session)),
-            }
+        let renewals = self.shards.iter().zip(parts).map(|(shard, part)| (shard.number, self.renew_on(shard, part)));
+        let (answers, away) = of_those_there(renewals).await?;
+        let mut all = Renewed { away: self.leases_on(&away, leases), ..Renewed::default() };
+        for (shard, one) in answers {
+            let in_session = |lease| self.shards.lease_in_session(shard, lease);
+            all.lost.extend(one.lost.into_iter().map(in_session));
+            all.cancelled.extend(one.cancelled.into_iter().map(in_session));
         }
         Ok(all)
     }
 
-    /// What each of several shards answers: none of those that are away, unless all are. One that is away does not hold up the others.
-    async fn of_those_there<T>(
-        &self,
-        calls: impl Iterator<Item = impl Future<Output = Result<T>>>,
-    ) -> Result<Vec<Option<T>>> {
-        let (mut answers, mut away) = (Vec::new(), None);
-        for answer in join_all(calls).await {
-            match answer {
-                Ok(answer) => answers.push(Some(answer)),
-                Err(error) if error.is_transient() => {
-                    answers.push(None);
-                    away = Some(error);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        match away {
-            Some(error) if answers.iter().all(Option::is_none) => Err(error),
-            _ => Ok(answers),
-        }
+    /// Those leases that are on shards which are away.
+    fn leases_on(&self, away: &[u16], mut leases: Vec<u64>) -> Vec<u64> {
+        leases.retain(|lease| away.contains(&self.shards.lease(*lease).0));
+        leases
     }
 
     async fn renew_on(&self, shard: &Shard, part: Renew) -> Result<Renewed> {
@@ -201,6 +181,7 @@ impl RedisStore {
 
     pub(super) async fn report_all(&self, report: Report) -> Result<Reported> {
         report.check()?;
+        let leases = report.leases.iter().map(|part| part.lease).collect();
         let mut parts: BTreeMap<u16, Vec<LeaseReport>> = BTreeMap::new();
         for mut part in report.leases {
             let (shard, number) = self.shards.lease(part.lease);
@@ -210,22 +191,19 @@ impl RedisStore {
             }
             parts.entry(shard).or_default().push(part);
         }
-        let asked: Vec<(u16, Vec<u64>)> =
-            parts.iter().map(|(shard, leases)| (*shard, leases.iter().map(|part| part.lease).collect())).collect();
-        let report_there = |(number, leases)| async move {
-            let (parameters, blobs) = parameters::report(Report { session: report.session, leases });
-            let shard = self.shards.numbered(number)?;
-            let told = self.run::<answers::Reported>(shard, "report", &script::REPORT, parameters, blobs).await?;
-            Reported::try_from(told.json)
-        };
-        let mut all = Reported::default();
-        let answers = self.of_those_there(parts.into_iter().map(report_there)).await?;
-        for ((shard, leases), one) in asked.into_iter().zip(answers) {
-            let in_session = |lease| self.shards.lease_in_session(shard, lease);
-            let Some(one) = one else {
-                all.away.extend(leases.into_iter().map(in_session));
-                continue;
+        let report_there = |(number, leases)| {
+            let there = async move {
+                let (parameters, blobs) = parameters::report(Report { session: report.session, leases });
+                let shard = self.shards.numbered(number)?;
+                let told = self.run::<answers::Reported>(shard, "report", &script::REPORT, parameters, blobs).await?;
+                Reported::try_from(told.json)
             };
+            (number, there)
+        };
+        let (answers, away) = of_those_there(parts.into_iter().map(report_there)).await?;
+        let mut all = Reported { away: self.leases_on(&away, leases), ..Reported::default() };
+        for (shard, one) in answers {
+            let in_session = |lease| self.shards.lease_in_session(shard, lease);
             all.refused.extend(one.refused.into_iter().map(in_session));
             all.cancelled.extend(one.cancelled.into_iter().map(in_session));
             all.known_errors.extend(one.known_errors.into_iter().map(|(lease, error)| (in_session(lease), error)));
@@ -235,31 +213,18 @@ impl RedisStore {
         Ok(all)
     }
 
-    /// Does what is due on every shard; one that is away does not hold up the others.
+    /// Does what is due on every shard.
     pub(super) async fn tick_all(&self, tick: Tick) -> Result<Ticked> {
-        let mut all: Option<Ticked> = None;
-        let mut away = None;
-        for ticked in join_all(self.shards.iter().map(|shard| self.tick_on(shard, tick))).await {
-            match ticked {
-                Ok(one) => {
-                    let all = all.get_or_insert_default();
-                    all.more |= one.more;
-                    all.ready |= one.ready;
-                    all.next_in = [all.next_in, one.next_in].into_iter().flatten().min();
-                    all.woken.0.extend(one.woken.0);
-                }
-                Err(error) => away = Some(error),
-            }
+        let (answers, _) =
+            of_those_there(self.shards.iter().map(|shard| (shard.number, self.tick_on(shard, tick)))).await?;
+        let mut all = Ticked::default();
+        for (_, one) in answers {
+            all.more |= one.more;
+            all.ready |= one.ready;
+            all.next_in = [all.next_in, one.next_in].into_iter().flatten().min();
+            all.woken.0.extend(one.woken.0);
         }
-        match (all, away) {
-            (Some(all), None) => Ok(all),
-            (Some(all), Some(error)) if error.is_transient() => {
-                tracing::debug!(%error, "a shard was not looked at");
-                Ok(all)
-            }
-            (_, Some(error)) => Err(error),
-            (None, None) => Ok(Ticked::default()),
-        }
+        Ok(all)
     }
 
     async fn tick_on(&self, shard: &Shard, tick: Tick) -> Result<Ticked> {
@@ -350,6 +315,29 @@ impl RedisStore {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+}
+
+/// What several shards answer, and which of them are away: those do not hold up the others. An error if all are, or if one has another
+/// reason.
+async fn of_those_there<T>(
+    calls: impl Iterator<Item = (u16, impl Future<Output = Result<T>>)>,
+) -> Result<(Vec<(u16, T)>, Vec<u16>)> {
+    let (mut answers, mut away, mut why) = (Vec::new(), Vec::new(), None);
+    for (shard, answer) in join_all(calls.map(async |(shard, call)| (shard, call.await))).await {
+        match answer {
+            Ok(answer) => answers.push((shard, answer)),
+            Err(error) if error.is_transient() => {
+                tracing::debug!(%error, shard, "a shard is away");
+                away.push(shard);
+                why = Some(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match why {
+        Some(error) if answers.is_empty() => Err(error),
+        _ => Ok((answers, away)),
     }
 }
 
