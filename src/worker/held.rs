@@ -73,6 +73,8 @@ pub struct Held {
     lost: AtomicBool,
     pub parameters: OnceCell<ChunkParameters>,
     pub ended: Mutex<Vec<Ended>>,
+    /// What has been reported of it is for a part of the store that is away, and has not come there yet.
+    on_its_way: AtomicBool,
     /// Since when it is on the reporter's list.
     pub listed: Mutex<Option<Instant>>,
     /// How long, as a part of the range that the type's rule leaves open, its jobs wait for their next attempts: those of one slice wait
@@ -126,6 +128,7 @@ impl Held {
             running: AtomicU32::new(0),
             deadline: AtomicU64::new(deadline),
             lost: AtomicBool::new(false),
+            on_its_way: AtomicBool::new(false),
             parameters: OnceCell::new(),
             ended: Mutex::new(Vec::new()),
             listed: Mutex::new(None),
@@ -135,6 +138,15 @@ impl Held {
             hub,
             slice,
         }
+    }
+
+    /// Whether a report of it is on its way to a part of the store that is away.
+    pub fn is_on_its_way(&self) -> bool {
+        self.on_its_way.load(Ordering::SeqCst)
+    }
+
+    pub fn set_on_its_way(&self, is_it: bool) {
+        self.on_its_way.store(is_it, Ordering::SeqCst);
     }
 
     /// What its jobs start and find workflows with.

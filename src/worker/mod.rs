@@ -1,7 +1,7 @@
 //! A worker: claims slices, runs their jobs in its slots, reports the outcomes.
 //!
 //! ```text
-//!           claim.rs                attempt.rs               report.rs
+//!           claim.rs                attempt.rs               report.rs     send.rs
 //! store ──► slices in hand ──► slots take job after job ──► outcomes gather ──► store
 //!              ▲  lease.rs renews them, on a thread of its own
 //!              └─ tick.rs takes back what other workers lost
@@ -14,6 +14,7 @@ pub(crate) mod held;
 pub(crate) mod hub;
 mod lease;
 mod report;
+mod send;
 mod tick;
 mod turns;
 pub(crate) mod watch;

@@ -1,25 +1,21 @@
-//! Reporting: **where jobs complete.** Outcomes gather for a few milliseconds and go to the store many at a time. A report that
-//! fails on its way is sent again as it was, so it counts once.
+//! Reporting: **where jobs complete.** Outcomes gather for a few milliseconds and go to the store many at a time (`send.rs`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::attempt::GRACE;
-use super::backoff::Backoff;
 use super::held::{End, Ended, Held};
 use super::hub::Hub;
-use crate::error::{Error, ErrorKind};
+use super::send;
 use crate::job::{JobError, Then};
 use crate::record::{ErrorText, Outcome, RECORD_BYTES, Record, error_number};
 use crate::retry::Retry;
 use crate::slice::{Mask, TARGET_TIME};
 use crate::state::JobState;
-use crate::store::{LeaseReport, MAX_REPORTED_LEASES, MAX_REPORTED_WAITS, Report, Reported};
-use crate::wake::wake;
+use crate::store::{LeaseReport, MAX_REPORTED_LEASES, MAX_REPORTED_WAITS};
 
 /// How long the outcomes of a slice gather once all of its jobs have been started.
 const GATHER: Duration = Duration::from_millis(5);
@@ -48,6 +44,8 @@ pub type Rules = BTreeMap<&'static str, Retry>;
 /// Reports until the worker has stopped and nothing is left to report.
 pub async fn report_outcomes(hub: Arc<Hub>, rules: Rules, worker: String) {
     let mut books: BTreeMap<u64, Book> = BTreeMap::new();
+    // What goes to parts of the store that are away does not hold up the rest.
+    let mut later = JoinSet::new();
     loop {
         let now = hub.report_now.notified();
         tokio::pin!(now);
@@ -58,9 +56,9 @@ pub async fn report_outcomes(hub: Arc<Hub>, rules: Rules, worker: String) {
             return;
         }
         let listed = listed.into_iter().map(|held| (waits_for(&held), held));
-        let (due, later): (Vec<_>, Vec<_>) = listed.partition(|(wait, _)| wait.is_zero());
-        let next = later.iter().map(|(wait, _)| *wait).min();
-        hub.to_report.lock().extend(later.into_iter().map(|(_, held)| held));
+        let (due, gathering): (Vec<_>, Vec<_>) = listed.partition(|(wait, _)| wait.is_zero());
+        let next = gathering.iter().map(|(wait, _)| *wait).min();
+        hub.to_report.lock().extend(gathering.into_iter().map(|(_, held)| held));
         if due.is_empty() {
             tokio::select! {
                 biased;
@@ -75,7 +73,8 @@ pub async fn report_outcomes(hub: Arc<Hub>, rules: Rules, worker: String) {
         for (_, held) in due {
             // From here on a new outcome puts the slice back on the list.
             *held.listed.lock() = None;
-            if held.is_lost() {
+            // What is on its way comes first; then the slice is listed again.
+            if held.is_lost() || held.is_on_its_way() {
                 continue;
             }
             if parts.len() >= MAX_REPORTED_LEASES || bytes >= MAX_BYTES || waits >= MAX_REPORTED_WAITS {
@@ -90,8 +89,12 @@ pub async fn report_outcomes(hub: Arc<Hub>, rules: Rules, worker: String) {
             }
         }
         if !parts.is_empty() {
-            send(&hub, parts).await;
+            let away = send::send(&hub, parts).await;
+            if !away.is_empty() {
+                later.spawn(send::send_once_there(hub.clone(), away));
+            }
         }
+        while later.try_join_next().is_some() {}
     }
 }
 
@@ -245,99 +248,6 @@ fn add_retry(retries: &mut Vec<(i64, Mask)>, wait: Duration, at: usize) {
         Some((_, mask)) => mask.insert(at),
         None => retries.push((wait, Mask::range(at..at + 1))),
     }
-}
-
-/// Sends parts until the store has answered, and acts on the answer.
-async fn send(hub: &Arc<Hub>, mut parts: Vec<(Arc<Held>, LeaseReport)>) {
-    let mut backoff = Backoff::new();
-    let mut last_try = None;
-    loop {
-        let leases = parts.iter().map(|(_, part)| part.clone()).collect();
-        let error = match hub.store.report(Report { session: hub.session, leases }).await {
-            Ok(reported) => {
-                let told: Vec<_>;
-                (parts, told) = parts.into_iter().partition(|(_, part)| reported.away.contains(&part.lease));
-                settle(hub, &told, reported);
-                if parts.is_empty() {
-                    return;
-                }
-                Error::unavailable("a part of the store is away")
-            }
-            Err(error) if error.is_transient() => error,
-            Err(error) if parts.len() > 1 => {
-                tracing::warn!(%error, "a report was refused; its parts are sent one by one");
-                for part in parts {
-                    Box::pin(send(hub, vec![part])).await;
-                }
-                return;
-            }
-            Err(error) => return refused_alone(hub, parts, error).await,
-        };
-        if last_try.is_some_and(|last| Instant::now() > last) {
-            tracing::error!(%error, "the worker ends although the store cannot be told what it did; those jobs run again");
-            for (held, _) in parts {
-                held.lose();
-                hub.let_go(held.slice.lease);
-            }
-            return;
-        }
-        if hub.stopped.is_cancelled() && last_try.is_none() {
-            last_try = Some(Instant::now() + GRACE);
-        }
-        tracing::warn!(%error, "reporting failed; it is tried again");
-        tokio::time::sleep(backoff.next()).await;
-    }
-}
-
-/// One lease's report that the store will not take.
-async fn refused_alone(hub: &Arc<Hub>, mut parts: Vec<(Arc<Held>, LeaseReport)>, error: Error) {
-    let Some((held, part)) = parts.first_mut() else { return };
-    if let (Some(draft), ErrorKind::Refused) = (part.adopted.take(), error.kind()) {
-        // What the source wrote was not renewed in time and is gone: it must write it again.
-        tracing::warn!(%error, step = %held.slice.step_name, "a source's jobs are lost; it runs again");
-        hub.end_draft(draft);
-        // No fault of the job's own, so it uses up no attempt.
-        part.returned = part.returned.or(std::mem::take(&mut part.succeeded));
-        part.record.clear();
-        return Box::pin(send(hub, parts)).await;
-    }
-    tracing::error!(%error, step = %held.slice.step_name, "the store refuses a report; its jobs will run again");
-    held.lose();
-    hub.let_go(held.slice.lease);
-}
-
-fn settle(hub: &Arc<Hub>, parts: &[(Arc<Held>, LeaseReport)], reported: Reported) {
-    wake(&reported.woken);
-    for (held, part) in parts {
-        part.adopted.iter().chain(&part.dropped).for_each(|draft| hub.end_draft(*draft));
-        if reported.refused.contains(&part.lease) {
-            tracing::warn!(lease = part.lease, step = %held.slice.step_name, "a late report was refused: its jobs run again elsewhere");
-            held.lose();
-        }
-        if reported.cancelled.contains(&part.lease) {
-            stop_cancelled(hub, held);
-        }
-        for (_, number) in reported.known_errors.iter().filter(|(lease, _)| *lease == part.lease) {
-            hub.learn_error(held, *number);
-        }
-        held.count_reported(part.jobs());
-        if is_reported(held) {
-            hub.let_go(part.lease);
-        }
-    }
-    // What was only given back has not turned a slot over.
-    if parts.iter().any(|(_, part)| part.jobs() > part.returned.len()) {
-        hub.last_end.store(hub.monotonic(), Ordering::Relaxed);
-    }
-    hub.claim_again.notify_one();
-    if reported.more {
-        hub.tick_now.notify_one();
-    }
-}
-
-/// Whether everything that the lease held has been reported.
-fn is_reported(held: &Held) -> bool {
-    held.left_to_report() == 0
 }
 
 /// Gives the jobs of a slice that nobody has started back to the store.

@@ -6,6 +6,7 @@ use gusher::store::redis::Options;
 use gusher::store::{Claim, LeaseReport, Renew, Report, Session, Slice, Take};
 use gusher::{Handle, SessionId};
 use servers::{Cluster, Program};
+use tokio::sync::Semaphore;
 
 use super::*;
 
@@ -188,10 +189,7 @@ struct Hand {
 
 impl Hand {
     async fn new() -> Self {
-        let cluster = Cluster::start(Program::Redis);
-        for node in &cluster.nodes {
-            node.says(&["config", "set", "cluster-require-full-coverage", "no"]);
-        }
+        let cluster = cluster_that_may_lack_a_part();
         let store = open(&cluster.url()).await;
         let client = app().client_on(store.clone());
         for _ in 0..12 {
@@ -227,25 +225,33 @@ impl Hand {
         self.first_lease = self.first_lease.max(claimed.last_lease + 1);
         Ok(claimed.slices)
     }
+}
 
-    /// Kills the master of shards 0 to 3, which has saved what it holds, and its replica. Returns which one that was.
-    fn kill_a_master(&self) -> usize {
-        let nodes = &self.cluster.nodes;
-        let master = owner(&self.cluster, slot_of(0));
-        let port = nodes[master].port().to_string();
-        let follows =
-            |node: &&Server| node.says(&["role"]).starts_with("slave") && node.says(&["role"]).contains(&port);
-        nodes.iter().find(follows).expect("it has a replica").kill();
-        nodes[master].says(&["save"]);
-        nodes[master].kill();
-        master
+/// The nodes go on while some of the slots have no master.
+fn cluster_that_may_lack_a_part() -> Cluster {
+    let cluster = Cluster::start(Program::Redis);
+    for node in &cluster.nodes {
+        node.says(&["config", "set", "cluster-require-full-coverage", "no"]);
     }
+    cluster
+}
+
+/// Kills the master of shards 0 to 3, which has saved what it holds, and its replica. Returns which one that was.
+fn kill_a_master(cluster: &Cluster) -> usize {
+    let nodes = &cluster.nodes;
+    let master = owner(cluster, slot_of(0));
+    let port = nodes[master].port().to_string();
+    let follows = |node: &&Server| node.says(&["role"]).starts_with("slave") && node.says(&["role"]).contains(&port);
+    nodes.iter().find(follows).expect("it has a replica").kill();
+    nodes[master].says(&["save"]);
+    nodes[master].kill();
+    master
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shards_that_were_away_hand_out_their_jobs_once_when_they_are_back() {
     let mut hand = Hand::new().await;
-    let killed = hand.kill_a_master();
+    let killed = kill_a_master(&hand.cluster);
     let (mut leases, mut workflows) = (HashSet::new(), HashSet::new());
     while workflows.len() < 12 {
         match hand.claim().await {
@@ -272,7 +278,7 @@ async fn shards_that_are_away_keep_nobody_from_renewing_and_reporting_on_the_oth
     while slices.len() < 12 {
         slices.extend(hand.claim().await.unwrap());
     }
-    hand.kill_a_master();
+    kill_a_master(&hand.cluster);
     let mut away: Vec<u64> =
         slices.iter().filter(|slice| slice.workflow.shard() < 4).map(|slice| slice.lease).collect();
     away.sort_unstable();
@@ -292,6 +298,71 @@ async fn shards_that_are_away_keep_nobody_from_renewing_and_reporting_on_the_oth
     for slice in slices.iter().filter(|slice| slice.workflow.shard() >= 4) {
         assert_eq!(hand.store.workflow(slice.workflow).await.unwrap().jobs.succeeded, 1);
     }
+}
+
+/// Ends when the test lets it.
+#[derive(Serialize, Deserialize)]
+struct Gated;
+
+static STARTED: Semaphore = Semaphore::const_new(0);
+static GATE: Semaphore = Semaphore::const_new(0);
+
+impl Job for Gated {
+    const NAME: &str = "Gated";
+    type Output = ();
+    type State = ();
+
+    async fn perform(self, _: &Context) -> JobResult<()> {
+        STARTED.add_permits(1);
+        GATE.acquire().await?.forget();
+        Ok(())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct OneGated;
+
+impl Workflow for OneGated {
+    const NAME: &str = "OneGated";
+
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        flow.run(Gated);
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_worker_did_while_a_shard_was_away_is_reported_once_that_is_back() {
+    let mut cluster = cluster_that_may_lack_a_part();
+    // Nothing is taken back while this lasts: what is not reported would only be told long after.
+    let store = open(&format!("{}?lease=60s", cluster.url())).await;
+    let app = App::stateless().job::<Gated>();
+    let client = app.client_on(store.clone());
+    let stop = CancellationToken::new();
+    let worker = app.worker_on(store.clone(), WorkerOptions { slots: 12, ..WorkerOptions::default() }).await.unwrap();
+    let worker = tokio::spawn(worker.run(stop.clone()));
+    let mut runs = Vec::new();
+    for _ in 0..12 {
+        runs.push(client.start(OneGated).await.unwrap());
+    }
+    STARTED.acquire_many(12).await.unwrap().forget();
+
+    let killed = kill_a_master(&cluster);
+    GATE.add_permits(12);
+    let (away, there): (Vec<Handle>, Vec<Handle>) = runs.into_iter().partition(|run| run.id().shard() < 4);
+    for run in &there {
+        assert_eq!(repeated(|| run.wait()).await.state, WorkflowState::Succeeded);
+    }
+    cluster.nodes[killed].start_again();
+    for run in &away {
+        assert_eq!(repeated(|| run.wait()).await.state, WorkflowState::Succeeded);
+        let job = repeated(|| run.job("Gated", 0)).await;
+        assert_eq!((job.attempts, job.recoveries), (1, 0));
+    }
+    assert_eq!(STARTED.available_permits(), 0, "none ran twice");
+    stop.cancel();
+    worker.await.unwrap().unwrap();
+    assert_eq!(store.doctor().await.unwrap().findings, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]

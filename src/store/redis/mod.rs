@@ -120,7 +120,9 @@ impl RedisStore {
         }
         let name = verb.replace(' ', "_");
         let call = script::run(&self.link, script, shard, &name, parameters, blobs);
-        let (answer, cost) = self.ledger.during(verb, call).await?;
+        let answered = self.ledger.during(verb, call).await;
+        shard.heard(&answered);
+        let (answer, cost) = answered?;
         self.meters.add(verb.split_once(" of ").map_or(verb, |(verb, _)| verb), cost);
         Ok(answer)
     }

@@ -3,11 +3,12 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::options::MAX_SHARDS;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::{SessionId, WorkflowId};
 
 /// How many slots a cluster's keys fall into.
@@ -21,6 +22,25 @@ pub struct Shard {
     pub base: String,
     /// The highest number of an operation that this process has seen.
     pub seen: AtomicU64,
+    /// When the last call was not answered, if it was not.
+    away_at: Mutex<Option<Instant>>,
+}
+
+/// For so long claims pass over a shard that has not answered: they ask one after the other. A look at what is due asks all at the same
+/// time, once a second, and so finds first that it is there again.
+const PASSED_OVER: Duration = Duration::from_secs(3);
+
+impl Shard {
+    /// Whether it has just not answered.
+    pub fn is_away(&self) -> bool {
+        self.away_at.lock().is_some_and(|at| at.elapsed() < PASSED_OVER)
+    }
+
+    /// Notes whether it has answered.
+    pub fn heard<T>(&self, answer: &Result<T>) {
+        let is_away = answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unavailable);
+        *self.away_at.lock() = is_away.then(Instant::now);
+    }
 }
 
 /// The store's shards.
@@ -47,8 +67,12 @@ struct Visits {
 
 impl Shards {
     pub fn new(prefix: &str, count: u16) -> Self {
-        let shard =
-            |number| Shard { number, base: format!("{prefix}:{{{}}}", tag(number, count)), seen: AtomicU64::new(0) };
+        let shard = |number| Shard {
+            number,
+            base: format!("{prefix}:{{{}}}", tag(number, count)),
+            seen: AtomicU64::new(0),
+            away_at: Mutex::new(None),
+        };
         let next = u64::from_le_bytes(crate::id::random_bytes());
         Self { all: (0..count).map(shard).collect(), next: AtomicU64::new(next), visits: Mutex::default() }
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::script::{self, Answer as Told, Blobs};
 use super::shard::Shard;
 use super::{RedisStore, answers, health, parameters, wake};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::SessionId;
 use crate::payload::plain;
 use crate::store::*;
@@ -75,6 +75,10 @@ impl RedisStore {
         let mut all = Claimed { empty: true, idle: true, ..Claimed::default() };
         let (mut last, mut drains_for, mut away) = (0, None, None);
         for (shard, first_lease) in self.shards.visit(session, first_in_session) {
+            if self.shards.count() > 1 && shard.is_away() {
+                away = Some(Error::unavailable(format!("shard {} is away", shard.number)));
+                continue;
+            }
             claim.first_lease = first_lease;
             let claimed = match self.claim_on(shard, &claim).await {
                 Err(error) if error.is_transient() && self.shards.count() > 1 => {
@@ -157,7 +161,7 @@ impl RedisStore {
             parts[usize::from(shard)].progress.push((number, text));
         }
         let renewals = self.shards.iter().zip(parts).map(|(shard, part)| (shard.number, self.renew_on(shard, part)));
-        let (answers, away) = of_those_there(renewals).await?;
+        let (answers, away) = self.of_those_there(renewals).await?;
         let mut all = Renewed { away: self.leases_on(&away, leases), ..Renewed::default() };
         for (shard, one) in answers {
             let in_session = |lease| self.shards.lease_in_session(shard, lease);
@@ -171,6 +175,30 @@ impl RedisStore {
     fn leases_on(&self, away: &[u16], mut leases: Vec<u64>) -> Vec<u64> {
         leases.retain(|lease| away.contains(&self.shards.lease(*lease).0));
         leases
+    }
+
+    /// What several shards answer, and which of them are away: those do not hold up the others. An error if the whole store is, or if one
+    /// has another reason.
+    async fn of_those_there<T>(
+        &self,
+        calls: impl Iterator<Item = (u16, impl Future<Output = Result<T>>)>,
+    ) -> Result<(Vec<(u16, T)>, Vec<u16>)> {
+        let (mut answers, mut away, mut why) = (Vec::new(), Vec::new(), None);
+        for (shard, answer) in join_all(calls.map(async |(shard, call)| (shard, call.await))).await {
+            match answer {
+                Ok(answer) => answers.push((shard, answer)),
+                Err(error) if error.is_transient() => {
+                    tracing::debug!(%error, shard, "a shard is away");
+                    away.push(shard);
+                    why = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match why {
+            Some(error) if away.len() == usize::from(self.shards.count()) => Err(error),
+            _ => Ok((answers, away)),
+        }
     }
 
     async fn renew_on(&self, shard: &Shard, part: Renew) -> Result<Renewed> {
@@ -200,7 +228,7 @@ impl RedisStore {
             };
             (number, there)
         };
-        let (answers, away) = of_those_there(parts.into_iter().map(report_there)).await?;
+        let (answers, away) = self.of_those_there(parts.into_iter().map(report_there)).await?;
         let mut all = Reported { away: self.leases_on(&away, leases), ..Reported::default() };
         for (shard, one) in answers {
             let in_session = |lease| self.shards.lease_in_session(shard, lease);
@@ -215,8 +243,8 @@ impl RedisStore {
 
     /// Does what is due on every shard.
     pub(super) async fn tick_all(&self, tick: Tick) -> Result<Ticked> {
-        let (answers, _) =
-            of_those_there(self.shards.iter().map(|shard| (shard.number, self.tick_on(shard, tick)))).await?;
+        let ticks = self.shards.iter().map(|shard| (shard.number, self.tick_on(shard, tick)));
+        let (answers, _) = self.of_those_there(ticks).await?;
         let mut all = Ticked::default();
         for (_, one) in answers {
             all.more |= one.more;
@@ -315,29 +343,6 @@ impl RedisStore {
             Err(error) => return Err(error),
         }
         Ok(())
-    }
-}
-
-/// What several shards answer, and which of them are away: those do not hold up the others. An error if all are, or if one has another
-/// reason.
-async fn of_those_there<T>(
-    calls: impl Iterator<Item = (u16, impl Future<Output = Result<T>>)>,
-) -> Result<(Vec<(u16, T)>, Vec<u16>)> {
-    let (mut answers, mut away, mut why) = (Vec::new(), Vec::new(), None);
-    for (shard, answer) in join_all(calls.map(async |(shard, call)| (shard, call.await))).await {
-        match answer {
-            Ok(answer) => answers.push((shard, answer)),
-            Err(error) if error.is_transient() => {
-                tracing::debug!(%error, shard, "a shard is away");
-                away.push(shard);
-                why = Some(error);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    match why {
-        Some(error) if answers.is_empty() => Err(error),
-        _ => Ok((answers, away)),
     }
 }
 
