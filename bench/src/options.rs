@@ -38,12 +38,44 @@ pub struct Options {
     /// The suite at a tenth of its sizes or less
     #[arg(long, requires = "suite", conflicts_with = "store")]
     pub quick: bool,
+    /// One topic of the suite
+    #[arg(long, value_enum, value_name = "TOPIC", requires = "suite", conflicts_with = "store")]
+    pub only: Option<Topic>,
     /// Ends the output with one line of JSON
     #[arg(long)]
     pub json: bool,
     /// What a child of a benchmark does instead
     #[command(subcommand)]
     pub part: Option<Part>,
+}
+
+/// What of the suite can be measured by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Topic {
+    /// A million rows on SQLite, ten million against a hundred thousand, memory
+    Big,
+    /// Rows that all fail three times, on SQLite
+    Failing,
+    /// The rows of Redis
+    Redis,
+    /// One worker process against two
+    Several,
+    /// Twelve imports on a cluster
+    Cluster,
+    /// A small workflow beside a big one
+    Beside,
+    /// A worker that waits
+    Idle,
+    /// A hundred that wait, and one job
+    Crowd,
+    /// How soon a waiting worker starts a job
+    Wake,
+    /// A few slow rows among fast ones
+    Slow,
+    /// A worker that is killed
+    Killed,
+    /// What is refused
+    Limits,
 }
 
 /// What a benchmark starts this program again for.

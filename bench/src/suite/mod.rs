@@ -41,7 +41,7 @@ use self::table::Row;
 use crate::cost::Worst;
 use crate::figures::thousands;
 use crate::machine::{load_average, measure_disk};
-use crate::options::Options;
+use crate::options::{Options, Topic};
 use crate::place::Place;
 
 /// Measures all that can be measured, prints it, and returns whether every budget that was measured holds.
@@ -53,33 +53,60 @@ pub async fn measure(options: &Options) -> Result<bool> {
     let disk = measure_disk(folder)?;
     let mut worst = Worst::default();
 
-    let big = big::measure(&place, &sizes, &mut worst)?;
-    let mut rows = vec![
-        big.on_sqlite(&sizes, disk),
-        big.cost_a_job(&sizes),
-        failing::measure(&place, &sizes, &mut worst)?,
-        big.commands_a_job(&sizes),
-    ];
-    rows.extend(redis::measure(&sizes, &mut worst)?);
-    rows.push(several::measure(&sizes).await?);
-    rows.push(cluster::measure(&sizes, &mut worst).await?);
-    let any_operation = rows.len();
-    rows.push(Row::not_yet(
-        "lone jobs, 64 callers: enqueue / run",
-        "≥ 25,000/s each; ≤ 250 bytes plain, ≤ 450 delayed or keyed",
-        "lone jobs",
-    ));
-    rows.push(beside::measure(folder, &sizes, &mut worst).await?);
-    rows.push(idle::measure(folder, &sizes, &mut worst).await?);
-    rows.push(idle::measure_redis(&sizes).await?);
-    rows.push(crowd::measure(folder, &mut worst).await?);
-    rows.push(wake::measure(folder, &mut worst).await?);
-    rows.push(wake::measure_redis(&mut worst).await?);
-    rows.push(slow::measure(folder, &sizes, &mut worst).await?);
-    rows.push(killed::measure(folder, &sizes, &mut worst).await?);
-    rows.push(big.memory(&sizes));
-    rows.push(limits::measure(folder, &mut worst).await?);
-    rows.insert(any_operation, of_any_operation(&worst));
+    let wants = |scene| options.only.is_none_or(|only| only == scene);
+    let big = wants(Topic::Big).then(|| big::measure(&place, &sizes, &mut worst)).transpose()?;
+    let mut rows = Vec::new();
+    if let Some(big) = &big {
+        rows.extend([
+            big.on_sqlite(&sizes, disk),
+            big.cost_a_job(&sizes),
+            big.commands_a_job(&sizes),
+            big.memory(&sizes),
+        ]);
+    }
+    if wants(Topic::Failing) {
+        rows.push(failing::measure(&place, &sizes, &mut worst)?);
+    }
+    if wants(Topic::Redis) {
+        rows.extend(redis::measure(&sizes, &mut worst)?);
+    }
+    if wants(Topic::Several) {
+        rows.push(several::measure(&sizes).await?);
+    }
+    if wants(Topic::Cluster) {
+        rows.push(cluster::measure(&sizes, &mut worst).await?);
+    }
+    if options.only.is_none() {
+        rows.push(Row::not_yet(
+            "lone jobs, 64 callers: enqueue / run",
+            "≥ 25,000/s each; ≤ 250 bytes plain, ≤ 450 delayed or keyed",
+            "lone jobs",
+        ));
+    }
+    if wants(Topic::Beside) {
+        rows.push(beside::measure(folder, &sizes, &mut worst).await?);
+    }
+    if wants(Topic::Idle) {
+        rows.push(idle::measure(folder, &sizes, &mut worst).await?);
+        rows.push(idle::measure_redis(&sizes).await?);
+    }
+    if wants(Topic::Crowd) {
+        rows.push(crowd::measure(folder, &mut worst).await?);
+    }
+    if wants(Topic::Wake) {
+        rows.push(wake::measure(folder, &mut worst).await?);
+        rows.push(wake::measure_redis(&mut worst).await?);
+    }
+    if wants(Topic::Slow) {
+        rows.push(slow::measure(folder, &sizes, &mut worst).await?);
+    }
+    if wants(Topic::Killed) {
+        rows.push(killed::measure(folder, &sizes, &mut worst).await?);
+    }
+    if wants(Topic::Limits) {
+        rows.push(limits::measure(folder, &mut worst).await?);
+    }
+    rows.push(of_any_operation(&worst));
 
     table::print(&rows);
     let kind = if options.quick { "quick suite" } else { "full suite" };
