@@ -253,7 +253,15 @@ pub struct Slice {
     pub attempts: Vec<u8>,
     /// Whether it is suspected of killing its worker.
     pub suspect: bool,
+    /// What [`Store::parameters`](super::Store::parameters) would answer, if nothing of it has been mended, it is at most 4 KiB, and the
+    /// slice has at most 64 jobs: a few small jobs start one call earlier.
+    pub parameters: Option<Parameters>,
 }
+
+/// Up to so many bytes of packed parameters come with a slice, if it has at most [`FEW_JOBS`].
+pub(crate) const FEW_BYTES: usize = 4096;
+/// See [`FEW_BYTES`].
+pub(crate) const FEW_JOBS: usize = 64;
 
 /// What a worker needs to know of a step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

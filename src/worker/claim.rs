@@ -25,6 +25,7 @@ const IDLE: Duration = Duration::from_secs(5);
 pub async fn claim_slices(hub: Arc<Hub>, session: Session) {
     let mut next_lease = 1;
     let mut backoff = Backoff::new();
+    let mut was_woken = false;
     while !hub.stopping.is_cancelled() {
         // Registered before looking, so that a slot that becomes free in between is not missed.
         let again = hub.claim_again.notified();
@@ -68,11 +69,15 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session) {
                 }
             }
         };
+        // Who woke it may have left more to do than there is to claim; but what can start comes first.
+        if std::mem::take(&mut was_woken) {
+            hub.tick_now.notify_one();
+        }
         tokio::select! {
             biased;
             () = hub.stopping.cancelled() => {}
             () = again, if !idle => {}
-            () = hub.woken.notified() => {}
+            () = hub.woken.notified() => was_woken = true,
             () = tokio::time::sleep(wait) => {}
         }
     }

@@ -116,7 +116,9 @@ impl Ended {
 }
 
 impl Held {
-    pub fn new(slice: Slice, hub: Arc<Hub>, deadline: u64) -> Self {
+    pub fn new(mut slice: Slice, hub: Arc<Hub>, deadline: u64) -> Self {
+        // What does not unpack is read once more by who runs it, and fails there.
+        let parameters = slice.parameters.take().and_then(|parameters| ChunkParameters::unpack(&parameters).ok());
         Self {
             store: hub.store.clone(),
             lease_length: hub.lease,
@@ -129,7 +131,7 @@ impl Held {
             deadline: AtomicU64::new(deadline),
             lost: AtomicBool::new(false),
             on_its_way: AtomicBool::new(false),
-            parameters: OnceCell::new(),
+            parameters: OnceCell::new_with(parameters),
             ended: Mutex::new(Vec::new()),
             listed: Mutex::new(None),
             dice: f64::from(u32::from_le_bytes(crate::id::random_bytes())) / f64::from(u32::MAX),

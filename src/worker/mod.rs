@@ -368,10 +368,7 @@ async fn listen(hub: Arc<Hub>, socket: UdpSocket) {
     loop {
         tokio::select! {
             received = socket.recv_from(&mut buffer) => match received {
-                Ok(_) => {
-                    hub.woken.notify_one();
-                    hub.tick_now.notify_one();
-                }
+                Ok(_) => hub.woken.notify_one(),
                 // Such an error speaks of a datagram sent earlier, which is nobody's concern here.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             },

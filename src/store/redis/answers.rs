@@ -120,6 +120,7 @@ struct Slice {
     jobs: usize,
     attempts: Option<usize>,
     suspect: bool,
+    parameters: Option<usize>,
 }
 
 pub fn claimed(shard: u16, mut told: Answer<Claimed>) -> Result<store::Claimed> {
@@ -141,6 +142,10 @@ pub fn claimed(shard: u16, mut told: Answer<Claimed>) -> Result<store::Claimed> 
             jobs: mask(&told.take(slice.jobs)?)?,
             attempts: slice.attempts.map(|number| told.take(number)).transpose()?.unwrap_or_default(),
             suspect: slice.suspect,
+            parameters: slice
+                .parameters
+                .map(|number| Ok::<_, Error>(Parameters { body: told.take(number)?, mended: Vec::new() }))
+                .transpose()?,
         })
     };
     let slices = slices.into_iter().map(slice).collect::<Result<_>>()?;

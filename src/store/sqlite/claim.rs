@@ -18,7 +18,7 @@ use crate::ledger::What;
 use crate::planted::planted;
 use crate::slice::{Mask, fair_share};
 use crate::state::{JobState, WorkflowState, attempts};
-use crate::store::{ChunkRef, Claim, Claimed, Slice, StepOptions};
+use crate::store::{ChunkRef, Claim, Claimed, FEW_BYTES, FEW_JOBS, Parameters, Slice, StepOptions};
 
 /// From this many statements on a claim grants no further slice.
 const SOFT_CALLS: u64 = 460;
@@ -379,6 +379,7 @@ impl Tx<'_> {
         } else {
             Vec::new()
         };
+        let parameters = self.few_parameters(lease)?;
         Ok(Slice {
             lease: lease.number as u64,
             workflow: WorkflowId::from_slice(&id)?,
@@ -394,7 +395,18 @@ impl Tx<'_> {
             jobs: lease.jobs,
             attempts: attempts_used,
             suspect: lease.suspect,
+            parameters,
         })
+    }
+
+    fn few_parameters(&mut self, lease: &Lease) -> Result<Option<Parameters>> {
+        if lease.jobs.len() > FEW_JOBS {
+            return Ok(None);
+        }
+        let sql = "SELECT body FROM params WHERE chunk = ?1 AND length(body) <= ?2 AND NOT EXISTS (SELECT 1 FROM mended WHERE chunk = ?1)";
+        let body = self.one(sql, (lease.chunk, FEW_BYTES as i64), |row| row.get::<_, Vec<u8>>(0))?;
+        self.count_bytes(body.as_ref().map_or(0, Vec::len));
+        Ok(body.map(|body| Parameters { body, mended: Vec::new() }))
     }
 
     fn has_bytes(&mut self, chunk: i64) -> Result<bool> {

@@ -14,6 +14,17 @@ pub mod parameters {
         }
     }
 
+    pub async fn fresh_come_with_a_slice_of_a_few_small_jobs(scene: &Scene) {
+        scene.lone(2_000).await;
+        let worker = scene.worker().await;
+        let few = worker.take(2).await;
+        let parameters = few.parameters.expect("a few small ones come with the slice");
+        let asked = scene.store.parameters(few.chunk).await.unwrap();
+        assert_eq!((parameters.body, parameters.mended), (asked.body, asked.mended));
+        let many = worker.take(1_000).await;
+        assert!(many.jobs.len() > 64 && many.parameters.is_none());
+    }
+
     pub async fn repeated_are_the_same_after_all_has_run(scene: &Scene) {
         scene.lone(4).await;
         let worker = scene.worker().await;

@@ -441,6 +441,7 @@ macro_rules! conformance_table {
             }
             parameters {
                 fresh_are_those_of_each_chunk,
+                fresh_come_with_a_slice_of_a_few_small_jobs,
                 repeated_are_the_same_after_all_has_run,
                 answer_lost_are_read_again,
                 lease_taken_back_are_there_for_the_next,

@@ -226,6 +226,7 @@ pub mod mended {
         let parameters = scene.store.parameters(slice.chunk).await.unwrap();
         assert_eq!(parameters.body, b"rows from 0");
         assert_eq!(parameters.mended, [(Mask::range(1..3), b"mended".to_vec())]);
+        assert!(slice.parameters.is_none(), "mended ones are asked for");
     }
 
     pub async fn are_not_valid_before_the_retry(scene: &Scene) {

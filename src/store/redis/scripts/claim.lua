@@ -6,6 +6,18 @@ local DO = {}
 local SOFT_CALLS = 440
 local MAX_PARKED = 40
 
+-- As in `store/verbs.rs`.
+local FEW_BYTES, FEW_JOBS = 4096, 64
+
+local function few_parameters(lease)
+    if M.len(lease.jobs) > FEW_JOBS then return nil end
+    local wf, chunk = lease.wf, lease.chunk
+    local size = call('HSTRLEN', K.wf(wf, 'params'), chunk)
+    if size == 0 or size > FEW_BYTES or call('HEXISTS', K.wf(wf, 'mended'), chunk) == 1 then return nil end
+    count_bytes(size)
+    return put_blob(call('HGET', K.wf(wf, 'params'), chunk))
+end
+
 local function describe(lease)
     local wf, workflow, step = lease.wf, G.workflow(lease.wf), G.step(lease.wf, lease.step)
     local about = call('HGET', K.wf(wf, 'about'), lease.step)
@@ -22,6 +34,7 @@ local function describe(lease)
         lease = lease.number, workflow = workflow.id, workflow_name = workflow.name, step = lease.step, step_name = about[1],
         job_type = about[2], options = about[3], generation = step.generation, feeds = step.feeds, wf = wf, chunk = lease.chunk,
         first = lease.first, jobs = put_blob(lease.jobs), attempts = attempts, suspect = lease.suspect or false,
+        parameters = few_parameters(lease),
     }
 end
 
