@@ -20,6 +20,7 @@ mod job;
 // Without a store, or without tests, nobody has anything to tell.
 #[cfg_attr(not(feature = "testing"), allow(dead_code))]
 mod ledger;
+mod lone;
 mod outputs;
 mod payload;
 mod planted;
@@ -47,6 +48,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use graph::{Edge, Graph, MAX_EDGES, MAX_NAME, MAX_STEPS, StepNumber, StepSpec};
 pub use id::{SessionId, WorkflowId};
 pub use job::{Context, Job, JobError, JobResult, ResultExt, Source, Start, Stored};
+pub use lone::{JobId, Keep, LoneJob, NewJob};
 pub use outputs::{Failure, Outputs};
 pub use payload::{Chunk, MAX_JOB_BYTES};
 pub use retry::Retry;

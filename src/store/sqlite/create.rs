@@ -86,17 +86,17 @@ impl Tx<'_> {
     }
 
     /// The head of a workflow that nobody can see yet: it has no id before it is whole.
-    fn begin_workflow(&mut self, new: &NewWorkflow) -> Result<Wf> {
+    pub fn begin_workflow(&mut self, new: &NewWorkflow) -> Result<Wf> {
         let sql = "INSERT INTO workflow (name, arguments, generation, state, steps, unsettled, active, failed_steps, chores, \
-                   total, succeeded, failed, skipped, cancelled, retrying, created_at) \
-                   VALUES (?, ?, ?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ?)";
+                   total, succeeded, failed, skipped, cancelled, retrying, deferred, created_at) \
+                   VALUES (?, ?, ?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ?)";
         self.count_bytes(new.arguments.len());
         self.run(sql, (&new.name, &new.arguments, new.generation, WorkflowState::Building as u8, self.now))?;
         Ok(self.inserted())
     }
 
     /// Adds steps, edges and jobs to a workflow that is being built.
-    fn add_parts(&mut self, wf: Wf, parts: &[Part]) -> Result<()> {
+    pub fn add_parts(&mut self, wf: Wf, parts: &[Part]) -> Result<()> {
         let generation = self.one("SELECT generation FROM workflow WHERE wf = ?", [wf], |row| row.get::<_, u32>(0))?;
         let mut steps = 0;
         for part in parts {
@@ -113,9 +113,9 @@ impl Tx<'_> {
                     self.count_bytes(whole.len() + options.len());
                     let sql = "INSERT INTO step (wf, step, name, spec, options, type, line, feeds, always, tolerate_jobs, \
                                tolerate_fraction, max_in_flight, max_recoveries, delay, generation, state, pending, skips, waits, \
-                               cancels, roots, total, succeeded, failed, skipped, cancelled, retrying, leased) \
+                               cancels, roots, total, succeeded, failed, skipped, cancelled, retrying, deferred, leased) \
                                VALUES (?1, (SELECT coalesce(max(step) + 1, 0) FROM step WHERE wf = ?1), ?2, ?3, ?4, ?5, ?6, ?7, ?8, \
-                               ?9, ?10, ?11, ?12, ?13, ?14, 0, ?15, 0, 0, 0, ?16, 0, 0, 0, 0, 0, 0, 0)";
+                               ?9, ?10, ?11, ?12, ?13, ?14, 0, ?15, 0, 0, 0, ?16, 0, 0, 0, 0, 0, 0, 0, 0)";
                     self.run(
                         sql,
                         params![
@@ -171,10 +171,9 @@ impl Tx<'_> {
         Ok(())
     }
 
-    fn add_chunk(&mut self, segment: i64, first: i64, chunk: &Chunk) -> Result<()> {
-        if chunk.jobs == 0 || chunk.jobs as usize > CHUNK_JOBS {
-            return Err(Error::usage(format!("a chunk has {} jobs; it may have 1 to {CHUNK_JOBS}", chunk.jobs)));
-        }
+    /// Adds a chunk to a segment; returns its number.
+    pub fn add_chunk(&mut self, segment: i64, first: i64, chunk: &Chunk) -> Result<i64> {
+        check_chunk(chunk)?;
         self.count_bytes(chunk.body.len());
         self.run("INSERT INTO params (body) VALUES (?)", [&chunk.body])?;
         let number = self.inserted();
@@ -182,7 +181,7 @@ impl Tx<'_> {
             "INSERT INTO chunk (segment, first, jobs, chunk) VALUES (?, ?, ?, ?)",
             (segment, first, chunk.jobs, number),
         )?;
-        Ok(())
+        Ok(number)
     }
 
     /// Adds jobs, or mended parameters, to a segment that has `jobs` jobs so far; returns how many jobs came.
@@ -331,6 +330,14 @@ impl Tx<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// Refuses a chunk of a size that chunks do not have.
+pub fn check_chunk(chunk: &Chunk) -> Result<()> {
+    if chunk.jobs == 0 || chunk.jobs as usize > CHUNK_JOBS {
+        return Err(Error::usage(format!("a chunk has {} jobs; it may have 1 to {CHUNK_JOBS}", chunk.jobs)));
+    }
+    Ok(())
 }
 
 pub fn to_json(value: &impl serde::Serialize) -> Result<String> {

@@ -32,7 +32,7 @@ pub fn no_workflow(id: WorkflowId) -> Error {
 }
 
 const WORKFLOW_COLUMNS: &str = "id, name, arguments, generation, state, steps, unsettled, total, succeeded, failed, skipped, \
-                                cancelled, retrying, created_at, started_at, finished_at";
+                                cancelled, retrying, deferred, created_at, started_at, finished_at";
 
 fn workflow_row(row: &Row<'_>) -> rusqlite::Result<(Vec<u8>, u8, WorkflowRow)> {
     let value = WorkflowRow {
@@ -44,9 +44,9 @@ fn workflow_row(row: &Row<'_>) -> rusqlite::Result<(Vec<u8>, u8, WorkflowRow)> {
         steps: row.get(5)?,
         unsettled_steps: row.get(6)?,
         jobs: counts(row, 7)?,
-        created_at: row.get(13)?,
-        started_at: row.get(14)?,
-        finished_at: row.get(15)?,
+        created_at: row.get(14)?,
+        started_at: row.get(15)?,
+        finished_at: row.get(16)?,
     };
     Ok((row.get(0)?, row.get(4)?, value))
 }
@@ -55,7 +55,7 @@ fn decode_workflow((id, state, row): (Vec<u8>, u8, WorkflowRow)) -> Result<Workf
     Ok(WorkflowRow { id: WorkflowId::from_slice(&id)?, state: workflow_state(state)?, ..row })
 }
 
-const STEP_COLUMNS: &str = "step, spec, generation, state, total, succeeded, failed, skipped, cancelled, retrying, leased, released_at, started_at, finished_at";
+const STEP_COLUMNS: &str = "step, spec, generation, state, total, succeeded, failed, skipped, cancelled, retrying, deferred, leased, released_at, started_at, finished_at";
 
 fn step_row(row: &Row<'_>) -> rusqlite::Result<(String, u8, StepRow)> {
     let value = StepRow {
@@ -64,10 +64,10 @@ fn step_row(row: &Row<'_>) -> rusqlite::Result<(String, u8, StepRow)> {
         generation: row.get(2)?,
         state: StepState::Waiting,
         jobs: counts(row, 4)?,
-        running: row.get::<_, i64>(10)?.max(0) as u64,
-        released_at: row.get(11)?,
-        started_at: row.get(12)?,
-        finished_at: row.get(13)?,
+        running: row.get::<_, i64>(11)?.max(0) as u64,
+        released_at: row.get(12)?,
+        started_at: row.get(13)?,
+        finished_at: row.get(14)?,
     };
     Ok((row.get(1)?, row.get(3)?, value))
 }
@@ -99,7 +99,8 @@ impl Tx<'_> {
         };
         match list.state {
             Some(state) => add("state = ?", Value::Integer(state as i64)),
-            None => add("state <> ?", Value::Integer(crate::state::WorkflowState::Deleting as i64)),
+            // Lanes are no workflows, although they are kept like them.
+            None => add("state < ?", Value::Integer(crate::state::WorkflowState::Deleting as i64)),
         }
         if let Some(name) = &list.name {
             add("name = ?", Value::Text(name.clone()));
@@ -149,7 +150,7 @@ impl Tx<'_> {
         let (this, other, index) =
             if upstream { ("down", "up", "INDEXED BY edge_by_down") } else { ("up", "down", "") };
         let sql = format!(
-            "SELECT s.step, s.name, e.kind, s.state, s.total, s.succeeded, s.failed, s.skipped, s.cancelled, s.retrying \
+            "SELECT s.step, s.name, e.kind, s.state, s.total, s.succeeded, s.failed, s.skipped, s.cancelled, s.retrying, s.deferred \
              FROM edge e {index} JOIN step s ON s.wf = e.wf AND s.step = e.{other} \
              WHERE e.wf = ? AND e.{this} = ? ORDER BY e.{other} LIMIT ?"
         );
@@ -189,8 +190,8 @@ impl Tx<'_> {
         let mut room = OUTCOME_PAGE;
         let mut after = after as i64;
         let mut from = i64::try_from(from).unwrap_or(i64::MAX);
-        if from > 0 && self.step(wf, step)?.jobs.total as i64 > from {
-            from = self.chunk_at(wf, step, from)?.first;
+        if from > 0 {
+            from = self.find_chunk(wf, step, from)?.map_or(from, |chunk| chunk.first);
         }
         for chunk in self.chunks_from(wf, step, from, OUTCOME_CHUNKS)? {
             let bytes = self.bytes(chunk.chunk, chunk.jobs)?;
@@ -282,7 +283,7 @@ impl Tx<'_> {
             waiting.queue_workers += u64::from(subscribed);
             waiting.able_workers += u64::from(subscribed && worker.session.types.contains(&job_type));
         }
-        let sql = "SELECT min(due) FROM timer WHERE wf = ? AND step = ?";
+        let sql = "SELECT min(due) FROM timer WHERE wf = ? AND step = ? AND (chunk = 0 OR length(jobs) > 0)";
         waiting.next_due = self.one(sql, (wf, number), |row| row.get(0))?.flatten();
         let sql = "SELECT EXISTS (SELECT 1 FROM ready WHERE line = ?1 AND wf = ?2 AND step = ?3 AND turn IS NULL) \
                    OR EXISTS (SELECT 1 FROM place WHERE line = ?1 AND wf = ?2 AND turn IS NULL)";

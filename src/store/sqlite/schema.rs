@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 /// `GUSH` in the header of the file: tells our files from other programs'.
 const APPLICATION_ID: i32 = 0x4755_5348;
 /// The layout below.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 
 const TABLES: &str = "
 CREATE TABLE shard (
@@ -51,6 +51,7 @@ CREATE TABLE workflow (
     grace_until INTEGER,              -- lease time at which a cancel takes leases back
     total INTEGER NOT NULL, succeeded INTEGER NOT NULL, failed INTEGER NOT NULL,
     skipped INTEGER NOT NULL, cancelled INTEGER NOT NULL, retrying INTEGER NOT NULL,
+    deferred INTEGER NOT NULL,
     created_at INTEGER NOT NULL, started_at INTEGER, finished_at INTEGER
 );
 CREATE INDEX workflow_by_time ON workflow (created_at, id);
@@ -70,6 +71,7 @@ CREATE TABLE step (
     roots INTEGER NOT NULL,           -- 1 if no edge leads into it
     total INTEGER NOT NULL, succeeded INTEGER NOT NULL, failed INTEGER NOT NULL,
     skipped INTEGER NOT NULL, cancelled INTEGER NOT NULL, retrying INTEGER NOT NULL,
+    deferred INTEGER NOT NULL,
     leased INTEGER NOT NULL,
     released_at INTEGER, started_at INTEGER, finished_at INTEGER,
     PRIMARY KEY (wf, step)
