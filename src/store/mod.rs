@@ -98,7 +98,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn errors(&self, workflow: WorkflowId, step: StepNumber) -> Answer<'_, Vec<ErrorRow>>;
     /// What the unsettled jobs of a step wait for.
     fn waiting(&self, workflow: WorkflowId, step: StepNumber) -> Answer<'_, Waiting>;
-    /// Where one job is at this moment.
+    /// Where one job is at this moment: nowhere, if it has settled or is not there.
     fn whereabouts(&self, workflow: WorkflowId, step: StepNumber, index: u64) -> Answer<'_, Whereabouts>;
     /// How many bytes a workflow has. Looks at every chunk of it, but reads none.
     fn size(&self, workflow: WorkflowId) -> Answer<'_, WorkflowSize>;

@@ -304,9 +304,11 @@ impl Tx<'_> {
 
     pub fn read_whereabouts(&mut self, id: WorkflowId, number: StepNumber, index: u64) -> Result<Whereabouts> {
         let wf = self.wf(id)?;
-        let chunk = self.chunk_at(wf, number, i64::try_from(index).unwrap_or(i64::MAX))?;
-        let at = (index as i64 - chunk.first) as usize;
         let mut found = Whereabouts::default();
+        let Some(chunk) = self.find_chunk(wf, number, i64::try_from(index).unwrap_or(i64::MAX))? else {
+            return Ok(found);
+        };
+        let at = (index as i64 - chunk.first) as usize;
         let sql = "SELECT s.about, l.jobs, l.progress FROM lease l LEFT JOIN session s ON s.session = l.session WHERE l.chunk = ? LIMIT 1024";
         let leases = self.all(sql, [chunk.chunk], |row| {
             Ok((row.get::<_, Option<String>>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, Option<String>>(2)?))

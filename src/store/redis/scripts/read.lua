@@ -234,8 +234,9 @@ end
 
 function DO.whereabouts()
     local wf = G.find(arg.workflow)
-    local chunk = G.chunk_at(wf, arg.step, arg.index)
-    local at, answer = arg.index - chunk.first, { ready = false }
+    local chunk, answer = G.find_chunk(wf, arg.step, arg.index), { ready = false }
+    if not chunk then return answer end
+    local at = arg.index - chunk.first
     local prefix = hex(arg.step, 8) .. hex(chunk.chunk, 8)
     for _, member in ipairs(call('ZRANGEBYLEX', K.wf(wf, 'leases'), '[' .. prefix, '(' .. prefix .. '~', 'LIMIT', 0, 200)) do
         local lease = G.lease_named(member:sub(17))
