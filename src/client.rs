@@ -23,8 +23,8 @@ use crate::payload::ChunkBuilder;
 use crate::record::Record;
 use crate::state::{JobState, WorkflowState, attempts};
 use crate::store::{
-    Answer, Append, ChunkOutcomes, DraftKey, DraftOf, List, NewWorkflow, Part, Retried, RetryFailed, Session, StepRow, Store,
-    Tick, WorkflowRow,
+    Answer, Append, ChunkOutcomes, DraftKey, DraftOf, List, NewWorkflow, Part, Retried, RetryFailed, Session, StepRow,
+    Store, Tick, WorkflowRow,
 };
 use crate::view::{AttemptView, ErrorGroup, JobView, WorkflowView, pattern};
 use crate::wake::wake;
@@ -207,7 +207,10 @@ impl Client {
 
     /// Gives one command to a shard, with the number that makes it count once, however often it has to be sent.
     pub(crate) async fn command<'a, T>(&'a self, shard: u16, send: impl Fn(u64) -> Answer<'a, T>) -> Result<T> {
-        let number = self.commands.get(usize::from(shard)).ok_or_else(|| Error::not_found(format!("there is no shard {shard}")))?;
+        let number = self
+            .commands
+            .get(usize::from(shard))
+            .ok_or_else(|| Error::not_found(format!("there is no shard {shard}")))?;
         let mut number = number.lock().await;
         self.joined.get_or_try_init(|| self.store.join(self.as_session())).await?;
         *number += 1;
@@ -217,7 +220,9 @@ impl Client {
                 Err(error) if error.kind() == ErrorKind::NotFound && error.to_string().contains("session") => {
                     // Idle for more than ten minutes: the store has forgotten the session, and with it its commands.
                     if sent {
-                        return Err(Error::refused("the store has forgotten this session: whether the command has been carried out is not known"));
+                        return Err(Error::refused(
+                            "the store has forgotten this session: whether the command has been carried out is not known",
+                        ));
                     }
                     self.store.join(self.as_session()).await?;
                     sent = true;
@@ -622,7 +627,11 @@ async fn pages_at(store: &Arc<dyn Store>, workflow: WorkflowId, step: StepNumber
     let texts = store.errors(workflow, step).await?.into_iter().map(|row| (row.number, row.text)).collect();
     let page = store.outcomes(workflow, step, index, 0).await?;
     let holds = |chunk: &ChunkOutcomes| index >= chunk.first && index < chunk.first + chunk.bytes.len() as u64;
-    let missing = || Error::not_found(format!("there is no job #{index} in step {step}; a lone job that has settled is not kept for ever"));
+    let missing = || {
+        Error::not_found(format!(
+            "there is no job #{index} in step {step}; a lone job that has settled is not kept for ever"
+        ))
+    };
     let mut chunk = page.into_iter().next().filter(holds).ok_or_else(missing)?;
     complete(&**store, workflow, step, &mut chunk).await?;
     Ok((chunk, Arc::new(texts)))

@@ -195,7 +195,11 @@ impl<J: Job> LoneJob<J> {
         let mut pause = Duration::from_millis(2);
         loop {
             let place = store.whereabouts(lane, 0, index).await?;
-            if place.worker.is_none() && place.due.is_none() && !place.ready && let Some(settled) = self.settled().await? {
+            if place.worker.is_none()
+                && place.due.is_none()
+                && !place.ready
+                && let Some(settled) = self.settled().await?
+            {
                 return settled;
             }
             tokio::time::sleep(pause).await;
@@ -211,7 +215,8 @@ impl<J: Job> LoneJob<J> {
         let holds = |chunk: &ChunkOutcomes| (chunk.first..chunk.first + chunk.bytes.len() as u64).contains(&index);
         let Some(mut chunk) = page.into_iter().next().filter(holds) else {
             // Only what succeeded without an output is forgotten at once.
-            let forgotten = || Error::not_found(format!("lone job {} settled long ago, and is not kept any more", self.id));
+            let forgotten =
+                || Error::not_found(format!("lone job {} settled long ago, and is not kept any more", self.id));
             return Ok(Some(serde_json::from_str("null").map_err(|_| forgotten())));
         };
         crate::outputs::complete(&**store, lane, 0, &mut chunk).await?;
@@ -224,7 +229,9 @@ impl<J: Job> LoneJob<J> {
         let failed = |text: &str| Error::new(ErrorKind::Failed, format!("{} {}: {text}", J::NAME, self.id));
         Ok(Some(match (state, outcome) {
             (JobState::Succeeded, Some(Ok(json))) => crate::outputs::decode_output(index, &json),
-            (JobState::Succeeded, _) => Err(Error::corrupt(format!("{} succeeded, but its output is not kept", self.id))),
+            (JobState::Succeeded, _) => {
+                Err(Error::corrupt(format!("{} succeeded, but its output is not kept", self.id)))
+            }
             (JobState::Failed, Some(Err(error))) => {
                 let texts = store.errors(lane, 0).await?.into_iter().map(|row| (row.number, row.text)).collect();
                 Err(failed(&error_text(&error, &texts)))
@@ -340,7 +347,14 @@ impl Client {
     }
 
     /// Gives a job to those that go with the next call; returns which it has become.
-    async fn enqueued(&self, queue: String, priority: i32, job_type: &str, json: Vec<u8>, due: Option<Millis>) -> Result<JobId> {
+    async fn enqueued(
+        &self,
+        queue: String,
+        priority: i32,
+        job_type: &str,
+        json: Vec<u8>,
+        due: Option<Millis>,
+    ) -> Result<JobId> {
         let (told, answer) = oneshot::channel();
         let shard = self.gathering().next.load(Ordering::Relaxed) % self.store().shards().max(1);
         let lane = Lane::new(shard, &queue, priority, job_type);

@@ -104,7 +104,8 @@ impl Post {
         let mailbox = Mailbox::default();
         let app = app(mailbox.clone()).keep_lone_jobs(keep);
         let (client, stop) = (app.client_on(store.clone()), CancellationToken::new());
-        let worker = app.worker_on(store.clone(), WorkerOptions { slots: 4, keep, ..WorkerOptions::default() }).await.unwrap();
+        let worker =
+            app.worker_on(store.clone(), WorkerOptions { slots: 4, keep, ..WorkerOptions::default() }).await.unwrap();
         let worker = tokio::spawn(worker.run(stop.clone()));
         Self { store, client, mailbox, stop, worker, _place: place }
     }

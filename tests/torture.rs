@@ -270,15 +270,24 @@ impl Job for Ask {
     type State = ();
 
     async fn perform(self, _: &Context) -> JobResult<u64> {
-        let (answer, answered) = tokio::sync::oneshot::channel();
-        let thread = std::thread::spawn(move || {
-            (0..if self.slowly { 2_000 } else { 0 }).for_each(|_| std::thread::yield_now());
-            answer.send(7)
-        });
+        let (answer, mut answered) = tokio::sync::oneshot::channel();
+        let (ask, asked) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || asked.recv().map(|()| answer.send(7)));
         if !self.slowly {
-            thread.join().unwrap().unwrap();
+            ask.send(()).unwrap();
+            thread.join().unwrap().unwrap().unwrap();
+            return Ok(answered.await?);
         }
-        Ok(answered.await?)
+        // It is asked once the job waits already.
+        let answer = std::future::poll_fn(|cx| {
+            let answer = std::pin::Pin::new(&mut answered).poll(cx);
+            if answer.is_pending() {
+                // Whoever has answered listens no more.
+                let _ = ask.send(());
+            }
+            answer
+        });
+        Ok(answer.await?)
     }
 }
 

@@ -180,7 +180,8 @@ async fn mixed(place: &Place, name: &str, jobs: u64, worst: &mut Worst) -> Resul
     let second = Duration::from_secs(1);
     let app = app().keep_lone_jobs(Keep { outputs: second, failures: second });
     let client = app.client_on(store.clone());
-    let options = gusher::WorkerOptions { slots: 8, keep: Keep { outputs: second, failures: second }, ..Default::default() };
+    let options =
+        gusher::WorkerOptions { slots: 8, keep: Keep { outputs: second, failures: second }, ..Default::default() };
     let worker = Working::with(&app, store.clone(), options).await?;
     let started = Instant::now();
     each_caller(&client, jobs, |client, n, row| async move {

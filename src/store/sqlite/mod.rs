@@ -18,6 +18,7 @@
 //! | `tick`, `chore` | what is due, and what exceeds one operation |
 //! | `command`, `read`, `doctor` | what people ask for |
 //! | `note` | what a test's ledger is told |
+//! | `memory` | stores in memory, one test after another |
 
 mod chore;
 mod claim;
@@ -27,6 +28,8 @@ mod doctor;
 mod lane;
 mod lease;
 mod line;
+#[cfg(feature = "testing")]
+mod memory;
 mod note;
 mod read;
 mod report;
@@ -175,7 +178,11 @@ impl SqliteStore {
         refuse_network_file_system(&options.path)?;
         let reserve = Reserve::beside((!options.is_in_memory()).then_some(&options.path));
         let prepared = || -> Result<Connection> {
-            let mut conn = connect(&options)?;
+            #[cfg(feature = "testing")]
+            let kept = options.is_in_memory().then(memory::take).flatten();
+            #[cfg(not(feature = "testing"))]
+            let kept = None;
+            let mut conn = kept.map_or_else(|| connect(&options), Ok)?;
             schema::prepare(&mut conn, &options.path.display().to_string(), options.clock.now())?;
             #[cfg(feature = "testing")]
             if options.ledger.number().is_some() {

@@ -197,7 +197,6 @@ pub fn prepare(conn: &mut Connection, path: &str, now: i64) -> Result<()> {
         tx.execute_batch(TABLES).map_err(other)?;
         tx.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"))
             .map_err(other)?;
-        tx.execute("INSERT INTO shard VALUES (1, 0, ?, 0, NULL)", [now]).map_err(other)?;
     } else if application != APPLICATION_ID {
         return Err(Error::corrupt(format!(
             "{path} is a database of another program, not a Gusher store; name another file, for example sqlite:gusher.db"
@@ -211,6 +210,10 @@ pub fn prepare(conn: &mut Connection, path: &str, now: i64) -> Result<()> {
         return Err(Error::corrupt(format!(
             "{path} is a Gusher store of layout {version}, but this program knows layout {VERSION}; {remedy}"
         )));
+    }
+    // The tables of a store in memory may be there already, but nothing is in them.
+    if tables == 0 || path == super::IN_MEMORY {
+        tx.execute("INSERT INTO shard VALUES (1, 0, ?, 0, NULL)", [now]).map_err(other)?;
     }
     tx.commit().map_err(other)
 }

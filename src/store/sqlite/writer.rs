@@ -124,7 +124,12 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.way = Way::Thread(None);
+        let way = std::mem::replace(&mut self.way, Way::Thread(None));
+        #[cfg(feature = "testing")]
+        if let Way::Inline(desk) = way {
+            return super::memory::keep(desk.into_inner().conn);
+        }
+        drop(way);
         if let Some(thread) = self.thread.take() {
             // The last handle may be dropped by an operation's own reply, on the writer thread itself.
             if thread.thread().id() != std::thread::current().id() {

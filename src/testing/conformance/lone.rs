@@ -264,7 +264,11 @@ pub mod lane {
         assert_eq!(scene.state(lane).await, WorkflowState::Standing);
         worker.run().await;
         scene.leave(&worker).await;
-        assert_eq!(scene.job_states(lane, 0).await, [JobState::Succeeded; 3], "they are kept as long as they would have been");
+        assert_eq!(
+            scene.job_states(lane, 0).await,
+            [JobState::Succeeded; 3],
+            "they are kept as long as they would have been"
+        );
         scene.clock.advance(DAY);
         scene.tick().await;
         assert_eq!(total(scene, lane).await, 0);

@@ -16,8 +16,8 @@ use crate::payload::Chunk;
 use crate::slice::Mask;
 use crate::state::{Counts, EdgeKind, JobState, StepState, WorkflowState};
 use crate::store::{
-    Append, Checkup, Claim, DraftKey, DraftOf, Enqueue, Lane, List, LoneJobs, NewWorkflow, Part, Renew, Retried, RetryFailed, Session, Slice,
-    StepRow, Store, Tick, WorkflowRow,
+    Append, Checkup, Claim, DraftKey, DraftOf, Enqueue, Lane, List, LoneJobs, NewWorkflow, Part, Renew, Retried,
+    RetryFailed, Session, Slice, StepRow, Store, Tick, WorkflowRow,
 };
 
 /// How long every lease lasts, unless a case says otherwise.

@@ -134,6 +134,10 @@ impl Game {
         Err("ticks find something due for ever".into())
     }
 
+    fn is_over(&self) -> bool {
+        self.models.iter().all(is_over)
+    }
+
     /// Lets everything come to its end, without any further fault.
     pub async fn finish(&mut self) -> Verdict {
         for number in 0..self.models.len() {
@@ -154,6 +158,9 @@ impl Game {
                     moved = true;
                 }
             }
+            if !moved && self.is_over() && sure(self.store.doctor().await)?.under_way == 0 {
+                break;
+            }
             if !moved {
                 // Only what waits for a time is left: 12 of these are longer than any wait, and than a lease.
                 let since = self.clock.now();
@@ -165,13 +172,16 @@ impl Game {
             idle = if moved { 0 } else { idle + 1 };
         }
         for (number, model) in self.models.iter().enumerate() {
-            let over = matches!(model.phase, Phase::Succeeded | Phase::Failed | Phase::Cancelled);
-            ensure(over, || format!("workflow {number} is {:?} for ever", model.phase))?;
+            ensure(is_over(model), || format!("workflow {number} is {:?} for ever", model.phase))?;
             let left = model.steps.iter().any(|step| step.state == State::Running);
             ensure(!left, || format!("workflow {number} is over with a step that runs"))?;
         }
         self.at_rest().await
     }
+}
+
+fn is_over(model: &Workflow) -> bool {
+    matches!(model.phase, Phase::Succeeded | Phase::Failed | Phase::Cancelled)
 }
 
 fn game_name(model: &Workflow) -> String {
