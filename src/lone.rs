@@ -3,7 +3,7 @@
 //! Jobs that are enqueued at the same time, by any number of callers of a client, travel in one call: while one is on its way, the next
 //! gathers.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
@@ -12,6 +12,7 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use futures::TryStreamExt;
 use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
 use tokio::sync::oneshot;
@@ -25,9 +26,9 @@ use crate::outputs::{error_text, last_outcomes};
 use crate::payload::{Chunk, ChunkBuilder, check_size};
 use crate::record::KILLED;
 use crate::slice::{CHUNK_JOBS, Mask};
-use crate::state::JobState;
-use crate::store::{ChunkOutcomes, Enqueue, Lane, LoneJobs};
-use crate::view::JobView;
+use crate::state::{Counts, JobState, WorkflowState};
+use crate::store::{ChunkOutcomes, Enqueue, Lane, LoneJobs, Pausable};
+use crate::view::{JobView, LaneView};
 
 /// The most jobs of one call: with a timer for each of them it keeps its bound.
 const CALL_JOBS: usize = 128;
@@ -334,6 +335,47 @@ impl Client {
         let lone = |chunk| LoneJobs { lane: Lane::new(shard, J::QUEUE, 0, J::NAME), chunk, due: Vec::new() };
         self.send_lone(shard, chunks.into_iter().map(lone).collect()).await?;
         Ok(count)
+    }
+
+    /// Hands out nothing of a queue or of a job type until [`resume`](Self::resume), also of workflows. What runs goes on.
+    pub async fn pause(&self, what: Pausable) -> Result<()> {
+        self.store().set_paused(what, true).await.map(|_| ())
+    }
+
+    /// Undoes [`pause`](Self::pause).
+    pub async fn resume(&self, what: Pausable) -> Result<()> {
+        let woken = self.store().set_paused(what, false).await?;
+        crate::wake::wake(&woken);
+        Ok(())
+    }
+
+    /// The queues and job types that are paused.
+    pub async fn paused(&self) -> Result<Vec<Pausable>> {
+        self.store().paused().await
+    }
+
+    /// The lanes of the store with how their jobs stand: those of one queue, type and priority together, on whatever shards they are.
+    pub async fn lanes(&self) -> Result<Vec<LaneView>> {
+        let mut lanes: BTreeMap<(String, String, i32), LaneView> = BTreeMap::new();
+        let mut standing = self.workflows().state(WorkflowState::Standing).stream();
+        while let Some(row) = standing.try_next().await? {
+            for step in self.store().steps(row.id, 0, 1).await? {
+                let spec = step.spec;
+                let name = (spec.queue, spec.job_type, spec.priority);
+                let lane = lanes.entry(name).or_insert_with_key(|(queue, job_type, priority)| LaneView {
+                    queue: queue.clone(),
+                    job_type: job_type.clone(),
+                    priority: *priority,
+                    jobs: Counts::default(),
+                    running: 0,
+                    ids: Vec::new(),
+                });
+                lane.jobs.add(&step.jobs);
+                lane.running += step.running;
+                lane.ids.push(row.id);
+            }
+        }
+        Ok(lanes.into_values().collect())
     }
 
     /// A handle on a lone job, which need not be there any more.

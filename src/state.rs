@@ -318,6 +318,17 @@ impl Counts {
         self.unsettled().saturating_sub(self.retrying + self.deferred)
     }
 
+    /// Adds the jobs of another step.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.total += other.total;
+        self.succeeded += other.succeeded;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+        self.cancelled += other.cancelled;
+        self.retrying += other.retrying;
+        self.deferred += other.deferred;
+    }
+
     /// Counts `jobs` jobs from state `from` to state `to`.
     pub fn shift(&mut self, from: JobState, to: JobState, jobs: u64) {
         if let Some(counter) = self.of(from) {

@@ -69,6 +69,26 @@ pub struct StepView {
     pub finished_at: Option<Millis>,
 }
 
+/// Lone jobs of one queue, type and priority.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct LaneView {
+    /// The queue.
+    pub queue: String,
+    /// The type of the jobs.
+    #[serde(rename = "type")]
+    pub job_type: String,
+    /// Their priority in the queue.
+    pub priority: i32,
+    /// The jobs by where they stand: those that are waiting or kept, none that has been forgotten.
+    #[serde(flatten)]
+    pub jobs: Counts,
+    /// How many of them are under a lease.
+    pub running: u64,
+    /// The lanes, one a shard; each is found like a workflow.
+    pub ids: Vec<WorkflowId>,
+}
+
 /// One job, whole.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]

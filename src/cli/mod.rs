@@ -20,6 +20,7 @@ mod failures;
 mod follow;
 mod graph;
 mod house;
+mod lanes;
 mod list;
 pub(crate) mod logging;
 pub(crate) mod mended;
@@ -84,6 +85,7 @@ enum Command {
     Resume(resume::Resume),
     Delete(delete::Delete),
     Workers(workers::Workers),
+    Lanes(lanes::Lanes),
     Du(du::Du),
     Doctor(doctor::Doctor),
 }
@@ -106,6 +108,7 @@ impl Command {
             Command::Resume(command) => command.run(house).await,
             Command::Delete(command) => command.run(house).await,
             Command::Workers(command) => command.run(house).await,
+            Command::Lanes(command) => command.run(house).await,
             Command::Du(command) => command.run(house).await,
             Command::Doctor(command) => command.run(house).await,
         }

@@ -8,7 +8,7 @@
 //! | `claim`, `renew`, `report` | the session's lease numbers and each lease's report number |
 //! | `append` | draft and chunk number |
 //! | `create` | the workflow's id |
-//! | `cancel`, `pause`, `resume`, `delete`, `join`, `leave`, `tick` | what they ask for: done twice is done once |
+//! | `cancel`, `pause`, `resume`, `set_paused`, `delete`, `join`, `leave`, `tick` | what they ask for: done twice is done once |
 //! | `enqueue`, `retry` | the session's command number |
 
 mod meter;
@@ -73,6 +73,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn pause(&self, workflow: WorkflowId) -> Answer<'_, ()>;
     /// Undoes `pause`.
     fn resume(&self, workflow: WorkflowId) -> Answer<'_, Woken>;
+    /// Hands out nothing of a queue or a job type, or does so again.
+    fn set_paused(&self, what: Pausable, paused: bool) -> Answer<'_, Woken>;
     /// Gives failed jobs a new set of attempts.
     fn retry(&self, retry: RetryFailed) -> Answer<'_, Retried>;
     /// Deletes a finished workflow.
@@ -102,6 +104,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn whereabouts(&self, workflow: WorkflowId, step: StepNumber, index: u64) -> Answer<'_, Whereabouts>;
     /// How many bytes a workflow has. Looks at every chunk of it, but reads none.
     fn size(&self, workflow: WorkflowId) -> Answer<'_, WorkflowSize>;
+    /// The queues and job types that are paused.
+    fn paused(&self) -> Answer<'_, Vec<Pausable>>;
     /// Live workers, at most `limit`.
     fn workers(&self, limit: u32) -> Answer<'_, Vec<WorkerRow>>;
     /// Recounts everything and checks every invariant that the store can show. Reads all of the store.

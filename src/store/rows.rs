@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::verbs::{ChunkRef, Session};
+use super::verbs::{ChunkRef, Pausable, Session};
 use crate::clock::Millis;
 use crate::graph::{StepNumber, StepSpec};
 use crate::id::WorkflowId;
@@ -125,6 +125,8 @@ pub struct Waiting {
     pub next_due: Option<Millis>,
     /// Whether some of its work is parked: the workflow is paused or the step is at its limit.
     pub parked: bool,
+    /// What of its queue and its type is paused.
+    pub paused: Vec<Pausable>,
     /// Whether some of its work waits for a worker that holds nothing else, since its workers died.
     pub suspect: bool,
     /// Live workers that take from its queue and know its type.

@@ -470,6 +470,25 @@ impl Lane {
     }
 }
 
+/// What can be paused for all workflows at once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pausable {
+    /// A queue.
+    Queue(String),
+    /// A job type.
+    Type(String),
+}
+
+impl std::fmt::Display for Pausable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Queue(name) => write!(f, "queue `{name}`"),
+            Self::Type(name) => write!(f, "type `{name}`"),
+        }
+    }
+}
+
 /// What [`Store::enqueue`](super::Store::enqueue) answers.
 #[derive(Clone, Debug, Default)]
 pub struct Enqueued {

@@ -92,6 +92,10 @@ impl Figures<'_> {
                 format!("its delay of {} ends {}", span(crate::clock::millis(spec.delay)), until(due, self.now)),
             ));
         } else if ready > 0 && !held_back {
+            for what in &waiting.paused {
+                found
+                    .push((CauseKind::Paused, format!("{what} is paused: nothing of it is handed out until `resume`")));
+            }
             if let Some(limit) = spec.max_in_flight.filter(|limit| running >= u64::from(*limit)) {
                 let text = format!(
                     "{} ready, but at most {} of its jobs may run at once (`max_in_flight`)",

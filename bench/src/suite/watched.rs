@@ -161,6 +161,8 @@ impl Store for Watched {
         renew(renew: Renew) -> Renewed;
         cancel(workflow: WorkflowId, grace: Millis) -> ();
         pause(workflow: WorkflowId) -> ();
+        set_paused(what: Pausable, paused: bool) -> Woken;
+        paused() -> Vec<Pausable>;
         retry(retry: RetryFailed) -> Retried;
         delete(workflow: WorkflowId) -> ();
         workflow(workflow: WorkflowId) -> WorkflowRow;

@@ -228,6 +228,15 @@ impl From<Ticked> for store::Ticked {
     }
 }
 
+/// A queue or type as the set of what is paused names it.
+pub fn pausable(name: &str) -> Option<Pausable> {
+    match name.split_once(':')? {
+        ("q", name) => Some(Pausable::Queue(name.to_owned())),
+        ("t", name) => Some(Pausable::Type(name.to_owned())),
+        _ => None,
+    }
+}
+
 #[derive(Debug, Deserialize)]
 pub struct Resumed {
     #[serde(deserialize_with = "list")]
@@ -406,6 +415,8 @@ fn worker_name(about: &str) -> String {
 #[derive(Debug, Deserialize)]
 pub struct Waiting {
     next_due: Option<f64>,
+    #[serde(deserialize_with = "list")]
+    paused: Vec<String>,
     parked: bool,
     suspect: bool,
     able: u64,
@@ -422,6 +433,7 @@ impl From<Waiting> for store::Waiting {
         Self {
             next_due: told.next_due.map(|due| due as Millis),
             parked: told.parked,
+            paused: told.paused.iter().filter_map(|name| pausable(name)).collect(),
             suspect: told.suspect,
             able_workers: told.able,
             queue_workers: told.queue,

@@ -272,6 +272,10 @@ impl Store for RedisStore {
         })
     }
 
+    fn set_paused(&self, what: Pausable, paused: bool) -> Answer<'_, Woken> {
+        Box::pin(self.pause_on_all(what, paused))
+    }
+
     fn retry(&self, retry: RetryFailed) -> Answer<'_, Retried> {
         Box::pin(async move { self.command(retry.workflow, "retry", parameters::retry(&retry)).await })
     }
@@ -370,6 +374,10 @@ impl Store for RedisStore {
             of["index"] = index.into();
             answers::whereabouts(self.read_of(workflow, "whereabouts", of).await?)
         })
+    }
+
+    fn paused(&self) -> Answer<'_, Vec<Pausable>> {
+        Box::pin(self.paused_anywhere())
     }
 
     fn workers(&self, limit: u32) -> Answer<'_, Vec<WorkerRow>> {

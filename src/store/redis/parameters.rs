@@ -209,6 +209,14 @@ fn lease_report(part: LeaseReport, blobs: &mut Blobs) -> Value {
     })
 }
 
+pub fn pause(what: &Pausable, paused: bool) -> Value {
+    let (kind, name) = match what {
+        Pausable::Queue(name) => ("q", name),
+        Pausable::Type(name) => ("t", name),
+    };
+    json!({ "kind": kind, "name": name, "paused": paused })
+}
+
 pub fn retry(retry: &RetryFailed) -> Value {
     let mut of = of_workflow(retry.workflow);
     of["session"] = retry.session.to_string().into();

@@ -267,6 +267,27 @@ impl RedisStore {
         Ok(ticked.json.into())
     }
 
+    /// A queue or a type is the same on every shard.
+    pub(super) async fn pause_on_all(&self, what: Pausable, paused: bool) -> Result<Woken> {
+        let parameters = parameters::pause(&what, paused);
+        let pause = |shard| {
+            let parameters = parameters.clone();
+            self.run::<answers::Resumed>(shard, "set paused", &script::COMMAND, parameters, Blobs::default())
+        };
+        let told = try_join_all(self.shards.iter().map(pause)).await?;
+        Ok(Woken(told.into_iter().flat_map(|told| told.json.woken).collect()))
+    }
+
+    pub(super) async fn paused_anywhere(&self) -> Result<Vec<Pausable>> {
+        let paused_there = |shard| self.read::<answers::Many<String>>(shard, "paused", json!({}));
+        let told = try_join_all(self.shards.iter().map(paused_there)).await?;
+        let names = told.into_iter().flat_map(|told| told.json.list);
+        let mut paused: Vec<Pausable> = names.filter_map(|name| answers::pausable(&name)).collect();
+        paused.sort_unstable();
+        paused.dedup();
+        Ok(paused)
+    }
+
     /// Each shard's newest, merged.
     pub(super) async fn list_all(&self, list: List) -> Result<Vec<WorkflowRow>> {
         let parameters = parameters::list(&list);

@@ -153,6 +153,7 @@ impl Tx<'_> {
         let sql = "SELECT line, type, suspect, priority, turn, asked FROM line \
                    WHERE queue IN (SELECT value FROM json_each(?1)) AND type IN (SELECT value FROM json_each(?2)) \
                    AND EXISTS (SELECT 1 FROM place WHERE place.line = line.line AND place.turn IS NOT NULL) \
+                   AND NOT EXISTS (SELECT 1 FROM paused WHERE is_type = 0 AND name = queue OR is_type = 1 AND name = type) \
                    ORDER BY asked IS ?3 AND ?3 IS NOT NULL DESC, priority DESC, turn LIMIT 64";
         let lines = self.all(sql, (to_json(&claim.queues)?, to_json(&types)?, session), |row| {
             Ok(Line {

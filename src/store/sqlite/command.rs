@@ -9,8 +9,20 @@ use super::tx::Tx;
 use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::id::{SessionId, WorkflowId};
+use crate::planted::planted;
 use crate::state::WorkflowState;
-use crate::store::{Retried, RetryFailed, Woken};
+use crate::store::{Pausable, Retried, RetryFailed, Woken};
+
+/// For how many lines of a queue or type that goes on workers are woken; who is woken wakes others.
+const LINES_FED: i64 = 8;
+
+/// Where the flag of a queue or type stands.
+fn flag(what: &Pausable) -> (bool, &str) {
+    match what {
+        Pausable::Queue(name) => (false, name),
+        Pausable::Type(name) => (true, name),
+    }
+}
 
 impl Tx<'_> {
     /// Raises the flag that every claim, release and timer looks at; the rest is a chore.
@@ -57,6 +69,37 @@ impl Tx<'_> {
         self.put_workflow(workflow);
         self.unpark_places(workflow.wf, 0)?;
         self.wake()
+    }
+
+    /// Raises the flag of a queue or a type, at which every claim looks, or takes it down.
+    pub fn set_paused(&mut self, what: &Pausable, paused: bool) -> Result<Woken> {
+        let (is_type, name) = flag(what);
+        if paused && !planted!("a paused queue is handed out") {
+            self.run("INSERT INTO paused VALUES (?, ?) ON CONFLICT DO NOTHING", (is_type, name))?;
+            return Ok(Woken::default());
+        }
+        if self.run("DELETE FROM paused WHERE is_type = ? AND name = ?", (is_type, name))? == 0 {
+            return Ok(Woken::default());
+        }
+        let of = if is_type { "type" } else { "queue" };
+        let sql = format!(
+            "SELECT line FROM line WHERE {of} = ? AND EXISTS (SELECT 1 FROM place WHERE place.line = line.line AND turn IS NOT NULL) LIMIT ?"
+        );
+        let lines = self.all(&sql, (name, LINES_FED), |row| row.get::<_, i64>(0))?;
+        self.lines_fed.extend(lines);
+        self.wake()
+    }
+
+    /// The queues and types that are paused.
+    pub fn read_paused(&mut self) -> Result<Vec<Pausable>> {
+        self.all("SELECT is_type, name FROM paused ORDER BY is_type, name LIMIT 10000", [], |row| {
+            Ok(if row.get(0)? { Pausable::Type(row.get(1)?) } else { Pausable::Queue(row.get(1)?) })
+        })
+    }
+
+    /// Whether a queue or a type is paused.
+    pub fn is_paused(&mut self, what: &Pausable) -> Result<bool> {
+        Ok(self.one("SELECT 1 FROM paused WHERE is_type = ? AND name = ?", flag(what), |_| Ok(()))?.is_some())
     }
 
     /// Notes that failed jobs are to run again; a chore brings them back, each step held while it does.

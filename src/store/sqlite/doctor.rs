@@ -184,17 +184,7 @@ impl Tx<'_> {
             let step = self.step(wf, number)?;
             let counted = self.check_step(&workflow.state, &step, &format!("{place}, step `{name}`"), findings)?;
             checkup.jobs += counted.total;
-            for (sum, one) in [
-                (&mut jobs.total, counted.total),
-                (&mut jobs.succeeded, counted.succeeded),
-                (&mut jobs.failed, counted.failed),
-                (&mut jobs.skipped, counted.skipped),
-                (&mut jobs.cancelled, counted.cancelled),
-                (&mut jobs.retrying, counted.retrying),
-                (&mut jobs.deferred, counted.deferred),
-            ] {
-                *sum += one;
-            }
+            jobs.add(&counted);
             unsettled += i64::from(!step.state.is_settled());
             active += i64::from(step.state == StepState::Running);
             failed += i64::from(step.state == StepState::Failed);

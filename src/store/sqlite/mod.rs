@@ -407,6 +407,10 @@ impl Store for SqliteStore {
         Box::pin(self.write("resume", move |tx| tx.resume(workflow)))
     }
 
+    fn set_paused(&self, what: Pausable, paused: bool) -> Answer<'_, Woken> {
+        Box::pin(self.write("set paused", move |tx| tx.set_paused(&what, paused)))
+    }
+
     fn retry(&self, retry: RetryFailed) -> Answer<'_, Retried> {
         Box::pin(self.write("retry", move |tx| tx.retry(&retry)))
     }
@@ -463,6 +467,10 @@ impl Store for SqliteStore {
 
     fn size(&self, workflow: WorkflowId) -> Answer<'_, WorkflowSize> {
         Box::pin(self.read("size", move |tx| tx.read_size(workflow)))
+    }
+
+    fn paused(&self) -> Answer<'_, Vec<Pausable>> {
+        Box::pin(self.read("paused", |tx| tx.read_paused()))
     }
 
     fn workers(&self, limit: u32) -> Answer<'_, Vec<WorkerRow>> {

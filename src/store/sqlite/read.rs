@@ -11,8 +11,8 @@ use crate::graph::{StepNumber, StepSpec};
 use crate::id::WorkflowId;
 use crate::state::{EdgeKind, StepState};
 use crate::store::{
-    ChunkOutcomes, ChunkRef, EdgeRow, ErrorRow, List, Parameters, Session, StepRow, Waiting, Whereabouts, WorkerRow,
-    WorkflowRow, WorkflowSize,
+    ChunkOutcomes, ChunkRef, EdgeRow, ErrorRow, List, Parameters, Pausable, Session, StepRow, Waiting, Whereabouts,
+    WorkerRow, WorkflowRow, WorkflowSize,
 };
 
 /// How many bytes of records one page of outcomes holds, about.
@@ -278,6 +278,11 @@ impl Tx<'_> {
         })?;
         let (queue, job_type) = name.ok_or_else(|| Error::corrupt(format!("line {} is missing", step.line)))?;
         let mut waiting = Waiting::default();
+        for what in [Pausable::Queue(queue.clone()), Pausable::Type(job_type.clone())] {
+            if self.is_paused(&what)? {
+                waiting.paused.push(what);
+            }
+        }
         for worker in self.live_workers(WORKERS_LOOKED_AT)? {
             let subscribed = worker.session.queues.contains(&queue);
             waiting.queue_workers += u64::from(subscribed);

@@ -122,6 +122,7 @@ CREATE TABLE line (
     asked INTEGER                     -- the session that drains to run a suspect slice
 );
 CREATE UNIQUE INDEX line_by_name ON line (queue, type, suspect, priority);
+CREATE TABLE paused (is_type INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY (is_type, name)) WITHOUT ROWID;  -- queues and types
 CREATE TABLE place (line INTEGER NOT NULL, wf INTEGER NOT NULL, turn INTEGER, PRIMARY KEY (line, wf)) WITHOUT ROWID;  -- no turn: parked
 CREATE INDEX place_by_turn ON place (line, turn) WHERE turn IS NOT NULL;
 CREATE INDEX place_by_workflow ON place (wf, line);

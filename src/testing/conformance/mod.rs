@@ -32,6 +32,7 @@ mod creation;
 mod followers;
 mod inspection;
 mod lone;
+mod paused;
 mod plan;
 mod reads;
 mod repair;
@@ -56,6 +57,7 @@ use self::creation::{append, create};
 use self::followers::{table, tolerance};
 use self::inspection::{doctor, errors, outcomes, parameters, size, waiting, whereabouts, workers};
 use self::lone::{enqueue, lane};
+use self::paused::set_paused;
 use self::reads::{edges, step_named, steps, workflow, workflows};
 use self::repair::{delete, mended, retry};
 use self::reports::{error_table, report, source};
@@ -170,6 +172,20 @@ macro_rules! conformance_table {
                 what_was_put_off_comes_behind_what_waits,
                 a_job_that_kills_its_workers_fails_and_is_kept,
                 of_thousands_of_calls_keeps_its_bounds,
+            }
+            set_paused {
+                fresh_hands_out_nothing_of_a_queue,
+                fresh_hands_out_nothing_of_a_type,
+                repeated_is_paused_once,
+                answer_lost_is_paused_all_the_same,
+                lease_taken_back_waits_for_the_resume,
+                paused_workflow_and_paused_queue_are_two_things,
+                cancelling_needs_no_resume,
+                deleted_leaves_the_queue_paused,
+                lone_jobs_wait_too,
+                a_report_counts_and_releases,
+                a_resume_wakes_who_is_idle,
+                tells_why_it_waits,
             }
             claim {
                 fresh_tells_all_that_a_worker_needs,

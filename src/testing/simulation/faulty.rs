@@ -207,6 +207,13 @@ impl Store for Faulty {
         }))
     }
 
+    fn set_paused(&self, what: Pausable, paused: bool) -> Answer<'_, Woken> {
+        Box::pin(self.call("set_paused", self.store.set_paused(what, paused), |woken| {
+            self.stage.wake(woken);
+            self.stage.look_at_the_clock();
+        }))
+    }
+
     fn retry(&self, retry: RetryFailed) -> Answer<'_, Retried> {
         Box::pin(self.call("retry", self.store.retry(retry), |_| self.stage.look_at_the_clock()))
     }
@@ -263,6 +270,10 @@ impl Store for Faulty {
 
     fn size(&self, workflow: WorkflowId) -> Answer<'_, WorkflowSize> {
         Box::pin(self.call("size", self.store.size(workflow), as_it_is))
+    }
+
+    fn paused(&self) -> Answer<'_, Vec<Pausable>> {
+        Box::pin(self.call("paused", self.store.paused(), as_it_is))
     }
 
     fn workers(&self, limit: u32) -> Answer<'_, Vec<WorkerRow>> {

@@ -83,6 +83,7 @@ local K = {
     line_names = base .. ':lines',      -- hash: a line's name -> its number
     line_index = base .. ':line-index', -- hash: queue and type -> numbers of their lines
     active = base .. ':active',         -- set: lines with a place that is not parked
+    paused = base .. ':paused',         -- set: q: or t: and the name of a queue or job type of which nothing is handed out
     leases = base .. ':leases',         -- zset by deadline: session:number
     timers = base .. ':timers',         -- zset by time: wf:step:due:chunk
     chores = base .. ':chores',         -- zset by turn: a chore's name

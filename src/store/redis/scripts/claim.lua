@@ -40,9 +40,15 @@ end
 
 -- The lines that the claim names and that have work, in the order in which it serves them.
 local function lines_of()
-    local names, types, lines = {}, {}, {}
+    local names, lines = {}, {}
+    local paused = {}
+    for _, name in ipairs(call('SMEMBERS', K.paused)) do paused[name] = true end
     for _, take in ipairs(arg.takes) do
-        for _, queue in ipairs(arg.queues) do names[#names + 1] = queue .. '\0' .. take.job_type end
+        for _, queue in ipairs(arg.queues) do
+            if not paused['q:' .. queue] and not paused['t:' .. take.job_type] then
+                names[#names + 1] = queue .. '\0' .. take.job_type
+            end
+        end
     end
     if #names == 0 then return lines end
     local numbers = {}

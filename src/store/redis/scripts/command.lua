@@ -47,6 +47,22 @@ function DO.resume()
     return { woken = G.wake() }
 end
 
+-- Raises the flag of a queue or a type, at which every claim looks, or takes it down.
+function DO.set_paused()
+    local name = arg.kind .. ':' .. arg.name
+    if arg.paused then
+        call('SADD', K.paused, name)
+        return { woken = {} }
+    end
+    if call('SREM', K.paused, name) == 0 then return { woken = {} } end
+    -- Who is woken wakes others.
+    for _, line in ipairs(call('SRANDMEMBER', K.active, 50)) do
+        local of = call('HGET', K.line(line), arg.kind == 'q' and 'queue' or 'type')
+        if of == arg.name then feed(tonumber(line)) end
+    end
+    return { woken = G.wake() }
+end
+
 local function begin_retry()
     local wf = G.find(arg.workflow)
     local workflow = G.workflow(wf)

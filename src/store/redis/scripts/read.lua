@@ -163,6 +163,10 @@ function DO.size()
     return size
 end
 
+function DO.paused()
+    return { list = call('SMEMBERS', K.paused) }
+end
+
 local function worker_about(session)
     local row = call('HMGET', K.session(session), 'about', 'since')
     return row[1], row[2]
@@ -186,7 +190,7 @@ function DO.waiting()
     local wf = G.find(arg.workflow)
     local step = G.step(wf, arg.step)
     local of = call('HMGET', K.line(step.line), 'queue', 'type')
-    local answer = { able = 0, queue = 0, holds = {}, leases = {}, suspect = G.first_entry(wf, arg.step, true) and true or false }
+    local answer = { paused = {}, able = 0, queue = 0, holds = {}, leases = {}, suspect = G.first_entry(wf, arg.step, true) and true or false }
     for _, worker in ipairs(live_workers(150)) do
         local about = cjson.decode(worker.about)
         local function has(names, name)
@@ -199,6 +203,9 @@ function DO.waiting()
             answer.queue = answer.queue + 1
             if has(about.types, of[2]) then answer.able = answer.able + 1 end
         end
+    end
+    for _, name in ipairs({ 'q:' .. of[1], 't:' .. of[2] }) do
+        if call('SISMEMBER', K.paused, name) == 1 then answer.paused[#answer.paused + 1] = name end
     end
     local prefix = hex(arg.step, 8)
     -- A lane has timers, too, that tell how long something is kept.
