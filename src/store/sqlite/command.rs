@@ -5,6 +5,7 @@ use super::tx::Tx;
 use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::id::WorkflowId;
+use crate::planted::planted;
 use crate::state::WorkflowState;
 use crate::store::{Retried, RetryFailed, Woken};
 
@@ -51,7 +52,9 @@ impl Tx<'_> {
         }
         workflow.state = if workflow.started_at.is_some() { WorkflowState::Running } else { WorkflowState::Pending };
         self.put_workflow(workflow);
-        self.unpark_places(workflow.wf, 0)?;
+        if !planted!("what a pause parked stays parked") {
+            self.unpark_places(workflow.wf, 0)?;
+        }
         self.wake()
     }
 
@@ -64,6 +67,7 @@ impl Tx<'_> {
         })?;
         if let Some((last, answer)) = last
             && last >= retry.command as i64
+            && !planted!("a command sent again is done again")
         {
             let answer =
                 answer.filter(|_| last == retry.command as i64).and_then(|json| serde_json::from_str(&json).ok());
