@@ -17,6 +17,7 @@ use crate::clock::Millis;
 use crate::emitter::Emitter;
 use crate::id::WorkflowId;
 use crate::lone::NewJob;
+use crate::planted::planted;
 use crate::record::{MAX_ERROR_BYTES, MAX_LOG_LINES, cut_text};
 use crate::retry::Retry;
 use crate::worker::held::Held;
@@ -316,7 +317,8 @@ impl<S> Context<S> {
     /// Another one after the step has been run again.
     pub fn idempotency_key(&self) -> String {
         let slice = &self.held.slice;
-        format!("{}/{}/{}/{}", slice.workflow, slice.step, self.index(), slice.generation)
+        let generation = if planted!("each attempt has a key of its own") { self.attempt() } else { slice.generation };
+        format!("{}/{}/{}/{}", slice.workflow, slice.step, self.index(), generation)
     }
 
     /// A client on the worker's own store: a job lists, starts, cancels and deletes workflows with it.

@@ -238,6 +238,7 @@ impl EdgeKind {
             (S::Skipped, _) => D::Release,
             (S::Failed, E::After | E::Feeds) => D::Wait,
             (S::Failed, _) => D::Release,
+            (S::Cancelled, E::Always) if planted!("an always step is cancelled with the rest") => D::Cancel,
             (S::Cancelled, E::Always) => D::Release,
             (S::Cancelled, _) => D::Cancel,
         })

@@ -41,7 +41,7 @@ macro_rules! on {
 }
 
 // As a user who may do just what the guide names.
-on!(redis_7_0, Server, Server::redis(), Server::url_of_the_guides_user);
+on!(redis_7_0, Server, Server::redis().forgetting_scripts(), Server::url_of_the_guides_user);
 on!(redis_6_2, Server, Server::redis_6_2(), Server::url_of_the_guides_user);
 on!(valkey_9, Server, Server::valkey(), Server::url);
 on!(a_cluster, Cluster, Cluster::start(Program::Valkey), Cluster::url);

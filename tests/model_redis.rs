@@ -1,4 +1,4 @@
-//! The Redis store against the naive model, on random workflows and operations: on one server, and on a cluster. `GUSHER_SEEDS` and
+//! The Redis store against the naive model, on random workflows and operations: on one server of each kind, and on a cluster. `GUSHER_SEEDS` and
 //! `GUSHER_FIRST_SEED` are heard as in `model.rs`, for a tenth of the games.
 
 #[path = "support/environment.rs"]
@@ -30,8 +30,13 @@ fn play(url: &str) {
 }
 
 #[test]
-fn redis_shows_what_the_model_says() {
-    play(&Server::redis().url());
+fn redis_that_forgets_its_scripts_shows_what_the_model_says() {
+    play(&Server::redis().forgetting_scripts().url());
+}
+
+#[test]
+fn valkey_shows_what_the_model_says() {
+    play(&Server::valkey().url());
 }
 
 #[test]

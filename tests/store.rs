@@ -1,10 +1,13 @@
-//! What the embedded store does about a file that has been damaged. The rules that hold for every store are in its conformance suite.
+//! What the embedded store does about a file that has been damaged, and how it finds what it looks for. The rules that hold for every
+//! store are in its conformance suite.
 
 use std::time::Duration;
 
 use gusher::store::sqlite::{Options, SqliteStore};
-use gusher::store::{Claim, Create, LeaseReport, NewWorkflow, Part, Report, Session, Slice, Store, Take, Tick};
-use gusher::{Chunk, Clock, SessionId, StepSpec, WorkflowId};
+use gusher::store::{
+    Append, Claim, Create, DraftKey, DraftOf, LeaseReport, NewWorkflow, Part, Report, Session, Slice, Store, Take, Tick,
+};
+use gusher::{Chunk, Clock, Mask, SessionId, StepSpec, WorkflowId};
 
 const LEASE: i64 = 1_000;
 
@@ -101,4 +104,30 @@ async fn what_can_never_be_done_is_set_aside_and_stops_nothing_else() {
     assert!(findings.contains("the chore `dance` of workflow number 1 is set aside"), "{findings}");
     let why = house.store.waiting(broken, 0).await.unwrap();
     assert!(why.chore.unwrap().contains("set aside"));
+}
+
+#[tokio::test]
+async fn a_claim_reads_no_more_rows_however_many_parameters_are_being_mended() {
+    let house = House::new().await;
+    let id = house.workflow(10).await;
+    house.claim(1).await;
+    let rows_read = || house.store.meters().by_verb()["claim"].max.rows;
+    let before = rows_read();
+    let chunk = house.store.outcomes(id, 0, 0, 0).await.unwrap()[0].chunk.id;
+    for number in 0..10 {
+        // The chunk that is claimed comes last.
+        let part =
+            |n| Part::Mended { chunk: chunk + 499 - n, first: 0, jobs: Mask::range(0..1), body: b"mended".to_vec() };
+        let append = Append {
+            draft: DraftKey { session: house.worker, number: 1 },
+            of: DraftOf::Mended { workflow: id, step: 0 },
+            number,
+            parts: (0..500).map(part).collect(),
+            lease: LEASE,
+        };
+        house.store.append(append).await.unwrap();
+    }
+    let slices = house.claim(2).await;
+    assert!(slices[0].parameters.is_some(), "none of them is valid yet");
+    assert!(rows_read() <= before + 2, "it read {} rows, before {before}", rows_read());
 }

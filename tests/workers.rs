@@ -216,6 +216,18 @@ async fn a_worker_that_is_stopped_while_its_store_is_away_ends_all_the_same() {
     assert_eq!(run.status().await.unwrap().jobs.succeeded, 0, "but nobody was told");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_few_small_jobs_start_without_a_call_for_their_parameters() {
+    let (house, app) = (House::new(), app(&Stage::new()));
+    let worker = house.worker(&app).await;
+    let run = house.client(&app).start(Many { steps: 3, jobs: 2, does: "ok".into() }).await.unwrap();
+    assert_eq!(run.wait().await.unwrap().state, WorkflowState::Succeeded);
+    worker.stop().await;
+    let asked = house.store.meters().by_verb().get("parameters").map_or(0, |verb| verb.operations);
+    assert_eq!(asked, 0);
+    house.check().await;
+}
+
 #[test]
 fn a_new_store_can_be_opened_by_many_at_once() {
     for _ in 0..10 {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use gusher::WorkerOptions;
 
 use crate::rows::RowKind;
@@ -50,7 +50,7 @@ pub struct Options {
 }
 
 /// What of the suite can be measured by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Topic {
     /// A million rows on SQLite, ten million against a hundred thousand, memory
     Big,
@@ -78,6 +78,13 @@ pub enum Topic {
     Killed,
     /// What is refused
     Limits,
+}
+
+impl Topic {
+    /// As the command line has it.
+    pub fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
 }
 
 /// What a benchmark starts this program again for.
@@ -128,7 +135,15 @@ mod tests {
         assert!(refused(&["--suite", "--rows", "5"]).contains("cannot be used with"));
         assert!(refused(&["--store", "sqlite", "--quick"]).contains("cannot be used with"));
         assert!(refused(&["--quick"]).contains("--suite"));
+        assert!(refused(&["--only", "wake"]).contains("--suite"));
+        assert!(refused(&["--suite", "--only", "luck"]).contains("possible values: big, failing"));
         assert!(refused(&[]).contains("--store"));
+    }
+
+    #[test]
+    fn a_topic_is_named_as_it_is_asked_for() {
+        let options = Options::try_parse_from(["bench", "--suite", "--only", "wake"]).unwrap();
+        assert_eq!(options.only.map(Topic::name), Some("wake".to_owned()));
     }
 
     #[test]

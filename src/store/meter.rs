@@ -15,7 +15,7 @@ pub const MAX_BYTES: u64 = 512 * 1024;
 pub struct Cost {
     /// Statements or inner commands run.
     pub calls: u64,
-    /// Rows read.
+    /// Rows read, those of a table that is searched without an index included.
     pub rows: u64,
     /// Bytes of payloads (parameters, states, outcomes) written or read.
     pub bytes: u64,

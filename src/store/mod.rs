@@ -32,7 +32,7 @@ use crate::graph::StepNumber;
 use crate::id::{SessionId, WorkflowId};
 
 // The parts of the pure core that every store needs.
-pub use crate::record::error_number;
+pub use crate::record::{KILLED_KEPT, error_number};
 pub use crate::retry::due_time;
 pub use crate::slice::fair_share;
 pub use crate::state::{MAX_ATTEMPTS, attempts, job_byte};

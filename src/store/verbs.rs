@@ -259,9 +259,9 @@ pub struct Slice {
 }
 
 /// Up to so many bytes of packed parameters come with a slice, if it has at most [`FEW_JOBS`].
-pub(crate) const FEW_BYTES: usize = 4096;
+pub const FEW_BYTES: usize = 4096;
 /// See [`FEW_BYTES`].
-pub(crate) const FEW_JOBS: usize = 64;
+pub const FEW_JOBS: usize = 64;
 
 /// What a worker needs to know of a step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -15,6 +15,7 @@ use crate::client::Client;
 use crate::clock::Millis;
 use crate::job::JobError;
 use crate::outputs::ChunkParameters;
+use crate::planted::planted;
 use crate::slice::Mask;
 use crate::store::{DraftKey, Slice, Store};
 
@@ -159,7 +160,8 @@ impl Held {
     /// Takes the next job that has not been started; `None` if there is none, or if none may be started any more: past its own
     /// deadline the worker gives back what it has not started, for the store may still hold the lease.
     pub fn take(self: &Arc<Self>) -> Option<Taken> {
-        if self.hub.monotonic() >= self.deadline.load(Ordering::Relaxed) {
+        let is_over = self.hub.monotonic() >= self.deadline.load(Ordering::Relaxed);
+        if is_over && !planted!("a worker starts jobs of a lease that may have ended") {
             super::report::return_unstarted(&self.hub, self);
             return None;
         }
@@ -271,5 +273,50 @@ impl Held {
     /// The key of a draft that nobody has used before; it is renewed until its job ends.
     pub fn begin_draft(&self) -> DraftKey {
         self.hub.begin_draft()
+    }
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use super::*;
+    use crate::app::App;
+    use crate::id::{SessionId, WorkflowId};
+    use crate::store::sqlite::{Options, SqliteStore};
+    use crate::store::{ChunkRef, StepOptions};
+
+    const LEASE: Millis = 1_000;
+
+    fn held(jobs: usize) -> Arc<Held> {
+        let store = Arc::new(SqliteStore::open(Options::in_memory()).unwrap());
+        let client = App::stateless().client_on(store);
+        let hub = Hub::new(client, SessionId::random(), LEASE, 4, None, CancellationToken::new());
+        let slice = Slice {
+            lease: 1,
+            workflow: WorkflowId::new(0, 0),
+            workflow_name: "Import".into(),
+            step: 0,
+            step_name: "Row".into(),
+            job_type: "Row".into(),
+            options: StepOptions::default(),
+            generation: 0,
+            feeds: None,
+            chunk: ChunkRef { shard: 0, id: 1 },
+            first: 0,
+            jobs: Mask::range(0..jobs),
+            attempts: Vec::new(),
+            suspect: false,
+            parameters: None,
+        };
+        Arc::new(Held::new(slice, Arc::new(hub), LEASE as u64))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_job_is_started_once_the_lease_may_have_ended() {
+        let held = held(3);
+        assert_eq!(held.take().map(|taken| taken.at), Some(0));
+        tokio::time::advance(std::time::Duration::from_millis(LEASE as u64)).await;
+        assert!(held.take().is_none());
+        let given_back: Vec<u16> = held.ended.lock().iter().map(|ended| ended.at).collect();
+        assert_eq!((given_back, held.unstarted()), (vec![1, 2], 0));
     }
 }

@@ -3,8 +3,8 @@
 // Each test uses some of these.
 #![allow(dead_code)]
 
-use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, TcpListener};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -92,6 +92,23 @@ impl Server {
         let mut ask = Command::new("redis-cli");
         let told = ask.args(["-p", &self.port.to_string()]).args(command).output().expect("redis-cli starts");
         String::from_utf8_lossy(&told.stdout).into_owned()
+    }
+
+    /// From now on it forgets its scripts again and again, as one does that is restarted.
+    pub fn forgetting_scripts(self) -> Self {
+        let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).expect("it listens");
+        let mut answers = BufReader::new(connection.try_clone().expect("a connection can be read")).lines();
+        // Ends with the server. Waiting for what never comes leaves it some time in between.
+        std::thread::spawn(move || {
+            while connection.write_all(b"BLPOP nothing 0.02\r\nSCRIPT FLUSH\r\n").is_ok() {
+                let told: Vec<String> = answers.by_ref().take(2).map_while(Result::ok).collect();
+                if told.len() < 2 {
+                    return;
+                }
+                assert_eq!(told, ["*-1", "+OK"]);
+            }
+        });
+        self
     }
 
     /// Kills it, as a machine that fails does; what it was is started again by `again`.

@@ -7,6 +7,7 @@ mod planted;
 mod reliability;
 mod servers;
 
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
@@ -41,6 +42,10 @@ fn main() -> ExitCode {
         ["crash", ref flags @ ..] => crash::Options::parse(flags).and_then(|options| crash::command(&options)),
         ["servers"] => servers::install(),
         ["planted"] => planted::planted(),
+        // As cargo calls it for `planted`.
+        [rustc, ref arguments @ ..] if Path::new(rustc).file_stem().is_some_and(|name| name == "rustc") => {
+            planted::compile(rustc, arguments)
+        }
         ["check", ref flags @ ..] if !flags.is_empty() => check::command(flags),
         ["bench", ref flags @ ..] => return bench(flags),
         _ => {

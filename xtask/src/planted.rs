@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 /// The tests that must catch them, in the order in which they are tried.
-const TESTS: [&str; 3] = ["store", "conformance", "model"];
+const TESTS: [&str; 6] = ["store", "conformance", "model", UNITS, "workers", "inside"];
+/// The tests beside the code, which have the crate's name.
+const UNITS: &str = "gusher";
 /// How many games of the model tests each bug gets.
 const SEEDS: &str = "600";
 /// A bug may make a test run for ever: that it does not end is a catch, too.
@@ -57,12 +59,13 @@ fn bugs(folder: &Path) -> Result<BTreeSet<String>> {
     Ok(bugs)
 }
 
-/// Compiles the tests with all bugs in them; none acts before it is chosen.
+/// Compiles the tests with all bugs in them; none acts before it is chosen. This program goes between cargo and the compiler for the
+/// workspace's own crates: flags for all crates would compile every dependency once more.
 fn build() -> Result<Vec<(&'static str, PathBuf)>> {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["test", "--package", "gusher", "--no-run", "--message-format", "json"]);
-    cargo.args(TESTS.iter().flat_map(|test| ["--test", test]));
-    cargo.env("RUSTFLAGS", "--cfg planted").env("CARGO_TARGET_DIR", Path::new(&crate::target_folder()).join("planted"));
+    cargo.args(["test", "--workspace", "--no-run", "--message-format", "json", "--lib"]);
+    cargo.args(TESTS.iter().filter(|test| **test != UNITS).flat_map(|test| ["--test", test]));
+    cargo.env("RUSTC_WORKSPACE_WRAPPER", std::env::current_exe().context("finding this program")?);
     let output = cargo.stderr(Stdio::inherit()).output().context("starting cargo")?;
     ensure!(output.status.success(), "the crate does not compile with its planted bugs");
     let messages = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -74,6 +77,14 @@ fn build() -> Result<Vec<(&'static str, PathBuf)>> {
         Ok((*test, PathBuf::from(path.with_context(|| format!("cargo names no program for the test `{test}`"))?)))
     };
     TESTS.iter().map(program).collect()
+}
+
+/// Runs the compiler that cargo names, with the bugs in what it compiles.
+pub fn compile(rustc: &str, arguments: &[&str]) -> Result<()> {
+    let status = Command::new(rustc).args(arguments).args(["--cfg", "planted"]).status();
+    let status = status.with_context(|| format!("starting {rustc}"))?;
+    ensure!(status.success(), "the compiler ended with {status}");
+    Ok(())
 }
 
 /// The first test of a program that fails while a bug acts.

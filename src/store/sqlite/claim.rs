@@ -399,11 +399,13 @@ impl Tx<'_> {
         })
     }
 
+    /// The parameters of a few small jobs, which spare the worker a call before it starts them; `None` if they are too large, or mended.
     fn few_parameters(&mut self, lease: &Lease) -> Result<Option<Parameters>> {
         if lease.jobs.len() > FEW_JOBS {
             return Ok(None);
         }
-        let sql = "SELECT body FROM params WHERE chunk = ?1 AND length(body) <= ?2 AND NOT EXISTS (SELECT 1 FROM mended WHERE chunk = ?1)";
+        let sql = "SELECT body FROM params WHERE chunk = ?1 AND length(body) <= ?2 \
+                   AND NOT EXISTS (SELECT 1 FROM mended WHERE chunk = ?1 AND segment IS NULL)";
         let body = self.one(sql, (lease.chunk, FEW_BYTES as i64), |row| row.get::<_, Vec<u8>>(0))?;
         self.count_bytes(body.as_ref().map_or(0, Vec::len));
         Ok(body.map(|body| Parameters { body, mended: Vec::new() }))

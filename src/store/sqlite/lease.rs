@@ -252,7 +252,7 @@ impl Tx<'_> {
         }
         if open.len() == 1 {
             let alone = lease.alone + i64::from(lease.suspect);
-            if alone >= step.max_recoveries {
+            if alone >= step.max_recoveries && !planted!("a job that kills its workers runs for ever") {
                 self.settle_jobs(lease.wf, lease.step, (lease.chunk, lease.first), bytes, open, JobState::Failed)?;
                 self.note_errors(lease, &[(error_number(KILLED), KILLED.to_owned(), open)])?;
                 if self.is_lane(lease.wf)? {

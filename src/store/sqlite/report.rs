@@ -148,7 +148,7 @@ impl Tx<'_> {
                 put(self, after, *mask, JobState::Cancelled, 1)?;
                 continue;
             }
-            put(self, after, *mask, JobState::Retrying, 1)?;
+            put(self, after, *mask, JobState::Retrying, u8::from(!planted!("a retry uses up no attempt")))?;
             let wait = if planted!("retries do not wait") { 0 } else { (*wait).max(0) as u64 };
             let due = due_time(self.now, std::time::Duration::from_millis(wait));
             self.set_timer(step, due, lease.chunk, lease.first, *mask)?;

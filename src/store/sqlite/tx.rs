@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::{Connection, OptionalExtension, Params, Row};
+use rusqlite::{Connection, OptionalExtension, Params, Row, Statement, StatementStatus};
 
 use super::sql_error;
 use crate::clock::Millis;
@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::id::WorkflowId;
 use crate::ledger::Notes;
+use crate::planted::planted;
 use crate::slice::{CHUNK_JOBS, Mask};
 use crate::state::{Counts, Decision, JobState, StepState, Tolerate, WorkflowState};
 use crate::store::Cost;
@@ -143,8 +144,13 @@ impl<'c> Tx<'c> {
     /// Runs a statement that returns no rows; returns how many it changed.
     pub fn run(&mut self, sql: &str, params: impl Params) -> Result<usize> {
         self.cost.calls += 1;
-        let changed = self.conn.prepare_cached(sql).and_then(|mut statement| statement.execute(params));
-        changed.map_err(|error| sql_error(first_words(sql), error))
+        let changed = self.conn.prepare_cached(sql).and_then(|mut statement| {
+            let changed = statement.execute(params)?;
+            Ok((changed, scanned(&statement)))
+        });
+        let (changed, scanned) = changed.map_err(|error| sql_error(first_words(sql), error))?;
+        self.cost.rows += scanned;
+        Ok(changed)
     }
 
     /// The first row of a query.
@@ -155,9 +161,12 @@ impl<'c> Tx<'c> {
         map: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Option<T>> {
         self.cost.calls += 1;
-        let found = self.conn.prepare_cached(sql).and_then(|mut statement| statement.query_row(params, map).optional());
-        let found = found.map_err(|error| sql_error(first_words(sql), error))?;
-        self.cost.rows += u64::from(found.is_some());
+        let found = self.conn.prepare_cached(sql).and_then(|mut statement| {
+            let found = statement.query_row(params, map).optional()?;
+            Ok((found, scanned(&statement)))
+        });
+        let (found, scanned) = found.map_err(|error| sql_error(first_words(sql), error))?;
+        self.cost.rows += scanned.max(u64::from(found.is_some()));
         Ok(found)
     }
 
@@ -169,12 +178,12 @@ impl<'c> Tx<'c> {
         map: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>> {
         self.cost.calls += 1;
-        let found = self
-            .conn
-            .prepare_cached(sql)
-            .and_then(|mut statement| statement.query_map(params, map)?.collect::<rusqlite::Result<Vec<T>>>());
-        let found = found.map_err(|error| sql_error(first_words(sql), error))?;
-        self.cost.rows += found.len() as u64;
+        let found = self.conn.prepare_cached(sql).and_then(|mut statement| {
+            let found = statement.query_map(params, map)?.collect::<rusqlite::Result<Vec<T>>>()?;
+            Ok((found, scanned(&statement)))
+        });
+        let (found, scanned) = found.map_err(|error| sql_error(first_words(sql), error))?;
+        self.cost.rows += scanned.max(found.len() as u64);
         Ok(found)
     }
 
@@ -433,7 +442,8 @@ impl<'c> Tx<'c> {
                 workflow.state,
                 WorkflowState::Pending | WorkflowState::Running | WorkflowState::Paused | WorkflowState::Cancelling
             );
-            if !at_work || workflow.active > 0 || workflow.chores > 0 {
+            let has_chores = workflow.chores > 0 && !planted!("a workflow finishes before its chores");
+            if !at_work || workflow.active > 0 || has_chores {
                 continue;
             }
             workflow.state = match workflow.state {
@@ -490,6 +500,11 @@ pub fn known<T>(value: Option<T>, what: &str, number: u8) -> Result<T> {
 /// A stored mask.
 pub fn mask(bytes: &[u8]) -> Result<Mask> {
     Mask::from_bytes(bytes).ok_or_else(|| Error::corrupt(format!("a stored mask has {} bytes", bytes.len())))
+}
+
+/// How many rows a statement has stepped over that no index led it to.
+fn scanned(statement: &Statement<'_>) -> u64 {
+    u64::try_from(statement.reset_status(StatementStatus::FullscanStep)).unwrap_or(0)
 }
 
 /// Enough of a statement to tell which one failed.

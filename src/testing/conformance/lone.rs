@@ -82,7 +82,7 @@ pub mod enqueue {
         let lost = dead.take(3).await;
         scene.leases_end().await;
         let slice = heir.take(3).await;
-        assert_eq!(jobs_of(&[slice.clone()]), jobs_of(&[lost.clone()]));
+        assert_eq!(jobs_of(std::slice::from_ref(&slice)), jobs_of(std::slice::from_ref(&lost)));
         assert_eq!(dead.try_report(vec![dead.success(&lost)]).await.unwrap().refused, [lost.lease]);
         for slice in [vec![slice], heir.drain().await].concat() {
             heir.succeed(&slice).await;
@@ -161,7 +161,8 @@ pub mod lane {
             lone_rows(scene, jobs).await;
         }
         let worker = scene.worker().await;
-        let firsts: Vec<u64> = worker.drain().await.iter().flat_map(|slice| jobs_of(&[slice.clone()])).collect();
+        let firsts: Vec<u64> =
+            worker.drain().await.iter().flat_map(|slice| jobs_of(std::slice::from_ref(slice))).collect();
         assert_eq!(firsts, [0, 1, 2, 3, 4, 5]);
     }
 

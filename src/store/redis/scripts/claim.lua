@@ -9,6 +9,7 @@ local MAX_PARKED = 40
 -- As in `store/verbs.rs`.
 local FEW_BYTES, FEW_JOBS = 4096, 64
 
+-- The parameters of a few small jobs, which spare the worker a call before it starts them; nil if they are too large, or mended.
 local function few_parameters(lease)
     if M.len(lease.jobs) > FEW_JOBS then return nil end
     local wf, chunk = lease.wf, lease.chunk
