@@ -109,6 +109,12 @@ pub trait Job: Stored {
         None
     }
 
+    /// Whether an error means that there is nothing to be done any more: then the job ends as skipped, which is no failure.
+    /// `error.is::<UserIsGone>()` is the usual answer.
+    fn discard_on(_error: &JobError) -> bool {
+        false
+    }
+
     /// Does the work. May run more than once: a worker can die after its effect and before its report, so make the effect safe
     /// to repeat, or guard it with [`Context::idempotency_key`].
     fn perform(self, ctx: &Context<Self::State>) -> impl Future<Output = JobResult<Self::Output>> + Send;
@@ -143,6 +149,11 @@ pub trait Source: Stored {
         None
     }
 
+    /// Whether an error means that there is nothing to be done any more; see [`Job::discard_on`].
+    fn discard_on(_error: &JobError) -> bool {
+        false
+    }
+
     /// Emits the jobs: `out.emit(job).await?`.
     fn produce(
         self,
@@ -167,6 +178,10 @@ pub(crate) enum Then {
     Retry,
     RetryIn(Duration),
     Never,
+    /// Run it later, as if this attempt had not been.
+    Postpone(Duration),
+    /// There is nothing to be done any more.
+    Discard,
 }
 
 impl JobError {
@@ -178,6 +193,16 @@ impl JobError {
     /// An error with a text of its own, after which there is no further attempt.
     pub fn fatal(text: impl fmt::Display) -> Self {
         Self { then: Then::Never, ..Self::new(text) }
+    }
+
+    /// No error: the job wants to run again after `wait`, and this attempt does not count. It may do so any number of times.
+    pub fn postpone(wait: Duration) -> Self {
+        Self { then: Then::Postpone(wait), ..Self::new(format_args!("postponed by {wait:?}")) }
+    }
+
+    /// Nothing is to be done any more: the job ends as skipped, which is no failure.
+    pub fn discard(why: impl fmt::Display) -> Self {
+        Self { then: Then::Discard, ..Self::new(why) }
     }
 
     /// Whether there is no further attempt after it.
@@ -197,9 +222,15 @@ impl JobError {
             .find_map(|error| error.downcast_ref())
     }
 
-    /// The same, with what its job's type says of it.
-    pub(crate) fn ruled_by(self, retry_on: impl FnOnce(&Self) -> Option<Retry>) -> Self {
-        Self { rule: retry_on(&self), ..self }
+    /// The same, with what its job's type says of it; what the error says itself comes first.
+    pub(crate) fn ruled_by(
+        self,
+        retry_on: impl FnOnce(&Self) -> Option<Retry>,
+        discard_on: impl FnOnce(&Self) -> bool,
+    ) -> Self {
+        let discards = self.then == Then::Retry && discard_on(&self);
+        let then = if discards { Then::Discard } else { self.then };
+        Self { rule: retry_on(&self), then, ..self }
     }
 
     pub(crate) fn then(&self) -> Then {
@@ -255,6 +286,8 @@ pub trait ResultExt<T> {
     fn fatal(self) -> JobResult<T>;
     /// The next attempt not before `wait` has passed, if there is an attempt left.
     fn retry_in(self, wait: Duration) -> JobResult<T>;
+    /// There is nothing to be done any more: the job ends as skipped, which is no failure.
+    fn discard(self) -> JobResult<T>;
 }
 
 impl<T, E: Into<JobError>> ResultExt<T> for Result<T, E> {
@@ -264,6 +297,10 @@ impl<T, E: Into<JobError>> ResultExt<T> for Result<T, E> {
 
     fn retry_in(self, wait: Duration) -> JobResult<T> {
         self.map_err(|error| JobError { then: Then::RetryIn(wait), ..error.into() })
+    }
+
+    fn discard(self) -> JobResult<T> {
+        self.map_err(|error| JobError { then: Then::Discard, ..error.into() })
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use gusher::WorkflowState;
@@ -82,6 +83,67 @@ async fn the_type_of_an_error_decides_how_often_its_job_is_tried() {
     }
     let succeeded = |output: &str| Some(output.to_owned());
     assert_eq!(attempts, [(5, succeeded("5")), (1, None), (1, None), (2, None), (1, succeeded("1"))]);
+    worker.stop().await;
+    house.check().await;
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the reader has left")]
+struct ReaderIsGone;
+
+/// Runs when it is its time: not before it has been asked three times. Whose reader has left is not wanted any more.
+#[derive(Serialize, Deserialize)]
+struct Reminder {
+    reader: Option<String>,
+}
+
+static ASKED: AtomicU32 = AtomicU32::new(0);
+
+impl Job for Reminder {
+    const NAME: &str = "Reminder";
+    const RETRY: Retry = Retry::never();
+    type Output = u32;
+    type State = ();
+
+    fn discard_on(error: &JobError) -> bool {
+        error.is::<ReaderIsGone>()
+    }
+
+    async fn perform(self, ctx: &Context) -> JobResult<u32> {
+        let reader = self.reader.ok_or(ReaderIsGone)?;
+        if reader == "nobody" {
+            return Err(JobError::discard("nobody reads this"));
+        }
+        if ASKED.fetch_add(1, Ordering::SeqCst) < 2 {
+            return Err(JobError::postpone(Duration::from_millis(20)));
+        }
+        Ok(ctx.attempt())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Reminders;
+
+impl Workflow for Reminders {
+    const NAME: &str = "Reminders";
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        let readers = [Some("Ada"), None, Some("nobody")];
+        flow.run_each(readers.map(|reader| Reminder { reader: reader.map(String::from) }));
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_postponed_without_using_up_an_attempt_and_discarded_without_a_failure() {
+    let (house, app) = (House::new(), App::stateless().job::<Reminder>());
+    let worker = house.worker(&app).await;
+    let run = house.client(&app).start(Reminders).await.unwrap();
+    let ended = run.wait().await.unwrap();
+    assert_eq!((ended.state, ended.jobs.succeeded, ended.jobs.skipped), (WorkflowState::Succeeded, 1, 2));
+    let reminded = run.job("Reminder", 0).await.unwrap();
+    assert_eq!((reminded.attempts, ASKED.load(Ordering::SeqCst)), (1, 3));
+    let discarded = run.job("Reminder", 1).await.unwrap();
+    assert_eq!(discarded.errors.last().unwrap().error, "the reader has left");
     worker.stop().await;
     house.check().await;
 }

@@ -336,7 +336,7 @@ impl Report {
                 self.leases.len()
             )));
         }
-        let waits: usize = self.leases.iter().map(|part| part.retries.len()).sum();
+        let waits: usize = self.leases.iter().map(|part| part.retries.len() + part.postponed.len()).sum();
         if waits > MAX_REPORTED_WAITS {
             return Err(Error::usage(format!(
                 "a report speaks of {waits} different waits; at most {MAX_REPORTED_WAITS} are allowed"
@@ -359,6 +359,10 @@ pub struct LeaseReport {
     pub failed: Mask,
     /// Jobs that are tried again, and how long after now: at most [`MAX_REPORTED_WAITS`] of these in all parts of a report.
     pub retries: Vec<(Millis, Mask)>,
+    /// Jobs that want to run later, and how long after now: that uses up no attempt. They count towards the same limit.
+    pub postponed: Vec<(Millis, Mask)>,
+    /// Jobs that found out that there is nothing to be done.
+    pub skipped: Mask,
     /// Jobs that have not been started, or whose attempt does not count.
     pub returned: Mask,
     /// Jobs whose attempt was stopped because the workflow is cancelled.
@@ -380,8 +384,13 @@ pub struct LeaseReport {
 impl LeaseReport {
     /// How many jobs it names.
     pub fn jobs(&self) -> usize {
-        let retries: usize = self.retries.iter().map(|(_, mask)| mask.len()).sum();
-        self.succeeded.len() + self.failed.len() + self.returned.len() + self.cancelled.len() + retries
+        self.masks().map(|mask| mask.len()).sum()
+    }
+
+    /// The jobs that it names, by what became of them.
+    pub fn masks(&self) -> impl Iterator<Item = Mask> + '_ {
+        let waits = self.retries.iter().chain(&self.postponed).map(|(_, mask)| *mask);
+        [self.succeeded, self.failed, self.skipped, self.returned, self.cancelled].into_iter().chain(waits)
     }
 }
 

@@ -79,7 +79,7 @@ impl<J: Job> Handler<J::State> for JobHandler<J> {
                 let ctx = context(&state, &held, taken, limit);
                 let work = async {
                     let performed = decode::<J>(&held, taken)?.perform(&ctx).await;
-                    encode(&performed.map_err(|error| error.ruled_by(J::retry_on))?)
+                    encode(&performed.map_err(|error| error.ruled_by(J::retry_on, J::discard_on))?)
                 };
                 let end = guard(&held, &ctx, limit, work).await;
                 finish(&held, &hub, taken, &mut clock, end, ctx.into_logs(), None);
@@ -129,7 +129,7 @@ impl<S: Source> Handler<S::State> for SourceHandler<S> {
                 let mut emitter = Emitter::<S::Emits>::new(held.clone());
                 let work = async {
                     let produced = decode::<S>(&held, taken)?.produce(&ctx, &mut emitter).await;
-                    produced.map_err(|error| error.ruled_by(S::retry_on))?;
+                    produced.map_err(|error| error.ruled_by(S::retry_on, S::discard_on))?;
                     emitter.finish().await?;
                     Ok(Vec::new())
                 };

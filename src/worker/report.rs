@@ -86,7 +86,7 @@ pub async fn report_outcomes(hub: Arc<Hub>, rules: Rules, keep: Keep, worker: St
             let book = books.entry(held.slice.lease).or_default();
             if let Some(part) = next_part(&hub, &held, book, (&rules, keep), &worker, MAX_REPORTED_WAITS - waits) {
                 bytes += part.record.len();
-                waits += part.retries.len();
+                waits += part.retries.len() + part.postponed.len();
                 parts.push((held, part));
             }
         }
@@ -150,7 +150,7 @@ fn next_part(
     let mut bytes = 0;
     while let Some(one) = ended.pop_front() {
         let size = one.size();
-        if bytes > 0 && bytes + size > PART_BYTES || part.retries.len() >= waits {
+        if bytes > 0 && bytes + size > PART_BYTES || part.retries.len() + part.postponed.len() >= waits {
             ended.push_front(one);
             break;
         }
@@ -208,12 +208,22 @@ fn add_outcome(
             part.dropped.extend(ended.draft);
             (JobState::Cancelled, Err(ErrorText::Text("stopped: the workflow is cancelled".to_owned())))
         }
+        End::Failed(error) if matches!(error.then(), Then::Postpone(_) | Then::Discard) => {
+            part.dropped.extend(ended.draft);
+            if let Then::Postpone(wait) = error.then() {
+                add_wait(&mut part.postponed, wait, at);
+                return;
+            }
+            part.skipped.insert(at);
+            part.keep = part.keep.max(millis(keep.outputs));
+            (JobState::Skipped, Err(ErrorText::Text(error.into_text())))
+        }
         End::Failed(error) => {
             part.dropped.extend(ended.draft);
             let wait = wait_after(&error, ended.attempt, rule, held.dice);
             let state = if wait.is_some() { JobState::Retrying } else { JobState::Failed };
             match wait {
-                Some(wait) => add_retry(&mut part.retries, wait, at),
+                Some(wait) => add_wait(&mut part.retries, wait, at),
                 None => {
                     part.failed.insert(at);
                     part.keep = part.keep.max(millis(keep.failures));
@@ -245,17 +255,17 @@ fn wait_after(error: &JobError, attempt: u8, rule: Retry, dice: f64) -> Option<D
     match (error.then(), error.rule().unwrap_or(rule).wait_after(attempt, dice)) {
         (Then::Never, _) | (_, None) => None,
         (Then::RetryIn(wait), Some(_)) => Some(wait),
-        (Then::Retry, wait) => wait,
+        (Then::Retry | Then::Postpone(_) | Then::Discard, wait) => wait,
     }
 }
 
 /// Jobs of one slice that wait about as long share a timer.
-fn add_retry(retries: &mut Vec<(i64, Mask)>, wait: Duration, at: usize) {
+fn add_wait(waits: &mut Vec<(i64, Mask)>, wait: Duration, at: usize) {
     let wait = crate::clock::millis(wait);
-    let near = retries.iter_mut().find(|(other, _)| *other >= wait && other - wait <= wait / 8);
+    let near = waits.iter_mut().find(|(other, _)| *other >= wait && other - wait <= wait / 8);
     match near {
         Some((_, mask)) => mask.insert(at),
-        None => retries.push((wait, Mask::range(at..at + 1))),
+        None => waits.push((wait, Mask::range(at..at + 1))),
     }
 }
 

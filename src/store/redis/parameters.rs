@@ -187,11 +187,13 @@ pub fn report(report: Report) -> (Value, Blobs) {
 
 fn lease_report(part: LeaseReport, blobs: &mut Blobs) -> Value {
     let mut mask = |mask: Mask| blobs.put(mask.to_bytes());
-    let masks = [part.succeeded, part.failed, part.returned, part.cancelled].map(&mut mask);
-    let retries: Vec<Value> = part.retries.iter().map(|(wait, jobs)| json!([wait, mask(*jobs)])).collect();
+    let masks = [part.succeeded, part.failed, part.skipped, part.returned, part.cancelled].map(&mut mask);
+    let mut waits =
+        |waits: &[(Millis, Mask)]| waits.iter().map(|(wait, jobs)| json!([wait, mask(*jobs)])).collect::<Vec<_>>();
+    let (retries, postponed) = (waits(&part.retries), waits(&part.postponed));
     let error = |(number, text, jobs): &(u64, String, Mask)| json!({ "number": number.to_string(), "text": text, "jobs": mask(*jobs) });
     let errors: Vec<Value> = part.errors.iter().map(error).collect();
-    let [succeeded, failed, returned, cancelled] = masks;
+    let [succeeded, failed, skipped, returned, cancelled] = masks;
     json!({
         "lease": part.lease,
         "number": part.number,
@@ -200,6 +202,8 @@ fn lease_report(part: LeaseReport, blobs: &mut Blobs) -> Value {
         "returned": returned,
         "cancelled": cancelled,
         "retries": retries,
+        "postponed": postponed,
+        "skipped": skipped,
         "errors": errors,
         "record": blobs.put(part.record),
         "record_number": part.record_number,

@@ -114,6 +114,7 @@ impl Tx<'_> {
     fn note_part(&mut self, lease: &Lease, part: &LeaseReport, stops: bool) -> Result<()> {
         self.note(What::Settled(JobState::Succeeded), lease, part.succeeded)?;
         self.note(What::Settled(JobState::Failed), lease, part.failed)?;
+        self.note(What::Settled(JobState::Skipped), lease, part.skipped)?;
         self.note(What::Settled(JobState::Cancelled), lease, part.cancelled)?;
         let (tried, untried) = if stops {
             (What::Settled(JobState::Cancelled), What::Settled(JobState::Cancelled))
@@ -121,6 +122,7 @@ impl Tx<'_> {
             (What::Retrying, What::Returned)
         };
         part.retries.iter().try_for_each(|(_, jobs)| self.note(tried, lease, *jobs))?;
+        part.postponed.iter().try_for_each(|(_, jobs)| self.note(untried, lease, *jobs))?;
         self.note(untried, lease, part.returned)
     }
 
@@ -142,7 +144,17 @@ impl Tx<'_> {
         };
         put(self, after, part.succeeded, JobState::Succeeded, 1)?;
         put(self, after, part.failed, JobState::Failed, 1)?;
+        put(self, after, part.skipped, JobState::Skipped, 1)?;
         put(self, after, part.cancelled, JobState::Cancelled, 1)?;
+        for (wait, mask) in &part.postponed {
+            if stops {
+                put(self, after, *mask, JobState::Cancelled, 0)?;
+                continue;
+            }
+            let attempt = u8::from(planted!("to run later uses up an attempt"));
+            put(self, after, *mask, JobState::Deferred, attempt)?;
+            self.set_timer(step, self.now.saturating_add((*wait).max(0)), lease.chunk, lease.first, *mask)?;
+        }
         for (wait, mask) in &part.retries {
             if stops {
                 put(self, after, *mask, JobState::Cancelled, 1)?;
@@ -291,16 +303,13 @@ impl Tx<'_> {
 
 /// All jobs that a report names.
 fn all_jobs(part: &LeaseReport) -> Mask {
-    let settled = part.succeeded.or(part.failed).or(part.returned).or(part.cancelled);
-    part.retries.iter().fold(settled, |all, (_, mask)| all.or(*mask))
+    part.masks().fold(Mask::EMPTY, Mask::or)
 }
 
 /// Refuses a report that names a job twice, one that the lease does not hold, or one that has no attempt left.
 fn check_part(lease: &Lease, part: &LeaseReport, bytes: &[u8]) -> Result<()> {
-    let masks = [part.succeeded, part.failed, part.returned, part.cancelled];
-    let named: usize = masks.iter().chain(part.retries.iter().map(|(_, mask)| mask)).map(Mask::len).sum();
     let all = all_jobs(part);
-    if named != all.len() {
+    if part.jobs() != all.len() {
         return Err(Error::usage(format!("a report under lease {} names a job twice", part.lease)));
     }
     if !all.is_within(lease.jobs) {
@@ -309,7 +318,7 @@ fn check_part(lease: &Lease, part: &LeaseReport, bytes: &[u8]) -> Result<()> {
     if all.iter().any(|at| bytes.get(at).is_none_or(|byte| JobState::of(*byte) != JobState::Open)) {
         return Err(Error::corrupt(format!("lease {} holds jobs that are not open", part.lease)));
     }
-    let tried = all.minus(part.returned);
+    let tried = part.postponed.iter().fold(all.minus(part.returned), |tried, (_, mask)| tried.minus(*mask));
     if tried.iter().any(|at| attempts(bytes[at]) >= MAX_ATTEMPTS) {
         return Err(Error::usage(format!("a report under lease {} goes beyond {MAX_ATTEMPTS} attempts", part.lease)));
     }

@@ -255,6 +255,9 @@ macro_rules! conformance_table {
                 what_is_given_back_comes_first_and_has_used_no_attempt,
                 keeps_the_open_record_whole_and_begins_the_next,
                 without_a_record_leaves_those_before_it_as_they_are,
+                postponed_runs_later_and_has_used_no_attempt,
+                postponed_of_a_cancelled_workflow_does_not_come_back,
+                skipped_settles_without_a_failure,
                 releases_each_follower_once,
                 by_a_session_that_has_left_is_refused,
             }

@@ -269,6 +269,52 @@ pub mod report {
         assert_eq!(records, [b"one".to_vec(), b"two".to_vec()]);
     }
 
+    pub async fn postponed_runs_later_and_has_used_no_attempt(scene: &Scene) {
+        let id = scene.rows(2).await;
+        let worker = scene.worker().await;
+        let slices = worker.claim(1, 2).await.slices;
+        worker.report(LeaseReport { postponed: vec![(700, slices[0].jobs)], ..worker.part(&slices[0]) }).await;
+        worker.succeed(&slices[1]).await;
+        assert_eq!(scene.jobs(id).await.deferred, 1);
+        assert_eq!(scene.store.waiting(id, 0).await.unwrap().next_due, Some(scene.clock.now() + 700));
+        scene.check().await;
+        scene.wait(600).await;
+        assert!(worker.drain().await.is_empty());
+        scene.wait(100).await;
+        let again = worker.take(1).await;
+        assert_eq!(
+            (again.attempts.iter().sum::<u8>(), jobs_of(std::slice::from_ref(&again))),
+            (0, jobs_of(&slices[..1]))
+        );
+        worker.succeed(&again).await;
+        assert_eq!(scene.step_state(id, 0).await, StepState::Succeeded);
+    }
+
+    pub async fn postponed_of_a_cancelled_workflow_does_not_come_back(scene: &Scene) {
+        let id = scene.rows(2).await;
+        let worker = scene.worker().await;
+        let slices = worker.claim(1, 2).await.slices;
+        worker.report(LeaseReport { postponed: vec![(100, slices[0].jobs)], ..worker.part(&slices[0]) }).await;
+        scene.cancel(id, 500).await;
+        worker.report(LeaseReport { postponed: vec![(100, slices[1].jobs)], ..worker.part(&slices[1]) }).await;
+        scene.wait(700).await;
+        assert_eq!(scene.state(id).await, WorkflowState::Cancelled);
+        assert_eq!(scene.job_states(id, 0).await, [JobState::Cancelled; 2]);
+    }
+
+    pub async fn skipped_settles_without_a_failure(scene: &Scene) {
+        let id = scene.rows(2).await;
+        let worker = scene.worker().await;
+        let slices = worker.claim(1, 2).await.slices;
+        worker.report(LeaseReport { skipped: slices[0].jobs, ..worker.part(&slices[0]) }).await;
+        worker.succeed(&slices[1]).await;
+        assert_eq!(
+            (scene.step_state(id, 0).await, scene.step_state(id, 1).await),
+            (StepState::Succeeded, StepState::Running)
+        );
+        assert_eq!(scene.jobs(id).await.skipped, 1);
+    }
+
     pub async fn releases_each_follower_once(scene: &Scene) {
         let plan = scene.plan().step("a", 1).step("b", 1).step("c", 1).step("d", 1);
         let plan = [(0, 1), (0, 2), (1, 3), (2, 3)]

@@ -94,7 +94,8 @@ impl Faulty {
         let Leases { slices, kept } = &mut *leases;
         for part in &mut report.leases {
             let Some(slice) = slices.get(&part.lease) else { continue };
-            let ended = part.retries.iter().fold(part.succeeded.or(part.failed), |all, (_, mask)| all.or(*mask));
+            // What was given back, or stopped, has not come to an end of its own.
+            let ended = part.masks().fold(Mask::EMPTY, Mask::or).minus(part.returned).minus(part.cancelled);
             let again: Mask = ended
                 .iter()
                 .filter(|at| {
@@ -117,8 +118,11 @@ fn take_out(part: &mut LeaseReport, again: Mask) {
     }
     part.succeeded = part.succeeded.minus(again);
     part.failed = part.failed.minus(again);
-    part.retries.iter_mut().for_each(|(_, mask)| *mask = mask.minus(again));
-    part.retries.retain(|(_, mask)| !mask.is_empty());
+    part.skipped = part.skipped.minus(again);
+    for waits in [&mut part.retries, &mut part.postponed] {
+        waits.iter_mut().for_each(|(_, mask)| *mask = mask.minus(again));
+        waits.retain(|(_, mask)| !mask.is_empty());
+    }
     part.errors.iter_mut().for_each(|(_, _, mask)| *mask = mask.minus(again));
     part.returned = part.returned.or(again);
     // A source's slice is the source alone.

@@ -6,16 +6,19 @@ local DO = {}
 local MAX_ATTEMPTS = 30
 
 local function all_jobs(part)
-    local all = M.either(M.either(part.succeeded, part.failed), M.either(part.returned, part.cancelled))
-    for _, retry in ipairs(part.retries) do all = M.either(all, retry[2]) end
-    return all
+    local all, named = '', 0
+    for _, name in ipairs({ 'succeeded', 'failed', 'skipped', 'returned', 'cancelled' }) do
+        all, named = M.either(all, part[name]), named + M.len(part[name])
+    end
+    for _, name in ipairs({ 'retries', 'postponed' }) do
+        for _, wait in ipairs(part[name]) do all, named = M.either(all, wait[2]), named + M.len(wait[2]) end
+    end
+    return all, named
 end
 
 -- Refuses a part that names a job twice, one that the lease does not hold, or one that has no attempt left.
 local function check_part(lease, part, bytes)
-    local named = M.len(part.succeeded) + M.len(part.failed) + M.len(part.returned) + M.len(part.cancelled)
-    for _, retry in ipairs(part.retries) do named = named + M.len(retry[2]) end
-    local all = all_jobs(part)
+    local all, named = all_jobs(part)
     local what = 'a report under lease ' .. part.lease
     if named ~= M.len(all) then fail('usage', what .. ' names a job twice') end
     if M.minus(all, lease.jobs) ~= '' then fail('usage', what .. ' names jobs that it does not hold') end
@@ -24,7 +27,9 @@ local function check_part(lease, part, bytes)
             fail('corrupt', 'lease ' .. part.lease .. ' holds jobs that are not open')
         end
     end)
-    M.each(M.minus(all, part.returned), function(at)
+    local tried = M.minus(all, part.returned)
+    for _, wait in ipairs(part.postponed) do tried = M.minus(tried, wait[2]) end
+    M.each(tried, function(at)
         if bytes:byte(at + 1) >= MAX_ATTEMPTS * 8 then
             fail('usage', what .. ' goes beyond ' .. MAX_ATTEMPTS .. ' attempts')
         end
@@ -55,7 +60,17 @@ local function settle_part(step, lease, part, chunk, bytes, stops)
     end
     settle(part.succeeded, SUCCEEDED, 1)
     settle(part.failed, FAILED, 1)
+    settle(part.skipped, SKIPPED, 1)
     settle(part.cancelled, CANCELLED, 1)
+    for _, wait in ipairs(part.postponed) do
+        if stops then
+            settle(wait[2], CANCELLED, 0)
+        else
+            put(wait[2], DEFERRED, 0)
+            G.note('returned', 0, lease, wait[2])
+            G.set_timer(step, now() + math.max(wait[1], 0), chunk.chunk, chunk.first, wait[2])
+        end
+    end
     for _, retry in ipairs(part.retries) do
         if stops then
             settle(retry[2], CANCELLED, 1)
@@ -90,10 +105,12 @@ end
 function DO.report()
     local refused, cancelled, known, parts, bytes = {}, {}, {}, {}, {}
     for _, part in ipairs(arg.leases) do
-        for _, name in ipairs({ 'succeeded', 'failed', 'returned', 'cancelled', 'record' }) do
+        for _, name in ipairs({ 'succeeded', 'failed', 'skipped', 'returned', 'cancelled', 'record' }) do
             part[name] = part[name] and blob(part[name]) or ''
         end
-        for _, retry in ipairs(part.retries) do retry[2] = blob(retry[2]) end
+        for _, name in ipairs({ 'retries', 'postponed' }) do
+            for _, wait in ipairs(part[name]) do wait[2] = blob(wait[2]) end
+        end
         for _, error in ipairs(part.errors) do error.jobs = error.jobs and blob(error.jobs) or '' end
         local lease = G.lease_named(arg.session .. ':' .. part.lease)
         if not lease then
