@@ -1,0 +1,232 @@
+//! What the guides show: every line of Rust in them is one of these.
+//!
+//! docs/lone-jobs.md, docs/coming-from-sidekiq.md
+
+mod support;
+
+use std::path::Path;
+use std::time::Duration;
+
+use gusher::prelude::*;
+use gusher::{Pausable, WorkflowState};
+use support::House;
+
+#[derive(Clone, Default)]
+struct Mailer;
+
+#[derive(Debug, thiserror::Error)]
+#[error("the server is busy")]
+struct Busy;
+
+#[derive(Debug, thiserror::Error)]
+#[error("the user has left")]
+struct UserIsGone;
+
+impl Mailer {
+    async fn welcome(&self, to: &str) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        match to {
+            "busy@example.org" => Err(Busy.into()),
+            "gone@example.org" => Err(UserIsGone.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[rustfmt::skip]
+mod sidekiq {
+    use super::*;
+
+    #[derive(Serialize, Deserialize)]
+    struct SendMail { to: String }
+
+    impl Job for SendMail {
+        const NAME: &str = "SendMail";
+        const QUEUE: &str = "mail";
+        const RETRY: Retry = Retry::exponential(Duration::from_secs(1)).attempts(9);
+        type Output = ();
+        type State = Mailer;
+        async fn perform(self, ctx: &Context<Mailer>) -> JobResult<()> {
+            Ok(ctx.state().welcome(&self.to).await?)
+        }
+    }
+
+    /// Tried as its errors deserve.
+    #[derive(Serialize, Deserialize)]
+    struct Remind { to: String }
+
+    impl Job for Remind {
+        const NAME: &str = "Remind";
+        const RETRY: Retry = Retry::never();
+        type Output = ();
+        type State = Mailer;
+        fn retry_on(error: &JobError) -> Option<Retry> {
+            if error.is::<Busy>() {
+                Some(Retry::every(Duration::from_secs(5)).attempts(20))
+            } else {
+                None
+            }
+        }
+        fn discard_on(error: &JobError) -> bool {
+            error.is::<UserIsGone>()
+        }
+        async fn perform(self, ctx: &Context<Mailer>) -> JobResult<()> {
+            ctx.state().welcome(&self.to).await?;
+            let to = self.to.parse::<String>().fatal()?;
+            ctx.enqueue(SendMail { to }).await?;
+            Ok(())
+        }
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct Count { of: Vec<u32> }
+
+    impl Job for Count {
+        const NAME: &str = "Count";
+        type Output = usize;
+        type State = Mailer;
+        async fn perform(self, _: &Context<Mailer>) -> JobResult<usize> {
+            Ok(self.of.len())
+        }
+    }
+
+    macro_rules! does_nothing {
+        ($($job:ident)+) => {$(
+            impl Job for $job {
+                const NAME: &str = stringify!($job);
+                type Output = ();
+                type State = Mailer;
+                async fn perform(self, _: &Context<Mailer>) -> JobResult<()> {
+                    Ok(())
+                }
+            }
+        )+};
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct ImportRow { row: u32 }
+    #[derive(Serialize, Deserialize)]
+    struct Report;
+    #[derive(Serialize, Deserialize)]
+    struct TidyUp;
+    does_nothing!(ImportRow Report TidyUp);
+
+    #[derive(Serialize, Deserialize)]
+    struct Batch { rows: Vec<u32> }
+
+    impl Workflow for Batch {
+        const NAME: &str = "Batch";
+        fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+            let rows = flow.run_each(self.rows.clone().into_iter().map(|row| ImportRow { row }));
+            flow.run(Report).after(rows);
+            flow.run(TidyUp).after_settled(rows);
+            Ok(())
+        }
+    }
+
+    fn app() -> App<Mailer> {
+        App::new(|| async { Ok::<_, std::convert::Infallible>(Mailer) })
+            .job::<SendMail>().job::<Remind>().job::<Count>().job::<ImportRow>().job::<Report>().job::<TidyUp>()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_people_of_sidekiq_look_for_is_there() {
+        let (house, hour, time) = (House::new(), Duration::from_secs(3_600), 1_000);
+        let client = house.client(&app());
+        let to = String::from("ada@example.org");
+        let soon = client.enqueue(SendMail { to }).await.unwrap();
+        let to = String::from("ada@example.org");
+        client.enqueue(SendMail { to }).later(hour).await.unwrap();
+        let to = String::from("ada@example.org");
+        client.enqueue(SendMail { to }).at(time).await.unwrap();
+        let to = String::from("ada@example.org");
+        client.enqueue(SendMail { to }).queue("low").priority(5).await.unwrap();
+        let readers = (0..3).map(|n| SendMail { to: format!("{n}@example.org") });
+        client.enqueue_all(readers).await.unwrap();
+        client.pause(Pausable::Queue("mail".into())).await.unwrap();
+        let worker = house.worker(&app()).await;
+        let of = vec![1, 2, 3];
+        let count = async {
+            let counted = client.enqueue(Count { of }).await?.wait().await?;
+            Ok::<usize, gusher::Error>(counted)
+        };
+        assert_eq!(count.await.unwrap(), 3);
+        client.resume(Pausable::Queue("mail".into())).await.unwrap();
+        soon.wait().await.unwrap();
+        let gone = client.enqueue(Remind { to: "gone@example.org".into() }).await.unwrap();
+        assert!(gone.wait().await.unwrap_err().to_string().contains("skipped"));
+        let run = client.start(Batch { rows: vec![1, 2, 3] }).await.unwrap();
+        assert_eq!(run.wait().await.unwrap().state, WorkflowState::Succeeded);
+        worker.stop().await;
+        house.check().await;
+    }
+}
+
+#[rustfmt::skip]
+mod lone_jobs {
+    use super::*;
+
+    #[derive(Serialize, Deserialize)]
+    struct SendMail { to: String }
+
+    impl Job for SendMail {
+        const NAME: &str = "SendMail";
+        type Output = ();
+        type State = Mailer;
+        async fn perform(self, ctx: &Context<Mailer>) -> JobResult<()> {
+            Ok(ctx.state().welcome(&self.to).await?)
+        }
+    }
+
+    async fn send(client: &Client, readers: impl Iterator<Item = String>) -> gusher::Result<()> {
+        client.enqueue(SendMail { to: "ada@example.org".into() }).await?;
+        client.enqueue(SendMail { to: "bob@example.org".into() }).later(Duration::from_secs(3_600)).await?;
+        client.enqueue(SendMail { to: "eve@example.org".into() }).queue("newsletters").priority(-5).await?;
+        client.enqueue_all(readers.map(|to| SendMail { to })).await?;
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_mail_is_one_line() {
+        let house = House::new();
+        let app = App::new(|| async { Ok::<_, std::convert::Infallible>(Mailer) }).job::<SendMail>();
+        let client = house.client(&app);
+        send(&client, ["a@example.org".to_owned()].into_iter()).await.unwrap();
+        let jobs: Vec<(String, u64)> =
+            client.lanes().await.unwrap().into_iter().map(|lane| (lane.queue, lane.jobs.total)).collect();
+        assert_eq!(jobs, [("default".to_owned(), 3), ("newsletters".to_owned(), 1)]);
+    }
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// Without any spaces: a guide breaks its lines elsewhere.
+fn bare(text: &str) -> String {
+    text.chars().filter(|c| !c.is_whitespace()).collect()
+}
+
+#[test]
+fn every_line_of_rust_in_the_guides_is_one_of_this_file() {
+    let here = bare(&read("tests/guides.rs"));
+    let mut checked = 0;
+    for guide in ["docs/lone-jobs.md", "docs/coming-from-sidekiq.md"] {
+        let text = read(guide);
+        for block in text.split("```rust\n").skip(1) {
+            let code = block.split("```").next().unwrap();
+            assert!(here.contains(&bare(code)), "{guide}: not in this file:\n{code}");
+            checked += 1;
+        }
+    }
+    // The second column of the table: whatever looks like a call of ours.
+    for row in read("docs/coming-from-sidekiq.md").lines().filter(|line| line.starts_with("| ")) {
+        let ours = row.trim_matches('|').rsplit(" | ").next().unwrap();
+        for code in
+            ours.split('`').skip(1).step_by(2).filter(|code| code.contains("client.") || code.contains("Retry::"))
+        {
+            assert!(here.contains(&bare(code)), "in the table, but not in this file: {code}");
+            checked += 1;
+        }
+    }
+    assert!(checked >= 12, "only {checked} pieces of code");
+}
