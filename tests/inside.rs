@@ -2,11 +2,13 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures::TryStreamExt;
 use gusher::prelude::*;
-use gusher::testing::torture;
+use gusher::testing::{Simulation, torture};
 use gusher::{WorkflowId, WorkflowState};
 use support::House;
 use support::act::{Act, Shared, Stage, act};
@@ -170,5 +172,70 @@ async fn a_managing_job_lists_and_deletes_workflows() {
 #[test]
 fn starting_a_workflow_once_is_safe_to_repeat() {
     let report = torture(Stage::new, app, |_| ()).run(Family { children: two(), failures: 1 }).unwrap();
+    assert!(report.is_safe(), "{report}");
+}
+
+/// Counts, which is not safe to repeat.
+#[derive(Serialize, Deserialize)]
+struct Count;
+
+impl Job for Count {
+    const NAME: &str = "Count";
+    type Output = ();
+    type State = Arc<AtomicU32>;
+
+    async fn perform(self, ctx: &Context<Arc<AtomicU32>>) -> JobResult<()> {
+        ctx.state().fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+/// Enqueues a job and waits for it.
+#[derive(Serialize, Deserialize)]
+struct Ask;
+
+impl Job for Ask {
+    const NAME: &str = "Ask";
+    type Output = ();
+    type State = Arc<AtomicU32>;
+
+    async fn perform(self, ctx: &Context<Arc<AtomicU32>>) -> JobResult<()> {
+        if ctx.state().load(Ordering::SeqCst) == 0 {
+            ctx.enqueue(Count).await?.wait().await?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Asking;
+
+impl Workflow for Asking {
+    const NAME: &str = "Asking";
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        flow.run(Ask);
+        Ok(())
+    }
+}
+
+/// The lone job has the same number in its lane as its parent in the workflow, and is not taken for it.
+#[test]
+fn a_lone_job_of_a_simulated_job_runs_beside_the_workflow() {
+    let counter = Arc::new(AtomicU32::new(0));
+    let shared = counter.clone();
+    let app = App::new(move || std::future::ready(Ok::<_, std::convert::Infallible>(shared.clone())));
+    let run = Simulation::new(app.job::<Ask>().job::<Count>()).run(Asking).unwrap();
+    assert_eq!((run.state(), run.ran("Ask"), run.ran("Count")), (WorkflowState::Succeeded, 1, 1));
+    assert_eq!(counter.load(Ordering::SeqCst), 1);
+
+    let app = |world: &Arc<AtomicU32>| {
+        let world = world.clone();
+        App::new(move || std::future::ready(Ok::<_, std::convert::Infallible>(world.clone())))
+            .job::<Ask>()
+            .job::<Count>()
+    };
+    let mut tortured = torture(Arc::<AtomicU32>::default, app, |world| world.load(Ordering::SeqCst).min(1));
+    tortured = tortured.slots(2);
+    let report = tortured.run(Asking).unwrap();
     assert!(report.is_safe(), "{report}");
 }

@@ -100,8 +100,8 @@ impl Faulty {
                 .iter()
                 .filter(|at| {
                     let used = slice.jobs.iter().position(|job| job == *at).and_then(|n| slice.attempts.get(n));
-                    let job = (slice.step, slice.first + *at as u64);
-                    self.stage.runs_again(job, used.copied().unwrap_or(0))
+                    let job = self.stage.key(slice.workflow, slice.step, slice.first + *at as u64);
+                    job.is_some_and(|job| self.stage.runs_again(job, used.copied().unwrap_or(0)))
                 })
                 .collect();
             kept.extend(again.iter().map(|at| (part.lease, at as u16)));

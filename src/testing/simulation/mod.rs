@@ -225,6 +225,7 @@ async fn conduct<S: Send + Sync + 'static, W: Workflow>(
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options)?);
     let client = app.client_on(Faulty::for_client(store.clone(), stage.clone()));
     let handle = client.start(workflow).await?;
+    stage.is_about(handle.id());
     let mut actors: JoinSet<Result<()>> = JoinSet::new();
     for (time, act) in acts {
         let handle = handle.clone();

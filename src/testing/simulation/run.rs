@@ -34,7 +34,8 @@ pub struct Attempt {
     pub end: Option<AttemptEnd>,
     /// The lines that it logged.
     pub logs: Vec<String>,
-    pub(crate) key: JobKey,
+    /// `None` for what runs beside the workflow.
+    pub(crate) key: Option<JobKey>,
 }
 
 /// How an attempt ended.

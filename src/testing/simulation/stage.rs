@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::patience::Patience;
 use super::run::{Attempt, AttemptEnd};
 use super::script::{Fault, JobKey, Script};
-use crate::id::random_bytes;
+use crate::graph::StepNumber;
+use crate::id::{WorkflowId, random_bytes};
 use crate::store::Woken;
 use crate::worker::held::{End, Ended, Held, Taken};
 use crate::worker::hub::Hub;
@@ -30,6 +31,8 @@ pub struct Stage {
     over: AtomicBool,
     ledger: Mutex<Ledger>,
     ran_again: Mutex<BTreeSet<(JobKey, u8)>>,
+    /// The workflow that is simulated. What its jobs start or enqueue runs beside it, but is not what the script speaks of.
+    subject: OnceLock<WorkflowId>,
     /// The store has been called: something may have changed.
     pub called: Notify,
     hubs: Mutex<BTreeMap<u16, Weak<Hub>>>,
@@ -53,10 +56,22 @@ impl Stage {
             over: AtomicBool::new(false),
             ledger: Mutex::default(),
             ran_again: Mutex::default(),
+            subject: OnceLock::new(),
             called: Notify::new(),
             hubs: Mutex::default(),
             patience,
         })
+    }
+
+    /// From now on the script speaks of this workflow.
+    pub fn is_about(&self, workflow: WorkflowId) {
+        // It is said once, before anything of it runs.
+        let _ = self.subject.set(workflow);
+    }
+
+    /// The name of a job in the script; `None` if it is not one of the workflow that is simulated.
+    pub fn key(&self, workflow: WorkflowId, step: StepNumber, index: u64) -> Option<JobKey> {
+        (self.subject.get() == Some(&workflow)).then_some((step, index))
     }
 
     /// How much time has passed.
@@ -156,7 +171,7 @@ impl Watcher for Process {
             ended: None,
             end: None,
             logs: Vec::new(),
-            key: (held.slice.step, held.slice.first + u64::from(taken.at)),
+            key: self.stage.key(held.slice.workflow, held.slice.step, held.slice.first + u64::from(taken.at)),
         });
     }
 

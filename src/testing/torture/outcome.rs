@@ -90,7 +90,7 @@ fn first_lines(was: &impl fmt::Debug, is: &impl fmt::Debug) -> String {
 pub fn repeated(calm: &Run, other: &Run) -> Vec<JobKey> {
     let count = |run: &Run| {
         let mut times: BTreeMap<JobKey, usize> = BTreeMap::new();
-        run.attempts.iter().for_each(|attempt| *times.entry(attempt.key).or_default() += 1);
+        run.attempts.iter().filter_map(|attempt| attempt.key).for_each(|key| *times.entry(key).or_default() += 1);
         times
     };
     let calm = count(calm);

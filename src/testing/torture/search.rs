@@ -17,7 +17,7 @@ type Twice<'a> = dyn FnMut(Again, &mut TortureReport) -> Result<Option<Found>> +
 /// Adds the unsafe jobs of every step to the report.
 pub fn search(calm: &Run, report: &mut TortureReport, twice: &mut Twice<'_>) -> Result<()> {
     for (number, (step, job_type)) in calm.step_names() {
-        let ran: BTreeSet<JobKey> = calm.attempts.iter().map(|attempt| attempt.key).collect();
+        let ran: BTreeSet<JobKey> = calm.attempts.iter().filter_map(|attempt| attempt.key).collect();
         let mut left: Vec<JobKey> = ran.into_iter().filter(|job| job.0 == number).collect();
         let mut named = 0;
         while let Some(found) = differs(&left, report, twice)? {
