@@ -26,6 +26,7 @@ mod planted;
 mod record;
 mod render;
 mod retry;
+pub mod schedule;
 mod slice;
 mod state;
 pub mod store;

@@ -28,6 +28,7 @@ mod pause;
 pub(crate) mod progress;
 mod resume;
 mod retry;
+mod schedule;
 mod show;
 mod signals;
 pub(crate) mod start;
@@ -86,6 +87,7 @@ enum Command {
     Workers(workers::Workers),
     Du(du::Du),
     Doctor(doctor::Doctor),
+    Schedule(schedule::Schedule),
 }
 
 impl Command {
@@ -108,6 +110,7 @@ impl Command {
             Command::Workers(command) => command.run(house).await,
             Command::Du(command) => command.run(house).await,
             Command::Doctor(command) => command.run(house).await,
+            Command::Schedule(command) => command.run(house).await,
         }
     }
 
