@@ -39,7 +39,7 @@ impl WorkflowId {
     /// shard, come from the key's SHA-1 (as in a UUIDv5, RFC 9562).
     pub(crate) fn derived(now: Millis, shards: u16, key: &str) -> Self {
         let hash = Uuid::new_v5(&KEYS, key.as_bytes()).into_bytes();
-        let shard = u16::from_be_bytes([hash[0], hash[1]]) % shards.max(1);
+        let shard = shard_of(key, shards);
         // Without the bytes that name the version and the variant.
         let random = [0, 0, hash[2], hash[3], hash[4], hash[5], hash[9], hash[10], hash[11], hash[12]];
         Self::from_random(now, shard, random)
@@ -68,6 +68,12 @@ impl WorkflowId {
             .map(Self)
             .map_err(|_| Error::corrupt(format!("a workflow id has {} bytes instead of 16", bytes.len())))
     }
+}
+
+/// The shard of a key, in a store of so many.
+pub(crate) fn shard_of(key: &str, shards: u16) -> u16 {
+    let [a, b, ..] = Uuid::new_v5(&KEYS, key.as_bytes()).into_bytes();
+    u16::from_be_bytes([a, b]) % shards.max(1)
 }
 
 impl fmt::Display for WorkflowId {

@@ -134,5 +134,8 @@ fn every_zone_follows_the_written_rule_around_each_change_of_its_clocks() {
         }
     }
     println!("{zones} zones, {changes} changes, {instants} instants");
-    assert!(zones > 400 && changes > 5_000 && instants > changes, "{zones} zones, {changes} changes, {instants} instants");
+    assert!(
+        zones > 400 && changes > 5_000 && instants > changes,
+        "{zones} zones, {changes} changes, {instants} instants"
+    );
 }

@@ -49,7 +49,8 @@ impl Preview {
         let rule = Rule::cron(&self.cron, &self.zone)?;
         let now = Clock::system().now();
         let from = self.from.as_deref().map_or(Ok(now), |from| time::parse(from, now))?;
-        let runs: Vec<String> = rule.instants_from(from).take(self.count as usize).map(|instant| rule.show(instant)).collect();
+        let runs: Vec<String> =
+            rule.instants_from(from).take(self.count as usize).map(|instant| rule.show(instant)).collect();
         if runs.is_empty() {
             return Err(Error::usage("there is no such time before the calendar ends").into());
         }

@@ -187,7 +187,10 @@ fn parse(rule: &str) -> Result<Cron> {
         let mut alone = vec!["*"; fields.len()];
         alone[at] = field;
         if parser.parse(&alone.join(" ")).is_err() {
-            return Err(refuse(*column, format!("`{field}` is no {name} ({range}; *, lists 1,2, ranges 1-3, steps */2)")));
+            return Err(refuse(
+                *column,
+                format!("`{field}` is no {name} ({range}; *, lists 1,2, ranges 1-3, steps */2)"),
+            ));
         }
     }
     Err(refuse(1, error.to_string()))
