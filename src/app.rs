@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::job::{Job, Source};
+use crate::lone::Keep;
 use crate::retention::Retention;
 use crate::store::{self, Store};
 use crate::worker::attempt::{JobHandler, Kind, SourceHandler};
@@ -142,6 +143,12 @@ impl<S: Send + Sync + 'static> App<S> {
         self
     }
 
+    /// How long lone jobs are kept once they have settled.
+    pub fn keep_lone_jobs(mut self, keep: Keep) -> Self {
+        self.options.keep = keep;
+        self
+    }
+
     /// A client on the store of a URL.
     pub async fn client(&self, url: &str) -> Result<Client> {
         Ok(self.client_on(store::open(url).await?))
@@ -201,26 +208,27 @@ impl Registry {
 
     /// Refuses a plan with a type that is not registered, naming the line to add.
     pub fn check(&self, workflow: &str, plan: &Plan) -> Result<()> {
-        for step in &plan.graph.steps {
-            let job_type = step.job_type.as_str();
-            match self.kinds.get(job_type) {
-                Some(kind) if kind.is_source == step.feeds.is_some() => {}
-                Some(_) => {
-                    return Err(Error::usage(format!(
-                        "`{job_type}` is registered as a job and used as a source, or the other way round"
-                    )));
-                }
-                None => {
-                    let method = if step.feeds.is_some() { "source" } else { "job" };
-                    return Err(Error::usage(format!(
-                        "workflow {workflow}: the type `{job_type}` of step `{}` is not registered, so no worker of this program could run it; \
-                         add .{method}::<{job_type}>() to the App",
-                        step.name
-                    )));
-                }
+        plan.graph.steps.iter().try_for_each(|step| {
+            let place = format_args!("workflow {workflow}, step `{}`", step.name).to_string();
+            self.check_type(&place, &step.job_type, step.feeds.is_some())
+        })
+    }
+
+    /// Refuses a type that is not registered as what it is used for, naming the line to add.
+    pub fn check_type(&self, place: &str, job_type: &str, is_source: bool) -> Result<()> {
+        match self.kinds.get(job_type) {
+            Some(kind) if kind.is_source == is_source => Ok(()),
+            Some(_) => Err(Error::usage(format!(
+                "{place}: `{job_type}` is registered as a job and used as a source, or the other way round"
+            ))),
+            None => {
+                let method = if is_source { "source" } else { "job" };
+                Err(Error::usage(format!(
+                    "{place}: the type `{job_type}` is not registered, so no worker of this program could run it; \
+                     add .{method}::<{job_type}>() to the App"
+                )))
             }
         }
-        Ok(())
     }
 
     /// The plan of a registered workflow, and its arguments with every default filled in.

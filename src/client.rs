@@ -8,14 +8,16 @@ use std::time::Duration;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use serde_json::value::RawValue;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
+use tokio::time::Instant;
 
 use crate::app::{Registry, arguments_of, plan_of};
 use crate::clock::{Millis, millis};
-use crate::creation::{self, Draft};
+use crate::creation::{self, Draft, REPEATED};
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::graph::StepNumber;
 use crate::id::{SessionId, WorkflowId};
+use crate::lone::Gathering;
 use crate::outputs::{ChunkParameters, Failure, complete, error_text, failures};
 use crate::payload::ChunkBuilder;
 use crate::pruning::Pruning;
@@ -23,11 +25,12 @@ use crate::record::Record;
 use crate::starting::{New, Planned, Started, Starting};
 use crate::state::{JobState, WorkflowState, attempts};
 use crate::store::{
-    Append, Begin, ChunkOutcomes, DraftKey, DraftOf, Keeping, Key, List, NewWorkflow, Overlap, Part, Retried,
+    Answer, Append, Begin, ChunkOutcomes, DraftKey, DraftOf, Keeping, Key, List, NewWorkflow, Overlap, Part, Retried,
     RetryFailed, Session, StepRow, Store, Tick, WorkflowRow,
 };
 use crate::view::{AttemptView, ErrorGroup, JobView, WorkflowView, pattern};
 use crate::wake::wake;
+use crate::worker::backoff::Backoff;
 use crate::workflow::{Plan, Workflow};
 
 /// How long running jobs have to come to their end once their workflow has been cancelled.
@@ -45,8 +48,11 @@ pub struct Client {
     registry: Arc<Registry>,
     session: SessionId,
     next_draft: Arc<AtomicU64>,
-    /// The number of the next command; commands of a session go one at a time.
-    next_command: Arc<Mutex<u64>>,
+    /// By shard, the number of the last command: those of a session go there one at a time.
+    commands: Arc<[Mutex<u64>]>,
+    /// Whether the store knows the session.
+    joined: Arc<OnceCell<()>>,
+    gathering: Arc<Gathering>,
 }
 
 impl fmt::Debug for Client {
@@ -58,12 +64,26 @@ impl fmt::Debug for Client {
 impl Client {
     pub(crate) fn new(store: Arc<dyn Store>, registry: Arc<Registry>) -> Self {
         Self {
-            store,
             registry,
             session: SessionId::random(),
             next_draft: Arc::new(AtomicU64::new(1)),
-            next_command: Arc::new(Mutex::new(0)),
+            commands: (0..store.shards().max(1)).map(|_| Mutex::new(0)).collect(),
+            joined: Arc::default(),
+            gathering: Arc::new(Gathering::new(store.shards(), store.next_shard())),
+            store,
         }
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub(crate) fn session(&self) -> SessionId {
+        self.session
+    }
+
+    pub(crate) fn gathering(&self) -> &Gathering {
+        &self.gathering
     }
 
     /// The store that it talks to.
@@ -283,7 +303,37 @@ impl Client {
         }
     }
 
-    /// Sends one command, with the number that makes it count once.
+    /// Gives one command to a shard, with the number that makes it count once, however often it has to be sent.
+    pub(crate) async fn command<'a, T>(&'a self, shard: u16, send: impl Fn(u64) -> Answer<'a, T>) -> Result<T> {
+        let number = self
+            .commands
+            .get(usize::from(shard))
+            .ok_or_else(|| Error::not_found(format!("there is no shard {shard}")))?;
+        let mut number = number.lock().await;
+        self.joined.get_or_try_init(|| self.store.join(self.as_session())).await?;
+        *number += 1;
+        let (started, mut backoff, mut sent) = (Instant::now(), Backoff::new(), false);
+        loop {
+            match send(*number).await {
+                Err(error) if error.kind() == ErrorKind::NotFound && error.to_string().contains("session") => {
+                    // Idle for more than ten minutes: the store has forgotten the session, and with it its commands.
+                    if sent {
+                        return Err(Error::refused(
+                            "the store has forgotten this session: whether the command has been carried out is not known",
+                        ));
+                    }
+                    self.store.join(self.as_session()).await?;
+                    sent = true;
+                }
+                Err(error) if error.kind() == ErrorKind::Unavailable && started.elapsed() < REPEATED => {
+                    sent = true;
+                    tokio::time::sleep(backoff.next()).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
     async fn retry(&self, workflow: WorkflowId, step: Option<StepNumber>, mended: Option<DraftKey>) -> Result<Retried> {
         loop {
             let retried = self.retry_once(workflow, step, mended).await?;
@@ -299,21 +349,9 @@ impl Client {
         step: Option<StepNumber>,
         mended: Option<DraftKey>,
     ) -> Result<Retried> {
-        let mut number = self.next_command.lock().await;
-        if *number == 0 {
-            self.store.join(self.as_session()).await?;
-        }
-        *number += 1;
-        let retry = RetryFailed { session: self.session, command: *number, workflow, step, mended };
-        let retried = match self.store.retry(retry.clone()).await {
-            Err(error) if error.kind() == ErrorKind::NotFound && error.to_string().contains("session") => {
-                // Idle for more than ten minutes: the store has forgotten the session, and with it its commands.
-                self.store.join(self.as_session()).await?;
-                self.store.retry(retry).await?
-            }
-            other => other?,
-        };
-        drop(number);
+        let session = self.session;
+        let send = |command| self.store.retry(RetryFailed { session, command, workflow, step, mended });
+        let retried = self.command(workflow.shard(), send).await?;
         if retried.more {
             self.lend_a_hand().await;
         }
@@ -568,7 +606,8 @@ impl Handle {
     pub async fn job(&self, step: &str, index: u64) -> Result<JobView> {
         let step = self.step(step).await?;
         let (number, name) = (step.number, &step.spec.name);
-        if index >= step.jobs.total {
+        let is_lane = self.store().workflow(self.id).await?.state == WorkflowState::Standing;
+        if index >= step.jobs.total && !is_lane {
             let has = match step.jobs.total {
                 0 => "it has no jobs (yet)".to_owned(),
                 total => format!("its jobs are 0 to {}", total - 1),
@@ -731,7 +770,11 @@ async fn pages_at(store: &Arc<dyn Store>, workflow: WorkflowId, step: StepNumber
     let texts = store.errors(workflow, step).await?.into_iter().map(|row| (row.number, row.text)).collect();
     let page = store.outcomes(workflow, step, index, 0).await?;
     let holds = |chunk: &ChunkOutcomes| index >= chunk.first && index < chunk.first + chunk.bytes.len() as u64;
-    let missing = || Error::corrupt(format!("job #{index} of step {step} is in no chunk"));
+    let missing = || {
+        Error::not_found(format!(
+            "there is no job #{index} in step {step}; a lone job that has settled is not kept for ever"
+        ))
+    };
     let mut chunk = page.into_iter().next().filter(holds).ok_or_else(missing)?;
     complete(&**store, workflow, step, &mut chunk).await?;
     Ok((chunk, Arc::new(texts)))

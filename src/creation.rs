@@ -19,7 +19,7 @@ const BATCH_BYTES: usize = 256 * 1024;
 const BATCH_COST: usize = 300;
 
 /// How long a call that was not answered is sent again.
-const REPEATED: Duration = Duration::from_secs(2);
+pub(crate) const REPEATED: Duration = Duration::from_secs(2);
 
 /// Parts that go to the store in one call.
 #[derive(Default)]

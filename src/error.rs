@@ -30,6 +30,8 @@ pub enum ErrorKind {
     Full,
     /// What the store holds, or the store itself, is not what it must be.
     Corrupt,
+    /// The job that was waited for has failed.
+    Failed,
 }
 
 impl Error {
@@ -84,7 +86,6 @@ impl Error {
         matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Full)
     }
 
-    #[cfg(feature = "sqlite")]
     /// A copy for another waiter on the same failed operation.
     pub(crate) fn copy(&self) -> Self {
         Self { kind: self.kind, message: self.to_string(), source: None }

@@ -38,11 +38,20 @@ impl WorkflowId {
     /// The id that a key gives to a workflow at `now` in a store of so many shards: always the same one. Its random bits, and its
     /// shard, come from the key's SHA-1 (as in a UUIDv5, RFC 9562).
     pub(crate) fn derived(now: Millis, shards: u16, key: &str) -> Self {
+        Self::hashed(now, key, |hash| hash % shards.max(1))
+    }
+
+    fn hashed(now: Millis, key: &str, shard: impl FnOnce(u16) -> u16) -> Self {
         let hash = Uuid::new_v5(&KEYS, key.as_bytes()).into_bytes();
-        let shard = shard_of(key, shards);
+        let shard = shard(u16::from_be_bytes([hash[0], hash[1]]));
         // Without the bytes that name the version and the variant.
         let random = [0, 0, hash[2], hash[3], hash[4], hash[5], hash[9], hash[10], hash[11], hash[12]];
         Self::from_random(now, shard, random)
+    }
+
+    /// The id of the lane of that key on a shard. It is of no time, so it sorts before every workflow.
+    pub(crate) fn of_lane(shard: u16, key: &str) -> Self {
+        Self::hashed(0, &format!("lane\0{key}"), |_| shard)
     }
 
     /// When it was made, as it says itself.

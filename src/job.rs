@@ -16,6 +16,7 @@ use crate::client::{Client, Handle};
 use crate::clock::Millis;
 use crate::emitter::Emitter;
 use crate::id::WorkflowId;
+use crate::lone::NewJob;
 use crate::record::{MAX_ERROR_BYTES, MAX_LOG_LINES, cut_text};
 use crate::retry::Retry;
 use crate::worker::held::Held;
@@ -324,6 +325,11 @@ impl<S> Context<S> {
     /// costs nothing while it waits.
     pub fn client(&self) -> &Client {
         self.held.client()
+    }
+
+    /// Prepares to enqueue a lone job, as [`Client::enqueue`] does. A job that runs twice enqueues twice.
+    pub fn enqueue<J: Job>(&self, job: J) -> NewJob<'_, J> {
+        self.client().enqueue(job)
     }
 
     /// Prepares to start a workflow: `ctx.start(Import { .. }).once("import").await?` starts one, however often this job runs.

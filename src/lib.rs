@@ -20,6 +20,7 @@ mod job;
 // Without a store, or without tests, nobody has anything to tell.
 #[cfg_attr(not(feature = "testing"), allow(dead_code))]
 mod ledger;
+mod lone;
 mod outputs;
 mod payload;
 mod planted;
@@ -51,10 +52,11 @@ pub use error::{Error, ErrorKind, Result};
 pub use graph::{Edge, Graph, MAX_EDGES, MAX_NAME, MAX_STEPS, StepNumber, StepSpec};
 pub use id::{SessionId, WorkflowId};
 pub use job::{Context, Job, JobError, JobResult, ResultExt, Source, Start, Stored};
+pub use lone::{JobId, Keep, LoneJob, NewJob};
 pub use outputs::{Failure, Outputs};
 pub use payload::{Chunk, MAX_JOB_BYTES};
 pub use pruning::Pruning;
-pub use retention::{Keep, Retention};
+pub use retention::{KeepFor, Retention};
 pub use retry::Retry;
 pub use slice::{CHUNK_JOBS, Mask};
 pub use starting::{Started, Starting, StartingAlone};

@@ -192,7 +192,7 @@ fn succeeded<T: Stored>(chunk: &ChunkOutcomes) -> Vec<Result<(u64, T)>> {
         .collect()
 }
 
-fn decode_output<T: Stored>(index: u64, json: &[u8]) -> Result<T> {
+pub(crate) fn decode_output<T: Stored>(index: u64, json: &[u8]) -> Result<T> {
     // Nothing at all stands for `null`, the output of most jobs.
     let json = if json.is_empty() { b"null".as_slice() } else { json };
     serde_json::from_slice(json)

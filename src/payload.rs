@@ -36,12 +36,16 @@ impl ChunkBuilder {
     /// Adds one job's JSON (which has no line break). Returns a chunk when one is full.
     pub fn push(&mut self, json: &[u8]) -> Result<Option<Chunk>> {
         check_size("parameters", json.len())?;
-        let full = self.jobs == CHUNK_JOBS || self.jobs > 0 && self.lines.len() + json.len() + 1 > CHUNK_BYTES;
-        let chunk = if full { self.finish() } else { None };
+        let chunk = if self.has_room(json) { None } else { self.finish() };
         self.lines.extend_from_slice(json);
         self.lines.push(b'\n');
         self.jobs += 1;
         Ok(chunk)
+    }
+
+    /// Whether one more job fits into the chunk that is being filled.
+    pub(crate) fn has_room(&self, json: &[u8]) -> bool {
+        self.jobs == 0 || self.jobs < CHUNK_JOBS && self.lines.len() + json.len() < CHUNK_BYTES
     }
 
     /// The chunk of what is left, if anything is.

@@ -17,6 +17,8 @@ pub const RECORD_BYTES: usize = 64 * 1024;
 
 /// The error of a job that failed since it killed its worker too often. No record holds it: nobody was left to write one.
 pub const KILLED: &str = "killed its worker: each process that ran this job alone died";
+/// How long a lone job is kept that ended so: nobody was left to say how long.
+pub const KILLED_KEPT: Millis = 30 * 24 * 3_600_000;
 
 /// What became of the attempts of one lease.
 #[derive(Clone, Debug, Default, PartialEq)]

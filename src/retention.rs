@@ -16,56 +16,56 @@ pub(crate) const MAX_KEPT: u32 = 10_000;
 /// cancelled, unless told otherwise.
 ///
 /// ```
-/// # use gusher::{Keep, Retention};
+/// # use gusher::{KeepFor, Retention};
 /// let a_week = Retention::days(7);
-/// let few = Retention::default().succeeded(Keep::days(1).most(100)).failed(Keep::for_ever());
+/// let few = Retention::default().succeeded(KeepFor::days(1).most(100)).failed(KeepFor::ever());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retention {
-    succeeded: Keep,
-    failed: Keep,
-    cancelled: Keep,
+    succeeded: KeepFor,
+    failed: KeepFor,
+    cancelled: KeepFor,
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { succeeded: Keep::days(7), failed: Keep::days(30), cancelled: Keep::days(30) }
+        Self { succeeded: KeepFor::days(7), failed: KeepFor::days(30), cancelled: KeepFor::days(30) }
     }
 }
 
 impl Retention {
     /// The same for all that have finished.
-    pub fn all(keep: Keep) -> Self {
+    pub fn all(keep: KeepFor) -> Self {
         Self { succeeded: keep, failed: keep, cancelled: keep }
     }
 
     /// All that have finished, for so many days.
     pub fn days(days: u32) -> Self {
-        Self::all(Keep::days(days))
+        Self::all(KeepFor::days(days))
     }
 
     /// Nothing is deleted unless somebody says so.
     pub fn for_ever() -> Self {
-        Self::all(Keep::for_ever())
+        Self::all(KeepFor::ever())
     }
 
     /// Those that succeeded.
-    pub fn succeeded(self, keep: Keep) -> Self {
+    pub fn succeeded(self, keep: KeepFor) -> Self {
         Self { succeeded: keep, ..self }
     }
 
     /// Those that failed.
-    pub fn failed(self, keep: Keep) -> Self {
+    pub fn failed(self, keep: KeepFor) -> Self {
         Self { failed: keep, ..self }
     }
 
     /// Those that were cancelled.
-    pub fn cancelled(self, keep: Keep) -> Self {
+    pub fn cancelled(self, keep: KeepFor) -> Self {
         Self { cancelled: keep, ..self }
     }
 
     /// What holds for a workflow that has finished so.
-    pub(crate) fn of(&self, state: WorkflowState) -> Keep {
+    pub(crate) fn of(&self, state: WorkflowState) -> KeepFor {
         match state {
             WorkflowState::Succeeded => self.succeeded,
             WorkflowState::Cancelled => self.cancelled,
@@ -76,7 +76,7 @@ impl Retention {
 
 /// For how long, and how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Keep {
+pub struct KeepFor {
     /// Milliseconds from its end on; without, any time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) age: Option<Millis>,
@@ -85,9 +85,9 @@ pub struct Keep {
     pub(crate) most: Option<u32>,
 }
 
-impl Keep {
+impl KeepFor {
     /// So long from its end on.
-    pub fn for_time(time: Duration) -> Self {
+    pub fn time(time: Duration) -> Self {
         Self { age: Some(millis(time)), most: None }
     }
 
@@ -97,7 +97,7 @@ impl Keep {
     }
 
     /// Until somebody deletes it.
-    pub fn for_ever() -> Self {
+    pub fn ever() -> Self {
         Self { age: None, most: None }
     }
 
@@ -124,12 +124,12 @@ mod tests {
         assert_eq!(of(standard, WorkflowState::Failed), Some(30));
         assert_eq!(of(standard, WorkflowState::Cancelled), Some(30));
         assert_eq!(of(Retention::for_ever(), WorkflowState::Failed), None);
-        assert_eq!(of(Retention::days(2).failed(Keep::for_ever()), WorkflowState::Succeeded), Some(2));
+        assert_eq!(of(Retention::days(2).failed(KeepFor::ever()), WorkflowState::Succeeded), Some(2));
     }
 
     #[test]
     fn a_retention_comes_back_from_a_store_as_it_was() {
-        let retention = Retention::days(7).failed(Keep::for_ever().most(20));
+        let retention = Retention::days(7).failed(KeepFor::ever().most(20));
         let json = serde_json::to_string(&retention).unwrap();
         assert_eq!(json, r#"{"succeeded":{"age":604800000},"failed":{"most":20},"cancelled":{"age":604800000}}"#);
         assert_eq!(serde_json::from_str::<Retention>(&json).unwrap(), retention);

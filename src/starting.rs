@@ -10,7 +10,7 @@ use crate::app::{arguments_of, plan_of};
 use crate::client::{Client, Handle};
 use crate::error::Result;
 use crate::id::WorkflowId;
-use crate::retention::{Keep, Retention};
+use crate::retention::{KeepFor, Retention};
 use crate::store::{Key, Overlap};
 use crate::workflow::{Plan, Workflow};
 
@@ -36,7 +36,7 @@ impl<W: Workflow> Starting<W> {
 
     /// It may be deleted so long after its end, whatever holds for others of its type.
     pub fn expire_in(self, time: Duration) -> Self {
-        Self { retention: Some(Retention::all(Keep::for_time(time))), ..self }
+        Self { retention: Some(Retention::all(KeepFor::time(time))), ..self }
     }
 
     /// Starts it unless another one of its type, started so, is being built, pending, running, paused or cancelling.

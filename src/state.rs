@@ -7,6 +7,7 @@
 //! step      waiting ─► running ─► succeeded | failed | skipped | cancelled      (a repair: back to running)
 //! workflow  building ─► pending ─► running ⇄ paused ─► succeeded | failed
 //!                                    └─► cancelling ─► cancelled
+//!           standing: a lane, which takes lone jobs and never ends
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -126,6 +127,8 @@ pub enum WorkflowState {
     Cancelled = 7,
     /// Being deleted.
     Deleting = 8,
+    /// A lane: it takes lone jobs and never ends.
+    Standing = 9,
 }
 
 /// Gives a `repr(u8)` enum its number, its word and their inverses.
@@ -169,7 +172,7 @@ words!(StepState, "state of a step", Waiting => "waiting", Running => "running",
     Failed => "failed", Skipped => "skipped", Cancelled => "cancelled");
 words!(WorkflowState, "state of a workflow", Building => "building", Pending => "pending", Running => "running",
     Paused => "paused", Cancelling => "cancelling", Succeeded => "succeeded", Failed => "failed",
-    Cancelled => "cancelled", Deleting => "deleting");
+    Cancelled => "cancelled", Deleting => "deleting", Standing => "standing");
 
 impl StepState {
     /// Whether it is final, unless a repair takes it back.
@@ -281,6 +284,9 @@ pub struct Counts {
     pub cancelled: u64,
     /// Jobs that wait for their next attempt.
     pub retrying: u64,
+    /// Jobs that wait for a time, a child or a signal.
+    #[serde(default)]
+    pub deferred: u64,
 }
 
 impl Counts {
@@ -297,13 +303,19 @@ impl Counts {
     /// The counter that a job in `state` is counted by, if any.
     pub fn of(&mut self, state: JobState) -> Option<&mut u64> {
         Some(match state {
-            JobState::Open | JobState::Deferred => return None,
+            JobState::Open => return None,
             JobState::Retrying => &mut self.retrying,
+            JobState::Deferred => &mut self.deferred,
             JobState::Succeeded => &mut self.succeeded,
             JobState::Failed => &mut self.failed,
             JobState::Skipped | JobState::SkippedByPredecessor => &mut self.skipped,
             JobState::Cancelled => &mut self.cancelled,
         })
+    }
+
+    /// Jobs that could be handed out now or are under a lease: neither settled nor waiting for anything but a worker.
+    pub fn open(&self) -> u64 {
+        self.unsettled().saturating_sub(self.retrying + self.deferred)
     }
 
     /// Counts `jobs` jobs from state `from` to state `to`.
@@ -374,6 +386,7 @@ mod tests {
             skipped,
             succeeded: 10 - failed - cancelled - skipped,
             retrying: 0,
+            deferred: 0,
         };
         assert_eq!(counts(0, 0, 0).settled_as(Tolerate::None), StepState::Succeeded);
         assert_eq!(counts(1, 1, 0).settled_as(Tolerate::None), StepState::Failed);

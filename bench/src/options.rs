@@ -62,6 +62,8 @@ pub enum Topic {
     Several,
     /// Twelve imports on a cluster
     Cluster,
+    /// Lone jobs
+    Lone,
     /// A small workflow beside a big one
     Beside,
     /// A worker that waits

@@ -125,6 +125,7 @@ fn word(kind: ErrorKind) -> &'static str {
         ErrorKind::Unavailable => "unavailable",
         ErrorKind::Full => "full",
         ErrorKind::Corrupt => "corrupt",
+        ErrorKind::Failed => "failed",
     }
 }
 

@@ -136,13 +136,14 @@ fn workflow_lines(workflow: &WorkflowView, errors: &[ErrorGroup], program: &str)
 
 /// `28,300: 28,288 succeeded, 12 failed`.
 fn jobs_in_words(jobs: &Counts) -> String {
-    let open = jobs.unsettled().saturating_sub(jobs.retrying);
+    let open = jobs.open();
     let states = [
         (jobs.succeeded, "succeeded"),
         (jobs.failed, "failed"),
         (jobs.skipped, "skipped"),
         (jobs.cancelled, "cancelled"),
         (jobs.retrying, "retrying"),
+        (jobs.deferred, "put off"),
         (open, "open"),
     ];
     let words: Vec<String> =

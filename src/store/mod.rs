@@ -9,7 +9,7 @@
 //! | `append`, `begin` | draft and chunk number |
 //! | `create` | the workflow's id |
 //! | `cancel`, `pause`, `resume`, `delete`, `keep`, `abandon`, `join`, `leave`, `tick` | what they ask for: done twice is done once |
-//! | `retry` | the session's command number |
+//! | `enqueue`, `retry` | the session's command number |
 
 mod meter;
 #[cfg(feature = "redis")]
@@ -42,8 +42,8 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T>>;
 
 /// Where all state lives and every transition happens. Object safe; every method may be called from any thread.
 ///
-/// Every verb fails with an error of kind `Unavailable` while the store is away or locked, and `append` and `create` with one of kind
-/// `Full` while it has no space; the call may then be repeated.
+/// Every verb fails with an error of kind `Unavailable` while the store is away or locked, and `append`, `create` and `enqueue` with one of
+/// kind `Full` while it has no space; the call may then be repeated.
 pub trait Store: Send + Sync + fmt::Debug {
     /// A session starts: a worker that will claim, or a client that will build.
     fn join(&self, session: Session) -> Answer<'_, ()>;
@@ -58,6 +58,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn abandon(&self, workflow: WorkflowId, draft: DraftKey) -> Answer<'_, ()>;
     /// Makes a workflow, from its last parts and from the draft that holds the others, and releases its first steps.
     fn create(&self, create: Create) -> Answer<'_, Created>;
+
+    /// Takes lone jobs into their lanes: all of them or none.
+    fn enqueue(&self, enqueue: Enqueue) -> Answer<'_, Enqueued>;
 
     /// Hands out slices, each under a lease.
     fn claim(&self, claim: Claim) -> Answer<'_, Claimed>;
@@ -101,7 +104,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn errors(&self, workflow: WorkflowId, step: StepNumber) -> Answer<'_, Vec<ErrorRow>>;
     /// What the unsettled jobs of a step wait for.
     fn waiting(&self, workflow: WorkflowId, step: StepNumber) -> Answer<'_, Waiting>;
-    /// Where one job is at this moment.
+    /// Where one job is at this moment: nowhere, if it has settled or is not there.
     fn whereabouts(&self, workflow: WorkflowId, step: StepNumber, index: u64) -> Answer<'_, Whereabouts>;
     /// How many bytes a workflow has. Looks at every chunk of it, but reads none.
     fn size(&self, workflow: WorkflowId) -> Answer<'_, WorkflowSize>;

@@ -195,13 +195,16 @@ impl WorkflowSize {
 pub struct Checkup {
     /// Workflows looked at.
     pub workflows: u64,
+    /// Lanes looked at.
+    pub lanes: u64,
     /// Steps looked at.
     pub steps: u64,
     /// Jobs recounted.
     pub jobs: u64,
     /// Leases looked at.
     pub leases: u64,
-    /// What is under way: leases, ready entries, timers, chores, drafts, holds. 0 once everything has come to rest.
+    /// What is under way: leases, ready entries, timers, chores, drafts, holds. 0 once everything has come to rest: lone jobs that are
+    /// kept for a while have.
     pub under_way: u64,
     /// What is wrong; empty if nothing is.
     pub findings: Vec<String>,

@@ -444,6 +444,8 @@ pub struct LeaseReport {
     pub adopted: Option<u64>,
     /// Drafts of failed attempts, to be collected.
     pub dropped: Vec<u64>,
+    /// How long what settles here is kept if these are lone jobs, in milliseconds; 0: it is not wanted any more.
+    pub keep: Millis,
 }
 
 impl LeaseReport {
@@ -487,6 +489,63 @@ pub struct Ticked {
     pub ready: bool,
     /// Milliseconds until the next thing that is known to be due; `None` if nothing is.
     pub next_in: Option<Millis>,
+    /// Whom to wake.
+    pub woken: Woken,
+}
+
+/// Parameters of [`Store::enqueue`](super::Store::enqueue): lone jobs, for lanes of one shard.
+#[derive(Clone, Debug)]
+pub struct Enqueue {
+    /// Who asks.
+    pub session: SessionId,
+    /// Counts up with each command of the session, from 1; one seen before is answered as it was.
+    pub command: u64,
+    /// The jobs, by lane.
+    pub jobs: Vec<LoneJobs>,
+}
+
+/// Jobs for one lane.
+#[derive(Clone, Debug)]
+pub struct LoneJobs {
+    /// The lane; it is made if it is not there.
+    pub lane: Lane,
+    /// The jobs.
+    pub chunk: Chunk,
+    /// Those that may not start before a time. The others may start at once.
+    pub due: Vec<(Millis, Mask)>,
+}
+
+/// A standing step that takes the lone jobs of one type, queue and priority on one shard.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Lane {
+    /// Its id, by which it is found like a workflow.
+    pub id: WorkflowId,
+    /// The queue.
+    pub queue: String,
+    /// The priority in it.
+    pub priority: i32,
+    /// The job type.
+    pub job_type: String,
+}
+
+impl Lane {
+    /// The lane on a shard: it has the same id in every process.
+    pub fn new(shard: u16, queue: &str, priority: i32, job_type: &str) -> Self {
+        let id = WorkflowId::of_lane(shard, &format!("{queue}\0{priority}\0{job_type}"));
+        Self { id, queue: queue.to_owned(), priority, job_type: job_type.to_owned() }
+    }
+
+    /// The one step that it has.
+    pub fn step(&self) -> StepSpec {
+        StepSpec { priority: self.priority, ..StepSpec::new(&self.job_type, &self.queue) }
+    }
+}
+
+/// What [`Store::enqueue`](super::Store::enqueue) answers.
+#[derive(Clone, Debug, Default)]
+pub struct Enqueued {
+    /// For each lane that was named, in order, the index of the first of its new jobs.
+    pub firsts: Vec<u64>,
     /// Whom to wake.
     pub woken: Woken,
 }

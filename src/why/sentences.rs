@@ -31,7 +31,7 @@ impl Figures<'_> {
     }
 
     fn ready(&self) -> u64 {
-        self.step.jobs.unsettled().saturating_sub(self.step.jobs.retrying + self.step.running)
+        self.step.jobs.open().saturating_sub(self.step.running)
     }
 
     /// Whether the step's own delay is what its jobs wait for.
@@ -57,6 +57,10 @@ impl Figures<'_> {
             kinds.push(CauseKind::Retrying);
             let next = self.waiting.next_due.map(|due| format!(", next {}", until(due, self.now)));
             parts.push(format!("{} retrying{}", number(jobs.retrying), next.unwrap_or_default()));
+        }
+        if jobs.deferred > 0 {
+            let next = self.waiting.next_due.map(|due| format!(", next {}", until(due, self.now)));
+            parts.push(format!("{} put off{}", number(jobs.deferred), next.unwrap_or_default()));
         }
         if jobs.failed > 0 {
             parts.push(format!("{} failed so far (it tolerates {})", number(jobs.failed), tolerated(self.step)));
@@ -243,6 +247,7 @@ pub fn workflow(row: &WorkflowRow) -> String {
         WorkflowState::Pending => {
             format!("`{name}` is pending: none of its {} has been claimed", count(jobs.total, "job"))
         }
+        WorkflowState::Standing => format!("the lane of `{name}` has {}", count(jobs.unsettled(), "unsettled job")),
         WorkflowState::Running | WorkflowState::Paused | WorkflowState::Cancelling => format!(
             "`{name}` is {}: {} of {} and {} of {} are unsettled",
             row.state,

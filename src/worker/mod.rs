@@ -40,6 +40,7 @@ use crate::clock::{Millis, millis};
 use crate::error::{Error, Result};
 use crate::id::{SessionId, random_bytes};
 use crate::job::JobError;
+use crate::lone::Keep;
 use crate::outputs::ChunkParameters;
 use crate::store::{Session, Store};
 use crate::wake::wake;
@@ -61,6 +62,8 @@ pub struct WorkerOptions {
     pub lease: Option<Duration>,
     /// How long running jobs may take to finish when the worker is told to stop, before they are told to stop too.
     pub patience: Duration,
+    /// How long lone jobs are kept once they have settled.
+    pub keep: Keep,
     /// Where it is noted what the worker does; nowhere unless a test sets it.
     #[cfg(feature = "testing")]
     pub ledger: crate::ledger::Ledger,
@@ -74,6 +77,7 @@ impl Default for WorkerOptions {
             queues: None,
             lease: None,
             patience: Duration::from_secs(25),
+            keep: Keep::default(),
             #[cfg(feature = "testing")]
             ledger: crate::ledger::Ledger::default(),
         }
@@ -142,7 +146,7 @@ impl<S: Send + Sync + 'static> Worker<S> {
         loops.spawn(tick::tick(hub.clone()));
         let rules = self.handlers.values().map(|handler| (handler.kind().name, handler.kind().retry)).collect();
         let name = format!("{}:{}:{}", session.host, session.pid, session.id);
-        loops.spawn(report::report_outcomes(hub.clone(), rules, name));
+        loops.spawn(report::report_outcomes(hub.clone(), rules, self.options.keep, name));
         if let Some(socket) = socket {
             loops.spawn(listen(hub.clone(), socket));
         }

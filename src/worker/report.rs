@@ -10,7 +10,9 @@ use tokio::time::Instant;
 use super::held::{End, Ended, Held};
 use super::hub::Hub;
 use super::send;
+use crate::clock::millis;
 use crate::job::{JobError, Then};
+use crate::lone::Keep;
 use crate::record::{ErrorText, Outcome, RECORD_BYTES, Record, error_number};
 use crate::retry::Retry;
 use crate::slice::{Mask, TARGET_TIME};
@@ -42,7 +44,7 @@ struct Book {
 pub type Rules = BTreeMap<&'static str, Retry>;
 
 /// Reports until the worker has stopped and nothing is left to report.
-pub async fn report_outcomes(hub: Arc<Hub>, rules: Rules, worker: String) {
+pub async fn report_outcomes(hub: Arc<Hub>, rules: Rules, keep: Keep, worker: String) {
     let mut books: BTreeMap<u64, Book> = BTreeMap::new();
     // What goes to parts of the store that are away does not hold up the rest.
     let mut later = JoinSet::new();
@@ -82,7 +84,7 @@ pub async fn report_outcomes(hub: Arc<Hub>, rules: Rules, worker: String) {
                 continue;
             }
             let book = books.entry(held.slice.lease).or_default();
-            if let Some(part) = next_part(&hub, &held, book, &rules, &worker, MAX_REPORTED_WAITS - waits) {
+            if let Some(part) = next_part(&hub, &held, book, (&rules, keep), &worker, MAX_REPORTED_WAITS - waits) {
                 bytes += part.record.len();
                 waits += part.retries.len();
                 parts.push((held, part));
@@ -124,7 +126,7 @@ fn next_part(
     hub: &Arc<Hub>,
     held: &Arc<Held>,
     book: &mut Book,
-    rules: &Rules,
+    (rules, keep): (&Rules, Keep),
     worker: &str,
     waits: usize,
 ) -> Option<LeaseReport> {
@@ -153,7 +155,7 @@ fn next_part(
             break;
         }
         bytes += size;
-        add_outcome(hub, held, one, rule, &mut part, &mut errors, &mut book.record);
+        add_outcome(hub, held, one, (rule, keep), &mut part, &mut errors, &mut book.record);
     }
     if !ended.is_empty() {
         let mut later = held.ended.lock();
@@ -180,7 +182,7 @@ fn add_outcome(
     hub: &Hub,
     held: &Held,
     ended: Ended,
-    rule: Retry,
+    (rule, keep): (Retry, Keep),
     part: &mut LeaseReport,
     errors: &mut BTreeMap<u64, (String, Mask)>,
     record: &mut Record,
@@ -193,12 +195,16 @@ fn add_outcome(
             return;
         }
         End::Succeeded(output) => {
+            if !output.is_empty() {
+                part.keep = part.keep.max(millis(keep.outputs));
+            }
             part.succeeded.insert(at);
             part.adopted = ended.draft;
             (JobState::Succeeded, Ok(output))
         }
         End::Cancelled => {
             part.cancelled.insert(at);
+            part.keep = part.keep.max(millis(keep.outputs));
             part.dropped.extend(ended.draft);
             (JobState::Cancelled, Err(ErrorText::Text("stopped: the workflow is cancelled".to_owned())))
         }
@@ -208,7 +214,10 @@ fn add_outcome(
             let state = if wait.is_some() { JobState::Retrying } else { JobState::Failed };
             match wait {
                 Some(wait) => add_retry(&mut part.retries, wait, at),
-                None => part.failed.insert(at),
+                None => {
+                    part.failed.insert(at);
+                    part.keep = part.keep.max(millis(keep.failures));
+                }
             }
             let text = error.into_text();
             let number = error_number(&text);

@@ -12,6 +12,7 @@
 //! | `slow` | a few slow rows among many fast ones |
 //! | `killed` | a worker that dies |
 //! | `limits` | what is refused |
+//! | `lone` | lone jobs |
 //! | `table` | what is printed |
 
 mod beside;
@@ -22,6 +23,7 @@ mod failing;
 mod idle;
 pub mod killed;
 mod limits;
+mod lone;
 mod redis;
 mod scene;
 pub mod several;
@@ -76,12 +78,8 @@ pub async fn measure(options: &Options) -> Result<bool> {
     if wants(Topic::Cluster) {
         rows.push(cluster::measure(&sizes, &mut worst).await?);
     }
-    if options.only.is_none() {
-        rows.push(Row::not_yet(
-            "lone jobs, 64 callers: enqueue / run",
-            "≥ 25,000/s each; ≤ 250 bytes plain, ≤ 450 delayed or keyed",
-            "lone jobs",
-        ));
+    if wants(Topic::Lone) {
+        rows.extend(lone::measure(folder, &sizes, &mut worst).await?);
     }
     if wants(Topic::Beside) {
         rows.push(beside::measure(folder, &sizes, &mut worst).await?);

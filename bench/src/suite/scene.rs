@@ -56,8 +56,17 @@ pub struct Working {
 impl Working {
     /// Starts one on `store`.
     pub async fn start<S: Send + Sync + 'static>(app: &App<S>, store: Arc<dyn Store>, slots: u32) -> Result<Self> {
+        Self::with(app, store, WorkerOptions { slots, ..WorkerOptions::default() }).await
+    }
+
+    /// The same with other options.
+    pub async fn with<S: Send + Sync + 'static>(
+        app: &App<S>,
+        store: Arc<dyn Store>,
+        options: WorkerOptions,
+    ) -> Result<Self> {
         let stop = CancellationToken::new();
-        let worker = app.worker_on(store, WorkerOptions { slots, ..WorkerOptions::default() }).await?;
+        let worker = app.worker_on(store, options).await?;
         Ok(Self { task: tokio::spawn(worker.run(stop.clone())), stop })
     }
 

@@ -13,6 +13,8 @@ pub struct Sizes {
     pub huge: u64,
     /// Rows of each of the imports that run on a cluster at once.
     pub on_cluster: u64,
+    /// Lone jobs.
+    pub lone: u64,
     /// Rows of the import with a few slow ones; one in a thousand is slow.
     pub with_slow: u64,
     /// How long an idle worker is watched.
@@ -29,6 +31,7 @@ impl Sizes {
             runs: 3,
             huge: 10_000_000,
             on_cluster: 250_000,
+            lone: 200_000,
             with_slow: 100_000,
             idle: Duration::from_secs(10),
             lease: Duration::from_secs(15),
@@ -42,6 +45,7 @@ impl Sizes {
             runs: 3,
             huge: 1_000_000,
             on_cluster: 25_000,
+            lone: 50_000,
             with_slow: 10_000,
             idle: Duration::from_secs(4),
             lease: Duration::from_secs(2),

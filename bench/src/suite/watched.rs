@@ -152,6 +152,7 @@ impl Store for Watched {
     note_woken! {
         leave(session: SessionId) -> Left;
         create(create: Create) -> Created;
+        enqueue(enqueue: Enqueue) -> Enqueued;
         tick(tick: Tick) -> Ticked;
     }
 

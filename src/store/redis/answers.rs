@@ -93,6 +93,20 @@ impl From<Created> for store::Created {
 }
 
 #[derive(Debug, Deserialize)]
+pub struct Enqueued {
+    #[serde(deserialize_with = "list")]
+    firsts: Vec<u64>,
+    #[serde(deserialize_with = "list")]
+    woken: Vec<u16>,
+}
+
+impl From<Enqueued> for store::Enqueued {
+    fn from(enqueued: Enqueued) -> Self {
+        Self { firsts: enqueued.firsts, woken: Woken(enqueued.woken) }
+    }
+}
+
+#[derive(Debug, Deserialize)]
 pub struct Claimed {
     #[serde(deserialize_with = "list")]
     slices: Vec<Slice>,
@@ -516,4 +530,6 @@ pub struct WorkflowChecked {
     pub findings: Vec<String>,
     pub steps: u64,
     pub jobs: u64,
+    #[serde(default)]
+    pub lane: bool,
 }

@@ -241,6 +241,18 @@ impl Store for RedisStore {
         })
     }
 
+    fn enqueue(&self, mut enqueue: Enqueue) -> Answer<'_, Enqueued> {
+        Box::pin(async move {
+            let lane = enqueue.jobs.first().map(|jobs| jobs.lane.id);
+            let shard = self.shards.of(lane.ok_or_else(|| Error::usage("there are no jobs to enqueue"))?)?;
+            for jobs in enqueue.jobs.iter_mut().filter(|_| !self.options.compress) {
+                jobs.chunk.body = plain(&jobs.chunk.body)?;
+            }
+            let (parameters, blobs) = parameters::enqueue(enqueue)?;
+            Ok(self.run::<answers::Enqueued>(shard, "enqueue", &script::CREATE, parameters, blobs).await?.json.into())
+        })
+    }
+
     fn claim(&self, claim: Claim) -> Answer<'_, Claimed> {
         Box::pin(self.claim_in_turn(claim))
     }

@@ -8,8 +8,8 @@ use crate::clock::millis;
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::id::WorkflowId;
-use crate::record::{KILLED, error_number};
-use crate::retention::{Keep, Retention};
+use crate::record::{KILLED, KILLED_KEPT, error_number};
+use crate::retention::{KeepFor, Retention};
 use crate::slice::Mask;
 use crate::state::Tolerate;
 use crate::store::*;
@@ -31,7 +31,7 @@ pub fn of_step(id: WorkflowId, step: StepNumber) -> Value {
 
 /// What is noted of a job that killed its worker too often.
 pub fn killed() -> Value {
-    json!({ "number": error_number(KILLED).to_string(), "text": KILLED })
+    json!({ "number": error_number(KILLED).to_string(), "text": KILLED, "keep": KILLED_KEPT })
 }
 
 fn draft_name(key: DraftKey) -> String {
@@ -85,7 +85,7 @@ pub fn keep(id: WorkflowId, keeping: Keeping) -> Result<Value> {
         Keeping::ExpireIn(time) => {
             let time = time.max(0);
             of["how"] = "expire".into();
-            of["retention"] = to_json(&Retention::all(Keep { age: Some(time), most: None }))?.into();
+            of["retention"] = to_json(&Retention::all(KeepFor { age: Some(time), most: None }))?.into();
         }
         Keeping::Pinned => of["how"] = "pin".into(),
         Keeping::Unpinned => of["how"] = "unpin".into(),
@@ -169,6 +169,27 @@ pub fn create(create: Create) -> Result<(Value, Blobs)> {
     Ok((value, blobs))
 }
 
+pub fn enqueue(enqueue: Enqueue) -> Result<(Value, Blobs)> {
+    let mut blobs = Blobs::default();
+    let mut jobs = Vec::with_capacity(enqueue.jobs.len());
+    for LoneJobs { lane, chunk, due } in enqueue.jobs {
+        let step = Part::Step { spec: lane.step(), upstreams: 0, always: false };
+        let due: Vec<Value> = due.into_iter().map(|(due, mask)| json!([due, blobs.put(mask.to_bytes())])).collect();
+        jobs.push(json!({
+            "lane": {
+                "id": id_text(lane.id),
+                "arguments": json!({ "queue": lane.queue, "priority": lane.priority }).to_string(),
+                "step": parts(vec![step], &mut blobs)?.pop(),
+            },
+            "jobs": chunk.jobs,
+            "body": blobs.put(chunk.body),
+            "due": due,
+        }));
+    }
+    let value = json!({ "session": enqueue.session.to_string(), "command": enqueue.command, "jobs": jobs });
+    Ok((value, blobs))
+}
+
 pub fn claim(claim: &Claim) -> Value {
     let take = |take: &Take| json!({ "job_type": take.job_type, "jobs": take.jobs, "budget": take.budget });
     json!({
@@ -219,6 +240,7 @@ fn lease_report(part: LeaseReport, blobs: &mut Blobs) -> Value {
         "record_number": part.record_number,
         "adopted": part.adopted,
         "dropped": part.dropped,
+        "keep": part.keep,
     })
 }
 

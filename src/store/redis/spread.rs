@@ -327,17 +327,19 @@ impl RedisStore {
 
     async fn recount_workflow(&self, id: WorkflowId, checkup: &mut Checkup) -> Result<()> {
         let of = parameters::of_workflow(id);
-        checkup.workflows += 1;
         let shard = self.shards.of(id)?;
         let counted: Result<Told<answers::WorkflowChecked>> =
             self.run(shard, "doctor of workflow", &script::DOCTOR, of, Blobs::default()).await;
         match counted {
             Ok(Told { json: one, .. }) => {
+                let of_its_kind = if one.lane { &mut checkup.lanes } else { &mut checkup.workflows };
+                *of_its_kind += 1;
                 checkup.steps += one.steps;
                 checkup.jobs += one.jobs;
                 checkup.findings.extend(one.findings);
             }
             Err(error) if !error.is_transient() => {
+                checkup.workflows += 1;
                 checkup.findings.push(format!("workflow {id} cannot be recounted: {error}"));
             }
             Err(error) => return Err(error),

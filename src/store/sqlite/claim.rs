@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use rusqlite::params;
 
 use super::create::to_json;
-use super::lease::Lease;
+use super::lease::{Lease, unknown_session};
 use super::line::{Entry, Work};
 use super::tx::{Step, Tx, Wf, known};
 use crate::error::{Error, Result};
@@ -64,10 +64,7 @@ impl Tx<'_> {
             Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
         })?;
         let Some((session, last_lease, workers)) = session else {
-            return Err(Error::not_found(format!(
-                "session {} is not known to the store (any more); join again",
-                claim.session
-            )));
+            return Err(unknown_session(claim.session));
         };
         if (claim.first_lease as i64) <= last_lease && !planted!("a claim sent again grants again") {
             return self.claimed_before(session, last_lease, claim);
@@ -194,8 +191,10 @@ impl Tx<'_> {
             let state = self.workflow(wf)?.state;
             let sql = "SELECT step FROM ready WHERE line = ? AND wf = ? AND turn IS NOT NULL ORDER BY turn LIMIT 1";
             let number = self.one(sql, (line.line, wf), |row| row.get::<_, StepNumber>(0))?;
-            let may_run = matches!(state, WorkflowState::Pending | WorkflowState::Running | WorkflowState::Cancelling)
-                || planted!("a paused workflow is handed out");
+            let may_run = matches!(
+                state,
+                WorkflowState::Pending | WorkflowState::Running | WorkflowState::Cancelling | WorkflowState::Standing
+            ) || planted!("a paused workflow is handed out");
             let (true, Some(number)) = (may_run, number) else {
                 self.run("UPDATE place SET turn = NULL WHERE line = ? AND wf = ?", (line.line, wf))?;
                 continue;

@@ -1,10 +1,14 @@
 //! What people command: cancel, pause, resume, retry, delete.
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use super::chore::Kind;
+use super::lease::unknown_session;
 use super::tx::Tx;
 use crate::clock::Millis;
 use crate::error::{Error, Result};
-use crate::id::WorkflowId;
+use crate::id::{SessionId, WorkflowId};
 use crate::state::WorkflowState;
 use crate::store::{Retried, RetryFailed, Woken};
 
@@ -57,24 +61,37 @@ impl Tx<'_> {
 
     /// Notes that failed jobs are to run again; a chore brings them back, each step held while it does.
     pub fn retry(&mut self, retry: &RetryFailed) -> Result<Retried> {
-        let sql = "SELECT last_command, last_answer FROM session WHERE id = ?";
-        let session = self.known_session(retry.session)?;
-        let last = self.one(sql, [retry.session.as_bytes().as_slice()], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, Option<String>>(1)?))
-        })?;
-        if let Some((last, answer)) = last
-            && last >= retry.command as i64
-        {
-            let answer =
-                answer.filter(|_| last == retry.command as i64).and_then(|json| serde_json::from_str(&json).ok());
-            return answer.ok_or_else(|| {
-                Error::refused("the command is older than the last one of its session: its outcome is unknown")
-            });
+        if let Some(answer) = self.answered_before(retry.session, retry.command)? {
+            return Ok(answer);
         }
         let answer = self.begin_retry(retry)?;
-        let sql = "UPDATE session SET last_command = ?2, last_answer = ?3 WHERE session = ?1";
-        self.run(sql, (session, retry.command as i64, super::create::to_json(&answer)?))?;
+        self.note_answer(retry.session, retry.command, &answer)?;
         Ok(answer)
+    }
+
+    /// What a session's command was answered, if it has been given before.
+    pub fn answered_before<T: DeserializeOwned>(&mut self, session: SessionId, command: u64) -> Result<Option<T>> {
+        let sql = "SELECT last_command, last_answer FROM session WHERE id = ?";
+        let last = self.one(sql, [session.as_bytes().as_slice()], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Option<String>>(1)?))
+        })?;
+        let (last, answer) = last.ok_or_else(|| unknown_session(session))?;
+        if last < command as i64 {
+            return Ok(None);
+        }
+        let answer = answer.filter(|_| last == command as i64).and_then(|json| serde_json::from_str(&json).ok());
+        answer.map(Some).ok_or_else(|| {
+            Error::refused("the command is older than the last one of its session: its outcome is unknown")
+        })
+    }
+
+    /// Keeps a command's answer for whoever sends the command again. A session that gives commands is remembered, also if it counts as
+    /// dead since it does not renew.
+    pub fn note_answer(&mut self, session: SessionId, command: u64, answer: &impl Serialize) -> Result<()> {
+        let sql = "UPDATE session SET last_command = ?2, last_answer = ?3, dead_at = iif(dead_at IS NULL, NULL, ?4) WHERE id = ?1";
+        let now = self.now;
+        self.run(sql, (session.as_bytes().as_slice(), command as i64, super::create::to_json(answer)?, now))?;
+        Ok(())
     }
 
     fn begin_retry(&mut self, retry: &RetryFailed) -> Result<Retried> {
@@ -82,7 +99,7 @@ impl Tx<'_> {
         let mut workflow = self.find(id)?;
         match workflow.state {
             WorkflowState::Pending | WorkflowState::Running | WorkflowState::Paused => {}
-            WorkflowState::Succeeded | WorkflowState::Failed => {}
+            WorkflowState::Succeeded | WorkflowState::Failed | WorkflowState::Standing => {}
             WorkflowState::Cancelling | WorkflowState::Cancelled => {
                 return Err(Error::refused(format!("workflow {id} was cancelled; `start-again` runs it anew")));
             }

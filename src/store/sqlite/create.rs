@@ -102,10 +102,10 @@ impl Tx<'_> {
     }
 
     /// The head of a workflow that nobody can see yet: it has no id before it is whole.
-    fn begin_workflow(&mut self, new: &NewWorkflow) -> Result<Wf> {
+    pub fn begin_workflow(&mut self, new: &NewWorkflow) -> Result<Wf> {
         let sql = "INSERT INTO workflow (name, arguments, generation, state, steps, unsettled, active, failed_steps, chores, \
-                   total, succeeded, failed, skipped, cancelled, retrying, created_at, retention, pinned, key, overlap) \
-                   VALUES (?, ?, ?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ?, ?, 0, ?, ?)";
+                   total, succeeded, failed, skipped, cancelled, retrying, deferred, created_at, retention, pinned, key, overlap) \
+                   VALUES (?, ?, ?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ?, ?, 0, ?, ?)";
         self.count_bytes(new.arguments.len());
         let (key, overlap) = new.key.as_ref().map(|key| (&key.key, key.overlap as u8)).unzip();
         let kept = (to_json(&new.retention)?, key, overlap);
@@ -115,7 +115,7 @@ impl Tx<'_> {
     }
 
     /// Adds steps, edges and jobs to a workflow that is being built.
-    fn add_parts(&mut self, wf: Wf, parts: &[Part]) -> Result<()> {
+    pub fn add_parts(&mut self, wf: Wf, parts: &[Part]) -> Result<()> {
         let generation = self.one("SELECT generation FROM workflow WHERE wf = ?", [wf], |row| row.get::<_, u32>(0))?;
         let mut steps = 0;
         for part in parts {
@@ -132,9 +132,9 @@ impl Tx<'_> {
                     self.count_bytes(whole.len() + options.len());
                     let sql = "INSERT INTO step (wf, step, name, spec, options, type, line, feeds, always, tolerate_jobs, \
                                tolerate_fraction, max_in_flight, max_recoveries, delay, generation, state, pending, skips, waits, \
-                               cancels, roots, total, succeeded, failed, skipped, cancelled, retrying, leased) \
+                               cancels, roots, total, succeeded, failed, skipped, cancelled, retrying, deferred, leased) \
                                VALUES (?1, (SELECT coalesce(max(step) + 1, 0) FROM step WHERE wf = ?1), ?2, ?3, ?4, ?5, ?6, ?7, ?8, \
-                               ?9, ?10, ?11, ?12, ?13, ?14, 0, ?15, 0, 0, 0, ?16, 0, 0, 0, 0, 0, 0, 0)";
+                               ?9, ?10, ?11, ?12, ?13, ?14, 0, ?15, 0, 0, 0, ?16, 0, 0, 0, 0, 0, 0, 0, 0)";
                     self.run(
                         sql,
                         params![
@@ -190,10 +190,9 @@ impl Tx<'_> {
         Ok(())
     }
 
-    fn add_chunk(&mut self, segment: i64, first: i64, chunk: &Chunk) -> Result<()> {
-        if chunk.jobs == 0 || chunk.jobs as usize > CHUNK_JOBS {
-            return Err(Error::usage(format!("a chunk has {} jobs; it may have 1 to {CHUNK_JOBS}", chunk.jobs)));
-        }
+    /// Adds a chunk to a segment; returns its number.
+    pub fn add_chunk(&mut self, segment: i64, first: i64, chunk: &Chunk) -> Result<i64> {
+        check_chunk(chunk)?;
         self.count_bytes(chunk.body.len());
         self.run("INSERT INTO params (body) VALUES (?)", [&chunk.body])?;
         let number = self.inserted();
@@ -201,7 +200,7 @@ impl Tx<'_> {
             "INSERT INTO chunk (segment, first, jobs, chunk) VALUES (?, ?, ?, ?)",
             (segment, first, chunk.jobs, number),
         )?;
-        Ok(())
+        Ok(number)
     }
 
     /// Adds jobs, or mended parameters, to a segment that has `jobs` jobs so far; returns how many jobs came.
@@ -356,6 +355,14 @@ impl Tx<'_> {
 
 fn no_key() -> Error {
     Error::usage("a workflow with a key takes it first, by `begin`")
+}
+
+/// Refuses a chunk of a size that chunks do not have.
+pub fn check_chunk(chunk: &Chunk) -> Result<()> {
+    if chunk.jobs == 0 || chunk.jobs as usize > CHUNK_JOBS {
+        return Err(Error::usage(format!("a chunk has {} jobs; it may have 1 to {CHUNK_JOBS}", chunk.jobs)));
+    }
+    Ok(())
 }
 
 pub fn to_json(value: &impl serde::Serialize) -> Result<String> {

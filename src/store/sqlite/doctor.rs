@@ -131,7 +131,7 @@ impl Tx<'_> {
             "entry",
             "ready",
             "place",
-            "timer",
+            "timer WHERE chunk = 0 OR length(jobs) > 0",
             "chore",
             "draft",
             "hold",
@@ -151,7 +151,8 @@ impl Tx<'_> {
         let workflows =
             self.all("SELECT wf FROM workflow WHERE state NOT IN (0, 8) ORDER BY wf", [], |row| row.get::<_, Wf>(0))?;
         for wf in workflows {
-            checkup.workflows += 1;
+            let of_its_kind = if self.is_lane(wf)? { &mut checkup.lanes } else { &mut checkup.workflows };
+            *of_its_kind += 1;
             match self.check_workflow(wf, &mut checkup, &mut findings) {
                 Err(error) if !error.is_transient() => {
                     findings.add(format!("workflow number {wf} cannot be recounted: {error}"));
@@ -204,6 +205,7 @@ impl Tx<'_> {
                 (&mut jobs.skipped, counted.skipped),
                 (&mut jobs.cancelled, counted.cancelled),
                 (&mut jobs.retrying, counted.retrying),
+                (&mut jobs.deferred, counted.deferred),
             ] {
                 *sum += one;
             }
@@ -247,12 +249,14 @@ impl Tx<'_> {
             |row| row.get::<_, bool>(0),
         )?;
         let busy = busy.unwrap_or(false) || *workflow == WorkflowState::Cancelling;
+        let is_lane = *workflow == WorkflowState::Standing;
         let mut counted = Counts::default();
         let mut next = 0;
         loop {
             let chunks = self.chunks_from(wf, number, next, 200)?;
             for chunk in &chunks {
-                if chunk.first != next {
+                // A lane does not keep what has settled and is not wanted any more.
+                if chunk.first < next || chunk.first > next && !is_lane {
                     findings.add(format!("{place}: jobs {next} to {} are in no chunk, or in two", chunk.first));
                 }
                 next = chunk.first + chunk.jobs as i64;
@@ -273,6 +277,9 @@ impl Tx<'_> {
                 if !busy {
                     check_whereabouts(step, &work, chunk, &bytes, place, findings);
                 }
+                if is_lane && self.is_unwanted(chunk.chunk, &bytes)? {
+                    findings.add(format!("{place}: chunk {} is kept although nobody wants it", chunk.chunk));
+                }
             }
             if chunks.len() < 200 {
                 break;
@@ -288,7 +295,7 @@ impl Tx<'_> {
         if step.state.is_settled() && !busy && counted.unsettled() > 0 {
             findings.add(format!("{place} is {}, but {} of its jobs are not settled", step.state, counted.unsettled()));
         }
-        if step.state == StepState::Running && !busy && counted.unsettled() == 0 {
+        if step.state == StepState::Running && !busy && !is_lane && counted.unsettled() == 0 {
             findings.add(format!("{place} is running, but all of its jobs are settled"));
         }
         self.check_edges(step, place, findings)?;
@@ -364,7 +371,7 @@ fn put(masks: &mut HashMap<i64, Mask>, chunk: i64, jobs: Mask) {
     *there = there.or(jobs);
 }
 
-/// Each open job of a running step is in exactly one place, each retrying one has a timer, and nothing else is in any.
+/// Each open job of a running step is in exactly one place, each retrying or deferred one has a timer, and nothing else is in any.
 fn check_whereabouts(
     step: &Step,
     work: &Whereabouts,
@@ -386,7 +393,7 @@ fn check_whereabouts(
         let running = step.state == StepState::Running;
         let right = match state {
             JobState::Open if running => places == 1 && !timed,
-            JobState::Retrying if running => places == 0 && timed,
+            JobState::Retrying | JobState::Deferred if running => places == 0 && timed,
             _ => places == 0 && !timed,
         };
         if !right {

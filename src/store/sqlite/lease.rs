@@ -10,7 +10,7 @@ use crate::graph::StepNumber;
 use crate::id::SessionId;
 use crate::ledger::What;
 use crate::planted::planted;
-use crate::record::{KILLED, error_number};
+use crate::record::{KILLED, KILLED_KEPT, error_number};
 use crate::slice::Mask;
 use crate::state::{JobState, WorkflowState};
 use crate::store::{Left, Renew, Renewed, Session, Woken};
@@ -55,6 +55,11 @@ pub enum Taken {
     Expired,
     /// Its worker gave it back.
     GivenBack,
+}
+
+/// The error for a session that the store does not know.
+pub fn unknown_session(id: SessionId) -> Error {
+    Error::not_found(format!("session {id} is not known to the store (any more); join again"))
 }
 
 impl Tx<'_> {
@@ -120,8 +125,7 @@ impl Tx<'_> {
 
     /// The row of a session that must be there.
     pub fn known_session(&mut self, id: SessionId) -> Result<i64> {
-        self.session(id)?
-            .ok_or_else(|| Error::not_found(format!("session {id} is not known to the store (any more); join again")))
+        self.session(id)?.ok_or_else(|| unknown_session(id))
     }
 
     /// Recounts the live workers, which claims divide the last jobs of a step by, and finds the shortest lease anew.
@@ -251,6 +255,9 @@ impl Tx<'_> {
             if alone >= step.max_recoveries {
                 self.settle_jobs(lease.wf, lease.step, (lease.chunk, lease.first), bytes, open, JobState::Failed)?;
                 self.note_errors(lease, &[(error_number(KILLED), KILLED.to_owned(), open)])?;
+                if self.is_lane(lease.wf)? {
+                    self.keep_chunk(&step, lease.chunk, lease.first, KILLED_KEPT)?;
+                }
                 return self.check_settled(lease.wf, lease.step);
             }
             return self.enqueue(&step, &back(open), End::Back, true, recoveries, alone);

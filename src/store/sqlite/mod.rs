@@ -10,6 +10,7 @@
 //! | `writer` | the one thread that writes, and its transactions |
 //! | `tx` | an operation at work: counted statements, cached rows |
 //! | `create`, `overlap` | workflows and drafts, and the keys that they hold |
+//! | `lane` | lone jobs, and what becomes of them once they have settled |
 //! | `line`, `claim` | ready work, and how it is handed out |
 //! | `lease` | sessions, leases, what is taken back |
 //! | `reserve` | what happens when the disk is full |
@@ -24,6 +25,7 @@ mod claim;
 mod command;
 mod create;
 mod doctor;
+mod lane;
 mod lease;
 mod line;
 mod note;
@@ -369,6 +371,10 @@ impl Store for SqliteStore {
 
     fn create(&self, create: Create) -> Answer<'_, Created> {
         Box::pin(self.grow("create", move |tx| tx.create(&create)))
+    }
+
+    fn enqueue(&self, enqueue: Enqueue) -> Answer<'_, Enqueued> {
+        Box::pin(self.grow("enqueue", move |tx| tx.enqueue_lone(&enqueue)))
     }
 
     fn claim(&self, claim: Claim) -> Answer<'_, Claimed> {

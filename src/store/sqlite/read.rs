@@ -33,7 +33,7 @@ pub fn no_workflow(id: WorkflowId) -> Error {
 }
 
 const WORKFLOW_COLUMNS: &str = "id, name, arguments, generation, state, steps, unsettled, total, succeeded, failed, skipped, \
-                                cancelled, retrying, created_at, started_at, finished_at, expires_at, pinned, retention, key, overlap";
+                                cancelled, retrying, deferred, created_at, started_at, finished_at, expires_at, pinned, retention, key, overlap";
 
 /// A workflow's row, and what of it has to be decoded yet.
 struct Head {
@@ -54,15 +54,15 @@ fn workflow_row(row: &Row<'_>) -> rusqlite::Result<Head> {
         steps: row.get(5)?,
         unsettled_steps: row.get(6)?,
         jobs: counts(row, 7)?,
-        created_at: row.get(13)?,
-        started_at: row.get(14)?,
-        finished_at: row.get(15)?,
-        expires_at: row.get::<_, Option<i64>>(16)?.filter(|at| *at < i64::MAX),
-        pinned: row.get(17)?,
+        created_at: row.get(14)?,
+        started_at: row.get(15)?,
+        finished_at: row.get(16)?,
+        expires_at: row.get::<_, Option<i64>>(17)?.filter(|at| *at < i64::MAX),
+        pinned: row.get(18)?,
         retention: Retention::for_ever(),
-        key: row.get::<_, Option<String>>(19)?.map(|key| Key { key, overlap: Overlap::Skip }),
+        key: row.get::<_, Option<String>>(20)?.map(|key| Key { key, overlap: Overlap::Skip }),
     };
-    Ok(Head { id: row.get(0)?, state: row.get(4)?, retention: row.get(18)?, overlap: row.get(20)?, row: value })
+    Ok(Head { id: row.get(0)?, state: row.get(4)?, retention: row.get(19)?, overlap: row.get(21)?, row: value })
 }
 
 fn decode_workflow(head: Head) -> Result<WorkflowRow> {
@@ -76,7 +76,7 @@ fn decode_workflow(head: Head) -> Result<WorkflowRow> {
     Ok(row)
 }
 
-const STEP_COLUMNS: &str = "step, spec, generation, state, total, succeeded, failed, skipped, cancelled, retrying, leased, released_at, started_at, finished_at";
+const STEP_COLUMNS: &str = "step, spec, generation, state, total, succeeded, failed, skipped, cancelled, retrying, deferred, leased, released_at, started_at, finished_at";
 
 fn step_row(row: &Row<'_>) -> rusqlite::Result<(String, u8, StepRow)> {
     let value = StepRow {
@@ -85,10 +85,10 @@ fn step_row(row: &Row<'_>) -> rusqlite::Result<(String, u8, StepRow)> {
         generation: row.get(2)?,
         state: StepState::Waiting,
         jobs: counts(row, 4)?,
-        running: row.get::<_, i64>(10)?.max(0) as u64,
-        released_at: row.get(11)?,
-        started_at: row.get(12)?,
-        finished_at: row.get(13)?,
+        running: row.get::<_, i64>(11)?.max(0) as u64,
+        released_at: row.get(12)?,
+        started_at: row.get(13)?,
+        finished_at: row.get(14)?,
     };
     Ok((row.get(1)?, row.get(3)?, value))
 }
@@ -120,7 +120,8 @@ impl Tx<'_> {
         };
         match list.state {
             Some(state) => add("state = ?", Value::Integer(state as i64)),
-            None => add("state <> ?", Value::Integer(crate::state::WorkflowState::Deleting as i64)),
+            // Lanes are no workflows, although they are kept like them.
+            None => add("state < ?", Value::Integer(crate::state::WorkflowState::Deleting as i64)),
         }
         if let Some(name) = &list.name {
             add("name = ?", Value::Text(name.clone()));
@@ -170,7 +171,7 @@ impl Tx<'_> {
         let (this, other, index) =
             if upstream { ("down", "up", "INDEXED BY edge_by_down") } else { ("up", "down", "") };
         let sql = format!(
-            "SELECT s.step, s.name, e.kind, s.state, s.total, s.succeeded, s.failed, s.skipped, s.cancelled, s.retrying \
+            "SELECT s.step, s.name, e.kind, s.state, s.total, s.succeeded, s.failed, s.skipped, s.cancelled, s.retrying, s.deferred \
              FROM edge e {index} JOIN step s ON s.wf = e.wf AND s.step = e.{other} \
              WHERE e.wf = ? AND e.{this} = ? ORDER BY e.{other} LIMIT ?"
         );
@@ -210,8 +211,8 @@ impl Tx<'_> {
         let mut room = OUTCOME_PAGE;
         let mut after = after as i64;
         let mut from = i64::try_from(from).unwrap_or(i64::MAX);
-        if from > 0 && self.step(wf, step)?.jobs.total as i64 > from {
-            from = self.chunk_at(wf, step, from)?.first;
+        if from > 0 {
+            from = self.find_chunk(wf, step, from)?.map_or(from, |chunk| chunk.first);
         }
         for chunk in self.chunks_from(wf, step, from, OUTCOME_CHUNKS)? {
             let bytes = self.bytes(chunk.chunk, chunk.jobs)?;
@@ -303,7 +304,7 @@ impl Tx<'_> {
             waiting.queue_workers += u64::from(subscribed);
             waiting.able_workers += u64::from(subscribed && worker.session.types.contains(&job_type));
         }
-        let sql = "SELECT min(due) FROM timer WHERE wf = ? AND step = ?";
+        let sql = "SELECT min(due) FROM timer WHERE wf = ? AND step = ? AND (chunk = 0 OR length(jobs) > 0)";
         waiting.next_due = self.one(sql, (wf, number), |row| row.get(0))?.flatten();
         let sql = "SELECT EXISTS (SELECT 1 FROM ready WHERE line = ?1 AND wf = ?2 AND step = ?3 AND turn IS NULL) \
                    OR EXISTS (SELECT 1 FROM place WHERE line = ?1 AND wf = ?2 AND turn IS NULL)";
@@ -324,9 +325,11 @@ impl Tx<'_> {
 
     pub fn read_whereabouts(&mut self, id: WorkflowId, number: StepNumber, index: u64) -> Result<Whereabouts> {
         let wf = self.wf(id)?;
-        let chunk = self.chunk_at(wf, number, i64::try_from(index).unwrap_or(i64::MAX))?;
-        let at = (index as i64 - chunk.first) as usize;
         let mut found = Whereabouts::default();
+        let Some(chunk) = self.find_chunk(wf, number, i64::try_from(index).unwrap_or(i64::MAX))? else {
+            return Ok(found);
+        };
+        let at = (index as i64 - chunk.first) as usize;
         let sql = "SELECT s.about, l.jobs, l.progress FROM lease l LEFT JOIN session s ON s.session = l.session WHERE l.chunk = ? LIMIT 1024";
         let leases = self.all(sql, [chunk.chunk], |row| {
             Ok((row.get::<_, Option<String>>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, Option<String>>(2)?))

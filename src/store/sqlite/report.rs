@@ -73,11 +73,19 @@ impl Tx<'_> {
         let mut after = before.clone();
         self.settle_part(&step, lease, part, &before, &mut after, stops)?;
         self.note_part(lease, part, stops)?;
-        if after != before {
-            self.put_bytes(lease.chunk, &after)?;
+        let mut outcome = lease.outcome;
+        if self.is_lane(lease.wf)? && part.keep == 0 && self.is_unwanted(lease.chunk, &after)? {
+            self.drop_chunk(&step, lease.chunk, lease.first, &after)?;
+        } else {
+            if after != before {
+                self.put_bytes(lease.chunk, &after)?;
+            }
+            outcome = self.put_record(lease, part)?;
+            self.note_known_errors(lease, part, reported)?;
+            if part.keep > 0 && self.is_lane(lease.wf)? {
+                self.keep_chunk(&step, lease.chunk, lease.first, part.keep)?;
+            }
         }
-        let outcome = self.put_record(lease, part)?;
-        self.note_known_errors(lease, part, reported)?;
         self.take_drafts(report, lease, part)?;
 
         let reported_jobs = all_jobs(part);

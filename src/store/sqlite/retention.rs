@@ -8,7 +8,7 @@ use super::tx::{Tx, Wf};
 use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::id::WorkflowId;
-use crate::retention::{Keep, Retention};
+use crate::retention::{KeepFor, Retention};
 use crate::state::WorkflowState;
 use crate::store::{Keeping, Kept};
 
@@ -78,7 +78,7 @@ impl Tx<'_> {
         let mut retention = retention_of(&retention)?;
         let expires_at = match keeping {
             Keeping::ExpireIn(time) => {
-                retention = Retention::all(Keep { age: Some(time.max(0)), most: None });
+                retention = Retention::all(KeepFor { age: Some(time.max(0)), most: None });
                 end.and_then(|_| expiry(retention.of(workflow.state), self.now))
             }
             Keeping::Pinned => None,
@@ -139,7 +139,7 @@ impl Tx<'_> {
 }
 
 /// When a workflow that is kept so and finished at `end` may be deleted; `None` if nothing but a person ends it.
-fn expiry(keep: Keep, end: Millis) -> Option<Millis> {
+fn expiry(keep: KeepFor, end: Millis) -> Option<Millis> {
     // What is kept in limited number stands in the index of those that may have to go.
     keep.until(end).or(keep.most.map(|_| NEVER))
 }

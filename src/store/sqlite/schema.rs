@@ -53,6 +53,7 @@ CREATE TABLE workflow (
     grace_until INTEGER,              -- lease time at which a cancel takes leases back
     total INTEGER NOT NULL, succeeded INTEGER NOT NULL, failed INTEGER NOT NULL,
     skipped INTEGER NOT NULL, cancelled INTEGER NOT NULL, retrying INTEGER NOT NULL,
+    deferred INTEGER NOT NULL,
     created_at INTEGER NOT NULL, started_at INTEGER, finished_at INTEGER,
     retention TEXT NOT NULL, pinned INTEGER NOT NULL,
     expires_at INTEGER,               -- of a finished one: when it may be deleted
@@ -81,6 +82,7 @@ CREATE TABLE step (
     roots INTEGER NOT NULL,           -- 1 if no edge leads into it
     total INTEGER NOT NULL, succeeded INTEGER NOT NULL, failed INTEGER NOT NULL,
     skipped INTEGER NOT NULL, cancelled INTEGER NOT NULL, retrying INTEGER NOT NULL,
+    deferred INTEGER NOT NULL,
     leased INTEGER NOT NULL,
     released_at INTEGER, started_at INTEGER, finished_at INTEGER,
     PRIMARY KEY (wf, step)

@@ -29,7 +29,7 @@ impl Tx<'_> {
         let mut step = self.step(wf, step)?;
         let may_settle = step.state == StepState::Running || step.state == StepState::Waiting && step.decided.is_some();
         let unsettled = step.jobs.unsettled().saturating_sub(u64::from(planted!("a step settles one job early")));
-        if !may_settle || unsettled > 0 || self.is_held(wf, step.step)? {
+        if !may_settle || unsettled > 0 || self.is_lane(wf)? || self.is_held(wf, step.step)? {
             return Ok(());
         }
         let mut workflow = self.workflow(wf)?;

@@ -85,7 +85,8 @@ impl Tx<'_> {
         Ok(due.len() == TIMERS)
     }
 
-    /// Puts retrying jobs of a chunk, or a whole step that was delayed (chunk 0), into its line.
+    /// Puts jobs of a chunk that were retrying or deferred, or a whole step that was delayed (chunk 0), into its line. Without jobs: the
+    /// time is over for which the chunk was to be kept.
     fn make_jobs_due(&mut self, wf: Wf, number: StepNumber, chunk: i64, first: i64, jobs: &[u8]) -> Result<()> {
         let step = self.step(wf, number)?;
         if step.state != StepState::Running {
@@ -94,18 +95,27 @@ impl Tx<'_> {
         if chunk == 0 {
             return self.enqueue_all(&step, 0);
         }
-        let len = self.chunk_at(wf, number, first)?.jobs;
-        let mut bytes = self.bytes(chunk, len)?;
-        let in_chunk = mask(jobs)?.and(Mask::range(0..len));
-        let retrying: Mask = in_chunk.iter().filter(|at| JobState::of(bytes[*at]) == JobState::Retrying).collect();
-        if retrying.is_empty() {
-            return Ok(());
+        if jobs.is_empty() {
+            return self.stop_keeping(&step, chunk, first);
         }
-        retrying.iter().for_each(|at| bytes[at] = job_byte(JobState::Open, crate::state::attempts(bytes[at])));
-        self.shift(wf, number, JobState::Retrying, JobState::Open, retrying.len() as u64)?;
-        self.put_bytes(chunk, &bytes)?;
-        let work = Work::Masked { chunk, first, jobs: retrying };
-        self.enqueue(&step, &work, End::Front, false, 0, 0)
+        let len = self.chunk_at(wf, number, first)?.jobs;
+        let before = self.bytes(chunk, len)?;
+        let mut bytes = before.clone();
+        let in_chunk = mask(jobs)?.and(Mask::range(0..len));
+        // What is tried again comes first; what was put off comes behind what has been waiting.
+        for (state, end) in [(JobState::Retrying, End::Front), (JobState::Deferred, End::Back)] {
+            let due: Mask = in_chunk.iter().filter(|at| JobState::of(before[*at]) == state).collect();
+            if due.is_empty() {
+                continue;
+            }
+            due.iter().for_each(|at| bytes[at] = job_byte(JobState::Open, crate::state::attempts(bytes[at])));
+            self.shift(wf, number, state, JobState::Open, due.len() as u64)?;
+            self.enqueue(&step, &Work::Masked { chunk, first, jobs: due }, end, false, 0, 0)?;
+        }
+        if bytes != before {
+            self.put_bytes(chunk, &bytes)?;
+        }
+        Ok(())
     }
 
     fn end_drafts(&mut self, lease_time: Millis) -> Result<bool> {

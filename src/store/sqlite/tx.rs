@@ -69,7 +69,7 @@ pub struct Step {
 impl Step {
     /// Jobs that could be handed out now, or are in a line already.
     pub fn ready_jobs(&self) -> u64 {
-        self.jobs.unsettled().saturating_sub(self.jobs.retrying).saturating_sub(self.leased.max(0) as u64)
+        self.jobs.open().saturating_sub(self.leased.max(0) as u64)
     }
 
     /// Whether no more jobs of it may be under a lease now.
@@ -206,7 +206,7 @@ impl<'c> Tx<'c> {
             return Ok(cached.value);
         }
         let sql = "SELECT state, unsettled, active, failed_steps, chores, grace_until, total, succeeded, failed, skipped, \
-                   cancelled, retrying, started_at, finished_at FROM workflow WHERE wf = ?";
+                   cancelled, retrying, deferred, started_at, finished_at FROM workflow WHERE wf = ?";
         let found = self.one(sql, [wf], |row| {
             let value = Workflow {
                 wf,
@@ -217,8 +217,8 @@ impl<'c> Tx<'c> {
                 chores: row.get(4)?,
                 grace_until: row.get(5)?,
                 jobs: counts(row, 6)?,
-                started_at: row.get(12)?,
-                finished_at: row.get(13)?,
+                started_at: row.get(13)?,
+                finished_at: row.get(14)?,
             };
             Ok((row.get::<_, u8>(0)?, value))
         })?;
@@ -239,8 +239,8 @@ impl<'c> Tx<'c> {
             return Ok(cached.value);
         }
         let sql = "SELECT line, feeds, always, tolerate_jobs, tolerate_fraction, max_in_flight, max_recoveries, delay, \
-                   state, decided, pending, skips, waits, cancels, total, succeeded, failed, skipped, cancelled, retrying, leased, \
-                   released_at, started_at, finished_at FROM step WHERE wf = ? AND step = ?";
+                   state, decided, pending, skips, waits, cancels, total, succeeded, failed, skipped, cancelled, retrying, deferred, \
+                   leased, released_at, started_at, finished_at FROM step WHERE wf = ? AND step = ?";
         let found = self.one(sql, (wf, step), |row| {
             let jobs: Option<i64> = row.get(3)?;
             let fraction: Option<f64> = row.get(4)?;
@@ -265,10 +265,10 @@ impl<'c> Tx<'c> {
                 waits: row.get(12)?,
                 cancels: row.get(13)?,
                 jobs: counts(row, 14)?,
-                leased: row.get(20)?,
-                released_at: row.get(21)?,
-                started_at: row.get(22)?,
-                finished_at: row.get(23)?,
+                leased: row.get(21)?,
+                released_at: row.get(22)?,
+                started_at: row.get(23)?,
+                finished_at: row.get(24)?,
             };
             Ok((row.get::<_, u8>(8)?, row.get::<_, Option<u8>>(9)?, value))
         })?;
@@ -317,14 +317,18 @@ impl<'c> Tx<'c> {
 
     /// How many jobs a chunk has, and the index in its step of the first.
     pub fn chunk_at(&mut self, wf: Wf, step: StepNumber, index: i64) -> Result<Chunk> {
+        let missing = || Error::corrupt(format!("job {index} of step {step} of workflow {wf} is in no chunk"));
+        self.find_chunk(wf, step, index)?.ok_or_else(missing)
+    }
+
+    /// The same, or nothing: a lane keeps no jobs that have settled and are not wanted any more.
+    pub fn find_chunk(&mut self, wf: Wf, step: StepNumber, index: i64) -> Result<Option<Chunk>> {
         let sql = "SELECT s.first + c.first, c.jobs, c.chunk FROM segment s JOIN chunk c ON c.segment = s.segment \
                    WHERE s.segment = (SELECT segment FROM segment WHERE wf = ?1 AND step = ?2 AND first <= ?3 ORDER BY first DESC LIMIT 1) \
                    AND c.first <= ?3 - s.first ORDER BY c.first DESC LIMIT 1";
         let found = self.one(sql, (wf, step, index), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-        match found.map(|(first, jobs, chunk)| Chunk::checked(chunk, first, jobs)).transpose()? {
-            Some(chunk) if (chunk.first..chunk.first + chunk.jobs as i64).contains(&index) => Ok(chunk),
-            _ => Err(Error::corrupt(format!("job {index} of step {step} of workflow {wf} is in no chunk"))),
-        }
+        let chunk = found.map(|(first, jobs, chunk)| Chunk::checked(chunk, first, jobs)).transpose()?;
+        Ok(chunk.filter(|chunk| (chunk.first..chunk.first + chunk.jobs as i64).contains(&index)))
     }
 
     /// The first chunk of a step whose jobs begin at `index` or behind it.
@@ -393,11 +397,12 @@ impl<'c> Tx<'c> {
             self.run(
                 "UPDATE step SET state = ?3, decided = ?4, pending = ?5, skips = ?6, waits = ?7, cancels = ?8, total = ?9, \
                  succeeded = ?10, failed = ?11, skipped = ?12, cancelled = ?13, retrying = ?14, leased = ?15, released_at = ?16, \
-                 started_at = ?17, finished_at = ?18 WHERE wf = ?1 AND step = ?2",
+                 started_at = ?17, finished_at = ?18, deferred = ?19 WHERE wf = ?1 AND step = ?2",
                 rusqlite::params![
                     s.wf, s.step, s.state as u8, s.decided.map(|d| d as u8), s.pending, s.skips, s.waits, s.cancels,
                     s.jobs.total as i64, s.jobs.succeeded as i64, s.jobs.failed as i64, s.jobs.skipped as i64,
-                    s.jobs.cancelled as i64, s.jobs.retrying as i64, s.leased, s.released_at, s.started_at, s.finished_at
+                    s.jobs.cancelled as i64, s.jobs.retrying as i64, s.leased, s.released_at, s.started_at, s.finished_at,
+                    s.jobs.deferred as i64
                 ],
             )?;
         }
@@ -407,11 +412,11 @@ impl<'c> Tx<'c> {
             self.run(
                 "UPDATE workflow SET state = ?2, unsettled = ?3, active = ?4, failed_steps = ?5, chores = ?6, grace_until = ?7, \
                  total = ?8, succeeded = ?9, failed = ?10, skipped = ?11, cancelled = ?12, retrying = ?13, started_at = ?14, \
-                 finished_at = ?15 WHERE wf = ?1",
+                 finished_at = ?15, deferred = ?16 WHERE wf = ?1",
                 rusqlite::params![
                     w.wf, w.state as u8, w.unsettled, w.active, w.failed_steps, w.chores, w.grace_until, w.jobs.total as i64,
                     w.jobs.succeeded as i64, w.jobs.failed as i64, w.jobs.skipped as i64, w.jobs.cancelled as i64,
-                    w.jobs.retrying as i64, w.started_at, w.finished_at
+                    w.jobs.retrying as i64, w.started_at, w.finished_at, w.jobs.deferred as i64
                 ],
             )?;
         }
@@ -464,7 +469,7 @@ impl Chunk {
     }
 }
 
-/// The six counters from column `from` on.
+/// The seven counters from column `from` on.
 pub fn counts(row: &Row<'_>, from: usize) -> rusqlite::Result<Counts> {
     let column = |n: usize| row.get::<_, i64>(from + n).map(|count| count.max(0) as u64);
     Ok(Counts {
@@ -474,6 +479,7 @@ pub fn counts(row: &Row<'_>, from: usize) -> rusqlite::Result<Counts> {
         skipped: column(3)?,
         cancelled: column(4)?,
         retrying: column(5)?,
+        deferred: column(6)?,
     })
 }
 

@@ -53,8 +53,8 @@ pub mod keep {
         scene.worker().await.drain().await;
         assert_eq!(scene.store.keep(id, Keeping::ExpireIn(0)).await.unwrap().expires_at, None, "it has not finished");
         scene.wait(2 * LEASE).await;
+        assert_eq!(scene.state(id).await, WorkflowState::Running);
         scene.worker().await.run().await;
-        assert_eq!(scene.state(id).await, WorkflowState::Succeeded);
         scene.wait(100).await;
         assert_eq!(refusal(scene.store.workflow(id).await), ErrorKind::NotFound);
     }
@@ -105,7 +105,7 @@ pub mod retention {
     use super::super::scene::*;
     use super::DAY;
     use crate::error::ErrorKind;
-    use crate::retention::{Keep, Retention};
+    use crate::retention::{KeepFor, Retention};
     use crate::state::WorkflowState;
     use crate::store::{Create, List, Tick};
 
@@ -178,7 +178,7 @@ pub mod retention {
 
     pub async fn by_number_keeps_those_that_finished_last(scene: &Scene) {
         scene.stay_on_one_shard();
-        let few = Retention::for_ever().succeeded(Keep::for_ever().most(3));
+        let few = Retention::for_ever().succeeded(KeepFor::ever().most(3));
         let mut ids = Vec::new();
         let worker = scene.worker().await;
         for _ in 0..6 {
@@ -232,7 +232,7 @@ pub mod retention {
     }
 
     pub async fn tells_when_the_next_expires(scene: &Scene) {
-        scene.kept(Retention::all(Keep::for_time(milliseconds(400)))).await;
+        scene.kept(Retention::all(KeepFor::time(milliseconds(400)))).await;
         let worker = scene.worker().await;
         worker.run().await;
         scene.leave(&worker).await;

@@ -33,6 +33,7 @@ mod followers;
 mod inspection;
 mod keeping;
 mod keys;
+mod lone;
 mod plan;
 mod reads;
 mod repair;
@@ -58,6 +59,7 @@ use self::followers::{table, tolerance};
 use self::inspection::{doctor, errors, outcomes, parameters, size, waiting, whereabouts, workers};
 use self::keeping::{keep, retention};
 use self::keys::{abandon, begin};
+use self::lone::{enqueue, lane};
 use self::reads::{edges, step_named, steps, workflow, workflows};
 use self::repair::{delete, mended, retry};
 use self::reports::{error_table, report, source};
@@ -166,6 +168,36 @@ macro_rules! conformance_table {
                 again_answer_lost_starts_it_once,
                 again_of_an_older_generation_changes_nothing,
                 again_without_a_first_is_a_first,
+            }
+            enqueue {
+                fresh_can_be_claimed_with_all_that_a_worker_needs,
+                repeated_command_counts_once_and_is_answered_the_same,
+                answer_lost_counts_once,
+                lease_taken_back_gives_them_to_another,
+                paused_is_no_lane,
+                cancelling_is_no_lane,
+                deleted_is_no_lane,
+                by_an_unknown_session_is_answered_so,
+                an_older_command_is_refused,
+                of_several_lanes_tells_the_first_of_each,
+                of_a_chunk_that_cannot_be_is_refused_as_a_whole,
+                wakes_who_is_idle,
+            }
+            lane {
+                is_listed_by_its_state_alone,
+                hands_out_in_the_order_of_the_calls,
+                a_higher_priority_goes_first,
+                waits_no_longer_than_a_rotation_beside_a_workflow,
+                forgets_what_nobody_wants_with_the_last_of_its_chunk,
+                keeps_an_output_for_its_time,
+                keeps_a_chunk_as_long_as_the_longest_of_its_jobs,
+                forgets_what_was_kept_once_the_last_of_its_chunk_has_settled,
+                tries_again_and_forgets_then,
+                failed_jobs_are_retried_by_a_command,
+                what_is_put_off_starts_at_its_time,
+                what_was_put_off_comes_behind_what_waits,
+                a_job_that_kills_its_workers_fails_and_is_kept,
+                of_thousands_of_calls_keeps_its_bounds,
             }
             claim {
                 fresh_tells_all_that_a_worker_needs,

@@ -17,8 +17,8 @@ use crate::retention::Retention;
 use crate::slice::Mask;
 use crate::state::{Counts, EdgeKind, JobState, StepState, WorkflowState};
 use crate::store::{
-    Append, Begin, Begun, Checkup, Claim, Create, DraftKey, DraftOf, Key, List, NewWorkflow, Overlap, Part, Renew,
-    Retried, RetryFailed, Session, Slice, StepRow, Store, Tick, WorkflowRow,
+    Append, Begin, Begun, Checkup, Claim, Create, DraftKey, DraftOf, Enqueue, Key, Lane, List, LoneJobs, NewWorkflow,
+    Overlap, Part, Renew, Retried, RetryFailed, Session, Slice, StepRow, Store, Tick, WorkflowRow,
 };
 
 /// How long every lease lasts, unless a case says otherwise.
@@ -267,6 +267,18 @@ impl Scene {
         retried
     }
 
+    /// The lane of a type in [`QUEUE`], on one shard for all of a case.
+    pub fn lane(&self, job_type: &str, priority: i32) -> Lane {
+        let shard = self.shard.get().unwrap_or_else(|| self.store.next_shard());
+        self.shard.set(Some(shard));
+        Lane::new(shard, QUEUE, priority, job_type)
+    }
+
+    /// A command to take lone jobs, with a number of its own.
+    pub fn enqueue_of(&self, jobs: Vec<LoneJobs>) -> Enqueue {
+        Enqueue { session: self.client, command: self.number(), jobs }
+    }
+
     /// A draft's first call: what it is of, and its parts.
     pub fn draft(&self, of: DraftOf, parts: Vec<Part>) -> Append {
         let draft = DraftKey { session: self.client, number: self.number() };
@@ -354,7 +366,13 @@ impl Scene {
             self.delete(id).await;
         }
         self.leave(&worker).await;
+        // Lanes stay, and keep what failed for a while.
+        self.clock.advance(31 * 24 * 3_600_000);
+        self.tick().await;
         self.at_rest().await;
+        for lane in self.list(List { state: Some(WorkflowState::Standing), ..List::default() }).await {
+            assert_eq!(self.jobs(lane).await, Counts::default(), "jobs that a lane keeps for ever");
+        }
         assert_eq!(self.checkup().await.workflows, 0, "workflows after all have been deleted");
     }
 }

@@ -95,7 +95,9 @@ fn phase(state: WorkflowState) -> Verdict<Phase> {
         WorkflowState::Succeeded => Phase::Succeeded,
         WorkflowState::Failed => Phase::Failed,
         WorkflowState::Cancelled => Phase::Cancelled,
-        WorkflowState::Building | WorkflowState::Deleting => return Err(format!("a workflow is {state}")),
+        WorkflowState::Building | WorkflowState::Deleting | WorkflowState::Standing => {
+            return Err(format!("a workflow is {state}"));
+        }
     })
 }
 

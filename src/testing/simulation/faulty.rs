@@ -163,6 +163,13 @@ impl Store for Faulty {
         }))
     }
 
+    fn enqueue(&self, enqueue: Enqueue) -> Answer<'_, Enqueued> {
+        Box::pin(self.call("enqueue", self.store.enqueue(enqueue), |enqueued| {
+            self.stage.wake(&mut enqueued.woken);
+            self.stage.look_at_the_clock();
+        }))
+    }
+
     fn claim(&self, claim: Claim) -> Answer<'_, Claimed> {
         Box::pin(self.call("claim", self.store.claim(claim), |claimed| {
             let mut leases = self.leases.lock();

@@ -16,7 +16,7 @@ local G = {
 }
 
 -- The verbs that bring new work, and whether this script only reads.
-local GROWS, READS = { append = true, begin = true, create = true }, false
+local GROWS, READS = { append = true, begin = true, create = true, enqueue = true }, false
 
 local function call(...)
     cost.calls = cost.calls + 1
@@ -145,6 +145,7 @@ local PARTS = {
     'timers',    -- zset: step, due, chunk; 'timer-jobs': the jobs
     'timer-jobs',
     'chores',    -- set: names of its chores
+    'kept',      -- hash, of a lane: chunk -> until when it is kept
 }
 
 -- Numbers in members of sorted sets, so that they sort as text.
@@ -157,14 +158,15 @@ end
 
 -- States -----------------------------------------------------------------------------------------------------------------------
 
-local OPEN, RETRYING, SUCCEEDED, FAILED, SKIPPED, CANCELLED = 0, 1, 3, 4, 5, 6
-local COUNTERS = { [1] = 'retrying', [3] = 'succeeded', [4] = 'failed', [5] = 'skipped', [6] = 'cancelled', [7] = 'skipped' }
+local OPEN, RETRYING, DEFERRED, SUCCEEDED, FAILED, SKIPPED, CANCELLED = 0, 1, 2, 3, 4, 5, 6
+local COUNTERS = { [1] = 'retrying', [2] = 'deferred', [3] = 'succeeded', [4] = 'failed', [5] = 'skipped', [6] = 'cancelled', [7] = 'skipped' }
 local STEP = { waiting = 0, running = 1, succeeded = 2, failed = 3, skipped = 4, cancelled = 5 }
 local WF = {
     building = 0, pending = 1, running = 2, paused = 3, cancelling = 4, succeeded = 5, failed = 6, cancelled = 7, deleting = 8,
+    standing = 9,
 }
 local WF_WORDS = {
-    [0] = 'building', 'pending', 'running', 'paused', 'cancelling', 'succeeded', 'failed', 'cancelled', 'deleting',
+    [0] = 'building', 'pending', 'running', 'paused', 'cancelling', 'succeeded', 'failed', 'cancelled', 'deleting', 'standing',
 }
 local EDGE = { after = 0, settled = 1, failure = 2, always = 3, feeds = 4 }
 local RELEASE, SKIP, WAIT, CANCEL = 1, 2, 3, 4
@@ -288,15 +290,15 @@ end
 
 -- Rows -------------------------------------------------------------------------------------------------------------------------
 
-local COUNTS = { 'total', 'succeeded', 'failed', 'skipped', 'cancelled', 'retrying' }
+local COUNTS = { 'total', 'succeeded', 'failed', 'skipped', 'cancelled', 'retrying', 'deferred' }
 local WORKFLOW_FIELDS = {
     'state', 'unsettled', 'active', 'failed_steps', 'chores', 'grace_until', 'total', 'succeeded', 'failed', 'skipped',
-    'cancelled', 'retrying', 'created_at', 'started_at', 'finished_at', 'steps', 'generation',
+    'cancelled', 'retrying', 'created_at', 'started_at', 'finished_at', 'steps', 'generation', 'deferred',
 }
 local STEP_FIELDS = {
     'line', 'suspect_line', 'feeds', 'always', 'tolerate_jobs', 'tolerate_fraction', 'limit', 'max_recoveries', 'delay',
     'state', 'decided', 'pending', 'skips', 'waits', 'cancels', 'total', 'succeeded', 'failed', 'skipped', 'cancelled',
-    'retrying', 'leased', 'released_at', 'started_at', 'finished_at', 'generation',
+    'retrying', 'leased', 'released_at', 'started_at', 'finished_at', 'generation', 'deferred',
 }
 local LEASE_FIELDS = {
     'wf', 'step', 'chunk', 'first', 'jobs', 'deadline', 'claimed_at', 'last_report', 'outcome', 'record', 'recoveries', 'alone',
@@ -367,8 +369,8 @@ end
 
 local function shift_counts(row, from, to, jobs)
     local a, b = COUNTERS[from], COUNTERS[to]
-    if a then row[a] = row[a] - jobs end
-    if b then row[b] = row[b] + jobs end
+    if a then row[a] = (row[a] or 0) - jobs end
+    if b then row[b] = (row[b] or 0) + jobs end
 end
 
 -- Counts jobs of a step from one state to another, in the step and in its workflow.
@@ -388,7 +390,7 @@ local function unsettled_jobs(row)
     return math.max(row.total - settled_jobs(row), 0)
 end
 local function ready_jobs(step)
-    return math.max(unsettled_jobs(step) - step.retrying - math.max(step.leased, 0), 0)
+    return math.max(unsettled_jobs(step) - step.retrying - (step.deferred or 0) - math.max(step.leased, 0), 0)
 end
 local function is_at_limit(step)
     return step.limit ~= nil and step.leased >= step.limit
@@ -413,7 +415,8 @@ local function list_member(workflow)
     return hex(workflow.created_at, 12) .. workflow.id
 end
 local function each_list(workflow, state, visit)
-    if state ~= WF.deleting then
+    -- Lanes are no workflows, although they are kept like them.
+    if state ~= WF.deleting and state ~= WF.standing then
         visit(K.list(nil, nil))
         visit(K.list(nil, workflow.name))
     end

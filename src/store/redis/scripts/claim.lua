@@ -163,7 +163,7 @@ local function grant(line, wishes)
         local wf = tonumber(first[1])
         local state = G.workflow(wf).state
         local ready = call('ZRANGE', K.ready(line.line, wf), 0, 0, 'WITHSCORES')
-        local may_run = state == WF.pending or state == WF.running or state == WF.cancelling
+        local may_run = state == WF.pending or state == WF.running or state == WF.cancelling or state == WF.standing
         if not may_run or #ready == 0 or tonumber(ready[2]) >= PARKED then
             call('ZADD', K.places(line.line), PARKED, wf)
         else

@@ -81,18 +81,10 @@ end
 
 -- Notes that failed jobs are to run again; a chore brings them back, each step held while it does.
 function DO.retry()
-    local key = K.session(arg.session)
-    local last = call('HMGET', key, 'last_command', 'last_answer')
-    if not last[1] then
-        fail('not_found', 'session ' .. arg.session .. ' is not known to the store (any more); join again')
-    end
-    local command = tonumber(last[1])
-    if command == arg.command and last[2] then return cmsgpack.unpack(last[2]) end
-    if command >= arg.command then
-        fail('refused', 'the command is older than the last one of its session: its outcome is unknown')
-    end
-    local answer = begin_retry()
-    call('HSET', key, 'last_command', arg.command, 'last_answer', cmsgpack.pack(answer))
+    local answer = G.answered_before()
+    if answer then return answer end
+    answer = begin_retry()
+    G.note_answer(answer)
     G.flush()
     return answer
 end

@@ -42,14 +42,17 @@ end
 -- The next number of a workflow's segments or chunks.
 local function next_number(wf, name)
     G.numbers = G.numbers or {}
-    if not G.numbers[name] then
-        G.numbers[name] = { at = tonumber(call('HGET', K.wf(wf, 'head'), name) or 0), wf = wf }
+    local of = wf .. name
+    local number = G.numbers[of]
+    if not number then
+        number = { at = tonumber(call('HGET', K.wf(wf, 'head'), name) or 0), wf = wf, name = name }
+        G.numbers[of] = number
     end
-    G.numbers[name].at = G.numbers[name].at + 1
-    return G.numbers[name].at
+    number.at = number.at + 1
+    return number.at
 end
 local function write_numbers()
-    for name, number in pairs(G.numbers or {}) do batch('HSET', K.wf(number.wf, 'head'), name, number.at) end
+    for _, number in pairs(G.numbers or {}) do batch('HSET', K.wf(number.wf, 'head'), number.name, number.at) end
 end
 
 local function new_segment(wf)
@@ -65,6 +68,7 @@ local function add_chunk(wf, segment, first, part)
     local chunk = next_number(wf, 'last_chunk')
     batch('HSET', K.wf(wf, 'params'), chunk, body)
     batch('ZADD', K.wf(wf, 'chunks'), 0, hex(segment, 8) .. hex(first, 12) .. hex(part.jobs, 4) .. hex(chunk, 8))
+    return chunk
 end
 
 local function add_jobs(wf, part)
@@ -250,4 +254,81 @@ function DO.create()
     local more = workflow.chores > 0
     G.flush()
     return { existed = false, more = more, woken = G.wake() }
+end
+
+-- A lane, made if it is new: its workflow, and the index of the next job.
+local function lane_of(lane)
+    local wf = tonumber(call('HGET', K.ids, lane.id) or nil)
+    if wf then return wf, tonumber(call('HGET', K.wf(wf, 'lengths'), 1) or 0) end
+    wf = begin_workflow({ name = lane.step.type, arguments = lane.arguments, generation = 0 })
+    add_step(wf, lane.step)
+    batch('ZADD', K.wf(wf, 'segments'), 0, hex(0, 8) .. hex(0, 12) .. hex(new_segment(wf), 8))
+    call('HSET', K.wf(wf, 'head'), 'id', lane.id)
+    call('HSET', K.ids, lane.id, wf)
+    local step, workflow = G.step(wf, 0), G.workflow(wf)
+    step.state, step.released_at = STEP.running, now()
+    workflow.id, workflow.state, workflow.active = lane.id, WF.standing, 1
+    return wf, 0
+end
+
+-- Puts new jobs into a lane's line, behind all others: with those that came just before, if they have not been claimed, as one entry.
+local function enqueue_behind(step, low, high)
+    local queue = K.queue(step.wf, step.step, false)
+    local text = call('LINDEX', queue, -1)
+    local last = text and cmsgpack.unpack(text)
+    if last and last.high == low and last.recoveries == 0 then
+        last.high = high
+        call('LSET', queue, -1, cmsgpack.pack(last))
+        feed(step.line)
+    else
+        G.enqueue(step, { low = low, high = high }, false, false, 0, 0)
+    end
+end
+
+local function add_lone(jobs, nexts)
+    local wf, first = lane_of(jobs.lane)
+    first = nexts[wf] or first
+    local chunk = add_chunk(wf, 1, first, jobs)
+    nexts[wf] = first + jobs.jobs
+    batch('HSET', K.wf(wf, 'lengths'), 1, nexts[wf])
+    local step, workflow = G.step(wf, 0), G.workflow(wf)
+    step.total, workflow.total = step.total + jobs.jobs, workflow.total + jobs.jobs
+    G.put_step(step)
+    G.put_workflow(workflow)
+    if #jobs.due == 0 then
+        enqueue_behind(step, first, nexts[wf])
+        return first
+    end
+    local deferred = ''
+    for _, one in ipairs(jobs.due) do
+        local mask = blob(one[2])
+        deferred = M.either(deferred, mask)
+        G.set_timer(step, one[1], chunk, first, mask)
+    end
+    G.put_bytes(wf, chunk, M.change(string.rep('\0', jobs.jobs), deferred, function() return DEFERRED end))
+    G.shift(wf, 0, OPEN, DEFERRED, M.len(deferred))
+    local ready = M.minus(M.range(0, jobs.jobs), deferred)
+    if ready ~= '' then G.enqueue(step, { chunk = chunk, first = first, jobs = ready }, false, false, 0, 0) end
+    return first
+end
+
+-- Takes lone jobs into their lanes.
+function DO.enqueue()
+    local firsts = G.answered_before()
+    if firsts then return { firsts = firsts, woken = {} } end
+    for _, jobs in ipairs(arg.jobs) do
+        if jobs.jobs < 1 or jobs.jobs > 1024 then fail('usage', 'a chunk has ' .. jobs.jobs .. ' jobs; it may have 1 to 1024') end
+        for _, one in ipairs(jobs.due) do
+            if M.minus(blob(one[2]), M.range(0, jobs.jobs)) ~= '' then
+                fail('usage', 'jobs that are put off are not among those that come')
+            end
+        end
+    end
+    firsts = {}
+    local nexts = {}
+    for i, jobs in ipairs(arg.jobs) do firsts[i] = add_lone(jobs, nexts) end
+    G.note_answer(firsts)
+    write_numbers()
+    G.flush()
+    return { firsts = firsts, woken = G.wake() }
 end

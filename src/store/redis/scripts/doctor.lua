@@ -16,7 +16,7 @@ local JOB_WORDS = { [0] = 'open', 'retrying', 'deferred', 'succeeded', 'failed',
 
 -- What a step's work is in at the moment: how often each job stands in a line or under a lease, and in a timer.
 local function work_of(wf, step)
-    local work = { places = {}, timers = {}, runs = {}, leased = 0, delayed = false }
+    local work = { places = {}, timers = {}, kept = {}, runs = {}, leased = 0, delayed = false }
     local function add(counts, chunk, jobs)
         M.each(jobs, function(at)
             local name = chunk * 1024 + at
@@ -56,9 +56,13 @@ local function work_of(wf, step)
         end
     end
     for _, timer in ipairs(call('ZRANGEBYLEX', K.wf(wf, 'timers'), '[' .. prefix, '(' .. prefix .. '~')) do
-        local chunk = unhex(timer:sub(23))
-        if chunk == 0 then work.delayed = true end
-        add(work.timers, chunk, cmsgpack.unpack(call('HGET', K.wf(wf, 'timer-jobs'), timer))[2])
+        local chunk, jobs = unhex(timer:sub(23)), cmsgpack.unpack(call('HGET', K.wf(wf, 'timer-jobs'), timer))[2]
+        if chunk == 0 then
+            work.delayed = true
+        elseif jobs == '' then
+            work.kept[chunk] = unhex(timer:sub(9, 22))
+        end
+        add(work.timers, chunk, jobs)
     end
     return work
 end
@@ -94,12 +98,19 @@ local function check_chunk(step, work, chunk, bytes, place)
         if work.delayed then places = places + 1 end
         local right = places == 0 and not timed
         if step.state == STEP.running and state == OPEN then right = places == 1 and not timed end
-        if step.state == STEP.running and state == RETRYING then right = places == 0 and timed end
+        if step.state == STEP.running and (state == RETRYING or state == DEFERRED) then right = places == 0 and timed end
         if not right then
             return find(place .. ': job ' .. index .. ' is ' .. JOB_WORDS[state] .. ' and stands in ' .. places .. ' places and ' ..
                 (timed and 1 or 0) .. ' timers (the first such job of its chunk)')
         end
     end
+end
+
+-- What a lane keeps has a time until which it does.
+local function check_kept(wf, work, chunk, bytes, place)
+    local noted = tonumber(call('HGET', K.wf(wf, 'kept'), chunk.chunk) or nil)
+    if noted ~= work.kept[chunk.chunk] then find(place .. ': how long chunk ' .. chunk.chunk .. ' is kept is noted wrongly') end
+    if G.is_unwanted(wf, chunk, bytes) then find(place .. ': chunk ' .. chunk.chunk .. ' is kept although nobody wants it') end
 end
 
 local function check_step(wf, workflow, step, place, busy)
@@ -110,7 +121,8 @@ local function check_step(wf, workflow, step, place, busy)
     while true do
         local chunks = G.chunks_from(wf, step.step, next_job, 200)
         for _, chunk in ipairs(chunks) do
-            if chunk.first ~= next_job then
+            -- A lane does not keep what has settled and is not wanted any more.
+            if chunk.first < next_job or chunk.first > next_job and workflow.state ~= WF.standing then
                 find(place .. ': jobs ' .. next_job .. ' to ' .. chunk.first .. ' are in no chunk, or in two')
             end
             next_job = chunk.first + chunk.jobs
@@ -124,6 +136,7 @@ local function check_step(wf, workflow, step, place, busy)
             end
             if call('HEXISTS', K.wf(wf, 'params'), chunk.chunk) == 0 then find(place .. ': chunk ' .. chunk.chunk .. ' has no parameters') end
             if not busy then check_chunk(step, work, chunk, bytes, place) end
+            if workflow.state == WF.standing then check_kept(wf, work, chunk, bytes, place) end
         end
         if #chunks < 200 then break end
     end
@@ -138,7 +151,7 @@ local function check_step(wf, workflow, step, place, busy)
         local unsettled = unsettled_jobs(counted)
         if step.state >= STEP.succeeded and unsettled > 0 then
             find(place .. ' is ' .. STEP_WORDS[step.state] .. ', but ' .. unsettled .. ' of its jobs are not settled')
-        elseif step.state == STEP.running and unsettled == 0 then
+        elseif step.state == STEP.running and unsettled == 0 and workflow.state ~= WF.standing then
             find(place .. ' is running, but all of its jobs are settled')
         end
     end
@@ -195,17 +208,23 @@ function DO.doctor_of_workflow()
         find(place .. (is_finished(workflow.state) and ' has finished and holds its key' or ' is at work without its key'))
     end
     if not is_finished(workflow.state) and call('ZSCORE', K.expiry, wf) then find(place .. ' is unfinished and expires') end
-    return { findings = findings, steps = workflow.steps, jobs = jobs.total }
+    return { findings = findings, steps = workflow.steps, jobs = jobs.total, lane = workflow.state == WF.standing }
 end
 
 -- What of a family of keys is there only while something is under way.
 function DO.doctor_of_shard()
     local under_way = 0
-    for _, key in ipairs({ K.leases, K.timers, K.chores, K.drafts }) do under_way = under_way + call('ZCARD', key) end
-    for _, text in ipairs(call('HVALS', K.held)) do
-        under_way = under_way + 1
-        if call('EXISTS', K.wf(text:match('^%d+'), 'head')) == 0 then find('a key is held by a workflow that is not there') end
-    end
+    for _, key in ipairs({ K.leases, K.chores, K.drafts }) do under_way = under_way + call('ZCARD', key) end
+    local cursor = '0'
+    repeat
+        local page = call('HSCAN', K.held, cursor, 'COUNT', 1000)
+        cursor = page[1]
+        for i = 2, #page[2], 2 do
+            under_way = under_way + 1
+            local wf = page[2][i]:match('^%d+')
+            if call('EXISTS', K.wf(wf, 'head')) == 0 then find('a key is held by a workflow that is not there') end
+        end
+    until cursor == '0'
     for _, wf in ipairs(call('ZRANGE', K.expiry, 0, -1)) do
         if call('EXISTS', K.wf(wf, 'head')) == 0 then
             find('workflow number ' .. wf .. ' expires and is not there')
@@ -225,7 +244,13 @@ function DO.doctor_of_shard()
     end
     for _, name in ipairs(call('ZRANGE', K.timers, 0, -1)) do
         local wf, timer = name:match('^(%d+):(%x+)$')
-        if call('HEXISTS', K.wf(wf, 'timer-jobs'), timer) == 0 then find('the timer ' .. name .. ' has a time but no jobs') end
+        local text = call('HGET', K.wf(wf, 'timer-jobs'), timer)
+        if not text then
+            find('the timer ' .. name .. ' has a time but no jobs')
+        elseif cmsgpack.unpack(text)[2] ~= '' or unhex(timer:sub(23)) == 0 then
+            -- What a lane keeps for a while has come to rest.
+            under_way = under_way + 1
+        end
     end
     for _, name in ipairs(call('ZRANGE', K.chores, 0, -1)) do
         if call('HEXISTS', K.chore_state, name) == 0 then find('the chore ' .. name .. ' has a turn but no row') end
@@ -249,7 +274,9 @@ function DO.doctor_of_shard()
         end
     end
     local ids = {}
-    for _, member in ipairs(call('ZRANGE', K.list(nil, nil), 0, -1)) do ids[#ids + 1] = member:sub(13) end
+    for _, list in ipairs({ K.list(nil, nil), K.list(WF.standing, nil) }) do
+        for _, member in ipairs(call('ZRANGE', list, 0, -1)) do ids[#ids + 1] = member:sub(13) end
+    end
     local lost = call('HMGET', K.shard, 'lost', 'lost_at')
     return {
         findings = findings, under_way = under_way, leases = call('ZCARD', K.leases), ids = ids, lost = tonumber(lost[1] or nil),

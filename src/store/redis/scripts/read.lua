@@ -101,7 +101,7 @@ local OUTCOME_PAGE, OUTCOME_RECORDS = 256 * 1024, 400
 
 function DO.outcomes()
     local wf, page, room, after, from = G.find(arg.workflow), {}, OUTCOME_PAGE, arg.after, arg.from
-    if from > 0 and G.step(wf, arg.step).total > from then from = G.chunk_at(wf, arg.step, from).first end
+    if from > 0 then from = (G.find_chunk(wf, arg.step, from) or { first = from }).first end
     local records_left = OUTCOME_RECORDS
     for _, chunk in ipairs(G.chunks_from(wf, arg.step, from, 80)) do
         local key = K.wf(wf, 'outcomes')
@@ -206,8 +206,14 @@ function DO.waiting()
         end
     end
     local prefix = hex(arg.step, 8)
-    local timer = call('ZRANGEBYLEX', K.wf(wf, 'timers'), '[' .. prefix, '(' .. prefix .. '~', 'LIMIT', 0, 1)[1]
-    if timer then answer.next_due = unhex(timer:sub(9, 22)) end
+    -- A lane has timers, too, that tell how long something is kept.
+    for _, timer in ipairs(call('ZRANGEBYLEX', K.wf(wf, 'timers'), '[' .. prefix, '(' .. prefix .. '~', 'LIMIT', 0, 100)) do
+        local jobs = cmsgpack.unpack(call('HGET', K.wf(wf, 'timer-jobs'), timer))[2]
+        if jobs ~= '' or unhex(timer:sub(23)) == 0 then
+            answer.next_due = unhex(timer:sub(9, 22))
+            break
+        end
+    end
     local function is_parked(score) return score and tonumber(score) >= PARKED or false end
     answer.parked = is_parked(call('ZSCORE', K.ready(step.line, wf), arg.step)) or is_parked(call('ZSCORE', K.places(step.line), wf))
     local holds = call('HGET', K.wf(wf, 'holds'), arg.step)
@@ -233,8 +239,9 @@ end
 
 function DO.whereabouts()
     local wf = G.find(arg.workflow)
-    local chunk = G.chunk_at(wf, arg.step, arg.index)
-    local at, answer = arg.index - chunk.first, { ready = false }
+    local chunk, answer = G.find_chunk(wf, arg.step, arg.index), { ready = false }
+    if not chunk then return answer end
+    local at = arg.index - chunk.first
     local prefix = hex(arg.step, 8) .. hex(chunk.chunk, 8)
     for _, member in ipairs(call('ZRANGEBYLEX', K.wf(wf, 'leases'), '[' .. prefix, '(' .. prefix .. '~', 'LIMIT', 0, 200)) do
         local lease = G.lease_named(member:sub(17))

@@ -115,10 +115,16 @@ function DO.report()
         if stops then cancelled[#cancelled + 1] = part.lease end
         local before = bytes[name]
         bytes[name] = settle_part(step, lease, part, chunk, before, stops)
-        if bytes[name] ~= before then G.put_bytes(wf, chunk.chunk, bytes[name]) end
-        put_record(lease, part)
-        for _, error in ipairs(G.note_errors(wf, number, chunk.chunk, part.errors)) do
-            known[#known + 1] = { part.lease, error }
+        local is_lane = G.is_lane(wf)
+        if is_lane and part.keep == 0 and G.is_unwanted(wf, chunk, bytes[name]) then
+            G.drop_chunk(step, chunk, bytes[name])
+        else
+            if bytes[name] ~= before then G.put_bytes(wf, chunk.chunk, bytes[name]) end
+            put_record(lease, part)
+            for _, error in ipairs(G.note_errors(wf, number, chunk.chunk, part.errors)) do
+                known[#known + 1] = { part.lease, error }
+            end
+            if is_lane and part.keep > 0 then G.keep_chunk(step, chunk, part.keep) end
         end
         if part.adopted then G.adopt(arg.session .. ':' .. part.adopted, wf, step.feeds) end
         for _, dropped in ipairs(part.dropped) do G.abandon(arg.session .. ':' .. dropped) end

@@ -35,17 +35,25 @@ local function take_back_expired(time)
     return #names == 10
 end
 
--- Puts retrying jobs of a chunk, or a whole step that was delayed (chunk 0), into its line.
+-- Puts jobs of a chunk that were retrying or deferred, or a whole step that was delayed (chunk 0), into its line. Without jobs: the time
+-- is over for which the chunk was to be kept.
 local function make_jobs_due(wf, number, chunk, first, jobs)
     local step = G.step(wf, number)
     if step.state ~= STEP.running then return end
     if chunk == 0 then return G.enqueue_all(step, 0) end
-    local bytes = G.bytes(wf, chunk, G.chunk_at(wf, number, first).jobs)
-    local retrying = M.both(jobs, M.where(bytes, function(byte) return state_of(byte) == RETRYING end))
-    if retrying == '' then return end
-    G.shift(wf, number, RETRYING, OPEN, M.len(retrying))
-    G.put_bytes(wf, chunk, M.change(bytes, retrying, function(byte) return byte - RETRYING end))
-    G.enqueue(step, { chunk = chunk, first = first, jobs = retrying }, true, false, 0, 0)
+    if jobs == '' then return G.stop_keeping(step, chunk, first) end
+    local before = G.bytes(wf, chunk, G.chunk_at(wf, number, first).jobs)
+    local bytes = before
+    -- What is tried again comes first; what was put off comes behind what has been waiting.
+    for _, from in ipairs({ RETRYING, DEFERRED }) do
+        local due = M.both(jobs, M.where(before, function(byte) return state_of(byte) == from end))
+        if due ~= '' then
+            bytes = M.change(bytes, due, function(byte) return byte - from end)
+            G.shift(wf, number, from, OPEN, M.len(due))
+            G.enqueue(step, { chunk = chunk, first = first, jobs = due }, from == RETRYING, false, 0, 0)
+        end
+    end
+    if bytes ~= before then G.put_bytes(wf, chunk, bytes) end
 end
 
 local function make_due()
@@ -212,32 +220,6 @@ local function end_retry(wf, number, mended)
     G.check_settled(wf, number)
 end
 
--- Jobs of a chunk are no longer failed: they are taken out of the counts by error.
-local function forget_failed(wf, step, chunk, jobs)
-    local failed = G.errors_of(wf, chunk)
-    local key = K.wf(wf, 'error-jobs')
-    local fewer = {}
-    for number, mask in pairs(failed) do
-        local count = M.len(M.both(mask, jobs))
-        if count > 0 then
-            fewer[#fewer + 1] = { step .. ':' .. number, count }
-            local left = M.minus(mask, jobs)
-            failed[number] = left ~= '' and left or nil
-        end
-    end
-    -- However many errors a chunk has, they are counted down by two commands.
-    for from = 1, #fewer, 1000 do
-        local names, values = {}, {}
-        for i = from, math.min(from + 999, #fewer) do names[#names + 1] = fewer[i][1] end
-        for i, count in ipairs(call('HMGET', key, unpack(names))) do
-            values[#values + 1] = names[i]
-            values[#values + 1] = tonumber(count or 0) - fewer[from + i - 1][2]
-        end
-        call('HSET', key, unpack(values))
-    end
-    G.put_errors_of(wf, chunk, failed)
-end
-
 -- A bite of the chunks that have mended parameters, from number `from` of them on; what is theirs becomes valid.
 local function mended_chunks(wf, step, from, segment)
     local count = tonumber(call('HGET', K.wf(wf, 'mends'), segment) or 0)
@@ -300,7 +282,7 @@ BITE['retry jobs'] = function(wf, number, from, mended)
             -- A repair gives a new set of attempts.
             G.shift(wf, number, FAILED, OPEN, M.len(jobs))
             G.put_bytes(wf, chunk.chunk, M.change(bytes, jobs, function() return OPEN end))
-            forget_failed(wf, number, chunk.chunk, jobs)
+            G.forget_failed(wf, number, chunk.chunk, jobs)
             G.enqueue(step, { chunk = chunk.chunk, first = chunk.first, jobs = jobs }, false, false, 0, 0)
         end
     end
@@ -411,7 +393,7 @@ local function prune()
         if not first[1] or tonumber(first[2]) > now() then break end
         local wf = tonumber(first[1])
         local workflow = call('EXISTS', K.wf(wf, 'head')) == 1 and G.workflow(wf)
-        if not workflow or workflow.state < WF.succeeded then
+        if not workflow or not is_finished(workflow.state) and workflow.state ~= WF.deleting then
             call('ZREM', K.expiry, wf)
         else
             if is_finished(workflow.state) then

@@ -1,0 +1,512 @@
+//! Lone jobs: enqueued by themselves, in one line. They belong to a lane, the standing step of their queue, priority and type on a shard.
+//!
+//! Jobs that are enqueued at the same time, by any number of callers of a client, travel in one call: while one is on its way, the next
+//! gathers.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::{Serialize, Serializer};
+use tokio::sync::oneshot;
+
+use crate::client::Client;
+use crate::clock::{Millis, millis};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::WorkflowId;
+use crate::job::Job;
+use crate::outputs::{error_text, last_outcomes};
+use crate::payload::{Chunk, ChunkBuilder, check_size};
+use crate::record::KILLED;
+use crate::slice::{CHUNK_JOBS, Mask};
+use crate::state::JobState;
+use crate::store::{ChunkOutcomes, Enqueue, Lane, LoneJobs};
+use crate::view::JobView;
+
+/// The most jobs of one call: with a timer for each of them it keeps its bound.
+const CALL_JOBS: usize = 128;
+/// About the most bytes of JSON of one call.
+const CALL_BYTES: usize = 200 * 1024;
+/// The most lanes of one call.
+const CALL_LANES: usize = 16;
+/// How many chunks one call of [`Client::enqueue_all`] brings.
+const CALL_CHUNKS: usize = 4;
+
+/// How long lone jobs are kept once they have settled. What succeeded with an empty output is forgotten at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// Those that succeeded with an output, and those that were cancelled; a day unless set.
+    pub outputs: Duration,
+    /// Those that failed; 30 days unless set.
+    pub failures: Duration,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 3_600);
+        Self { outputs: DAY, failures: 30 * DAY }
+    }
+}
+
+/// Which lone job: its lane, and its number there. Never given twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobId {
+    /// The lane, which is found like a workflow.
+    pub lane: WorkflowId,
+    /// The job's number in it.
+    pub index: u64,
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.lane, self.index)
+    }
+}
+
+impl FromStr for JobId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parts = text.split_once('#');
+        let id = parts.and_then(|(lane, index)| Some(Self { lane: lane.parse().ok()?, index: index.parse().ok()? }));
+        id.ok_or_else(|| {
+            Error::usage(format!(
+                "`{text}` is no lone job; one looks like 00000000-0000-7000-8f3a-5d1c2b3a4f50#17 (`enqueue` returns it)"
+            ))
+        })
+    }
+}
+
+impl Serialize for JobId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A job that is about to be enqueued: `client.enqueue(job).later(hour).await?`.
+#[must_use = "nothing is enqueued before it is awaited"]
+pub struct NewJob<'c, J> {
+    client: &'c Client,
+    job: J,
+    queue: String,
+    priority: i32,
+    due: Option<Due>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    In(Duration),
+    At(Millis),
+}
+
+impl<J: Job> fmt::Debug for NewJob<'_, J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NewJob({} into {}, priority {}, {:?})", J::NAME, self.queue, self.priority, self.due)
+    }
+}
+
+impl<J: Job> NewJob<'_, J> {
+    /// Runs in another queue than its type's.
+    pub fn queue(mut self, queue: impl Into<String>) -> Self {
+        self.queue = queue.into();
+        self
+    }
+
+    /// Runs before ready work of lower priority in the same queue; 0 unless set.
+    pub fn priority(mut self, priority: i32) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Starts no earlier than after `wait`.
+    pub fn later(mut self, wait: Duration) -> Self {
+        self.due = Some(Due::In(wait));
+        self
+    }
+
+    /// Starts no earlier than at a time, in milliseconds since the epoch.
+    pub fn at(mut self, time: Millis) -> Self {
+        self.due = Some(Due::At(time));
+        self
+    }
+}
+
+impl<'c, J: Job> IntoFuture for NewJob<'c, J> {
+    type Output = Result<LoneJob<J>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'c>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let client = self.client;
+            client.check_lone::<J>(&self.queue)?;
+            let json = serde_json::to_vec(&self.job)
+                .map_err(|e| Error::usage(format!("{} cannot be written as JSON", J::NAME)).because(e))?;
+            check_size("parameters", json.len())?;
+            let due = self.due.map(|due| match due {
+                Due::In(wait) => client.store().now().saturating_add(millis(wait)),
+                Due::At(time) => time,
+            });
+            let id = client.enqueued(self.queue, self.priority, J::NAME, json, due).await?;
+            Ok(client.lone(id))
+        })
+    }
+}
+
+/// A lone job that has been enqueued.
+pub struct LoneJob<J> {
+    client: Client,
+    id: JobId,
+    job: PhantomData<fn() -> J>,
+}
+
+impl<J> fmt::Debug for LoneJob<J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LoneJob({})", self.id)
+    }
+}
+
+impl<J> Clone for LoneJob<J> {
+    fn clone(&self) -> Self {
+        Self { client: self.client.clone(), id: self.id, job: PhantomData }
+    }
+}
+
+impl<J: Job> LoneJob<J> {
+    /// Which it is.
+    pub fn id(&self) -> JobId {
+        self.id
+    }
+
+    /// The job, whole. An error of kind `NotFound` once it has settled and is not kept any more.
+    pub async fn status(&self) -> Result<JobView> {
+        self.client.find(self.id.lane).await?.job(J::NAME, self.id.index).await
+    }
+
+    /// Waits until it has settled; returns its output, or its last error as one of kind `Failed`.
+    pub async fn wait(&self) -> Result<J::Output> {
+        let JobId { lane, index } = self.id;
+        let store = self.client.store();
+        let mut pause = Duration::from_millis(2);
+        loop {
+            let place = store.whereabouts(lane, 0, index).await?;
+            if place.worker.is_none()
+                && place.due.is_none()
+                && !place.ready
+                && let Some(settled) = self.settled().await?
+            {
+                return settled;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(200));
+        }
+    }
+
+    /// What became of it; `None` while it has not settled.
+    async fn settled(&self) -> Result<Option<Result<J::Output>>> {
+        let JobId { lane, index } = self.id;
+        let store = self.client.store();
+        let page = store.outcomes(lane, 0, index, 0).await?;
+        let holds = |chunk: &ChunkOutcomes| (chunk.first..chunk.first + chunk.bytes.len() as u64).contains(&index);
+        let Some(mut chunk) = page.into_iter().next().filter(holds) else {
+            // Only what succeeded without an output is forgotten at once.
+            let forgotten =
+                || Error::not_found(format!("lone job {} settled long ago, and is not kept any more", self.id));
+            return Ok(Some(serde_json::from_str("null").map_err(|_| forgotten())));
+        };
+        crate::outputs::complete(&**store, lane, 0, &mut chunk).await?;
+        let at = (index - chunk.first) as usize;
+        let state = JobState::of(chunk.bytes[at]);
+        if !state.is_settled() {
+            return Ok(None);
+        }
+        let outcome = last_outcomes(&chunk)?.swap_remove(at).map(|outcome| outcome.result);
+        let failed = |text: &str| Error::new(ErrorKind::Failed, format!("{} {}: {text}", J::NAME, self.id));
+        Ok(Some(match (state, outcome) {
+            (JobState::Succeeded, Some(Ok(json))) => crate::outputs::decode_output(index, &json),
+            (JobState::Succeeded, _) => {
+                Err(Error::corrupt(format!("{} succeeded, but its output is not kept", self.id)))
+            }
+            (JobState::Failed, Some(Err(error))) => {
+                let texts = store.errors(lane, 0).await?.into_iter().map(|row| (row.number, row.text)).collect();
+                Err(failed(&error_text(&error, &texts)))
+            }
+            (JobState::Failed, _) => Err(failed(KILLED)),
+            (state, _) => Err(failed(state.as_str())),
+        }))
+    }
+}
+
+/// A job on its way to the store, and who waits to hear of it.
+struct Waiting {
+    lane: Lane,
+    json: Vec<u8>,
+    due: Option<Millis>,
+    told: oneshot::Sender<Result<JobId>>,
+}
+
+/// What gathers while a call is on its way, shard by shard.
+pub(crate) struct Gathering {
+    shards: Vec<Mutex<Gathered>>,
+    /// Where the next jobs go.
+    next: AtomicU16,
+}
+
+#[derive(Default)]
+struct Gathered {
+    waiting: VecDeque<Waiting>,
+    /// Whether a task sends what there is.
+    is_sent: bool,
+}
+
+impl Gathering {
+    pub fn new(shards: u16, first: u16) -> Self {
+        Self { shards: (0..shards.max(1)).map(|_| Mutex::default()).collect(), next: AtomicU16::new(first) }
+    }
+
+    /// Adds a job to those that wait; returns whether nobody sends them yet.
+    fn add(&self, shard: u16, waiting: Waiting) -> bool {
+        let mut gathered = self.shards[usize::from(shard)].lock();
+        gathered.waiting.push_back(waiting);
+        !std::mem::replace(&mut gathered.is_sent, true)
+    }
+
+    /// Takes what goes into the next call; `None` if nobody waits: then nobody sends any more.
+    fn take(&self, shard: u16) -> Option<Call> {
+        let mut gathered = self.shards[usize::from(shard)].lock();
+        if gathered.waiting.is_empty() {
+            gathered.is_sent = false;
+            return None;
+        }
+        Some(Call::of(&mut gathered.waiting))
+    }
+}
+
+impl Client {
+    /// Prepares to enqueue a lone job: `client.enqueue(SendMail { .. }).await?`, or with `.later(..)`, `.queue(..)`, `.priority(..)` before
+    /// the `await`.
+    ///
+    /// ```
+    /// # use gusher::prelude::*;
+    /// # use std::time::Duration;
+    /// # #[derive(Serialize, Deserialize)] struct SendMail { to: String }
+    /// # impl Job for SendMail { const NAME: &str = "SendMail"; type Output = (); type State = ();
+    /// #     async fn perform(self, _: &Context) -> JobResult<()> { Ok(()) } }
+    /// # async fn send(client: &gusher::Client) -> gusher::Result<()> {
+    /// client.enqueue(SendMail { to: "ada@example.org".into() }).await?;
+    /// let reminder = client.enqueue(SendMail { to: "bob@example.org".into() }).later(Duration::from_secs(3_600)).await?;
+    /// println!("{}", reminder.id());
+    /// # Ok(()) }
+    /// ```
+    pub fn enqueue<J: Job>(&self, job: J) -> NewJob<'_, J> {
+        NewJob { client: self, job, queue: J::QUEUE.to_owned(), priority: 0, due: None }
+    }
+
+    /// Enqueues many jobs of one type; returns how many. They are read one at a time and come some thousand a call, so there may be any
+    /// number; after an error those of earlier calls are there.
+    pub async fn enqueue_all<J: Job>(&self, jobs: impl IntoIterator<Item = J>) -> Result<u64> {
+        self.check_lone::<J>(J::QUEUE)?;
+        let (mut builder, mut chunks, mut count) = (ChunkBuilder::default(), Vec::new(), 0);
+        for job in jobs {
+            let json = serde_json::to_vec(&job)
+                .map_err(|e| Error::usage(format!("{} cannot be written as JSON", J::NAME)).because(e))?;
+            chunks.extend(builder.push(&json)?);
+            if chunks.len() >= CALL_CHUNKS {
+                count += self.enqueue_chunks::<J>(std::mem::take(&mut chunks)).await?;
+            }
+        }
+        chunks.extend(builder.finish());
+        count += self.enqueue_chunks::<J>(chunks).await?;
+        Ok(count)
+    }
+
+    async fn enqueue_chunks<J: Job>(&self, chunks: Vec<Chunk>) -> Result<u64> {
+        if chunks.is_empty() {
+            return Ok(0);
+        }
+        let shard = self.store().next_shard();
+        let count = chunks.iter().map(|chunk| u64::from(chunk.jobs)).sum();
+        let lone = |chunk| LoneJobs { lane: Lane::new(shard, J::QUEUE, 0, J::NAME), chunk, due: Vec::new() };
+        self.send_lone(shard, chunks.into_iter().map(lone).collect()).await?;
+        Ok(count)
+    }
+
+    /// A handle on a lone job, which need not be there any more.
+    pub fn lone<J: Job>(&self, id: JobId) -> LoneJob<J> {
+        LoneJob { client: self.clone(), id, job: PhantomData }
+    }
+
+    fn check_lone<J: Job>(&self, queue: &str) -> Result<()> {
+        crate::graph::check_name("queue", queue)?;
+        self.registry().check_type("enqueueing a lone job", J::NAME, false)
+    }
+
+    /// Gives a job to those that go with the next call; returns which it has become.
+    async fn enqueued(
+        &self,
+        queue: String,
+        priority: i32,
+        job_type: &str,
+        json: Vec<u8>,
+        due: Option<Millis>,
+    ) -> Result<JobId> {
+        let (told, answer) = oneshot::channel();
+        let shard = self.gathering().next.load(Ordering::Relaxed) % self.store().shards().max(1);
+        let lane = Lane::new(shard, &queue, priority, job_type);
+        if self.gathering().add(shard, Waiting { lane, json, due, told }) {
+            // A task of its own: should this caller stop to wait, those whose jobs travel with its own still hear of theirs. It ends as
+            // soon as nobody waits.
+            tokio::spawn(send_gathered(self.clone(), shard));
+        }
+        answer.await.unwrap_or_else(|_| Err(Error::unavailable("the runtime ended before the store had answered")))
+    }
+
+    /// Sends lone jobs for lanes of one shard; returns the index of the first of each.
+    async fn send_lone(&self, shard: u16, jobs: Vec<LoneJobs>) -> Result<Vec<u64>> {
+        let session = self.session();
+        let call = |command| self.store().enqueue(Enqueue { session, command, jobs: jobs.clone() });
+        let enqueued = self.command(shard, call).await?;
+        crate::wake::wake(&enqueued.woken);
+        Ok(enqueued.firsts)
+    }
+}
+
+/// Sends what has gathered for a shard, call by call, until nothing has.
+async fn send_gathered(client: Client, shard: u16) {
+    loop {
+        // All that are ready to enqueue join this call.
+        tokio::task::yield_now().await;
+        let Some(Call { jobs, waiting }) = client.gathering().take(shard) else { return };
+        client.gathering().next.store(client.store().next_shard(), Ordering::Relaxed);
+        let lanes: Vec<WorkflowId> = jobs.iter().map(|jobs| jobs.lane.id).collect();
+        match client.send_lone(shard, jobs).await {
+            Ok(firsts) => {
+                for (told, number, at) in waiting {
+                    // Who does not wait any more need not be told.
+                    let _ = told.send(match firsts.get(number) {
+                        Some(first) => Ok(JobId { lane: lanes[number], index: first + at }),
+                        None => Err(Error::corrupt("the store's answer lacks a lane")),
+                    });
+                }
+            }
+            Err(error) => {
+                for (told, ..) in waiting {
+                    let _ = told.send(Err(error.copy()));
+                }
+            }
+        }
+    }
+}
+
+/// Jobs that travel together, and who waits for them: for which of the lanes that are named, and at which place in it.
+struct Call {
+    jobs: Vec<LoneJobs>,
+    waiting: Vec<(oneshot::Sender<Result<JobId>>, usize, u64)>,
+}
+
+/// The jobs for one lane of a call, as they come.
+#[derive(Default)]
+struct Growing {
+    chunk: ChunkBuilder,
+    jobs: usize,
+    due: Vec<(Millis, Mask)>,
+}
+
+impl Call {
+    /// As many as go into one call.
+    fn of(waiting: &mut VecDeque<Waiting>) -> Self {
+        let mut lanes: Vec<(Lane, Growing)> = Vec::new();
+        let (mut told, mut bytes) = (Vec::new(), 0);
+        while let Some(next) = waiting.front() {
+            let known = lanes.iter().position(|(lane, growing)| *lane == next.lane && growing.takes(&next.json));
+            if told.len() >= CALL_JOBS
+                || bytes > 0 && bytes + next.json.len() > CALL_BYTES
+                || known.is_none() && lanes.len() >= CALL_LANES
+            {
+                break;
+            }
+            let Some(next) = waiting.pop_front() else { break };
+            bytes += next.json.len();
+            let number = known.unwrap_or_else(|| {
+                lanes.push((next.lane, Growing::default()));
+                lanes.len() - 1
+            });
+            let growing = &mut lanes[number].1;
+            told.push((next.told, number, growing.jobs as u64));
+            growing.add(&next.json, next.due);
+        }
+        let jobs = lanes.into_iter().filter_map(|(lane, growing)| growing.finish(lane)).collect();
+        Self { jobs, waiting: told }
+    }
+}
+
+impl Growing {
+    /// Whether there is room for one more in the chunk.
+    fn takes(&self, json: &[u8]) -> bool {
+        self.jobs < CHUNK_JOBS && self.chunk.has_room(json)
+    }
+
+    fn add(&mut self, json: &[u8], due: Option<Millis>) {
+        // There is room, so no chunk is full; and its size has been checked.
+        debug_assert!(self.takes(json));
+        let _ = self.chunk.push(json);
+        if let Some(due) = due {
+            match self.due.iter_mut().find(|(other, _)| *other == due) {
+                Some((_, mask)) => mask.insert(self.jobs),
+                None => self.due.push((due, Mask::range(self.jobs..self.jobs + 1))),
+            }
+        }
+        self.jobs += 1;
+    }
+
+    fn finish(mut self, lane: Lane) -> Option<LoneJobs> {
+        Some(LoneJobs { lane, chunk: self.chunk.finish()?, due: self.due })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(lane: &Lane, due: Option<Millis>) -> Waiting {
+        Waiting { lane: lane.clone(), json: b"{}".to_vec(), due, told: oneshot::channel().0 }
+    }
+
+    #[test]
+    fn jobs_of_one_lane_travel_as_one_chunk_and_like_times_share_a_timer() {
+        let (mails, images) = (Lane::new(0, "default", 0, "Mail"), Lane::new(0, "default", 0, "Image"));
+        let mut all: VecDeque<Waiting> =
+            [(&mails, None), (&images, None), (&mails, Some(5)), (&mails, Some(7)), (&mails, Some(5))]
+                .map(|(lane, due)| waiting(lane, due))
+                .into();
+        let call = Call::of(&mut all);
+        assert!(all.is_empty());
+        let places: Vec<(usize, u64)> = call.waiting.iter().map(|(_, lane, at)| (*lane, *at)).collect();
+        assert_eq!(places, [(0, 0), (1, 0), (0, 1), (0, 2), (0, 3)]);
+        assert_eq!((call.jobs[0].chunk.jobs, call.jobs[1].chunk.jobs), (4, 1));
+        let times: Vec<(Millis, Vec<usize>)> =
+            call.jobs[0].due.iter().map(|(due, mask)| (*due, mask.iter().collect())).collect();
+        assert_eq!(times, [(5, vec![1, 3]), (7, vec![2])]);
+    }
+
+    #[test]
+    fn a_call_takes_no_more_than_its_bound() {
+        let lane = Lane::new(0, "default", 0, "Mail");
+        let mut all: VecDeque<Waiting> = (0..CALL_JOBS + 3).map(|_| waiting(&lane, None)).collect();
+        assert_eq!(Call::of(&mut all).waiting.len(), CALL_JOBS);
+        assert_eq!(all.len(), 3);
+    }
+
+    #[test]
+    fn an_id_comes_back_from_its_text() {
+        let id = JobId { lane: Lane::new(3, "default", 0, "Mail").id, index: 17 };
+        assert_eq!(id.to_string().parse::<JobId>().unwrap(), id);
+        assert_eq!(id.lane.shard(), 3);
+        assert!("Mail#17".parse::<JobId>().unwrap_err().to_string().contains("is no lone job"));
+    }
+}

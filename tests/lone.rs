@@ -1,0 +1,263 @@
+//! Lone jobs with real workers, on a file and on a Redis server.
+
+#[path = "servers/mod.rs"]
+mod servers;
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use gusher::prelude::*;
+use gusher::store::Store;
+use gusher::{CancellationToken, ErrorKind, JobId, JobState, Keep, WorkerOptions, WorkflowState};
+use servers::Server;
+use support::House;
+
+#[derive(Clone, Default)]
+struct Mailbox {
+    sent: Arc<AtomicU32>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SendMail {
+    to: String,
+}
+
+impl Job for SendMail {
+    const NAME: &str = "SendMail";
+    type Output = ();
+    type State = Mailbox;
+    async fn perform(self, ctx: &Context<Mailbox>) -> JobResult<()> {
+        if !self.to.contains('@') {
+            return Err(JobError::fatal(format!("`{}` is no address", self.to)));
+        }
+        ctx.state().sent.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Double {
+    n: u64,
+}
+
+impl Job for Double {
+    const NAME: &str = "Double";
+    const QUEUE: &str = "numbers";
+    const RETRY: Retry = Retry::every(Duration::from_millis(1));
+    type Output = u64;
+    type State = Mailbox;
+    async fn perform(self, ctx: &Context<Mailbox>) -> JobResult<u64> {
+        if self.n == 13 && ctx.attempt() == 1 {
+            return Err(JobError::new("not at once"));
+        }
+        Ok(self.n * 2)
+    }
+}
+
+/// Enqueues others.
+#[derive(Serialize, Deserialize)]
+struct Newsletter {
+    readers: Vec<String>,
+}
+
+impl Job for Newsletter {
+    const NAME: &str = "Newsletter";
+    type Output = Vec<String>;
+    type State = Mailbox;
+    async fn perform(self, ctx: &Context<Mailbox>) -> JobResult<Vec<String>> {
+        let mut ids = Vec::new();
+        for to in self.readers {
+            ids.push(ctx.enqueue(SendMail { to }).await?.id().to_string());
+        }
+        Ok(ids)
+    }
+}
+
+fn app(mailbox: Mailbox) -> App<Mailbox> {
+    App::new(move || {
+        let mailbox = mailbox.clone();
+        async move { Ok::<_, std::convert::Infallible>(mailbox) }
+    })
+    .job::<SendMail>()
+    .job::<Double>()
+    .job::<Newsletter>()
+}
+
+fn mail(to: &str) -> SendMail {
+    SendMail { to: to.to_owned() }
+}
+
+/// A store with a worker on it.
+struct Post {
+    store: Arc<dyn Store>,
+    client: Client,
+    mailbox: Mailbox,
+    stop: CancellationToken,
+    worker: tokio::task::JoinHandle<gusher::Result<()>>,
+    _place: Box<dyn std::any::Any>,
+}
+
+impl Post {
+    async fn on(store: Arc<dyn Store>, keep: Keep, place: Box<dyn std::any::Any>) -> Self {
+        let mailbox = Mailbox::default();
+        let app = app(mailbox.clone()).keep_lone_jobs(keep);
+        let (client, stop) = (app.client_on(store.clone()), CancellationToken::new());
+        let worker =
+            app.worker_on(store.clone(), WorkerOptions { slots: 4, keep, ..WorkerOptions::default() }).await.unwrap();
+        let worker = tokio::spawn(worker.run(stop.clone()));
+        Self { store, client, mailbox, stop, worker, _place: place }
+    }
+
+    async fn on_file(keep: Keep) -> Self {
+        let house = House::new();
+        Self::on(house.store.clone(), keep, Box::new(house)).await
+    }
+
+    async fn on_redis(keep: Keep) -> Self {
+        let server = Server::redis();
+        let store = gusher::store::open(&server.url()).await.unwrap();
+        Self::on(store, keep, Box::new(server)).await
+    }
+
+    /// All comes to rest, and what is there is what must be.
+    async fn end(self) {
+        self.stop.cancel();
+        self.worker.await.unwrap().unwrap();
+        let checkup = self.store.doctor().await.unwrap();
+        assert_eq!((checkup.findings, checkup.under_way), (vec![], 0));
+        assert_eq!(self.store.meters().over_bounds(), Vec::new());
+    }
+}
+
+/// What both stores do.
+async fn a_job_is_enqueued_waited_for_and_forgotten(post: Post) {
+    let sent = post.client.enqueue(mail("ada@example.org")).await.unwrap();
+    sent.wait().await.unwrap();
+    assert_eq!(post.mailbox.sent.load(Ordering::SeqCst), 1);
+    assert_eq!(sent.status().await.unwrap_err().kind(), ErrorKind::NotFound, "nobody wants it any more");
+
+    let double = post.client.enqueue(Double { n: 13 }).await.unwrap();
+    assert_eq!(double.wait().await.unwrap(), 26);
+    let view = double.status().await.unwrap();
+    assert_eq!((view.state, view.attempts, view.queue.as_str()), (JobState::Succeeded, 2, "numbers"));
+    let again: JobId = double.id().to_string().parse().unwrap();
+    assert_eq!(post.client.lone::<Double>(again).wait().await.unwrap(), 26);
+
+    let failed = post.client.enqueue(mail("nobody")).await.unwrap();
+    let error = failed.wait().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Failed);
+    assert!(error.to_string().contains("`nobody` is no address"), "{error}");
+    assert_eq!(post.client.workflows().page(10).await.unwrap().len(), 0, "a lone job is no workflow");
+    let lanes = post.client.workflows().state(WorkflowState::Standing).page(10).await.unwrap();
+    assert!(lanes.iter().any(|lane| lane.name == "SendMail"));
+    post.end().await;
+}
+
+async fn a_job_that_is_put_off_starts_at_its_time(post: Post) {
+    let wait = Duration::from_millis(300);
+    let started = Instant::now();
+    let later = post.client.enqueue(Double { n: 1 }).later(wait).await.unwrap();
+    assert_eq!(post.client.enqueue(Double { n: 2 }).priority(5).await.unwrap().wait().await.unwrap(), 4);
+    assert_eq!(later.wait().await.unwrap(), 2);
+    assert!(started.elapsed() >= wait);
+    let past = post.client.enqueue(Double { n: 3 }).at(1_000).await.unwrap();
+    assert_eq!(past.wait().await.unwrap(), 6, "a time that has passed is now");
+    post.end().await;
+}
+
+async fn many_callers_and_many_jobs_lose_nothing(post: Post) {
+    let callers = (0..64).map(|caller| {
+        let client = post.client.clone();
+        tokio::spawn(async move {
+            for n in 0..20 {
+                let double = client.enqueue(Double { n: caller * 100 + n }).await.unwrap();
+                if n % 5 == 0 {
+                    assert_eq!(double.wait().await.unwrap(), 2 * (caller * 100 + n));
+                }
+            }
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        caller.await.unwrap();
+    }
+    let readers = (0..5_000).map(|n| mail(&format!("{n}@example.org")));
+    assert_eq!(post.client.enqueue_all(readers).await.unwrap(), 5_000);
+    let newsletter = Newsletter { readers: vec!["a@example.org".into(), "b@example.org".into()] };
+    let ids = post.client.enqueue(newsletter).await.unwrap().wait().await.unwrap();
+    for id in ids {
+        post.client.lone::<SendMail>(id.parse().unwrap()).wait().await.unwrap();
+    }
+    loop {
+        let lanes = post.client.workflows().state(WorkflowState::Standing).page(100).await.unwrap();
+        if lanes.iter().all(|lane| lane.jobs.unsettled() == 0) {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(post.mailbox.sent.load(Ordering::SeqCst), 5_002);
+    post.end().await;
+}
+
+/// What has an output is kept for no longer than it is told to.
+async fn what_is_kept_goes_at_its_time(post: Post) {
+    let double = post.client.enqueue(Double { n: 4 }).await.unwrap();
+    let store = post.store.clone();
+    loop {
+        let row = store.workflow(double.id().lane).await.unwrap();
+        if row.jobs.total == 0 {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(double.wait().await.unwrap_err().kind(), ErrorKind::NotFound);
+    post.end().await;
+}
+
+const SHORT: Keep = Keep { outputs: Duration::from_millis(50), failures: Duration::from_millis(50) };
+
+macro_rules! on_both {
+    ($($case:ident, $keep:expr;)+) => {
+        mod on_a_file {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                super::$case(Post::on_file($keep).await).await;
+            })+
+        }
+        mod on_redis {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                super::$case(Post::on_redis($keep).await).await;
+            })+
+        }
+    };
+}
+
+on_both! {
+    a_job_is_enqueued_waited_for_and_forgotten, Keep::default();
+    a_job_that_is_put_off_starts_at_its_time, Keep::default();
+    many_callers_and_many_jobs_lose_nothing, Keep::default();
+    what_is_kept_goes_at_its_time, SHORT;
+}
+
+#[tokio::test]
+async fn a_type_that_is_not_registered_is_refused_with_the_line_to_add() {
+    let house = House::new();
+    let client = App::<()>::stateless().client_on(house.store.clone());
+    let error = client.enqueue(mail("ada@example.org")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    assert!(error.to_string().contains("add .job::<SendMail>() to the App"), "{error}");
+}
+
+#[tokio::test]
+async fn a_queue_without_a_name_and_a_job_that_is_too_large_are_refused() {
+    let house = House::new();
+    let client = house.client(&app(Mailbox::default()));
+    let error = client.enqueue(Double { n: 1 }).queue("").await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Usage && error.to_string().contains("queue"), "{error}");
+    let error = client.enqueue(mail(&"x".repeat(300_000))).await.unwrap_err();
+    assert!(error.to_string().contains("at most 262144 are allowed"), "{error}");
+}
