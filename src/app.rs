@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::job::{Job, Source};
 use crate::lone::Keep;
+use crate::retention::Retention;
 use crate::store::{self, Store};
 use crate::worker::attempt::{JobHandler, Kind, SourceHandler};
 use crate::worker::{Handlers, Worker, WorkerOptions};
@@ -28,6 +29,9 @@ type Configure = fn(&str) -> Result<(String, Plan)>;
 pub(crate) struct Registry {
     pub kinds: BTreeMap<&'static str, Kind>,
     pub workflows: BTreeMap<&'static str, Configure>,
+    /// How long workflows are kept once they have finished: by type, and all others.
+    pub retentions: BTreeMap<&'static str, Retention>,
+    pub retention: Retention,
 }
 
 /// Everything that a program registers. Its jobs share one state, made by an async function where jobs run and nowhere else.
@@ -127,6 +131,18 @@ impl<S: Send + Sync + 'static> App<S> {
         self
     }
 
+    /// How long the workflows that this program starts are kept once they have finished.
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.registry.retention = retention;
+        self
+    }
+
+    /// How long those of type `W` are kept.
+    pub fn retention_of<W: Workflow>(mut self, retention: Retention) -> Self {
+        self.registry.retentions.insert(W::NAME, retention);
+        self
+    }
+
     /// How long lone jobs are kept once they have settled.
     pub fn keep_lone_jobs(mut self, keep: Keep) -> Self {
         self.options.keep = keep;
@@ -185,6 +201,11 @@ pub(crate) fn arguments_of<W: Workflow>(workflow: &W) -> Result<String> {
 }
 
 impl Registry {
+    /// How long a workflow of that type is kept once it has finished.
+    pub fn retention(&self, name: &str) -> Retention {
+        self.retentions.get(name).copied().unwrap_or(self.retention)
+    }
+
     /// Refuses a plan with a type that is not registered, naming the line to add.
     pub fn check(&self, workflow: &str, plan: &Plan) -> Result<()> {
         plan.graph.steps.iter().try_for_each(|step| {

@@ -13,18 +13,20 @@ use tokio::time::Instant;
 
 use crate::app::{Registry, arguments_of, plan_of};
 use crate::clock::{Millis, millis};
-use crate::creation::{self, REPEATED};
+use crate::creation::{self, Draft, REPEATED};
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::graph::StepNumber;
 use crate::id::{SessionId, WorkflowId};
 use crate::lone::Gathering;
 use crate::outputs::{ChunkParameters, Failure, complete, error_text, failures};
 use crate::payload::ChunkBuilder;
+use crate::pruning::Pruning;
 use crate::record::Record;
+use crate::starting::{New, Planned, Started, Starting};
 use crate::state::{JobState, WorkflowState, attempts};
 use crate::store::{
-    Answer, Append, ChunkOutcomes, DraftKey, DraftOf, List, NewWorkflow, Part, Retried, RetryFailed, Session, StepRow,
-    Store, Tick, WorkflowRow,
+    Answer, Append, Begin, ChunkOutcomes, DraftKey, DraftOf, Keeping, Key, List, NewWorkflow, Overlap, Part, Retried,
+    RetryFailed, Session, StepRow, Store, Tick, WorkflowRow,
 };
 use crate::view::{AttemptView, ErrorGroup, JobView, WorkflowView, pattern};
 use crate::wake::wake;
@@ -33,6 +35,9 @@ use crate::workflow::{Plan, Workflow};
 
 /// How long running jobs have to come to their end once their workflow has been cancelled.
 const CANCEL_GRACE: Duration = Duration::from_secs(10);
+/// How often it is looked whether a workflow has finished: so soon at first, if it holds a key, and so rarely at last.
+const LOOK: Duration = Duration::from_millis(50);
+const LONGEST_LOOK: Duration = Duration::from_millis(200);
 /// How many steps a workflow's view holds unless more are asked for.
 const STEPS_SHOWN: u32 = 1000;
 
@@ -86,51 +91,108 @@ impl Client {
         &self.store
     }
 
-    /// Creates a workflow; it runs from now on. Nothing is left of one whose creation fails.
-    pub async fn start<W: Workflow>(&self, workflow: W) -> Result<Handle> {
-        self.start_counted(workflow, Arc::default()).await
-    }
-
-    /// Like [`start`](Self::start); counts the jobs that have been created so far in `created`, for who watches.
-    pub async fn start_counted<W: Workflow>(&self, workflow: W, created: Arc<AtomicU64>) -> Result<Handle> {
-        self.create(W::NAME, arguments_of(&workflow)?, plan_of(&workflow)?, created).await
+    /// Creates a workflow, once it is awaited; it runs from then on. Nothing is left of one whose creation fails.
+    ///
+    /// `client.start(nightly).unless_running().await?` starts none beside another one.
+    pub fn start<W: Workflow>(&self, workflow: W) -> Starting<W> {
+        Starting::new(self.clone(), workflow)
     }
 
     /// Creates a workflow under the id that a key gives it, made at `since`; finds the one that is there already.
     pub(crate) async fn start_by_key<W: Workflow>(&self, workflow: W, since: Millis, key: &str) -> Result<Handle> {
         let id = WorkflowId::derived(since, self.store.shards(), key);
-        self.create_as(id, W::NAME, arguments_of(&workflow)?, plan_of(&workflow)?, Arc::default()).await
+        let new = New { name: W::NAME, arguments: arguments_of(&workflow)?, retention: None };
+        self.create_as(self.new_workflow(id, new, None)?, plan_of(&workflow)?, Arc::default()).await
     }
 
     /// Creates a workflow by its registered name, with its arguments as JSON.
     pub async fn start_named(&self, name: &str, arguments: &RawValue, created: Arc<AtomicU64>) -> Result<Handle> {
         let (arguments, plan) = self.registry.plan(name, arguments)?;
-        self.create(name, arguments, plan, created).await
+        self.create(New { name, arguments, retention: None }, plan, created).await
     }
 
-    async fn create(&self, name: &str, arguments: String, plan: Plan, created: Arc<AtomicU64>) -> Result<Handle> {
-        let id = WorkflowId::new(self.store.now(), self.store.next_shard());
-        self.create_as(id, name, arguments, plan, created).await
-    }
-
-    async fn create_as(
+    /// Like [`start_named`](Self::start_named), unless another one of that type and key has not finished: then that one is told.
+    pub async fn start_named_unless_running(
         &self,
-        id: WorkflowId,
         name: &str,
-        arguments: String,
-        plan: Plan,
+        key: &str,
+        arguments: &RawValue,
         created: Arc<AtomicU64>,
-    ) -> Result<Handle> {
-        crate::graph::check_name("workflow", name)?;
-        crate::payload::check_size("arguments", arguments.len())?;
-        let workflow = NewWorkflow { id, name: name.to_owned(), arguments, generation: 0 };
-        self.write(workflow, plan, false, created).await
+    ) -> Result<Started> {
+        let (arguments, plan) = self.registry.plan(name, arguments)?;
+        let key = Key { key: key.to_owned(), overlap: Overlap::Skip };
+        self.create_alone(New { name, arguments, retention: None }, key, move || Ok(plan), created).await
     }
 
-    async fn write(&self, workflow: NewWorkflow, plan: Plan, again: bool, jobs: Arc<AtomicU64>) -> Result<Handle> {
+    pub(crate) async fn create(&self, new: New<'_>, plan: Plan, created: Arc<AtomicU64>) -> Result<Handle> {
+        let id = WorkflowId::new(self.store.now(), self.store.next_shard());
+        self.create_as(self.new_workflow(id, new, None)?, plan, created).await
+    }
+
+    /// Starts a workflow that holds a key, on the key's shard. The key is taken before anything is built.
+    pub(crate) async fn create_alone(
+        &self,
+        new: New<'_>,
+        key: Key,
+        plan: impl Planned,
+        created: Arc<AtomicU64>,
+    ) -> Result<Started> {
+        crate::graph::check_key(&key.key)?;
+        let shard = crate::id::shard_of(&format!("{}/{}", new.name, key.key), self.store.shards());
+        let overlap = key.overlap;
+        let new = self.new_workflow(WorkflowId::new(self.store.now(), shard), new, Some(key))?;
+        let (id, draft) = (new.id, self.new_draft());
+        while let Some(holder) = self.begin(&new, draft).await? {
+            let holder = self.handle(holder);
+            match overlap {
+                Overlap::Skip => return Ok(Started::Running(holder)),
+                Overlap::Cancel => holder.make_way().await?,
+            }
+        }
+        let made = async { self.build(new, plan()?, Some(draft), false, created).await };
+        match made.await {
+            Ok(handle) => Ok(Started::New(handle)),
+            Err(error) => {
+                // Should this fail too, the key is free once the draft has died.
+                if let Err(error) = self.store.abandon(id, draft).await {
+                    tracing::warn!(%error, "a draft is left to die by itself, and holds its key until then");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes the key of a workflow to be, or tells who has it.
+    async fn begin(&self, new: &NewWorkflow, draft: DraftKey) -> Result<Option<WorkflowId>> {
+        let begin = Begin { draft, workflow: new.clone(), lease: self.store.lease() };
+        let begun = creation::answered(|| self.store.begin(begin.clone())).await;
+        Ok(begun.map_err(|error| error.during(format_args!("starting {}", new.name)))?.held_by)
+    }
+
+    fn new_workflow(&self, id: WorkflowId, new: New<'_>, key: Option<Key>) -> Result<NewWorkflow> {
+        crate::graph::check_name("workflow", new.name)?;
+        crate::payload::check_size("arguments", new.arguments.len())?;
+        let retention = new.retention.unwrap_or_else(|| self.registry.retention(new.name));
+        Ok(NewWorkflow { id, name: new.name.to_owned(), arguments: new.arguments, generation: 0, retention, key })
+    }
+
+    async fn create_as(&self, workflow: NewWorkflow, plan: Plan, created: Arc<AtomicU64>) -> Result<Handle> {
+        self.build(workflow, plan, None, false, created).await
+    }
+
+    /// Writes a workflow. `begun` is the draft that holds its key.
+    async fn build(
+        &self,
+        workflow: NewWorkflow,
+        plan: Plan,
+        begun: Option<DraftKey>,
+        again: bool,
+        jobs: Arc<AtomicU64>,
+    ) -> Result<Handle> {
         self.registry.check(&workflow.name, &plan)?;
         let (id, name) = (workflow.id, workflow.name.clone());
-        let created = creation::create(&self.store, workflow, plan, self.new_draft(), again, jobs).await;
+        let draft = Draft { key: begun.unwrap_or_else(|| self.new_draft()), begun: begun.is_some() };
+        let created = creation::create(&self.store, workflow, plan, draft, again, jobs).await;
         let created = created.map_err(|error| error.during(format_args!("creating {name}")))?;
         wake(&created.woken);
         if created.more {
@@ -142,7 +204,7 @@ impl Client {
     /// Runs a finished workflow anew under the same id: its steps are configured from its arguments again, its sources expand
     /// anew, and its generation goes up by one. What it had is deleted.
     pub async fn start_again(&self, id: WorkflowId, created: Arc<AtomicU64>) -> Result<Handle> {
-        let row = self.store.workflow(id).await?;
+        let row = self.row(id).await?;
         if !row.state.is_finished() {
             return Err(Error::refused(format!(
                 "workflow {id} is {}; only a finished one can be started again (cancel it first)",
@@ -150,8 +212,28 @@ impl Client {
             )));
         }
         let (arguments, plan) = self.registry.plan(&row.name, &crate::view::raw(row.arguments))?;
-        let workflow = NewWorkflow { id, name: row.name, arguments, generation: row.generation + 1 };
-        self.write(workflow, plan, true, created).await
+        let WorkflowRow { name, retention, key, generation, .. } = row;
+        let has_key = key.is_some();
+        let workflow = NewWorkflow { id, name, arguments, generation: generation + 1, retention, key };
+        if !has_key {
+            return self.build(workflow, plan, None, true, created).await;
+        }
+        let draft = self.new_draft();
+        while let Some(holder) = self.begin(&workflow, draft).await? {
+            self.take_way(id, workflow.key.as_ref(), holder).await?;
+        }
+        self.build(workflow, plan, Some(draft), true, created).await
+    }
+
+    /// Another workflow has the key of one that is to run again: by the rule that this one was started with, that one is left alone or
+    /// cancelled.
+    async fn take_way(&self, id: WorkflowId, key: Option<&Key>, holder: WorkflowId) -> Result<()> {
+        match key.map(|key| key.overlap) {
+            Some(Overlap::Cancel) => self.handle(holder).make_way().await,
+            _ => Err(Error::refused(format!(
+                "workflow {id} gives way to {holder}, which has its key and has not finished; wait for that one, or cancel it"
+            ))),
+        }
     }
 
     /// The graph of a registered workflow, without creating it.
@@ -166,7 +248,7 @@ impl Client {
 
     /// A handle on a workflow that is in the store.
     pub async fn find(&self, id: WorkflowId) -> Result<Handle> {
-        self.store.workflow(id).await?;
+        self.row(id).await?;
         Ok(self.handle(id))
     }
 
@@ -176,6 +258,16 @@ impl Client {
         Ok(self.store.workflows(list).await?.first().map(|row| self.handle(row.id)))
     }
 
+    /// A workflow's row; one that is being deleted is gone.
+    pub(crate) async fn row(&self, id: WorkflowId) -> Result<WorkflowRow> {
+        match self.store.workflow(id).await? {
+            row if row.state == WorkflowState::Deleting => {
+                Err(Error::not_found(format!("workflow {id} is gone: it is being deleted")))
+            }
+            row => Ok(row),
+        }
+    }
+
     fn handle(&self, id: WorkflowId) -> Handle {
         Handle { client: self.clone(), id }
     }
@@ -183,6 +275,12 @@ impl Client {
     /// Workflows, newest first; narrow them down, then [`stream`](Workflows::stream).
     pub fn workflows(&self) -> Workflows {
         Workflows { store: self.store.clone(), list: List { limit: 100, ..List::default() }, finished_before: None }
+    }
+
+    /// Finished workflows that ended before so long a time: those in `state`, or in any, of the type `name`, or of any. Look at them with
+    /// [`stream`](Pruning::stream), delete them with [`run`](Pruning::run).
+    pub fn prune(&self, older_than: Duration, state: Option<WorkflowState>, name: Option<&str>) -> Pruning {
+        Pruning::new(self.clone(), older_than, state, name)
     }
 
     fn new_draft(&self) -> DraftKey {
@@ -237,6 +335,20 @@ impl Client {
     }
 
     async fn retry(&self, workflow: WorkflowId, step: Option<StepNumber>, mended: Option<DraftKey>) -> Result<Retried> {
+        loop {
+            let retried = self.retry_once(workflow, step, mended).await?;
+            let Some(holder) = retried.held_by else { return Ok(retried) };
+            let row = self.store.workflow(workflow).await?;
+            self.take_way(workflow, row.key.as_ref(), holder).await?;
+        }
+    }
+
+    async fn retry_once(
+        &self,
+        workflow: WorkflowId,
+        step: Option<StepNumber>,
+        mended: Option<DraftKey>,
+    ) -> Result<Retried> {
         let session = self.session;
         let send = |command| self.store.retry(RetryFailed { session, command, workflow, step, mended });
         let retried = self.command(workflow.shard(), send).await?;
@@ -364,7 +476,7 @@ impl Handle {
 
     /// How it stands, with at most `steps` of its steps.
     pub async fn status_with(&self, steps: u32) -> Result<WorkflowView> {
-        let row = self.store().workflow(self.id).await?;
+        let row = self.client.row(self.id).await?;
         let steps = if steps == 0 { Vec::new() } else { self.store().steps(self.id, 0, steps).await? };
         Ok(WorkflowView::new(row, steps))
     }
@@ -373,13 +485,44 @@ impl Handle {
     pub async fn wait(&self) -> Result<WorkflowView> {
         let mut pause = Duration::from_millis(5);
         loop {
-            let row = self.store().workflow(self.id).await?;
+            let row = self.client.row(self.id).await?;
             if row.state.is_finished() {
                 return self.status().await;
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_millis(200));
+            pause = (pause * 2).min(LONGEST_LOOK);
         }
+    }
+
+    /// Cancels it, unless it is cancelled or being built, and comes back a while later: to see whether its key is free.
+    async fn make_way(&self) -> Result<()> {
+        match self.store().workflow(self.id).await {
+            Ok(row) if row.state.is_finished() => return Ok(()),
+            // It may finish between the look and the command.
+            Ok(row) if row.state != WorkflowState::Cancelling => match self.cancel().await {
+                Err(error) if matches!(error.kind(), ErrorKind::Refused | ErrorKind::NotFound) => {}
+                cancelled => cancelled?,
+            },
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        tokio::time::sleep(LOOK).await;
+        Ok(())
+    }
+
+    /// It may be deleted so long after its end; if it has finished, so long from now on.
+    pub async fn expire_in(&self, time: Duration) -> Result<()> {
+        self.store().keep(self.id, Keeping::ExpireIn(millis(time))).await.map(|_| ())
+    }
+
+    /// It is kept until it is [unpinned](Self::unpin), or deleted by name.
+    pub async fn pin(&self) -> Result<()> {
+        self.store().keep(self.id, Keeping::Pinned).await.map(|_| ())
+    }
+
+    /// It is kept as long as others of its type.
+    pub async fn unpin(&self) -> Result<()> {
+        self.store().keep(self.id, Keeping::Unpinned).await.map(|_| ())
     }
 
     /// Hands out nothing more of it. Running jobs are told, and have ten seconds to come to their end.

@@ -43,12 +43,20 @@ impl Batch {
     }
 }
 
-/// Writes a planned workflow to the store. `draft` is a key that nobody has used; `created` counts the jobs, for who watches.
+/// The draft that a workflow is written into, if it takes more than one call.
+pub(crate) struct Draft {
+    /// Nobody else uses it.
+    pub key: DraftKey,
+    /// Whether it is there already, and holds the workflow's key.
+    pub begun: bool,
+}
+
+/// Writes a planned workflow to the store. `created` counts the jobs, for who watches.
 pub(crate) async fn create(
     store: &Arc<dyn Store>,
     workflow: NewWorkflow,
     plan: Plan,
-    draft: DraftKey,
+    draft: Draft,
     again: bool,
     created: Arc<AtomicU64>,
 ) -> Result<Created> {
@@ -57,7 +65,8 @@ pub(crate) async fn create(
     let arguments = workflow.arguments.len();
     let builder = tokio::task::spawn_blocking(move || build(plan, arguments, &sender, &created));
     let lease = store.lease();
-    let mut appended = 0;
+    let mut appended = u64::from(draft.begun);
+    let draft = draft.key;
     let mut held_back: Option<Batch> = None;
     loop {
         let next = tokio::time::timeout(Duration::from_millis(lease as u64 / 3), batches.recv()).await;
@@ -91,7 +100,7 @@ pub(crate) async fn create(
 }
 
 /// Sends a call that was not answered again, for a while: what is repeated changes nothing, and its answer tells what there is.
-async fn answered<'a, T>(call: impl Fn() -> Answer<'a, T>) -> Result<T> {
+pub(crate) async fn answered<'a, T>(call: impl Fn() -> Answer<'a, T>) -> Result<T> {
     let (started, mut backoff) = (Instant::now(), Backoff::new());
     loop {
         match call().await {

@@ -244,6 +244,18 @@ pub(crate) fn check_name(what: &str, name: &str) -> Result<()> {
     Err(Error::usage(format!("the {what} name `{}` {problem}", shown.escape_debug())))
 }
 
+/// Refuses a key that a store could not hold or a person not read; it may be empty.
+pub(crate) fn check_key(key: &str) -> Result<()> {
+    if key.len() > MAX_NAME || key.chars().any(char::is_control) {
+        let shown: String = key.chars().take(60).collect();
+        return Err(Error::usage(format!(
+            "the key `{}` is no key: it may have at most {MAX_NAME} bytes, and no control characters",
+            shown.escape_debug()
+        )));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

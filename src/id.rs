@@ -79,6 +79,12 @@ impl WorkflowId {
     }
 }
 
+/// The shard of a key, in a store of so many.
+pub(crate) fn shard_of(key: &str, shards: u16) -> u16 {
+    let [a, b, ..] = Uuid::new_v5(&KEYS, key.as_bytes()).into_bytes();
+    u16::from_be_bytes([a, b]) % shards.max(1)
+}
+
 impl fmt::Display for WorkflowId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -24,10 +24,14 @@ mod lone;
 mod outputs;
 mod payload;
 mod planted;
+mod pruning;
 mod record;
 mod render;
+mod retention;
 mod retry;
+pub mod schedule;
 mod slice;
+mod starting;
 mod state;
 pub mod store;
 #[cfg(feature = "testing")]
@@ -51,8 +55,11 @@ pub use job::{Context, Job, JobError, JobResult, ResultExt, Source, Start, Store
 pub use lone::{JobId, Keep, LoneJob, NewJob};
 pub use outputs::{Failure, Outputs};
 pub use payload::{Chunk, MAX_JOB_BYTES};
+pub use pruning::Pruning;
+pub use retention::{KeepFor, Retention};
 pub use retry::Retry;
 pub use slice::{CHUNK_JOBS, Mask};
+pub use starting::{Started, Starting, StartingAlone};
 pub use state::{Counts, Decision, EdgeKind, JobState, StepState, Tolerate, WorkflowState};
 pub use store::Pausable;
 pub use tokio_util::sync::CancellationToken;

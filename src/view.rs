@@ -35,6 +35,12 @@ pub struct WorkflowView {
     pub started_at: Option<Millis>,
     /// When it came to its end.
     pub finished_at: Option<Millis>,
+    /// When it may be deleted, if it has finished.
+    pub expires_at: Option<Millis>,
+    /// Whether it is kept until somebody unpins it.
+    pub pinned: bool,
+    /// The key that it holds until it finishes, if it was started with one.
+    pub key: Option<String>,
     /// How many steps it has.
     pub step_count: u32,
     /// Its steps, at most as many as were asked for.
@@ -191,6 +197,9 @@ impl WorkflowView {
             created_at: row.created_at,
             started_at: row.started_at,
             finished_at: row.finished_at,
+            expires_at: row.expires_at,
+            pinned: row.pinned,
+            key: row.key.map(|key| key.key),
             step_count: row.steps,
             steps: steps.into_iter().map(StepView::from).collect(),
         }

@@ -65,7 +65,7 @@ async fn a_page_among_10_000_workflows_reads_the_rows_that_it_shows() {
     let (house, app) = (House::new(), app());
     let client = house.client(&app);
     for batch in 0..100 {
-        let starts = (0..100).map(|_| client.start(Rows { rows: u64::from(batch % 2 == 0), bytes: 1 }));
+        let starts = (0..100).map(|_| client.start(Rows { rows: u64::from(batch % 2 == 0), bytes: 1 }).into_future());
         futures::future::try_join_all(starts).await.unwrap();
     }
     let all = List { limit: 20, ..List::default() };

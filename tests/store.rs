@@ -45,7 +45,14 @@ impl House {
             Part::Step { spec: StepSpec::new("Row", "default"), upstreams: 0, always: false },
             Part::Jobs { step: 0, chunk: Chunk { jobs, body: b"some jobs".to_vec() } },
         ];
-        let workflow = NewWorkflow { id, name: "Test".into(), arguments: "{}".into(), generation: 0 };
+        let workflow = NewWorkflow {
+            id,
+            name: "Test".into(),
+            arguments: "{}".into(),
+            generation: 0,
+            retention: gusher::Retention::default(),
+            key: None,
+        };
         self.store.create(Create { workflow, draft: None, parts, again: false }).await.unwrap();
         id
     }

@@ -213,6 +213,9 @@ mod tests {
             created_at: 0,
             started_at: None,
             finished_at: None,
+            expires_at: None,
+            pinned: false,
+            key: None,
             step_count,
             steps,
         };

@@ -20,6 +20,7 @@ mod failures;
 mod follow;
 mod graph;
 mod house;
+mod keep;
 mod lanes;
 mod list;
 pub(crate) mod logging;
@@ -27,8 +28,10 @@ pub(crate) mod mended;
 mod out;
 mod pause;
 pub(crate) mod progress;
+mod prune;
 mod resume;
 mod retry;
+mod schedule;
 mod show;
 mod signals;
 pub(crate) mod start;
@@ -58,7 +61,8 @@ use crate::error::Error;
 /// Wherever an ID is asked for, `latest` is the workflow that was created last, and `latest:NAME` the last one of that name.
 ///
 /// Exit codes: 0 it went well, or the workflow succeeded; 1 the workflow failed or was cancelled, the doctor found something, or an
-/// error; 2 something was asked for that cannot be; 130 stopped by a signal before the end.
+/// error; 2 something was asked for that cannot be; 3 nothing was started, since another one is in the way; 130 stopped by a signal
+/// before the end.
 #[derive(Debug, clap::Parser)]
 #[command(arg_required_else_help = true, max_term_width = 110)]
 struct Line {
@@ -84,10 +88,15 @@ enum Command {
     Pause(pause::Pause),
     Resume(resume::Resume),
     Delete(delete::Delete),
+    Prune(prune::Prune),
+    Expire(keep::Expire),
+    Pin(keep::Pin),
+    Unpin(keep::Unpin),
     Workers(workers::Workers),
     Lanes(lanes::Lanes),
     Du(du::Du),
     Doctor(doctor::Doctor),
+    Schedule(schedule::Schedule),
 }
 
 impl Command {
@@ -107,10 +116,15 @@ impl Command {
             Command::Pause(command) => command.run(house).await,
             Command::Resume(command) => command.run(house).await,
             Command::Delete(command) => command.run(house).await,
+            Command::Prune(command) => command.run(house).await,
+            Command::Expire(command) => command.run(house).await,
+            Command::Pin(command) => command.run(house).await,
+            Command::Unpin(command) => command.run(house).await,
             Command::Workers(command) => command.run(house).await,
             Command::Lanes(command) => command.run(house).await,
             Command::Du(command) => command.run(house).await,
             Command::Doctor(command) => command.run(house).await,
+            Command::Schedule(command) => command.run(house).await,
         }
     }
 
@@ -144,6 +158,7 @@ impl<S: Send + Sync + 'static> App<S> {
         ExitCode::from(match run(self, line, &out) {
             Ok(Ending::Fine) => 0,
             Ok(Ending::Failed) => 1,
+            Ok(Ending::Skipped) => 3,
             Ok(Ending::Interrupted) => signals::INTERRUPTED,
             Err(Stop::Closed) => out::CLOSED,
             Err(Stop::Error(error)) => {

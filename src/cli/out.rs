@@ -19,6 +19,8 @@ pub enum Ending {
     Fine,
     /// What was waited for has failed, or what was checked is not as it should be.
     Failed,
+    /// Nothing was started, since another one is in the way.
+    Skipped,
     /// A signal ended it first.
     Interrupted,
 }

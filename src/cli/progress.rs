@@ -77,7 +77,7 @@ impl Progress {
     }
 
     /// Shows how many jobs have been created while `work` creates a workflow: `created` is what
-    /// [`Client::start_counted`](crate::Client::start_counted) counts.
+    /// [`Starting::counted`](crate::Starting::counted) counts.
     pub async fn creating<T>(&self, name: &str, created: &AtomicU64, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
         let mut display = self.display();

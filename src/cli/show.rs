@@ -288,6 +288,9 @@ mod tests {
             created_at: 1,
             started_at: None,
             finished_at: None,
+            expires_at: None,
+            pinned: false,
+            key: None,
             step_count: 0,
             steps: Vec::new(),
         };

@@ -12,6 +12,8 @@ use super::progress::Progress;
 use crate::app::Registry;
 use crate::client::{Client, Handle};
 use crate::error::{Error, Result};
+use crate::id::WorkflowId;
+use crate::starting::Started;
 
 /// Start a workflow; prints its id
 #[derive(Debug, clap::Args)]
@@ -22,6 +24,12 @@ pub struct Start {
     /// Its arguments; {} unless given
     #[arg(long, value_name = "JSON")]
     args: Option<String>,
+    /// Not beside another one that was started so and has not finished; prints that one's id and ends with 3
+    #[arg(long)]
+    unless_running: bool,
+    /// Only those with the same key are in each other's way
+    #[arg(long, value_name = "KEY", requires = "unless_running", default_value = "", hide_default_value = true)]
+    key: String,
     #[command(flatten)]
     wait: Wait,
 }
@@ -35,10 +43,28 @@ impl Start {
         }
         let client = house.client_or_new().await?;
         let created = Arc::new(AtomicU64::new(0));
+        if self.unless_running {
+            let start = client.start_named_unless_running(&self.name, &self.key, &arguments, created.clone());
+            return match start.await? {
+                Started::New(handle) => announce(house, &client, &handle, &self.wait).await,
+                Started::Running(handle) => in_the_way(house, handle.id()),
+            };
+        }
         let start = client.start_named(&self.name, &arguments, created.clone());
         let handle = if house.out.json { start.await? } else { creating(house, &self.name, &created, start).await? };
         announce(house, &client, &handle, &self.wait).await
     }
+}
+
+/// Tells that nothing has been started, and why.
+fn in_the_way<S>(house: &House<S>, holder: WorkflowId) -> Outcome {
+    if house.out.json {
+        house.out.document(&serde_json::json!({ "started": false, "running": holder }))?;
+    } else {
+        house.out.text(&holder.to_string())?;
+        house.out.note("nothing has been started: this one has not finished");
+    }
+    Ok(Ending::Skipped)
 }
 
 /// Shows the jobs being created, under the program's name.

@@ -21,10 +21,11 @@ use crate::store::{Claim, LeaseReport, List, Report, RetryFailed, Session, Slice
 use crate::testing::conformance::scene::{LEASE, QUEUE, ROW, START, Scene, job, session};
 
 /// What is decoded when it is read back. Counters are left out: they are recounted by `doctor` and decode to any number.
-const COLUMNS: [(&str, &str); 31] = [
+const COLUMNS: [(&str, &str); 32] = [
     ("workflow", "id"),
     ("workflow", "arguments"),
     ("workflow", "state"),
+    ("workflow", "retention"),
     ("step", "name"),
     ("step", "spec"),
     ("step", "options"),
@@ -55,7 +56,7 @@ const COLUMNS: [(&str, &str); 31] = [
     ("chore", "kind"),
 ];
 
-const TABLES: [&str; 23] = [
+const TABLES: [&str; 24] = [
     "shard",
     "workflow",
     "step",
@@ -69,6 +70,7 @@ const TABLES: [&str; 23] = [
     "outcome",
     "error",
     "failed",
+    "held",
     "hold",
     "line",
     "place",

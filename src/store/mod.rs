@@ -6,9 +6,9 @@
 //! | verbs | repeatable by |
 //! |---|---|
 //! | `claim`, `renew`, `report` | the session's lease numbers and each lease's report number |
-//! | `append` | draft and chunk number |
+//! | `append`, `begin` | draft and chunk number |
 //! | `create` | the workflow's id |
-//! | `cancel`, `pause`, `resume`, `set_paused`, `delete`, `join`, `leave`, `tick` | what they ask for: done twice is done once |
+//! | `cancel`, `pause`, `resume`, `set_paused`, `delete`, `keep`, `abandon`, `join`, `leave`, `tick` | what they ask for: done twice is done once |
 //! | `enqueue`, `retry` | the session's command number |
 
 mod meter;
@@ -52,6 +52,10 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Writes parts of what is not there yet into a draft, and renews it.
     fn append(&self, append: Append) -> Answer<'_, ()>;
+    /// Takes a workflow's key and begins the draft that holds it until the workflow is made; or tells who has the key.
+    fn begin(&self, begin: Begin) -> Answer<'_, Begun>;
+    /// Gives up a draft of a workflow; its key is free at once.
+    fn abandon(&self, workflow: WorkflowId, draft: DraftKey) -> Answer<'_, ()>;
     /// Makes a workflow, from its last parts and from the draft that holds the others, and releases its first steps.
     fn create(&self, create: Create) -> Answer<'_, Created>;
 
@@ -79,6 +83,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn retry(&self, retry: RetryFailed) -> Answer<'_, Retried>;
     /// Deletes a finished workflow.
     fn delete(&self, workflow: WorkflowId) -> Answer<'_, ()>;
+    /// Changes for how long a workflow is kept. What may be deleted is deleted by ticks, a little at a time.
+    fn keep(&self, workflow: WorkflowId, keeping: Keeping) -> Answer<'_, Kept>;
 
     /// One workflow, or what is known of its absence.
     fn workflow(&self, workflow: WorkflowId) -> Answer<'_, WorkflowRow>;

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::verbs::{ChunkRef, Pausable, Session};
+use super::verbs::{ChunkRef, Key, Pausable, Session};
 use crate::clock::Millis;
 use crate::graph::{StepNumber, StepSpec};
 use crate::id::WorkflowId;
+use crate::retention::Retention;
 use crate::state::{Counts, EdgeKind, StepState, WorkflowState};
 
 /// Parameters of [`Store::workflows`](super::Store::workflows).
@@ -50,6 +51,14 @@ pub struct WorkflowRow {
     pub started_at: Option<Millis>,
     /// When it came to its end.
     pub finished_at: Option<Millis>,
+    /// From when on it may be deleted, if it has finished.
+    pub expires_at: Option<Millis>,
+    /// Whether it is kept until somebody unpins it.
+    pub pinned: bool,
+    /// How long it is kept once it has finished.
+    pub retention: Retention,
+    /// The key that it holds until then.
+    pub key: Option<Key>,
 }
 
 /// A step as a store knows it.

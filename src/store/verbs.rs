@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Edge, StepNumber, StepSpec};
 use crate::id::{SessionId, WorkflowId};
 use crate::payload::Chunk;
+use crate::retention::Retention;
 use crate::slice::Mask;
 
 /// The most leases that one report may speak of.
@@ -93,6 +94,76 @@ pub struct NewWorkflow {
     pub arguments: String,
     /// 0 at first; one more each time it is started again.
     pub generation: u32,
+    /// How long it is kept once it has finished.
+    pub retention: Retention,
+    /// What it holds from the moment on at which it begins to be built until it finishes: then it starts with
+    /// [`Store::begin`](super::Store::begin).
+    pub key: Option<Key>,
+}
+
+/// A name that one workflow of a type holds at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// The name; empty for the type as a whole.
+    pub key: String,
+    /// What a start, or a repair, does when another one holds it.
+    pub overlap: Overlap,
+}
+
+/// What becomes of a start while another workflow of the type holds the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum Overlap {
+    /// It is left out.
+    Skip = 0,
+    /// The other one is cancelled; this one starts when that has come to its end.
+    Cancel = 1,
+}
+
+impl Overlap {
+    /// The inverse of `as u8`.
+    pub fn from_u8(number: u8) -> Option<Self> {
+        [Self::Skip, Self::Cancel].into_iter().find(|overlap| *overlap as u8 == number)
+    }
+}
+
+/// Parameters of [`Store::begin`](super::Store::begin).
+#[derive(Clone, Debug)]
+pub struct Begin {
+    /// The draft that it makes; what `append` adds to it has numbers from 1 on.
+    pub draft: DraftKey,
+    /// What it will become. It has a key.
+    pub workflow: NewWorkflow,
+    /// How long the draft lives without renewal.
+    pub lease: Millis,
+}
+
+/// What [`Store::begin`](super::Store::begin) answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Begun {
+    /// Who holds the key, if another does: then nothing has been made.
+    pub held_by: Option<WorkflowId>,
+}
+
+/// Parameters of [`Store::keep`](super::Store::keep).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeping {
+    /// It may be deleted so long after its end; after now, if it has finished.
+    ExpireIn(Millis),
+    /// It is not deleted before it is unpinned, or by a person's `delete`.
+    Pinned,
+    /// It is kept as its retention says.
+    Unpinned,
+    /// If it has finished and is not pinned, it may be deleted now.
+    Expired,
+}
+
+/// What [`Store::keep`](super::Store::keep) answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// From when on it may be deleted, if it has finished and is not kept for ever.
+    pub expires_at: Option<Millis>,
 }
 
 /// Parameters of [`Store::append`](super::Store::append).
@@ -529,4 +600,7 @@ pub struct Retried {
     pub jobs: u64,
     /// Whether chores are left: `tick` until there are none.
     pub more: bool,
+    /// Who holds the workflow's key, if another does: then nothing is retried.
+    #[serde(default)]
+    pub held_by: Option<WorkflowId>,
 }

@@ -104,7 +104,7 @@ async fn run_under(client: &Client, faults: impl FnOnce() + Send + 'static) -> u
     let faults = tokio::task::spawn_blocking(faults);
     let mut jobs = 0;
     while !faults.is_finished() || jobs < 200_000 {
-        let starts = (0..6).map(|_| repeated(|| client.start(Numbers { count: COUNT })));
+        let starts = (0..6).map(|_| repeated(|| client.start(Numbers { count: COUNT }).into_future()));
         let runs = futures::future::join_all(starts).await;
         ends_well(&runs, COUNT).await;
         jobs += 6 * COUNT;

@@ -32,7 +32,7 @@ pub async fn measure(sizes: &Sizes, worst: &mut Worst) -> Result<Row> {
     let client = app.client_on(store.clone());
 
     let started = Instant::now();
-    let starts = (0..IMPORTS).map(|_| client.start(Import { rows, row: RowKind::E, fails: false }));
+    let starts = (0..IMPORTS).map(|_| client.start(Import { rows, row: RowKind::E, fails: false }).into_future());
     let imports = futures::future::try_join_all(starts).await?;
     let create_s = started.elapsed().as_secs_f64();
     let started = Instant::now();

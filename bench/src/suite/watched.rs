@@ -158,6 +158,9 @@ impl Store for Watched {
 
     pass_on! {
         append(append: Append) -> ();
+        begin(begin: Begin) -> Begun;
+        abandon(workflow: WorkflowId, draft: DraftKey) -> ();
+        keep(workflow: WorkflowId, keeping: Keeping) -> Kept;
         renew(renew: Renew) -> Renewed;
         cancel(workflow: WorkflowId, grace: Millis) -> ();
         pause(workflow: WorkflowId) -> ();

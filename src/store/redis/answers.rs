@@ -7,6 +7,7 @@ use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::id::{SessionId, WorkflowId};
+use crate::retention::Retention;
 use crate::slice::Mask;
 use crate::state::{Counts, EdgeKind, StepState, WorkflowState};
 use crate::store::{self, *};
@@ -265,6 +266,12 @@ pub struct Workflow {
     created_at: Millis,
     started_at: Option<Millis>,
     finished_at: Option<Millis>,
+    expires_at: Option<Millis>,
+    #[serde(default)]
+    pinned: bool,
+    retention: Option<String>,
+    key: Option<String>,
+    overlap: Option<u8>,
 }
 
 impl TryFrom<Workflow> for WorkflowRow {
@@ -283,8 +290,32 @@ impl TryFrom<Workflow> for WorkflowRow {
             created_at: row.created_at,
             started_at: row.started_at,
             finished_at: row.finished_at,
+            expires_at: row.expires_at,
+            pinned: row.pinned,
+            retention: match row.retention {
+                None => Retention::default(),
+                Some(text) => serde_json::from_str(&text)
+                    .map_err(|e| corrupt("how long a workflow is kept, which does not decode").because(e))?,
+            },
+            key: match (row.key, row.overlap) {
+                (Some(key), Some(overlap)) => {
+                    let overlap = Overlap::from_u8(overlap).ok_or_else(|| corrupt("an unknown overlap"))?;
+                    Some(Key { key, overlap })
+                }
+                _ => None,
+            },
         })
     }
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Begun {
+    pub held_by: Option<WorkflowId>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Kept {
+    pub expires_at: Option<Millis>,
 }
 
 #[derive(Debug, Deserialize)]

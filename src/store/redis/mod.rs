@@ -6,6 +6,7 @@
 //! | file | what |
 //! |---|---|
 //! | `scripts/base.lua` | the keys (this is the one place that spells them), masks, rows of workflows and steps, chunks |
+//! | `scripts/retention.lua` | when finished workflows are deleted; keys that workflows hold |
 //! | `scripts/work.lua` | lines, chores, timers, leases, drafts; what follows when jobs settle |
 //! | `scripts/note.lua` | what a test's ledger is told |
 //! | `scripts/{session,create,claim,report,tick,command,read,doctor}.lua` | the verbs |
@@ -214,6 +215,23 @@ impl Store for RedisStore {
         })
     }
 
+    fn begin(&self, begin: Begin) -> Answer<'_, Begun> {
+        Box::pin(async move {
+            let shard = self.shards.of(begin.workflow.id)?;
+            let parameters = parameters::begin(&begin)?;
+            let told =
+                self.run::<answers::Begun>(shard, "begin", &script::CREATE, parameters, Blobs::default()).await?;
+            Ok(Begun { held_by: told.json.held_by })
+        })
+    }
+
+    fn abandon(&self, workflow: WorkflowId, draft: DraftKey) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let (shard, of) = (self.shards.of(workflow)?, parameters::abandon(draft));
+            self.run::<Value>(shard, "abandon", &script::CREATE, of, Blobs::default()).await.map(|_| ())
+        })
+    }
+
     fn create(&self, create: Create) -> Answer<'_, Created> {
         Box::pin(async move {
             let shard = self.shards.of(create.workflow.id)?;
@@ -283,6 +301,13 @@ impl Store for RedisStore {
     fn delete(&self, workflow: WorkflowId) -> Answer<'_, ()> {
         Box::pin(async move {
             self.command::<Value>(workflow, "delete", parameters::of_workflow(workflow)).await.map(|_| ())
+        })
+    }
+
+    fn keep(&self, workflow: WorkflowId, keeping: Keeping) -> Answer<'_, Kept> {
+        Box::pin(async move {
+            let kept: answers::Kept = self.command(workflow, "keep", parameters::keep(workflow, keeping)?).await?;
+            Ok(Kept { expires_at: kept.expires_at })
         })
     }
 

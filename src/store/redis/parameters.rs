@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::id::WorkflowId;
 use crate::record::{KILLED, KILLED_KEPT, error_number};
+use crate::retention::{KeepFor, Retention};
 use crate::slice::Mask;
 use crate::state::Tolerate;
 use crate::store::*;
@@ -55,8 +56,42 @@ pub fn join(session: &Session, channel: &str) -> Result<Value> {
     }))
 }
 
-fn new_workflow(new: &NewWorkflow) -> Value {
-    json!({ "id": id_text(new.id), "name": new.name, "arguments": new.arguments, "generation": new.generation })
+fn new_workflow(new: &NewWorkflow) -> Result<Value> {
+    // What holds unless told otherwise takes no room.
+    let retention = (new.retention != Retention::default()).then(|| to_json(&new.retention)).transpose()?;
+    let (key, overlap) = new.key.as_ref().map(|key| (&key.key, key.overlap as u8)).unzip();
+    Ok(json!({
+        "id": id_text(new.id),
+        "name": new.name,
+        "arguments": new.arguments,
+        "generation": new.generation,
+        "retention": retention,
+        "key": key,
+        "overlap": overlap,
+    }))
+}
+
+pub fn begin(begin: &Begin) -> Result<Value> {
+    Ok(json!({ "draft": draft_name(begin.draft), "workflow": new_workflow(&begin.workflow)?, "lease": begin.lease }))
+}
+
+pub fn abandon(draft: DraftKey) -> Value {
+    json!({ "draft": draft_name(draft) })
+}
+
+pub fn keep(id: WorkflowId, keeping: Keeping) -> Result<Value> {
+    let mut of = of_workflow(id);
+    match keeping {
+        Keeping::ExpireIn(time) => {
+            let time = time.max(0);
+            of["how"] = "expire".into();
+            of["retention"] = to_json(&Retention::all(KeepFor { age: Some(time), most: None }))?.into();
+        }
+        Keeping::Pinned => of["how"] = "pin".into(),
+        Keeping::Unpinned => of["how"] = "unpin".into(),
+        Keeping::Expired => of["how"] = "now".into(),
+    }
+    Ok(of)
 }
 
 fn parts(parts: Vec<Part>, blobs: &mut Blobs) -> Result<Vec<Value>> {
@@ -106,7 +141,7 @@ pub fn append(append: Append) -> Result<(Value, Blobs)> {
     let mut blobs = Blobs::default();
     let mut shown = None;
     let of = match &append.of {
-        DraftOf::Workflow(new) => json!({ "new": new_workflow(new) }),
+        DraftOf::Workflow(new) => json!({ "new": new_workflow(new)? }),
         DraftOf::Jobs { workflow, step } | DraftOf::Mended { workflow, step } => {
             shown = Some(workflow.to_string());
             json!({ "workflow": id_text(*workflow), "step": step })
@@ -126,7 +161,7 @@ pub fn append(append: Append) -> Result<(Value, Blobs)> {
 pub fn create(create: Create) -> Result<(Value, Blobs)> {
     let mut blobs = Blobs::default();
     let value = json!({
-        "workflow": new_workflow(&create.workflow),
+        "workflow": new_workflow(&create.workflow)?,
         "draft": create.draft.map(draft_name),
         "again": create.again,
         "parts": parts(create.parts, &mut blobs)?,

@@ -18,6 +18,7 @@ macro_rules! script {
         LazyLock::new(|| {
             Text::new(concat!(
                 include_str!("scripts/base.lua"),
+                include_str!("scripts/retention.lua"),
                 include_str!("scripts/work.lua"),
                 include_str!("scripts/note.lua"),
                 include_str!(concat!("scripts/", $verbs, ".lua")),

@@ -17,6 +17,9 @@ const RETRY_CHUNKS: usize = 30;
 const DELETE_ROWS: i64 = 400;
 /// How many chunks a deletion takes in one bite: each has rows in several tables.
 const DELETE_CHUNKS: i64 = 60;
+/// From so many statements on a deletion begins with no further segment, and so many it leaves to what follows.
+const SOFT_CALLS: u64 = 440;
+const HARD_CALLS: u64 = 540;
 /// The step of chores that belong to a whole workflow.
 const NO_STEP: StepNumber = 0;
 
@@ -396,6 +399,11 @@ impl Tx<'_> {
 
     /// Deletes a bite of a workflow: first what could hand out work, then the data, at last the head.
     fn delete_bite(&mut self, wf: Wf) -> Result<()> {
+        if self.delete_some(wf)? { Ok(()) } else { self.leave_chore(Kind::Delete, wf, NO_STEP, 0, 0) }
+    }
+
+    /// As much of it as one operation may; returns whether it is gone.
+    pub fn delete_some(&mut self, wf: Wf) -> Result<bool> {
         const TABLES: [(&str, &str); 8] = [
             ("lease", "session, number"),
             ("entry", "wf, step, suspect, seq"),
@@ -412,22 +420,23 @@ impl Tx<'_> {
             let sql =
                 format!("DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE wf = ?1 LIMIT ?2)");
             if self.run(&sql, (wf, DELETE_ROWS))? as i64 >= DELETE_ROWS {
-                return self.leave_chore(Kind::Delete, wf, NO_STEP, 0, 0);
+                return Ok(false);
             }
         }
-        let segment = self.one("SELECT segment FROM segment WHERE wf = ? LIMIT 1", [wf], |row| row.get::<_, i64>(0))?;
-        if let Some(segment) = segment {
-            self.drop_chunks(segment)?;
-            return self.leave_chore(Kind::Delete, wf, NO_STEP, 0, 0);
+        let sql = "SELECT segment FROM segment WHERE wf = ? LIMIT 1";
+        while let Some(segment) = self.one(sql, [wf], |row| row.get::<_, i64>(0))? {
+            if !self.drop_chunks(segment)? || self.cost().calls > SOFT_CALLS {
+                return Ok(false);
+            }
         }
         let sql = "DELETE FROM step WHERE (wf, step) IN (SELECT wf, step FROM step WHERE wf = ?1 LIMIT ?2)";
         if self.run(sql, (wf, DELETE_ROWS))? as i64 >= DELETE_ROWS {
-            return self.leave_chore(Kind::Delete, wf, NO_STEP, 0, 0);
+            return Ok(false);
         }
         self.run("DELETE FROM chore WHERE wf = ?", [wf])?;
         self.run("DELETE FROM workflow WHERE wf = ?", [wf])?;
         self.forget_workflow(wf);
-        Ok(())
+        Ok(true)
     }
 
     /// Deletes a bite of a segment that nobody owns.
@@ -444,8 +453,9 @@ impl Tx<'_> {
     /// Deletes some chunks of a segment, and the segment once it has none; returns whether it is gone.
     fn drop_chunks(&mut self, segment: i64) -> Result<bool> {
         let sql = "SELECT first, chunk FROM chunk WHERE segment = ? LIMIT ?";
-        let chunks =
-            self.all(sql, (segment, DELETE_CHUNKS), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+        // A chunk costs seven statements; the operation may have done much before.
+        let room = ((HARD_CALLS.saturating_sub(self.cost().calls) / 7) as i64).clamp(1, DELETE_CHUNKS);
+        let chunks = self.all(sql, (segment, room), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
         for (first, chunk) in &chunks {
             for table in ["params", "bytes", "recovered", "outcome", "failed", "mended"] {
                 let adopted = if table == "mended" { " AND segment IS NULL" } else { "" };
@@ -453,7 +463,7 @@ impl Tx<'_> {
             }
             self.run("DELETE FROM chunk WHERE segment = ? AND first = ?", (segment, first))?;
         }
-        if (chunks.len() as i64) < DELETE_CHUNKS {
+        if (chunks.len() as i64) < room {
             self.run("DELETE FROM segment WHERE segment = ?", [segment])?;
             return Ok(true);
         }

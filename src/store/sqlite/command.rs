@@ -158,6 +158,10 @@ impl Tx<'_> {
             return Ok(Retried::default());
         }
         if workflow.state.is_finished() {
+            if let Some(held_by) = self.take_key_again(workflow.wf, id)? {
+                return Ok(Retried { held_by: Some(held_by), ..Retried::default() });
+            }
+            self.forget_expiry(workflow.wf)?;
             workflow.state = WorkflowState::Running;
             workflow.finished_at = None;
         }
@@ -171,7 +175,7 @@ impl Tx<'_> {
             }
             (None, Some(_)) => return Err(Error::usage("mended parameters belong to one step; name it")),
         }
-        Ok(Retried { jobs, more: true })
+        Ok(Retried { jobs, more: true, held_by: None })
     }
 
     /// Takes a finished workflow off all lists; a chore deletes it.
@@ -185,6 +189,7 @@ impl Tx<'_> {
         }
         workflow.state = WorkflowState::Deleting;
         self.put_workflow(workflow);
+        self.forget_expiry(workflow.wf)?;
         self.leave_chore(Kind::Delete, workflow.wf, 0, 0, 0)
     }
 }

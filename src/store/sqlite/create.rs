@@ -11,7 +11,7 @@ use crate::payload::Chunk;
 use crate::planted::planted;
 use crate::slice::CHUNK_JOBS;
 use crate::state::{Tolerate, WorkflowState};
-use crate::store::{Append, Create, Created, DraftKey, DraftOf, NewWorkflow, Part, StepOptions};
+use crate::store::{Append, Begin, Create, Created, DraftKey, DraftOf, NewWorkflow, Part, StepOptions};
 
 struct Draft {
     draft: i64,
@@ -66,8 +66,24 @@ impl Tx<'_> {
         })
     }
 
+    /// Whether the draft is there.
+    pub fn has_draft(&mut self, key: DraftKey) -> Result<bool> {
+        Ok(self.draft(key)?.is_some())
+    }
+
+    /// The draft of a workflow that has taken its key; its first call, which brings nothing, is done.
+    pub fn begin_keyed(&mut self, begin: &Begin) -> Result<Wf> {
+        let deadline = self.advance_lease_time(begin.lease)? + begin.lease;
+        let wf = self.begin_workflow(&begin.workflow)?;
+        let (session, number) = (begin.draft.session, begin.draft.number as i64);
+        let sql = "INSERT INTO draft (session, number, wf, next, jobs, deadline) VALUES (?, ?, ?, 1, 0, ?)";
+        self.run(sql, (session.as_bytes().as_slice(), number, wf, deadline))?;
+        Ok(wf)
+    }
+
     fn begin_draft(&mut self, append: &Append, deadline: i64) -> Result<Draft> {
         let (wf, segment, of) = match &append.of {
+            DraftOf::Workflow(new) if new.key.is_some() => return Err(no_key()),
             DraftOf::Workflow(new) => (Some(self.begin_workflow(new)?), None, None),
             DraftOf::Jobs { workflow, step } | DraftOf::Mended { workflow, step } => {
                 let wf = self.find(*workflow)?.wf;
@@ -88,10 +104,13 @@ impl Tx<'_> {
     /// The head of a workflow that nobody can see yet: it has no id before it is whole.
     pub fn begin_workflow(&mut self, new: &NewWorkflow) -> Result<Wf> {
         let sql = "INSERT INTO workflow (name, arguments, generation, state, steps, unsettled, active, failed_steps, chores, \
-                   total, succeeded, failed, skipped, cancelled, retrying, deferred, created_at) \
-                   VALUES (?, ?, ?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ?)";
+                   total, succeeded, failed, skipped, cancelled, retrying, deferred, created_at, retention, pinned, key, overlap) \
+                   VALUES (?, ?, ?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ?, ?, 0, ?, ?)";
         self.count_bytes(new.arguments.len());
-        self.run(sql, (&new.name, &new.arguments, new.generation, WorkflowState::Building as u8, self.now))?;
+        let (key, overlap) = new.key.as_ref().map(|key| (&key.key, key.overlap as u8)).unzip();
+        let kept = (to_json(&new.retention)?, key, overlap);
+        let head = (&new.name, &new.arguments, new.generation, WorkflowState::Building as u8, self.now);
+        self.run(sql, params![head.0, head.1, head.2, head.3, head.4, kept.0, kept.1, kept.2])?;
         Ok(self.inserted())
     }
 
@@ -223,6 +242,7 @@ impl Tx<'_> {
             self.make_room(there)?;
         }
         let wf = match create.draft {
+            None if create.workflow.key.is_some() => return Err(no_key()),
             None => self.begin_workflow(&create.workflow)?,
             Some(key) => {
                 let draft = self.draft(key)?.and_then(|draft| draft.wf.map(|wf| (draft.draft, wf)));
@@ -254,7 +274,7 @@ impl Tx<'_> {
         }
         workflow.state = WorkflowState::Deleting;
         self.put_workflow(workflow);
-        self.run("UPDATE workflow SET id = NULL WHERE wf = ?", [wf])?;
+        self.run("UPDATE workflow SET id = NULL, expires_at = NULL WHERE wf = ?", [wf])?;
         self.leave_chore(Kind::Delete, wf, 0, 0, 0)
     }
 
@@ -321,6 +341,7 @@ impl Tx<'_> {
     pub fn collect_draft(&mut self, draft: i64, wf: Option<Wf>, segment: Option<i64>) -> Result<()> {
         self.run("DELETE FROM draft WHERE draft = ?", [draft])?;
         if let Some(wf) = wf {
+            self.free_key_of(wf)?;
             let mut workflow = self.workflow(wf)?;
             workflow.state = WorkflowState::Deleting;
             self.put_workflow(workflow);
@@ -331,6 +352,10 @@ impl Tx<'_> {
             None => Ok(()),
         }
     }
+}
+
+fn no_key() -> Error {
+    Error::usage("a workflow with a key takes it first, by `begin`")
 }
 
 /// Refuses a chunk of a size that chunks do not have.

@@ -57,6 +57,19 @@ const ORPHANS: &[(&str, &str)] = &[
     ),
     ("holds without a step", "SELECT hold.wf FROM hold LEFT JOIN step USING (wf, step) WHERE step.wf IS NULL"),
     (
+        "keys of workflows that are not at work",
+        "SELECT h.wf FROM held h LEFT JOIN workflow w USING (wf) WHERE w.wf IS NULL OR w.state >= 5",
+    ),
+    (
+        "workflows at work without their key",
+        "SELECT w.wf FROM workflow w WHERE w.key IS NOT NULL AND w.state < 5 AND NOT EXISTS (SELECT 1 FROM held h WHERE h.wf = w.wf)",
+    ),
+    ("unfinished workflows that expire", "SELECT wf FROM workflow WHERE expires_at IS NOT NULL AND state < 5"),
+    (
+        "workflows that nobody deletes",
+        "SELECT w.wf FROM workflow w WHERE w.state = 8 AND w.expires_at IS NULL AND NOT EXISTS (SELECT 1 FROM chore c WHERE c.wf = w.wf AND c.kind = 'delete')",
+    ),
+    (
         "entries in no line",
         "SELECT e.wf FROM entry e JOIN step s USING (wf, step) JOIN line l ON l.line = s.line JOIN line m ON m.queue = l.queue AND m.type = l.type AND m.priority = l.priority AND m.suspect = e.suspect LEFT JOIN ready r ON r.line = m.line AND r.wf = e.wf AND r.step = e.step WHERE r.wf IS NULL",
     ),
@@ -123,7 +136,8 @@ impl Tx<'_> {
             "draft",
             "hold",
             "segment WHERE wf IS NULL",
-            "workflow WHERE id IS NULL",
+            "workflow WHERE id IS NULL OR state = 8",
+            "held",
         ] {
             rows += self.one(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0))?.unwrap_or(0);
         }

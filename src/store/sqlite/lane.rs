@@ -9,6 +9,7 @@ use super::tx::{Chunk, Step, Tx, Wf};
 use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::planted::planted;
+use crate::retention::Retention;
 use crate::slice::Mask;
 use crate::state::{Counts, JobState, StepState, WorkflowState, job_byte};
 use crate::store::{Enqueue, Enqueued, Lane, LoneJobs, NewWorkflow, Part};
@@ -71,7 +72,14 @@ impl Tx<'_> {
         }
         let arguments = serde_json::json!({ "queue": lane.queue, "priority": lane.priority }).to_string();
         let name = lane.job_type.clone();
-        let wf = self.begin_workflow(&NewWorkflow { id: lane.id, name, arguments, generation: 0 })?;
+        let wf = self.begin_workflow(&NewWorkflow {
+            id: lane.id,
+            name,
+            arguments,
+            generation: 0,
+            retention: Retention::for_ever(),
+            key: None,
+        })?;
         self.add_parts(wf, &[Part::Step { spec: lane.step(), upstreams: 0, always: false }])?;
         self.run("UPDATE workflow SET id = ?2 WHERE wf = ?1", (wf, id))?;
         let mut step = self.step(wf, 0)?;

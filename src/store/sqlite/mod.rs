@@ -9,13 +9,14 @@
 //! | `schema` | the tables |
 //! | `writer` | the one thread that writes, and its transactions |
 //! | `tx` | an operation at work: counted statements, cached rows |
-//! | `create` | workflows and drafts |
+//! | `create`, `overlap` | workflows and drafts, and the keys that they hold |
 //! | `lane` | lone jobs, and what becomes of them once they have settled |
 //! | `line`, `claim` | ready work, and how it is handed out |
 //! | `lease` | sessions, leases, what is taken back |
 //! | `reserve` | what happens when the disk is full |
 //! | `report`, `settle` | where jobs complete, and what follows |
 //! | `tick`, `chore` | what is due, and what exceeds one operation |
+//! | `retention` | when finished workflows are deleted |
 //! | `command`, `read`, `doctor` | what people ask for |
 //! | `note` | what a test's ledger is told |
 //! | `memory` | stores in memory, one test after another |
@@ -31,9 +32,11 @@ mod line;
 #[cfg(feature = "testing")]
 mod memory;
 mod note;
+mod overlap;
 mod read;
 mod report;
 mod reserve;
+mod retention;
 mod schema;
 mod settle;
 mod tick;
@@ -365,6 +368,14 @@ impl Store for SqliteStore {
         Box::pin(self.grow("append", move |tx| tx.append(&append)))
     }
 
+    fn begin(&self, begin: Begin) -> Answer<'_, Begun> {
+        Box::pin(self.grow("begin", move |tx| tx.begin(&begin)))
+    }
+
+    fn abandon(&self, _: WorkflowId, draft: DraftKey) -> Answer<'_, ()> {
+        Box::pin(self.write("abandon", move |tx| tx.abandon_draft(draft)))
+    }
+
     fn create(&self, create: Create) -> Answer<'_, Created> {
         Box::pin(self.grow("create", move |tx| tx.create(&create)))
     }
@@ -417,6 +428,10 @@ impl Store for SqliteStore {
 
     fn delete(&self, workflow: WorkflowId) -> Answer<'_, ()> {
         Box::pin(self.write("delete", move |tx| tx.delete(workflow)))
+    }
+
+    fn keep(&self, workflow: WorkflowId, keeping: Keeping) -> Answer<'_, Kept> {
+        Box::pin(self.write("keep", move |tx| tx.keep(workflow, keeping)))
     }
 
     fn workflow(&self, workflow: WorkflowId) -> Answer<'_, WorkflowRow> {

@@ -9,10 +9,11 @@ use super::tx::{Tx, Wf, counts, known};
 use crate::error::{Error, Result};
 use crate::graph::{StepNumber, StepSpec};
 use crate::id::WorkflowId;
+use crate::retention::Retention;
 use crate::state::{EdgeKind, StepState};
 use crate::store::{
-    ChunkOutcomes, ChunkRef, EdgeRow, ErrorRow, List, Parameters, Pausable, Session, StepRow, Waiting, Whereabouts,
-    WorkerRow, WorkflowRow, WorkflowSize,
+    ChunkOutcomes, ChunkRef, EdgeRow, ErrorRow, Key, List, Overlap, Parameters, Pausable, Session, StepRow, Waiting,
+    Whereabouts, WorkerRow, WorkflowRow, WorkflowSize,
 };
 
 /// How many bytes of records one page of outcomes holds, about.
@@ -32,9 +33,18 @@ pub fn no_workflow(id: WorkflowId) -> Error {
 }
 
 const WORKFLOW_COLUMNS: &str = "id, name, arguments, generation, state, steps, unsettled, total, succeeded, failed, skipped, \
-                                cancelled, retrying, deferred, created_at, started_at, finished_at";
+                                cancelled, retrying, deferred, created_at, started_at, finished_at, expires_at, pinned, retention, key, overlap";
 
-fn workflow_row(row: &Row<'_>) -> rusqlite::Result<(Vec<u8>, u8, WorkflowRow)> {
+/// A workflow's row, and what of it has to be decoded yet.
+struct Head {
+    id: Vec<u8>,
+    state: u8,
+    retention: String,
+    overlap: Option<u8>,
+    row: WorkflowRow,
+}
+
+fn workflow_row(row: &Row<'_>) -> rusqlite::Result<Head> {
     let value = WorkflowRow {
         id: WorkflowId::new(0, 0),
         name: row.get(1)?,
@@ -47,12 +57,23 @@ fn workflow_row(row: &Row<'_>) -> rusqlite::Result<(Vec<u8>, u8, WorkflowRow)> {
         created_at: row.get(14)?,
         started_at: row.get(15)?,
         finished_at: row.get(16)?,
+        expires_at: row.get::<_, Option<i64>>(17)?.filter(|at| *at < i64::MAX),
+        pinned: row.get(18)?,
+        retention: Retention::for_ever(),
+        key: row.get::<_, Option<String>>(20)?.map(|key| Key { key, overlap: Overlap::Skip }),
     };
-    Ok((row.get(0)?, row.get(4)?, value))
+    Ok(Head { id: row.get(0)?, state: row.get(4)?, retention: row.get(19)?, overlap: row.get(21)?, row: value })
 }
 
-fn decode_workflow((id, state, row): (Vec<u8>, u8, WorkflowRow)) -> Result<WorkflowRow> {
-    Ok(WorkflowRow { id: WorkflowId::from_slice(&id)?, state: workflow_state(state)?, ..row })
+fn decode_workflow(head: Head) -> Result<WorkflowRow> {
+    let mut row = head.row;
+    row.id = WorkflowId::from_slice(&head.id)?;
+    row.state = workflow_state(head.state)?;
+    row.retention = super::retention::retention_of(&head.retention)?;
+    if let (Some(key), Some(overlap)) = (&mut row.key, head.overlap) {
+        key.overlap = known(Overlap::from_u8(overlap), "overlap", overlap)?;
+    }
+    Ok(row)
 }
 
 const STEP_COLUMNS: &str = "step, spec, generation, state, total, succeeded, failed, skipped, cancelled, retrying, deferred, leased, released_at, started_at, finished_at";

@@ -12,6 +12,7 @@
 //!           └─ edge
 //! line ── place ── ready ── entry     ready work: a line has a place for each workflow, a place its steps, a step its entries
 //! session ── lease                    who runs what
+//! held                                which workflow has a key
 //! timer, chore, draft                 what is due, what is under way, what is being written
 //! ```
 //!
@@ -33,7 +34,8 @@ CREATE TABLE shard (
     lease_time INTEGER NOT NULL,      -- grows while somebody looks, so an outage costs nobody a lease
     lease_time_at INTEGER NOT NULL,   -- the wall clock when it last grew
     workers INTEGER NOT NULL,         -- live sessions that claim
-    shortest INTEGER                  -- the shortest lease of a live session
+    shortest INTEGER,                 -- the shortest lease of a live session
+    prune_at INTEGER NOT NULL DEFAULT 0   -- not before then is more deleted of what has expired
 );
 
 CREATE TABLE workflow (
@@ -52,12 +54,21 @@ CREATE TABLE workflow (
     total INTEGER NOT NULL, succeeded INTEGER NOT NULL, failed INTEGER NOT NULL,
     skipped INTEGER NOT NULL, cancelled INTEGER NOT NULL, retrying INTEGER NOT NULL,
     deferred INTEGER NOT NULL,
-    created_at INTEGER NOT NULL, started_at INTEGER, finished_at INTEGER
+    created_at INTEGER NOT NULL, started_at INTEGER, finished_at INTEGER,
+    retention TEXT NOT NULL, pinned INTEGER NOT NULL,
+    expires_at INTEGER,               -- of a finished one: when it may be deleted
+    key TEXT, overlap INTEGER         -- what it holds until it finishes, and what it does if another one has it
 );
+CREATE INDEX workflow_by_expiry ON workflow (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX workflow_by_end ON workflow (name, state, finished_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX workflow_by_time ON workflow (created_at, id);
 CREATE INDEX workflow_by_state ON workflow (state, created_at, id);
 CREATE INDEX workflow_by_name ON workflow (name, created_at, id);
 CREATE INDEX workflow_by_name_and_state ON workflow (name, state, created_at, id);
+
+CREATE TABLE held (                                    -- who has a key: being built, or at work
+    name TEXT NOT NULL, key TEXT NOT NULL, wf INTEGER NOT NULL, id BLOB NOT NULL, PRIMARY KEY (name, key)
+) WITHOUT ROWID;
 
 CREATE TABLE step (
     wf INTEGER NOT NULL, step INTEGER NOT NULL,
@@ -214,7 +225,8 @@ pub fn prepare(conn: &mut Connection, path: &str, now: i64) -> Result<()> {
     }
     // The tables of a store in memory may be there already, but nothing is in them.
     if tables == 0 || path == super::IN_MEMORY {
-        tx.execute("INSERT INTO shard VALUES (1, 0, ?, 0, NULL)", [now]).map_err(other)?;
+        tx.execute("INSERT INTO shard (one, lease_time, lease_time_at, workers) VALUES (1, 0, ?, 0)", [now])
+            .map_err(other)?;
     }
     tx.commit().map_err(other)
 }

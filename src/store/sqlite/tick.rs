@@ -39,8 +39,9 @@ impl Tx<'_> {
             more |= self.work_on_chore()?;
         }
         more |= self.has_chores()?;
+        let next_in = if !more && self.cost().calls < 80 { self.prune()? } else { None };
         let ready = self.one("SELECT 1 FROM place WHERE turn IS NOT NULL LIMIT 1", (), |_| Ok(()))?.is_some();
-        Ok(Ticked { more, ready, next_in: None, woken: self.wake()? })
+        Ok(Ticked { more, ready, next_in, woken: self.wake()? })
     }
 
     fn take_back_expired(&mut self, lease_time: Millis) -> Result<bool> {
@@ -152,6 +153,7 @@ pub fn look_ahead(conn: &Connection, now: Millis, lease: Millis) -> rusqlite::Re
                (SELECT min(deadline) FROM draft), (SELECT min(deadline) FROM session WHERE dead_at IS NULL), \
                (SELECT min(dead_at) FROM session WHERE dead_at IS NOT NULL), lease_time, lease_time_at, shortest, \
                EXISTS (SELECT 1 FROM place WHERE turn IS NOT NULL) FROM shard";
+    let pruned = super::retention::next_prune(conn, now)?;
     conn.prepare_cached(sql)?.query_row([], |row| {
         let chores: bool = row.get(0)?;
         let timer: Option<Millis> = row.get(1)?;
@@ -177,6 +179,10 @@ pub fn look_ahead(conn: &Connection, now: Millis, lease: Millis) -> rusqlite::Re
         // clock has jumped back it would stand still until the old time comes again.
         if next.is_some() && (now - at >= half || now < at) {
             due = true;
+        }
+        if let Some(left) = pruned {
+            due |= left <= 0;
+            next = Some(next.map_or(left, |next| next.min(left)));
         }
         Ok(Ticked { more: due, ready: row.get(9)?, next_in: next.map(|left| left.max(0)), woken: Default::default() })
     })

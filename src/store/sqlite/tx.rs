@@ -454,6 +454,7 @@ impl<'c> Tx<'c> {
             workflow.finished_at = Some(self.now);
             workflow.grace_until = None;
             self.put_workflow(workflow);
+            self.note_end(wf, workflow.state)?;
         }
         Ok(())
     }

@@ -31,6 +31,8 @@ mod commands;
 mod creation;
 mod followers;
 mod inspection;
+mod keeping;
+mod keys;
 mod lone;
 mod paused;
 mod plan;
@@ -56,6 +58,8 @@ use self::commands::{cancel, pause, resume};
 use self::creation::{append, create};
 use self::followers::{table, tolerance};
 use self::inspection::{doctor, errors, outcomes, parameters, size, waiting, whereabouts, workers};
+use self::keeping::{keep, retention};
+use self::keys::{abandon, begin};
 use self::lone::{enqueue, lane};
 use self::paused::set_paused;
 use self::reads::{edges, step_named, steps, workflow, workflows};
@@ -125,6 +129,30 @@ macro_rules! conformance_table {
                 two_drafts_of_one_session_are_told_apart,
                 a_chunk_without_jobs_or_with_too_many_is_refused,
                 of_thousands_of_jobs_keeps_their_order,
+            }
+            begin {
+                fresh_takes_the_key_before_anything_is_built,
+                repeated_renews_its_draft,
+                answer_lost_makes_one_draft,
+                lease_taken_back_frees_the_key,
+                paused_holds_it,
+                cancelling_holds_it_to_its_end,
+                deleted_has_none,
+                of_another_type_or_key_is_in_nobodys_way,
+                of_2_000_at_once_one_takes_it_and_the_others_build_nothing,
+                without_it_a_workflow_with_a_key_is_refused,
+                then_a_draft_of_many_calls_is_adopted_whole,
+                a_repair_takes_it_again,
+                a_repair_gives_way_to_who_has_it,
+            }
+            abandon {
+                fresh_frees_the_key_at_once_and_leaves_nothing,
+                repeated_is_no_error_and_frees_nobody_elses,
+                answer_lost_refuses_what_comes_late,
+                lease_taken_back_has_done_it_already,
+                paused_is_no_draft_any_more,
+                cancelling_is_no_draft_any_more,
+                deleted_is_no_error,
             }
             create {
                 fresh_is_pending_and_can_be_claimed,
@@ -441,6 +469,25 @@ macro_rules! conformance_table {
                 cancelling_is_refused,
                 deleted_leaves_the_others_whole,
                 takes_mended_parameters_along,
+            }
+            keep {
+                fresh_expires_so_long_from_now,
+                repeated_counts_from_the_last_one,
+                answer_lost_is_asked_again,
+                lease_taken_back_runs_again_and_is_not_deleted,
+                paused_is_never_deleted,
+                cancelling_is_not_deleted_before_its_end,
+                deleted_is_not_found,
+                pinned_before_its_end_is_kept,
+            }
+            retention {
+                keeps_success_a_week_and_failure_a_month,
+                counts_from_the_last_end_of_what_is_repaired,
+                of_what_is_started_again_counts_from_its_new_end,
+                by_number_keeps_those_that_finished_last,
+                deletes_many_in_bites_with_pauses_between,
+                deletes_a_large_one_beside_the_work_of_others,
+                tells_when_the_next_expires,
             }
             workflow {
                 fresh_shows_all_of_it,

@@ -3,6 +3,7 @@
 use super::scene::*;
 use crate::graph::{Edge, StepNumber, StepSpec};
 use crate::id::WorkflowId;
+use crate::retention::Retention;
 use crate::slice::CHUNK_JOBS;
 use crate::state::EdgeKind;
 use crate::store::{Create, Created, DraftOf, NewWorkflow, Part};
@@ -17,17 +18,23 @@ pub struct Plan<'s> {
     name: &'static str,
     steps: Vec<(StepSpec, u32, bool)>,
     edges: Vec<Edge>,
+    retention: Retention,
 }
 
 impl<'s> Plan<'s> {
     pub fn new(scene: &'s Scene) -> Self {
         let id = scene.new_id();
-        Self { scene, id, name: "Test", steps: Vec::new(), edges: Vec::new() }
+        Self { scene, id, name: "Test", steps: Vec::new(), edges: Vec::new(), retention: Retention::for_ever() }
     }
 
     /// A type of its own.
     pub fn named(self, name: &'static str) -> Self {
         Self { name, ..self }
+    }
+
+    /// It is kept so once it has finished; for ever unless this is said.
+    pub fn retention(self, retention: Retention) -> Self {
+        Self { retention, ..self }
     }
 
     /// The next step: its name, and how many jobs it has.
@@ -82,7 +89,7 @@ impl<'s> Plan<'s> {
     }
 
     fn new_workflow(&self) -> NewWorkflow {
-        NewWorkflow { name: self.name.into(), ..new_workflow(self.id) }
+        NewWorkflow { name: self.name.into(), retention: self.retention, ..new_workflow(self.id) }
     }
 
     /// Makes it, and does whatever that leaves to chores.

@@ -3,6 +3,7 @@
 pub mod workflow {
     use super::super::scene::*;
     use crate::error::ErrorKind;
+    use crate::retention::Retention;
     use crate::state::{Counts, WorkflowState};
     use crate::store::WorkflowRow;
 
@@ -20,6 +21,10 @@ pub mod workflow {
             created_at: START,
             started_at: None,
             finished_at: None,
+            expires_at: None,
+            pinned: false,
+            retention: Retention::for_ever(),
+            key: None,
         };
         assert_eq!(scene.row(id).await, expected);
     }

@@ -13,11 +13,12 @@ use crate::error::{ErrorKind, Result};
 use crate::graph::{StepNumber, StepSpec};
 use crate::id::{SessionId, WorkflowId};
 use crate::payload::Chunk;
+use crate::retention::Retention;
 use crate::slice::Mask;
 use crate::state::{Counts, EdgeKind, JobState, StepState, WorkflowState};
 use crate::store::{
-    Append, Checkup, Claim, DraftKey, DraftOf, Enqueue, Lane, List, LoneJobs, NewWorkflow, Part, Renew, Retried,
-    RetryFailed, Session, Slice, StepRow, Store, Tick, WorkflowRow,
+    Append, Begin, Begun, Checkup, Claim, Create, DraftKey, DraftOf, Enqueue, Key, Lane, List, LoneJobs, NewWorkflow,
+    Overlap, Part, Renew, Retried, RetryFailed, Session, Slice, StepRow, Store, Tick, WorkflowRow,
 };
 
 /// How long every lease lasts, unless a case says otherwise.
@@ -81,6 +82,37 @@ impl Scene {
     /// A workflow of one step of `jobs` jobs.
     pub async fn lone(&self, jobs: u32) -> WorkflowId {
         self.plan().step("rows", jobs).create().await
+    }
+
+    /// A workflow of one step of two jobs that is kept so once it has finished.
+    pub async fn kept(&self, retention: Retention) -> WorkflowId {
+        self.plan().retention(retention).step("rows", 2).create().await
+    }
+
+    /// How a workflow begins that is to hold a key.
+    pub fn keyed(&self, key: &str) -> Begin {
+        let id = WorkflowId::new(self.clock.now(), 0);
+        let key = Some(Key { key: key.into(), overlap: Overlap::Skip });
+        let draft = DraftKey { session: self.client, number: self.number() };
+        Begin { draft, workflow: NewWorkflow { key, ..new_workflow(id) }, lease: LEASE }
+    }
+
+    pub async fn begin(&self, begin: &Begin) -> Begun {
+        self.store.begin(begin.clone()).await.expect("it begins, or is told who is in its way")
+    }
+
+    /// Makes a workflow that has begun, of one step of three jobs.
+    pub async fn make(&self, begin: &Begin) -> WorkflowId {
+        let parts = vec![root("rows"), jobs_part(0, 3)];
+        let made = Create { workflow: begin.workflow.clone(), draft: Some(begin.draft), parts, again: false };
+        assert!(!self.store.create(made).await.expect("a workflow is made").existed);
+        begin.workflow.id
+    }
+
+    /// Begins and makes it.
+    pub async fn started(&self, begin: &Begin) -> WorkflowId {
+        assert_eq!(self.begin(begin).await, Begun::default());
+        self.make(begin).await
     }
 
     /// A workflow that has succeeded, of one step of `jobs` jobs.
@@ -361,7 +393,14 @@ pub fn session() -> Session {
 
 /// What a workflow is, apart from its graph.
 pub fn new_workflow(id: WorkflowId) -> NewWorkflow {
-    NewWorkflow { id, name: "Test".into(), arguments: r#"{"of":"test"}"#.into(), generation: 0 }
+    NewWorkflow {
+        id,
+        name: "Test".into(),
+        arguments: r#"{"of":"test"}"#.into(),
+        generation: 0,
+        retention: Retention::for_ever(),
+        key: None,
+    }
 }
 
 /// A step without edges into it.

@@ -6,6 +6,7 @@ use crate::clock::Millis;
 use crate::graph::{Edge, StepSpec};
 use crate::id::WorkflowId;
 use crate::payload::Chunk;
+use crate::retention::Retention;
 use crate::state::{EdgeKind, Tolerate};
 use crate::store::{Create, NewWorkflow, Part};
 
@@ -70,7 +71,14 @@ pub fn random_workflow(dice: &mut Dice, size: Size, now: Millis, shard: u16) -> 
     }
     let id = WorkflowId::seeded(now, shard, dice.bytes());
     let create = Create {
-        workflow: NewWorkflow { id, name: "Game".into(), arguments: "{}".into(), generation: 0 },
+        workflow: NewWorkflow {
+            id,
+            name: "Game".into(),
+            arguments: "{}".into(),
+            generation: 0,
+            retention: Retention::for_ever(),
+            key: None,
+        },
         draft: None,
         parts: parts(dice, &model),
         again: false,

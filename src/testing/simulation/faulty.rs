@@ -152,6 +152,14 @@ impl Store for Faulty {
         Box::pin(self.call("append", self.store.append(append), as_it_is))
     }
 
+    fn begin(&self, begin: Begin) -> Answer<'_, Begun> {
+        Box::pin(self.call("begin", self.store.begin(begin), as_it_is))
+    }
+
+    fn abandon(&self, workflow: WorkflowId, draft: DraftKey) -> Answer<'_, ()> {
+        Box::pin(self.call("abandon", self.store.abandon(workflow, draft), |()| self.stage.look_at_the_clock()))
+    }
+
     fn create(&self, create: Create) -> Answer<'_, Created> {
         Box::pin(self.call("create", self.store.create(create), |created| {
             self.stage.wake(&mut created.woken);
@@ -224,6 +232,10 @@ impl Store for Faulty {
 
     fn delete(&self, workflow: WorkflowId) -> Answer<'_, ()> {
         Box::pin(self.call("delete", self.store.delete(workflow), |()| self.stage.look_at_the_clock()))
+    }
+
+    fn keep(&self, workflow: WorkflowId, keeping: Keeping) -> Answer<'_, Kept> {
+        Box::pin(self.call("keep", self.store.keep(workflow, keeping), |_| self.stage.look_at_the_clock()))
     }
 
     fn workflow(&self, workflow: WorkflowId) -> Answer<'_, WorkflowRow> {

@@ -16,7 +16,7 @@ local G = {
 }
 
 -- The verbs that bring new work, and whether this script only reads.
-local GROWS, READS = { append = true, create = true, enqueue = true }, false
+local GROWS, READS = { append = true, begin = true, create = true, enqueue = true }, false
 
 local function call(...)
     cost.calls = cost.calls + 1
@@ -96,6 +96,8 @@ local K = {
     idle = base .. ':idle',             -- zset by turn: idle workers
     idle_about = base .. ':idle-about', -- hash: idle worker -> port, host, queues, types
     all = base .. ':all',               -- zset: every workflow by time of creation; also one a state and a name
+    expiry = base .. ':expiry',         -- zset by time: finished workflows, from when on they may be deleted
+    held = base .. ':held',             -- hash: a workflow's name and key -> who has it
     ledger = base .. ':ledger',         -- list: what each call did, for a test that asks for it
 }
 function K.line(line) return base .. ':line:' .. line end            -- hash
@@ -107,6 +109,8 @@ function K.progress(id) return base .. ':progress:' .. id end        -- hash: nu
 function K.draft(key) return base .. ':draft:' .. key end            -- hash
 function K.wf(wf, what) return base .. ':w:' .. wf .. ':' .. what end
 function K.queue(wf, step, suspect) return base .. ':w:' .. wf .. ':q:' .. step .. (suspect and ':suspect' or '') end -- list: entries
+-- zset by end: workflows of a type that finished alike and are kept in limited number
+function K.ended(state, name) return base .. ':ended:' .. state .. ':' .. name end
 function K.list(state, name)
     return K.all .. (state and ':' .. state or '') .. (name and ':' .. name or '')
 end
@@ -437,6 +441,7 @@ function G.finish_workflows()
             workflow.finished_at = now()
             workflow.grace_until = nil
             G.put_workflow(workflow)
+            G.note_end(workflow)
         end
     end
     G.to_finish = {}
@@ -460,6 +465,9 @@ function G.flush()
     for wf, workflow in pairs(G.workflows) do
         if workflow.dirty then
             call('HSET', K.wf(wf, 'head'), 'numbers', pack(workflow, WORKFLOW_FIELDS))
+            if is_finished(workflow.stored_state) and not is_finished(workflow.state) and not workflow.expired then
+                G.forget_expiry(workflow)
+            end
             if workflow.id and workflow.state ~= workflow.stored_state then
                 local member = list_member(workflow)
                 if workflow.stored_state ~= WF.building then

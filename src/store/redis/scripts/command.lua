@@ -71,6 +71,8 @@ local function begin_retry()
     if state == WF.building or state == WF.deleting then refuse('is ' .. WF_WORDS[state] .. '; there is nothing to retry') end
     local jobs = arg.step and G.step(wf, arg.step).failed or workflow.failed
     if jobs == 0 then return { jobs = 0, more = false } end
+    local held_by = is_finished(state) and G.take_key_again(workflow) or nil
+    if held_by then return { jobs = 0, more = false, held_by = held_by } end
     if arg.mended and not arg.step then fail('usage', 'mended parameters belong to one step; name it') end
     local segment = 0
     if arg.mended then
@@ -101,6 +103,35 @@ function DO.retry()
     G.note_answer(answer)
     G.flush()
     return answer
+end
+
+-- Changes for how long a workflow is kept.
+function DO.keep()
+    local workflow = G.workflow(G.find(arg.workflow))
+    if workflow.state == WF.deleting then G.no_workflow() end
+    local ended = is_finished(workflow.state)
+    local kept, head = G.kept(workflow), K.wf(workflow.wf, 'head')
+    if arg.how == 'now' then
+        if kept.pinned or not ended then return {} end
+        G.expire_at(workflow, now())
+        return { expires_at = now() }
+    end
+    if arg.how == 'pin' then
+        call('HSET', head, 'pinned', 1)
+        if ended then G.forget_expiry(workflow) end
+        return {}
+    end
+    call('HDEL', head, 'pinned')
+    local from = workflow.finished_at
+    if arg.how == 'expire' then
+        call('HSET', head, 'retention', arg.retention)
+        kept.retention, from = cjson.decode(arg.retention), now()
+    end
+    if not ended then return {} end
+    G.forget_expiry(workflow)
+    G.expire(workflow, kept.retention[WF_WORDS[workflow.state]], from)
+    local at = call('ZSCORE', K.expiry, workflow.wf)
+    return { expires_at = at and tonumber(at) < NEVER and tonumber(at) or nil }
 end
 
 -- Takes a finished workflow off all lists; a chore deletes it.

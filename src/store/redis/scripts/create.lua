@@ -13,6 +13,8 @@ local function begin_workflow(new)
     row.generation, row.created_at = new.generation, now()
     count_bytes(#new.arguments)
     call('HSET', K.wf(wf, 'head'), 'name', new.name, 'arguments', new.arguments, 'numbers', pack(row, WORKFLOW_FIELDS))
+    if new.retention then call('HSET', K.wf(wf, 'head'), 'retention', new.retention) end
+    if new.key then call('HSET', K.wf(wf, 'head'), 'key', new.key, 'overlap', new.overlap) end
     G.workflows[wf] = row
     return wf
 end
@@ -135,6 +137,31 @@ local function put_draft(draft, deadline)
     call('ZADD', K.drafts, deadline, key)
 end
 
+local NO_KEY = 'a workflow with a key takes it first, by `begin`'
+
+-- Takes a workflow's key for a draft that it makes, or tells who has it. Sent again it renews the draft.
+function DO.begin()
+    local new, draft = arg.workflow, G.draft(arg.draft)
+    if not new.key then fail('usage', 'only a workflow with a key has to begin') end
+    local holder, held_by = nil, nil
+    if not draft then holder, held_by = G.holder(new.name, new.key) end
+    if holder then return { held_by = held_by } end
+    local deadline = G.advance_lease_time(arg.lease) + arg.lease
+    if not draft then
+        draft = { key = arg.draft, next = 1, jobs = 0, wf = begin_workflow(new) }
+        G.take_key(draft.wf, new.id, new.name, new.key)
+    end
+    put_draft(draft, deadline)
+    G.flush()
+    return {}
+end
+
+function DO.abandon()
+    G.abandon(arg.draft)
+    G.flush()
+    return {}
+end
+
 function DO.append()
     local key = arg.draft
     local draft = G.draft(key)
@@ -143,6 +170,7 @@ function DO.append()
         fail('usage', 'part ' .. arg.number .. ' of a draft came before part ' .. draft.next)
     end
     local into_step = arg.of.workflow ~= nil
+    if not draft and not into_step and arg.of.new.key then fail('usage', NO_KEY) end
     local of_wf
     if into_step then
         if draft then
@@ -191,6 +219,7 @@ function DO.create()
         end
     end
     if arg.draft and not (draft and draft.wf) then fail('refused', GONE) end
+    if not arg.draft and new.key then fail('usage', NO_KEY) end
     check_parts(arg.parts, false)
     if there then
         -- It loses its id, and is deleted.
@@ -198,6 +227,7 @@ function DO.create()
         each_list(there, there.state, function(key) call('ZREM', key, member) end)
         call('HDEL', K.ids, new.id)
         call('HDEL', K.wf(there.wf, 'head'), 'id')
+        G.forget_expiry(there)
         there.state, there.id = WF.deleting, nil
         G.put_workflow(there)
         G.leave_chore('delete', there.wf, 0, 0, 0)

@@ -203,6 +203,11 @@ function DO.doctor_of_workflow()
     local missing = false
     each_list(workflow, workflow.state, function(key) missing = missing or not call('ZSCORE', key, list_member(workflow)) end)
     if missing then find(place .. ' is missing in a list') end
+    local key = call('HGET', K.wf(wf, 'head'), 'key')
+    if key and (G.holder(workflow.name, key) == wf) == is_finished(workflow.state) then
+        find(place .. (is_finished(workflow.state) and ' has finished and holds its key' or ' is at work without its key'))
+    end
+    if not is_finished(workflow.state) and call('ZSCORE', K.expiry, wf) then find(place .. ' is unfinished and expires') end
     return { findings = findings, steps = workflow.steps, jobs = jobs.total, lane = workflow.state == WF.standing }
 end
 
@@ -210,6 +215,23 @@ end
 function DO.doctor_of_shard()
     local under_way = 0
     for _, key in ipairs({ K.leases, K.chores, K.drafts }) do under_way = under_way + call('ZCARD', key) end
+    local cursor = '0'
+    repeat
+        local page = call('HSCAN', K.held, cursor, 'COUNT', 1000)
+        cursor = page[1]
+        for i = 2, #page[2], 2 do
+            under_way = under_way + 1
+            local wf = page[2][i]:match('^%d+')
+            if call('EXISTS', K.wf(wf, 'head')) == 0 then find('a key is held by a workflow that is not there') end
+        end
+    until cursor == '0'
+    for _, wf in ipairs(call('ZRANGE', K.expiry, 0, -1)) do
+        if call('EXISTS', K.wf(wf, 'head')) == 0 then
+            find('workflow number ' .. wf .. ' expires and is not there')
+        elseif G.workflow(tonumber(wf)).state == WF.deleting then
+            under_way = under_way + 1
+        end
+    end
     for _, name in ipairs(call('ZRANGE', K.leases, 0, -1)) do
         local lease = G.lease_named(name)
         if not lease then

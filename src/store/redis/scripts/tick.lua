@@ -314,14 +314,15 @@ function BITE.drop(wf, segment)
     end
 end
 
--- Deletes a workflow: first what could hand out work, then the data, which is unlinked whole.
-function BITE.delete(wf)
+-- Deletes a workflow: first what could hand out work, then the data, which is unlinked whole. Returns whether it is gone, and not only
+-- a bite of it.
+local function delete_some(wf)
     local leases = call('ZRANGE', K.wf(wf, 'leases'), 0, 59)
     for _, member in ipairs(leases) do
         local lease = G.lease_named(member:sub(17))
         if lease then G.drop_lease(lease) else call('ZREM', K.wf(wf, 'leases'), member) end
     end
-    if #leases == 60 then return G.leave_chore('delete', wf, 0, 0, 0) end
+    if #leases == 60 then return false end
     local lines = call('ZRANGE', K.wf(wf, 'lines'), 0, 19)
     for _, line in ipairs(lines) do
         line = tonumber(line)
@@ -332,16 +333,16 @@ function BITE.delete(wf)
             call('ZREM', K.places(line), wf)
             call('ZREM', K.wf(wf, 'lines'), line)
         end
-        if bounded(SOFT_CALLS) then return G.leave_chore('delete', wf, 0, 0, 0) end
+        if bounded(SOFT_CALLS) then return false end
     end
-    if #lines == 20 then return G.leave_chore('delete', wf, 0, 0, 0) end
+    if #lines == 20 then return false end
     local timers = call('ZRANGE', K.wf(wf, 'timers'), 0, 199)
     local names = {}
     for i, timer in ipairs(timers) do names[i] = wf .. ':' .. timer end
     if #timers > 0 then
         call('ZREM', K.timers, unpack(names))
         call('ZREM', K.wf(wf, 'timers'), unpack(timers))
-        return G.leave_chore('delete', wf, 0, 0, 0)
+        return false
     end
     local chores = call('SMEMBERS', K.wf(wf, 'chores'))
     for from = 1, #chores, 1000 do
@@ -363,6 +364,56 @@ function BITE.delete(wf)
     for name, step in pairs(G.steps) do
         if step.wf == wf then G.steps[name] = nil end
     end
+    return true
+end
+
+function BITE.delete(wf)
+    if not delete_some(wf) then G.leave_chore('delete', wf, 0, 0, 0) end
+end
+
+-- So long after one bite of what has expired the next may begin, whoever takes it.
+local PRUNE_PAUSE = 25
+
+-- Milliseconds until the next bite may begin; nil if nothing expires.
+local function next_prune()
+    local first = tonumber(call('ZRANGE', K.expiry, 0, 0, 'WITHSCORES')[2] or NEVER)
+    if first >= NEVER then return nil end
+    local wait = tonumber(call('HGET', K.shard, 'prune_at') or 0) - now()
+    -- Unless the clock has jumped back since.
+    if wait < 1 or wait > PRUNE_PAUSE then wait = 0 end
+    return math.max(first - now(), wait)
+end
+
+-- Deletes a bite of what has expired. Returns in how many milliseconds the next one may begin, if anything expires.
+local function prune()
+    local wait = next_prune()
+    if not wait or wait > 0 then return wait end
+    while not bounded(SOFT_CALLS) do
+        local first = call('ZRANGE', K.expiry, 0, 0, 'WITHSCORES')
+        if not first[1] or tonumber(first[2]) > now() then break end
+        local wf = tonumber(first[1])
+        local workflow = call('EXISTS', K.wf(wf, 'head')) == 1 and G.workflow(wf)
+        if not workflow or not is_finished(workflow.state) and workflow.state ~= WF.deleting then
+            call('ZREM', K.expiry, wf)
+        else
+            if is_finished(workflow.state) then
+                G.forget_expiry(workflow)
+                G.expire_at(workflow, tonumber(first[2]))
+                workflow.state, workflow.expired = WF.deleting, true
+                G.put_workflow(workflow)
+            end
+            local gone = false
+            if damage_in(function() gone = delete_some(wf) end) then
+                call('ZADD', K.expiry, now() + SET_ASIDE, wf)
+            elseif gone then
+                call('ZREM', K.expiry, wf)
+            else
+                break
+            end
+        end
+    end
+    call('HSET', K.shard, 'prune_at', now() + PRUNE_PAUSE)
+    return next_prune()
 end
 
 -- Does one bite of the chore whose turn it is.
@@ -417,8 +468,11 @@ function DO.tick()
         more = work_on_chore() or more
         G.cascade()
     end
+    more = G.has_chores() or more
+    local next_in
+    if not more and cost.calls + dirty_rows() < 80 then next_in = prune() end
     G.flush()
-    return { more = G.has_chores() or more, ready = has_ready(), woken = G.wake() }
+    return { more = more, ready = has_ready(), next_in = next_in, woken = G.wake() }
 end
 
 -- What a tick would find: whether it is worth a write now, and if not, when. Writes nothing.
@@ -443,5 +497,7 @@ function DO.look_ahead()
     if dead then consider(tonumber(dead) + SESSION_KEPT - now()) end
     -- Lease time moves only while somebody moves it; and once the clock has jumped back it would stand still.
     if next_in and (now() - at >= half or now() < at) then due = true end
+    local expires_in = next_prune()
+    if expires_in then consider(expires_in) end
     return { more = due, ready = has_ready(), next_in = next_in and math.max(next_in, 0), woken = {} }
 end

@@ -725,6 +725,7 @@ function G.collect_draft(draft)
     G.end_draft(draft)
     if draft.wf then
         local workflow = G.workflow(draft.wf)
+        G.free_key_of(workflow)
         workflow.state = WF.deleting
         G.put_workflow(workflow)
         G.leave_chore('delete', draft.wf, 0, 0, 0)
