@@ -64,8 +64,8 @@ impl Retention {
         Self { cancelled: keep, ..self }
     }
 
-    #[cfg(feature = "sqlite")]
     /// What holds for a workflow that has finished so.
+    #[cfg_attr(not(feature = "sqlite"), allow(dead_code))]
     pub(crate) fn of(&self, state: WorkflowState) -> KeepFor {
         match state {
             WorkflowState::Succeeded => self.succeeded,
@@ -107,8 +107,8 @@ impl KeepFor {
         Self { most: Some(most.min(MAX_KEPT)), ..self }
     }
 
-    #[cfg(feature = "sqlite")]
     /// When what finished at `end` may be deleted by its age; `None` if never.
+    #[cfg_attr(not(feature = "sqlite"), allow(dead_code))]
     pub(crate) fn until(&self, end: Millis) -> Option<Millis> {
         self.age.map(|age| end.saturating_add(age))
     }
