@@ -36,7 +36,7 @@ fn a_rule_or_a_zone_that_cannot_be_is_refused_with_its_place() {
     for (rule, zone, told) in [
         ("30 25 * * *", "UTC", "the cron rule `30 25 * * *` is wrong at character 4: `25` is no hour"),
         ("0 2 30 2 *", "UTC", "the cron rule `0 2 30 2 *` never fires"),
-        ("0 2 * * *", "Europe/Berln", "there is no time zone `Europe/Berln`; did you mean `Europe/Berlin`?"),
+        ("0 2 * * *", "Europe/Berln", "there is no time zone `Europe/Berln`; did you mean `Europe/Berlin`"),
     ] {
         let output = import(folder.path(), &["schedule", "preview", "--cron", rule, "--zone", zone]);
         let error = String::from_utf8(output.stderr).unwrap();
