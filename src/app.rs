@@ -9,6 +9,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use serde_json::value::RawValue;
 
+use crate::broker::{Broker, Brokers, Traffic, Way};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::job::{Job, Source};
@@ -27,6 +28,8 @@ type Configure = fn(&str) -> Result<(String, Plan)>;
 pub(crate) struct Registry {
     pub kinds: BTreeMap<&'static str, Kind>,
     pub workflows: BTreeMap<&'static str, Configure>,
+    /// Which queues go by which brokers.
+    pub brokers: Brokers,
 }
 
 /// Everything that a program registers. Its jobs share one state, made by an async function where jobs run and nowhere else.
@@ -126,6 +129,27 @@ impl<S: Send + Sync + 'static> App<S> {
         self
     }
 
+    /// Every queue goes by the broker of a URL, whatever else is said: what `--broker` does.
+    pub fn via(mut self, url: impl Into<String>) -> Self {
+        self.options.brokers.set_every(Way::Url(url.into()));
+        self
+    }
+
+    /// What its workers in this process have sent and received by brokers.
+    pub fn traffic(&self) -> &Traffic {
+        self.options.brokers.traffic()
+    }
+
+    /// Sets up a queue.
+    ///
+    /// ```
+    /// # use gusher::App;
+    /// App::stateless().queue("imports").via("store:");
+    /// ```
+    pub fn queue(self, name: impl Into<String>) -> QueueOf<S> {
+        QueueOf { app: self, name: name.into() }
+    }
+
     /// A client on the store of a URL.
     pub async fn client(&self, url: &str) -> Result<Client> {
         Ok(self.client_on(store::open(url).await?))
@@ -133,7 +157,8 @@ impl<S: Send + Sync + 'static> App<S> {
 
     /// A client on an open store.
     pub fn client_on(&self, store: Arc<dyn Store>) -> Client {
-        Client::new(store, Arc::new(self.registry.clone()))
+        let brokers = self.options.brokers.clone();
+        Client::new(store, Arc::new(Registry { brokers, ..self.registry.clone() }))
     }
 
     /// A worker on an open store; makes the application's state.
@@ -141,6 +166,8 @@ impl<S: Send + Sync + 'static> App<S> {
         let state =
             (self.factory)().await.map_err(|e| Error::unavailable("making the application's state").because(e))?;
         let (client, handlers) = (self.client_on(store), Arc::new(self.handlers.clone()));
+        let brokers = self.options.brokers.overruled_by(&options.brokers);
+        let options = WorkerOptions { brokers, ..options };
         Ok(Worker { client, handlers, state: Arc::new(state), options, watcher: None })
     }
 
@@ -148,6 +175,33 @@ impl<S: Send + Sync + 'static> App<S> {
     #[cfg(feature = "cli")]
     pub fn main(self) -> std::process::ExitCode {
         crate::cli::main(self)
+    }
+}
+
+/// A queue of an application, being set up.
+#[derive(Debug)]
+#[must_use = "say which way the queue goes"]
+pub struct QueueOf<S> {
+    app: App<S>,
+    name: String,
+}
+
+impl<S> QueueOf<S> {
+    /// The slices of the queue come to workers by the broker of a URL, or `store:` for the store's own lines.
+    ///
+    /// The variable `GUSHER_QUEUE_…` of the environment, with the queue's name in capitals, overrules it, and `--broker` both.
+    pub fn via(self, url: impl Into<String>) -> App<S> {
+        self.way(Way::Url(url.into()))
+    }
+
+    /// The slices of the queue come to workers by a broker of the program's own.
+    pub fn via_broker(self, broker: Arc<dyn Broker>) -> App<S> {
+        self.way(Way::Broker(broker))
+    }
+
+    fn way(mut self, way: Way) -> App<S> {
+        self.app.options.brokers.set(self.name, way);
+        self.app
     }
 }
 

@@ -61,6 +61,23 @@ impl Client {
         }
     }
 
+    /// What keeps the broker of a queue from carrying its slices, if it has one and something does.
+    pub(crate) async fn broker_trouble(&self, queue: &str) -> Option<String> {
+        self.registry.brokers.trouble(queue).await
+    }
+
+    /// The broker of a queue; none if it goes by the store's own lines.
+    #[cfg(feature = "cli")]
+    pub(crate) fn broker_of(&self, queue: &str) -> Result<Option<Arc<dyn crate::broker::Broker>>> {
+        self.registry.brokers.of(queue)
+    }
+
+    /// Which queues the registered types have.
+    #[cfg(feature = "cli")]
+    pub(crate) fn queues(&self) -> std::collections::BTreeSet<&'static str> {
+        self.registry.kinds.values().map(|kind| kind.queue).collect()
+    }
+
     /// The store that it talks to.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
@@ -313,6 +330,10 @@ impl Handle {
     /// Its id.
     pub fn id(&self) -> WorkflowId {
         self.id
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {

@@ -4,6 +4,7 @@
 //! an [`App`]. Start with the README, then `examples/import`; `ARCHITECTURE.md` says where everything is.
 
 mod app;
+pub mod broker;
 #[cfg(feature = "cli")]
 mod cli;
 mod client;
@@ -37,7 +38,7 @@ mod why;
 mod worker;
 mod workflow;
 
-pub use app::App;
+pub use app::{App, QueueOf};
 #[cfg(feature = "cli")]
 pub use cli::{logging::log_to_stderr, progress::Progress};
 pub use client::{Client, Handle, Workflows};

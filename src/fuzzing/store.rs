@@ -265,6 +265,8 @@ async fn use_it(store: &Arc<dyn Store>, clock: &Clock, id: WorkflowId, worker: &
             first_lease,
             max_leases: 4,
             queues: vec![QUEUE.to_owned()],
+            suspects_of: Vec::new(),
+            most_held: None,
             takes: vec![take],
             free_slots: 100,
             alone,

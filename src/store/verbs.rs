@@ -26,7 +26,7 @@ pub struct Session {
     pub pid: u32,
     /// The queues it takes work from; none for a client.
     pub queues: Vec<String>,
-    /// The job types it knows; none for a client.
+    /// The job types it knows; none for a client, or for a forwarder: what that claims is forwarded to others, and so is never suspect.
     pub types: Vec<String>,
     /// How many jobs it runs at once.
     pub slots: u32,
@@ -182,8 +182,12 @@ pub struct Claim {
     pub first_lease: u64,
     /// How many leases to grant at most.
     pub max_leases: u32,
+    /// How many the session may hold at once, those of earlier claims included; a forwarder sets it.
+    pub most_held: Option<u32>,
     /// The queues to take from.
     pub queues: Vec<String>,
+    /// Queues from which it takes only what is suspected of killing workers: everything else of theirs comes by a broker.
+    pub suspects_of: Vec<String>,
     /// How much to take of each type; a type that is not named is left alone.
     pub takes: Vec<Take>,
     /// How many jobs could start at once.
@@ -214,6 +218,8 @@ pub struct Claimed {
     pub last_lease: u64,
     /// Whether nothing is left that this claim could have had.
     pub empty: bool,
+    /// How many leases the session holds now, if the claim said how many it may hold.
+    pub held: u32,
     /// Whether the worker is now registered as idle: it has free slots, and is woken when there is work for them. Until then it need not ask.
     pub idle: bool,
     /// A suspect slice waits for this worker: it should want nothing until it holds nothing, then claim `alone`.

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::forward::Route;
 use super::held::Held;
 use super::turns::Turns;
 use super::watch::Watcher;
@@ -64,6 +65,14 @@ pub struct Hub {
     pub to_report: Mutex<Vec<Arc<Held>>>,
     pub work_came: Notify,
     pub claim_again: Notify,
+    /// There may be room for what brokers bring.
+    pub room_came: Notify,
+    /// Leases get numbers from this one on. Whoever asks the store for some keeps it until the answer: it takes numbers in their order only.
+    pub next_lease: tokio::sync::Mutex<u64>,
+    /// The queues that it claims from; the slices of the others come by brokers.
+    pub direct: Vec<String>,
+    /// The queues that go by brokers.
+    pub routes: Vec<Arc<Route>>,
     /// Another process says that there is work.
     pub woken: Notify,
     pub report_now: Notify,
@@ -117,6 +126,10 @@ impl Hub {
             to_report: Mutex::default(),
             work_came: Notify::new(),
             claim_again: Notify::new(),
+            room_came: Notify::new(),
+            next_lease: tokio::sync::Mutex::new(1),
+            direct: Vec::new(),
+            routes: Vec::new(),
             woken: Notify::new(),
             report_now: Notify::new(),
             tick_now: Notify::new(),
@@ -146,6 +159,17 @@ impl Hub {
         if self.watcher.is_some() { SIMULATED_POLL } else { usual }
     }
 
+    /// A slot or a lease has become free.
+    pub fn has_room(&self) {
+        self.claim_again.notify_one();
+        self.room_came.notify_waiters();
+    }
+
+    /// There may be something to forward.
+    pub fn forward_now(&self) {
+        self.routes.iter().for_each(|route| route.forward_now.notify_one());
+    }
+
     /// Jobs are ready of which this worker may not have been told. In a simulation it always is.
     pub fn claim_what_is_ready(&self) {
         if self.watcher.is_none() {
@@ -164,7 +188,7 @@ impl Hub {
         let before = queue.len();
         queue.retain(|held| held.unstarted() > 0);
         if queue.len() < before {
-            self.claim_again.notify_one();
+            self.has_room();
         }
         let next = self.turns.lock().next(queue.iter().map(|held| held.slice.workflow))?;
         Some(queue[next].clone())
@@ -191,7 +215,7 @@ impl Hub {
         held.remove(&lease);
         if held.is_empty() {
             drop(held);
-            self.claim_again.notify_one();
+            self.has_room();
         }
     }
 

@@ -3,13 +3,16 @@
 //! ```text
 //!           claim.rs                attempt.rs               report.rs     send.rs
 //! store ──► slices in hand ──► slots take job after job ──► outcomes gather ──► store
-//!              ▲  lease.rs renews them, on a thread of its own
+//!   ▲          ▲  lease.rs renews them, on a thread of its own
+//!   └ broker: forward.rs publishes what goes by one, consume.rs takes over what comes by one
 //!              └─ tick.rs takes back what other workers lost
 //! ```
 
 pub(crate) mod attempt;
 pub(crate) mod backoff;
 mod claim;
+mod consume;
+mod forward;
 pub(crate) mod held;
 pub(crate) mod hub;
 mod lease;
@@ -23,25 +26,28 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::attempt::{Handler, Kind};
 use self::backoff::Backoff;
+use self::forward::Route;
 use self::held::{End, Ended, Held};
 use self::hub::Hub;
 use self::watch::Watcher;
+use crate::broker::{Brokers, Carrier};
 use crate::client::Client;
 use crate::clock::{Millis, millis};
 use crate::error::{Error, Result};
 use crate::id::{SessionId, random_bytes};
 use crate::job::JobError;
 use crate::outputs::ChunkParameters;
-use crate::store::{Session, Store};
+use crate::store::{Answer, Session, Store};
 use crate::wake::wake;
 
 /// `wait`, give or take a fifth.
@@ -61,6 +67,8 @@ pub struct WorkerOptions {
     pub lease: Option<Duration>,
     /// How long running jobs may take to finish when the worker is told to stop, before they are told to stop too.
     pub patience: Duration,
+    /// Which queues go by which brokers; all by the store's own lines unless set.
+    pub brokers: Brokers,
     /// Where it is noted what the worker does; nowhere unless a test sets it.
     #[cfg(feature = "testing")]
     pub ledger: crate::ledger::Ledger,
@@ -74,6 +82,7 @@ impl Default for WorkerOptions {
             queues: None,
             lease: None,
             patience: Duration::from_secs(25),
+            brokers: Brokers::default(),
             #[cfg(feature = "testing")]
             ledger: crate::ledger::Ledger::default(),
         }
@@ -116,15 +125,22 @@ impl<S: Send + Sync + 'static> Worker<S> {
             Some(_) => None,
         };
         let session = self.session(lease, socket.as_ref());
+        // In a simulation no other process is there that could be reached.
+        let carriers = match &self.watcher {
+            None => self.options.brokers.carriers(&session.queues)?,
+            Some(_) => Vec::new(),
+        };
         join_store(&*store, &session, &stop).await?;
         let slots = self.options.slots.max(1);
-        #[cfg_attr(not(feature = "testing"), allow(unused_mut))]
         let mut hub = Hub::new(self.client.clone(), session.id, lease, slots, self.watcher.clone(), stop);
         #[cfg(feature = "testing")]
         {
             hub.ledger = self.options.ledger.clone();
             hub.ledger.joined(session.id);
         }
+        hub.routes = self.routes(&*store, &carriers, &hub.stopping).await?;
+        let is_direct = |queue: &&String| !hub.routes.iter().any(|route| route.queue == **queue);
+        hub.direct = session.queues.iter().filter(is_direct).cloned().collect();
         let hub = Arc::new(hub);
         if let Some(watcher) = &hub.watcher {
             watcher.begins(&hub);
@@ -140,6 +156,10 @@ impl<S: Send + Sync + 'static> Worker<S> {
             loops.spawn(claim::give_back_what_waits(hub.clone()));
         }
         loops.spawn(tick::tick(hub.clone()));
+        for route in &hub.routes {
+            claims.spawn(consume::consume(hub.clone(), session.clone(), route.clone()));
+            claims.spawn(forward::forward(hub.clone(), session.clone(), route.clone()));
+        }
         let rules = self.handlers.values().map(|handler| (handler.kind().name, handler.kind().retry)).collect();
         let name = format!("{}:{}:{}", session.host, session.pid, session.id);
         loops.spawn(report::report_outcomes(hub.clone(), rules, name));
@@ -175,6 +195,30 @@ impl<S: Send + Sync + 'static> Worker<S> {
         ended
     }
 
+    /// The queues that go by brokers.
+    async fn routes(
+        &self,
+        store: &dyn Store,
+        carriers: &[Carrier],
+        stop: &CancellationToken,
+    ) -> Result<Vec<Arc<Route>>> {
+        if carriers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let identity = patiently(stop, || store.identity()).await?;
+        let route = |queue: &String, carrier: &Carrier| Route {
+            queue: queue.clone(),
+            broker: carrier.broker.clone(),
+            traffic: self.options.brokers.traffic().clone(),
+            store: identity,
+            forward_now: Notify::new(),
+            consumes: AtomicBool::new(false),
+        };
+        let of =
+            |carrier: &Carrier| carrier.queues.iter().map(|queue| Arc::new(route(queue, carrier))).collect::<Vec<_>>();
+        Ok(carriers.iter().flat_map(of).collect())
+    }
+
     fn session(&self, lease: Millis, socket: Option<&UdpSocket>) -> Session {
         let kinds: Vec<&Kind> = self.handlers.values().map(|handler| handler.kind()).collect();
         let mut own_queues: Vec<String> = kinds.iter().map(|kind| kind.queue.to_owned()).collect();
@@ -203,9 +247,14 @@ pub(crate) fn hostname() -> String {
 }
 
 async fn join_store(store: &dyn Store, session: &Session, stop: &CancellationToken) -> Result<()> {
+    patiently(stop, || store.join(session.clone())).await
+}
+
+/// Asks the store again and again while it is away.
+async fn patiently<'a, T>(stop: &CancellationToken, ask: impl Fn() -> Answer<'a, T>) -> Result<T> {
     let mut backoff = Backoff::new();
     loop {
-        match store.join(session.clone()).await {
+        match ask().await {
             Err(error) if error.is_transient() && !stop.is_cancelled() => {
                 tracing::warn!(%error, "the store cannot be reached; it is tried again");
                 tokio::time::sleep(backoff.next()).await;
@@ -293,7 +342,7 @@ async fn slot<S: Send + Sync + 'static>(hub: Arc<Hub>, handlers: Arc<Handlers<S>
             }
             Some(handler) => handler.run(state.clone(), held, hub.clone()).await,
         }
-        hub.claim_again.notify_one();
+        hub.has_room();
     }
 }
 
@@ -313,7 +362,7 @@ async fn next_slice(hub: &Hub) -> Option<Arc<Held>> {
         if !idle {
             idle = true;
             hub.idle_slots.fetch_add(1, Ordering::SeqCst);
-            hub.claim_again.notify_one();
+            hub.has_room();
         }
         tokio::select! {
             biased;

@@ -216,6 +216,8 @@ impl Hand {
             first_lease: self.first_lease,
             max_leases: 1,
             queues: self.session.queues.clone(),
+            suspects_of: Vec::new(),
+            most_held: None,
             takes: vec![Take { job_type: "Number".into(), jobs: 1, budget: 1 }],
             free_slots: 1,
             alone: false,

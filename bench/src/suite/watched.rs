@@ -157,6 +157,7 @@ impl Store for Watched {
 
     pass_on! {
         append(append: Append) -> ();
+        take_over(take: TakeOver) -> TakenOver;
         renew(renew: Renew) -> Renewed;
         cancel(workflow: WorkflowId, grace: Millis) -> ();
         pause(workflow: WorkflowId) -> ();
@@ -174,6 +175,7 @@ impl Store for Watched {
         size(workflow: WorkflowId) -> WorkflowSize;
         workers(limit: u32) -> Vec<WorkerRow>;
         doctor() -> Checkup;
+        identity() -> u64;
     }
 
     fn meters(&self) -> &gusher::store::Meters {

@@ -141,6 +141,8 @@ pub fn claim(claim: &Claim) -> Value {
         "first_lease": claim.first_lease,
         "max_leases": claim.max_leases,
         "queues": claim.queues,
+        "suspects_of": claim.suspects_of,
+        "most_held": claim.most_held,
         "takes": claim.takes.iter().map(take).collect::<Vec<_>>(),
         "free_slots": claim.free_slots,
         "alone": claim.alone,

@@ -14,13 +14,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::store::Cost;
 
 macro_rules! script {
-    ($verbs:literal) => {
+    ($($verbs:literal),+) => {
         LazyLock::new(|| {
             Text::new(concat!(
                 include_str!("scripts/base.lua"),
                 include_str!("scripts/work.lua"),
                 include_str!("scripts/note.lua"),
-                include_str!(concat!("scripts/", $verbs, ".lua")),
+                $(include_str!(concat!("scripts/", $verbs, ".lua")),)+
                 include_str!("scripts/end.lua"),
             ))
         })
@@ -59,7 +59,7 @@ impl Text {
 
 pub static SESSION: Script = script!("session");
 pub static CREATE: Script = script!("create");
-pub static CLAIM: Script = script!("claim");
+pub static CLAIM: Script = script!("claim", "forward");
 pub static REPORT: Script = script!("report");
 pub static TICK: Script = script!("tick");
 pub static COMMAND: Script = script!("command");

@@ -46,6 +46,8 @@ pub struct Lease {
     pub recoveries: i64,
     pub alone: i64,
     pub suspect: bool,
+    /// How often its slice has been forwarded, while a forwarder holds it; else 0.
+    pub published: i64,
 }
 
 /// Why a lease is taken back.
@@ -179,7 +181,7 @@ impl Tx<'_> {
     /// Leases by a condition that ends in a limit.
     pub fn leases_where(&mut self, condition: &str, params: impl rusqlite::Params) -> Result<Vec<Lease>> {
         let sql = format!(
-            "SELECT session, number, wf, step, chunk, first, jobs, last_report, outcome, record, recoveries, alone, suspect \
+            "SELECT session, number, wf, step, chunk, first, jobs, last_report, outcome, record, recoveries, alone, suspect, published \
              FROM lease WHERE {condition}"
         );
         let rows = self.all(&sql, params, |row| {
@@ -197,6 +199,7 @@ impl Tx<'_> {
                 recoveries: row.get(10)?,
                 alone: row.get(11)?,
                 suspect: row.get(12)?,
+                published: row.get(13)?,
             };
             Ok((row.get::<_, Vec<u8>>(6)?, lease))
         })?;
@@ -210,6 +213,8 @@ impl Tx<'_> {
 
     /// Ends a lease and puts what is open of it back into its line, as its end deserves.
     pub fn take_back(&mut self, lease: &Lease, why: Taken) -> Result<()> {
+        // What a forwarder held has run nowhere.
+        let why = if lease.published > 0 { Taken::GivenBack } else { why };
         if planted!("a lease outlives its being taken back") {
             let sql = "UPDATE lease SET deadline = deadline + 1000000000 WHERE session = ? AND number = ?";
             self.run(sql, (lease.session, lease.number))?;
@@ -238,7 +243,8 @@ impl Tx<'_> {
         }
         if why == Taken::GivenBack {
             let end = if lease.suspect { End::Back } else { End::Front };
-            return self.enqueue(&step, &back(open), end, lease.suspect, lease.recoveries, lease.alone);
+            self.enqueue(&step, &back(open), end, lease.suspect, lease.recoveries, lease.alone)?;
+            return self.note_published(lease);
         }
         self.count_recoveries(lease.chunk, jobs, open)?;
         let recoveries = lease.recoveries + i64::from(!planted!("recoveries are not counted"));

@@ -12,6 +12,7 @@
 //! | `create` | workflows and drafts |
 //! | `line`, `claim` | ready work, and how it is handed out |
 //! | `lease` | sessions, leases, what is taken back |
+//! | `forward` | leases that travel by a broker |
 //! | `reserve` | what happens when the disk is full |
 //! | `report`, `settle` | where jobs complete, and what follows |
 //! | `tick`, `chore` | what is due, and what exceeds one operation |
@@ -23,6 +24,7 @@ mod claim;
 mod command;
 mod create;
 mod doctor;
+mod forward;
 mod lease;
 mod line;
 mod note;
@@ -364,6 +366,10 @@ impl Store for SqliteStore {
         Box::pin(self.write("claim", move |tx| tx.claim(&claim)))
     }
 
+    fn take_over(&self, take: TakeOver) -> Answer<'_, TakenOver> {
+        Box::pin(self.write("take over", move |tx| tx.take_over(&take)))
+    }
+
     fn renew(&self, renew: Renew) -> Answer<'_, Renewed> {
         Box::pin(self.write("renew", move |tx| tx.renew(&renew)))
     }
@@ -466,6 +472,10 @@ impl Store for SqliteStore {
             }
             Ok(checkup)
         })
+    }
+
+    fn identity(&self) -> Answer<'_, u64> {
+        Box::pin(self.read("identity", move |tx| tx.read_identity()))
     }
 
     fn meters(&self) -> &Meters {

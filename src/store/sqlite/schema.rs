@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 /// `GUSH` in the header of the file: tells our files from other programs'.
 const APPLICATION_ID: i32 = 0x4755_5348;
 /// The layout below.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 
 const TABLES: &str = "
 CREATE TABLE shard (
@@ -35,6 +35,8 @@ CREATE TABLE shard (
     workers INTEGER NOT NULL,         -- live sessions that claim
     shortest INTEGER                  -- the shortest lease of a live session
 );
+
+CREATE TABLE identity (one INTEGER PRIMARY KEY CHECK (one = 1), id INTEGER NOT NULL);   -- which store this is
 
 CREATE TABLE workflow (
     wf INTEGER PRIMARY KEY,
@@ -131,6 +133,7 @@ CREATE TABLE entry (
     low INTEGER, high INTEGER,                             -- a run of jobs never claimed so far, or
     chunk INTEGER, first INTEGER, jobs BLOB,               -- jobs of one chunk
     recoveries INTEGER NOT NULL, alone INTEGER NOT NULL,   -- how often its worker died; how often with nothing beside it
+    published INTEGER NOT NULL DEFAULT 0,                  -- how often it was forwarded and nobody took it over
     PRIMARY KEY (wf, step, suspect, seq)
 ) WITHOUT ROWID;
 
@@ -150,6 +153,8 @@ CREATE TABLE lease (
     deadline INTEGER NOT NULL, claimed_at INTEGER NOT NULL,
     last_report INTEGER NOT NULL, outcome INTEGER, record INTEGER NOT NULL, progress TEXT,
     recoveries INTEGER NOT NULL, alone INTEGER NOT NULL, suspect INTEGER NOT NULL,
+    published INTEGER NOT NULL DEFAULT 0,   -- how often its slice has been forwarded, while a forwarder holds it
+    replaced TEXT,                          -- the forwarder's lease that it took over
     PRIMARY KEY (session, number)
 ) WITHOUT ROWID;
 CREATE INDEX lease_by_deadline ON lease (deadline);
@@ -196,6 +201,8 @@ pub fn prepare(conn: &mut Connection, path: &str, now: i64) -> Result<()> {
         tx.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"))
             .map_err(other)?;
         tx.execute("INSERT INTO shard VALUES (1, 0, ?, 0, NULL)", [now]).map_err(other)?;
+        let identity = i64::from_le_bytes(crate::id::random_bytes());
+        tx.execute("INSERT INTO identity VALUES (1, ?)", [identity]).map_err(other)?;
     } else if application != APPLICATION_ID {
         return Err(Error::corrupt(format!(
             "{path} is a database of another program, not a Gusher store; name another file, for example sqlite:gusher.db"

@@ -30,6 +30,7 @@ mod claims;
 mod commands;
 mod creation;
 mod followers;
+mod forwarded;
 mod inspection;
 mod plan;
 mod reads;
@@ -53,6 +54,7 @@ use self::claims::{claim, turns, wake};
 use self::commands::{cancel, pause, resume};
 use self::creation::{append, create};
 use self::followers::{table, tolerance};
+use self::forwarded::take_over;
 use self::inspection::{doctor, errors, outcomes, parameters, size, waiting, whereabouts, workers};
 use self::reads::{edges, step_named, steps, workflow, workflows};
 use self::repair::{delete, mended, retry};
@@ -157,6 +159,31 @@ macro_rules! conformance_table {
                 never_spans_two_chunks,
                 a_waiting_step_is_not_handed_out,
                 tells_the_attempts_used,
+            }
+            take_over {
+                fresh_moves_the_lease_to_who_reports_it,
+                repeated_by_another_finds_it_gone,
+                doubled_in_one_call_is_taken_over_once,
+                answer_lost_tells_the_same_again,
+                with_numbers_that_a_claim_has_used_is_asked_for_again,
+                lease_taken_back_is_gone_and_counts_no_recovery,
+                a_lease_that_nobody_takes_over_lasts_twice_as_long_the_next_time,
+                an_own_lease_lasts_as_long_as_any,
+                of_a_type_that_is_not_known_goes_back_after_a_second,
+                paused_is_given_back_and_parked,
+                cancelling_cancels_what_nobody_has_started,
+                cancelling_leaves_an_always_step_to_its_consumer,
+                deleted_is_gone,
+                a_forwarder_that_leaves_gives_back_what_is_in_flight,
+                a_forwarder_counts_as_no_worker_and_holds_no_more_than_it_may,
+                a_suspect_slice_is_not_forwarded_but_claimed_by_a_worker_alone,
+                a_worker_claims_nothing_else_of_what_comes_by_a_broker,
+                a_limit_is_kept_by_what_is_in_flight,
+                of_a_workers_own_lease_is_none,
+                by_an_unknown_session_is_answered_so,
+                of_more_leases_than_allowed_is_refused,
+                of_as_many_as_allowed_keeps_its_bound,
+                the_store_keeps_its_number,
             }
             turns {
                 beside_a_backlog_another_workflow_starts_in_one_rotation,

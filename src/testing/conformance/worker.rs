@@ -25,6 +25,16 @@ impl<'s> Worker<'s> {
         Self { scene, session, next: Cell::new(1), reports: RefCell::default() }
     }
 
+    /// The number of the next lease that it asks for.
+    pub fn next_lease(&self) -> u64 {
+        self.next.get()
+    }
+
+    /// Leases up to this number have been granted.
+    pub fn has_used(&self, lease: u64) {
+        self.next.set(self.next.get().max(lease + 1));
+    }
+
     /// What it asks for: at most `leases` slices of at most `jobs` jobs.
     pub fn wish(&self, jobs: u32, leases: u32) -> Claim {
         let take = |job_type: &String| Take { job_type: job_type.clone(), jobs, budget: jobs.saturating_mul(leases) };
@@ -33,6 +43,8 @@ impl<'s> Worker<'s> {
             first_lease: self.next.get(),
             max_leases: leases,
             queues: self.session.queues.clone(),
+            suspects_of: Vec::new(),
+            most_held: None,
             takes: self.session.types.iter().map(take).collect(),
             free_slots: jobs,
             alone: false,
@@ -43,7 +55,7 @@ impl<'s> Worker<'s> {
     /// Claims just that.
     pub async fn send(&self, claim: Claim) -> Claimed {
         let claimed = self.scene.store.claim(claim).await.expect("a claim");
-        self.next.set(self.next.get().max(claimed.last_lease + 1));
+        self.has_used(claimed.last_lease);
         claimed
     }
 

@@ -51,6 +51,8 @@ impl Game {
             first_lease: self.hands[hand].last_lease + 1,
             max_leases,
             queues: TYPES.map(String::from).into(),
+            suspects_of: Vec::new(),
+            most_held: None,
             takes: takes.into(),
             free_slots: jobs,
             alone: self.hands[hand].held.is_empty(),

@@ -8,6 +8,8 @@ local MAX_PARKED = 40
 
 -- As in `store/verbs.rs`.
 local FEW_BYTES, FEW_JOBS = 4096, 64
+-- How long a forwarded lease lasts at most.
+local LONGEST = 15 * 60 * 1000
 
 local function few_parameters(lease)
     if M.len(lease.jobs) > FEW_JOBS then return nil end
@@ -39,11 +41,14 @@ local function describe(lease)
 end
 
 -- The lines that the claim names and that have work, in the order in which it serves them.
-local function lines_of()
-    local names, types, lines = {}, {}, {}
+local function lines_of(forwards)
+    local names, lines = {}, {}
     for _, take in ipairs(arg.takes) do
         for _, queue in ipairs(arg.queues) do names[#names + 1] = queue .. '\0' .. take.job_type end
+        for _, queue in ipairs(arg.suspects_of) do names[#names + 1] = queue .. '\0' .. take.job_type end
     end
+    local direct = {}
+    for _, queue in ipairs(arg.queues) do direct[queue] = true end
     if #names == 0 then return lines end
     local numbers = {}
     for _, list in ipairs(call('HMGET', K.line_index, unpack(names))) do
@@ -55,11 +60,15 @@ local function lines_of()
     local active = call('SMISMEMBER', K.active, unpack(numbers))
     for i, number in ipairs(numbers) do
         if active[i] == 1 and #lines < 64 then
-            local row = call('HMGET', K.line(number), 'type', 'suspect', 'priority', 'turn', 'asked')
-            lines[#lines + 1] = {
-                line = number, job_type = row[1], suspect = row[2] == '1', priority = tonumber(row[3]), turn = tonumber(row[4]),
-                asked = row[5],
-            }
+            local row = call('HMGET', K.line(number), 'type', 'suspect', 'priority', 'turn', 'asked', 'queue')
+            local suspect = row[2] == '1'
+            -- What is suspect is not forwarded, and of what comes by a broker only that is claimed.
+            if suspect and not forwards or not suspect and direct[row[6]] then
+                lines[#lines + 1] = {
+                    line = number, job_type = row[1], suspect = suspect, priority = tonumber(row[3]), turn = tonumber(row[4]),
+                    asked = row[5],
+                }
+            end
         end
     end
     table.sort(lines, function(a, b)
@@ -91,6 +100,7 @@ local function cut(line, step, entry, take, wishes)
         jobs = M.range(from, till)
         if first + till < entry.high then
             rest = { low = first + till, high = entry.high, recoveries = entry.recoveries, alone = entry.alone }
+            rest.published = entry.published
         end
     else
         local at = G.chunk_at(wf, number, entry.first)
@@ -101,6 +111,7 @@ local function cut(line, step, entry, take, wishes)
         jobs, back = M.split(open, take)
         if back ~= '' then
             rest = { chunk = chunk, first = first, jobs = back, recoveries = entry.recoveries, alone = entry.alone }
+            rest.published = entry.published
         end
     end
     local queue = K.queue(wf, number, line.suspect)
@@ -117,10 +128,13 @@ local function cut(line, step, entry, take, wishes)
         call('ZADD', K.places(line.line), turn, wf)
     end
     if jobs == '' then return nil end
+    local length, published = arg.lease, entry.published or 0
+    if wishes.forwards then length = math.min(length * 2 ^ math.min(published, 30), math.max(LONGEST, length)) end
     local lease = {
         session = arg.session, number = wishes.lease, name = arg.session .. ':' .. wishes.lease, wf = wf, step = number,
-        chunk = chunk, first = first, jobs = jobs, deadline = wishes.deadline, claimed_at = now(), last_report = 0, record = 0,
+        chunk = chunk, first = first, jobs = jobs, deadline = wishes.lease_time + length, claimed_at = now(), last_report = 0, record = 0,
         recoveries = entry.recoveries, alone = entry.alone, suspect = line.suspect,
+        published = wishes.forwards and published + 1 or nil,
     }
     G.put_lease(lease)
     G.note('granted', 0, lease, jobs)
@@ -196,29 +210,34 @@ end
 
 function DO.claim()
     local id = arg.session
-    local row = call('HMGET', K.session(id), 'last_lease', 'idle_about')
+    local row = call('HMGET', K.session(id), 'last_lease', 'idle_about', 'worker')
     if not row[1] then fail('not_found', 'session ' .. id .. ' is not known to the store (any more); join again') end
     local last_lease = tonumber(row[1])
-    local slices, deadline = {}, G.advance_lease_time(arg.lease) + arg.lease
+    local slices, lease_time, forwards = {}, G.advance_lease_time(arg.lease), row[3] ~= '1'
     if arg.first_lease <= last_lease then
         -- Sent again: what it was given, as far as it still holds it.
         for number = arg.first_lease, math.min(arg.first_lease + arg.max_leases - 1, last_lease) do
             local lease = G.lease_named(id .. ':' .. number)
-            if lease then slices[#slices + 1] = describe(lease) end
+            if lease and not lease.replaced then slices[#slices + 1] = describe(lease) end
         end
-        return { slices = slices, last_lease = last_lease, empty = false, idle = false, drain = false, woken = {} }
+        return { slices = slices, last_lease = last_lease, empty = false, idle = false, drain = false, held = 0, woken = {} }
     end
     local wishes = {
-        lease = arg.first_lease, deadline = deadline, workers = math.max(call('ZCARD', K.workers), 1), takes = {},
+        lease = arg.first_lease, lease_time = lease_time, forwards = forwards, workers = math.max(call('ZCARD', K.workers), 1), takes = {},
         free_for_limited = arg.free_slots, granted = 0,
     }
     for _, take in ipairs(arg.takes) do wishes.takes[take.job_type] = { jobs = take.jobs, budget = take.budget } end
     -- Whether there is more for another claim of this worker; what is there for others only must not make it ask again and again.
     local more, more_for_others, drain, leases, served = false, false, false, {}, {}
-    local lines, turn = lines_of(), 0
+    local lines, turn = lines_of(forwards), 0
     for _, line in ipairs(lines) do turn = math.max(turn, line.turn) end
+    local room, held = arg.max_leases, 0
+    if arg.most_held then
+        held = call('HLEN', K.lease(id))
+        room = math.min(room, math.max(arg.most_held - held, 0))
+    end
     while #lines > 0 do
-        if #leases >= arg.max_leases or cost.calls >= SOFT_CALLS then
+        if #leases >= room or cost.calls >= SOFT_CALLS then
             more = true
             break
         end
@@ -274,5 +293,6 @@ function DO.claim()
     if more and #leases > 0 or more_for_others then woken = G.wake() end
     return {
         slices = slices, last_lease = wishes.lease - 1, empty = empty, idle = idle, drain = drain, woken = woken,
+        held = held + #leases,
     }
 end

@@ -477,6 +477,8 @@ end
 
 -- Ends a lease and puts what is open of it back into its line. `expired`: its worker may have died of these jobs.
 function G.take_back(lease, expired)
+    -- What a forwarder held has run nowhere.
+    if lease.published then expired = false end
     local wf, number = lease.wf, lease.step
     local chunk = G.chunk_at(wf, number, lease.first)
     local bytes = G.bytes(wf, chunk.chunk, chunk.jobs)
@@ -494,7 +496,9 @@ function G.take_back(lease, expired)
     if open == '' then return end
     local function back(jobs) return { chunk = chunk.chunk, first = chunk.first, jobs = jobs } end
     if not expired then
-        return G.enqueue(step, back(open), not lease.suspect, lease.suspect, lease.recoveries, lease.alone)
+        local work = back(open)
+        work.published = lease.published
+        return G.enqueue(step, work, not lease.suspect, lease.suspect, lease.recoveries, lease.alone)
     end
     local recovered = call('HGET', K.wf(wf, 'recovered'), chunk.chunk) or string.rep('\0', chunk.jobs)
     count_bytes(#recovered)
