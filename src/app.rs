@@ -144,7 +144,7 @@ impl<S: Send + Sync + 'static> App<S> {
     ///
     /// ```
     /// # use gusher::App;
-    /// App::stateless().queue("imports").via("store:");
+    /// App::stateless().queue("imports").via("amqp://127.0.0.1:5672").queue("mail").via("store:");
     /// ```
     pub fn queue(self, name: impl Into<String>) -> QueueOf<S> {
         QueueOf { app: self, name: name.into() }
@@ -187,7 +187,7 @@ pub struct QueueOf<S> {
 }
 
 impl<S> QueueOf<S> {
-    /// The slices of the queue come to workers by the broker of a URL, or `store:` for the store's own lines.
+    /// The slices of the queue come to workers by the broker of a URL: `amqp://HOST`, `sqs://REGION`, or `store:` for the store's own lines.
     ///
     /// The variable `GUSHER_QUEUE_…` of the environment, with the queue's name in capitals, overrules it, and `--broker` both.
     pub fn via(self, url: impl Into<String>) -> App<S> {
