@@ -28,7 +28,7 @@ impl Lanes {
 
 fn lines(lanes: &[LaneView]) -> String {
     let headings =
-        ["QUEUE", "TYPE", ">PRIORITY", ">READY", ">RUNNING", ">RETRYING", ">PUT OFF", ">FAILED", ">KEPT", "ID"];
+        ["QUEUE", "TYPE", ">PRIORITY", ">READY", ">RUNNING", ">RETRYING", ">DEFERRED", ">FAILED", ">KEPT", "ID"];
     let mut table = Table::new(&headings);
     let figure = |n: u64| if n == 0 { String::new() } else { number(n) };
     for lane in lanes {

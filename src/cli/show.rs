@@ -143,7 +143,7 @@ fn jobs_in_words(jobs: &Counts) -> String {
         (jobs.skipped, "skipped"),
         (jobs.cancelled, "cancelled"),
         (jobs.retrying, "retrying"),
-        (jobs.deferred, "put off"),
+        (jobs.deferred, "deferred"),
         (open, "open"),
     ];
     let words: Vec<String> =

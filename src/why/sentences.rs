@@ -60,7 +60,7 @@ impl Figures<'_> {
         }
         if jobs.deferred > 0 {
             let next = self.waiting.next_due.map(|due| format!(", next {}", until(due, self.now)));
-            parts.push(format!("{} put off{}", number(jobs.deferred), next.unwrap_or_default()));
+            parts.push(format!("{} deferred{}", number(jobs.deferred), next.unwrap_or_default()));
         }
         if jobs.failed > 0 {
             parts.push(format!("{} failed so far (it tolerates {})", number(jobs.failed), tolerated(self.step)));

@@ -24,10 +24,21 @@ fn flag(what: &Pausable) -> (bool, &str) {
     }
 }
 
+/// People command workflows: a lane only looks like one.
+pub fn refuse_lane(id: WorkflowId, state: WorkflowState) -> Result<()> {
+    if state != WorkflowState::Standing {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "{id} is a lane of lone jobs and no workflow: it cannot be cancelled, paused, kept or deleted; `pause --type NAME` pauses its jobs"
+    )))
+}
+
 impl Tx<'_> {
     /// Raises the flag that every claim, release and timer looks at; the rest is a chore.
     pub fn cancel(&mut self, id: WorkflowId, lease: Millis, grace: Millis) -> Result<()> {
         let mut workflow = self.find(id)?;
+        refuse_lane(id, workflow.state)?;
         match workflow.state {
             WorkflowState::Cancelling | WorkflowState::Cancelled => return Ok(()),
             WorkflowState::Pending | WorkflowState::Running | WorkflowState::Paused => {}
@@ -44,6 +55,7 @@ impl Tx<'_> {
     /// Hands out nothing more until `resume`.
     pub fn pause(&mut self, id: WorkflowId) -> Result<()> {
         let mut workflow = self.find(id)?;
+        refuse_lane(id, workflow.state)?;
         match workflow.state {
             WorkflowState::Paused => return Ok(()),
             WorkflowState::Pending | WorkflowState::Running => workflow.state = WorkflowState::Paused,
@@ -60,6 +72,7 @@ impl Tx<'_> {
     /// Undoes `pause`.
     pub fn resume(&mut self, id: WorkflowId) -> Result<Woken> {
         let mut workflow = self.find(id)?;
+        refuse_lane(id, workflow.state)?;
         match workflow.state {
             WorkflowState::Pending | WorkflowState::Running => return Ok(Woken::default()),
             WorkflowState::Paused => {}
@@ -181,6 +194,7 @@ impl Tx<'_> {
     /// Takes a finished workflow off all lists; a chore deletes it.
     pub fn delete(&mut self, id: WorkflowId) -> Result<()> {
         let mut workflow = self.find(id)?;
+        refuse_lane(id, workflow.state)?;
         if workflow.state == WorkflowState::Deleting {
             return Ok(());
         }

@@ -34,7 +34,7 @@ impl Tx<'_> {
         let all = Mask::range(0..jobs.chunk.jobs as usize);
         let deferred = jobs.due.iter().fold(Mask::EMPTY, |deferred, (_, mask)| deferred.or(*mask));
         if !deferred.is_within(all) {
-            return Err(Error::usage("jobs that are put off are not among those that come"));
+            return Err(Error::usage("jobs that are deferred are not among those that come"));
         }
         let chunk = self.add_chunk(segment, first, &jobs.chunk)?;
         let count = i64::from(jobs.chunk.jobs);

@@ -3,6 +3,7 @@
 
 use rusqlite::OptionalExtension;
 
+use super::command::refuse_lane;
 use super::create::to_json;
 use super::tx::{Tx, Wf};
 use crate::clock::Millis;
@@ -68,6 +69,7 @@ impl Tx<'_> {
     /// Changes for how long a workflow is kept.
     pub fn keep(&mut self, id: WorkflowId, keeping: Keeping) -> Result<Kept> {
         let workflow = self.find(id)?;
+        refuse_lane(id, workflow.state)?;
         let (wf, end) = (workflow.wf, workflow.finished_at.filter(|_| workflow.state.is_finished()));
         if workflow.state == WorkflowState::Deleting {
             return Err(super::read::no_workflow(id));

@@ -6,7 +6,7 @@ use crate::error::ErrorKind;
 use crate::id::{SessionId, WorkflowId};
 use crate::slice::Mask;
 use crate::state::{Counts, JobState, StepState, WorkflowState};
-use crate::store::{ChunkRef, Claim, Enqueue, Enqueued, LeaseReport, List, LoneJobs, Slice};
+use crate::store::{ChunkRef, Claim, Enqueue, Enqueued, Keeping, LeaseReport, List, LoneJobs, Slice};
 
 const DAY: Millis = 24 * 3_600_000;
 
@@ -105,7 +105,9 @@ pub mod enqueue {
 
     pub async fn deleted_is_no_lane(scene: &Scene) {
         let lane = lone_rows(scene, 1).await;
-        assert_eq!(refusal(scene.store.delete(lane).await), ErrorKind::Refused);
+        let error = scene.store.delete(lane).await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Refused && error.to_string().contains("is a lane of lone jobs"), "{error}");
+        assert_eq!(refusal(scene.store.keep(lane, Keeping::Pinned).await), ErrorKind::Refused);
         scene.tick().await;
         assert_eq!(total(scene, lane).await, 1);
     }

@@ -4,9 +4,19 @@ local DO = {}
 
 local function refuse(text) fail('refused', 'workflow ' .. arg.shown .. ' ' .. text) end
 
+-- The workflow of a command. A lane only looks like one.
+local function commanded()
+    local workflow = G.workflow(G.find(arg.workflow))
+    if workflow.state == WF.standing then
+        fail('refused', arg.shown .. ' is a lane of lone jobs and no workflow: it cannot be cancelled, paused, kept or deleted; ' ..
+            '`pause --type NAME` pauses its jobs')
+    end
+    return workflow
+end
+
 -- Raises the flag that every claim, release and timer looks at; the rest is a chore.
 function DO.cancel()
-    local workflow = G.workflow(G.find(arg.workflow))
+    local workflow = commanded()
     local state = workflow.state
     if state == WF.cancelling or state == WF.cancelled then return {} end
     if state ~= WF.pending and state ~= WF.running and state ~= WF.paused then
@@ -23,7 +33,7 @@ function DO.cancel()
 end
 
 function DO.pause()
-    local workflow = G.workflow(G.find(arg.workflow))
+    local workflow = commanded()
     if workflow.state == WF.paused then return {} end
     if workflow.state ~= WF.pending and workflow.state ~= WF.running then
         refuse('is ' .. WF_WORDS[workflow.state] .. '; only a pending or running one can be paused')
@@ -35,7 +45,7 @@ function DO.pause()
 end
 
 function DO.resume()
-    local workflow = G.workflow(G.find(arg.workflow))
+    local workflow = commanded()
     if workflow.state == WF.pending or workflow.state == WF.running then return { woken = {} } end
     if workflow.state ~= WF.paused then
         refuse('is ' .. WF_WORDS[workflow.state] .. '; only a paused one can be resumed')
@@ -107,7 +117,7 @@ end
 
 -- Changes for how long a workflow is kept.
 function DO.keep()
-    local workflow = G.workflow(G.find(arg.workflow))
+    local workflow = commanded()
     if workflow.state == WF.deleting then G.no_workflow() end
     local ended = is_finished(workflow.state)
     local kept, head = G.kept(workflow), K.wf(workflow.wf, 'head')
@@ -136,7 +146,7 @@ end
 
 -- Takes a finished workflow off all lists; a chore deletes it.
 function DO.delete()
-    local workflow = G.workflow(G.find(arg.workflow))
+    local workflow = commanded()
     if workflow.state == WF.deleting then return {} end
     if not is_finished(workflow.state) then
         refuse('is ' .. WF_WORDS[workflow.state] .. '; cancel it before deleting it')

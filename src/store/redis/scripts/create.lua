@@ -320,7 +320,7 @@ function DO.enqueue()
         if jobs.jobs < 1 or jobs.jobs > 1024 then fail('usage', 'a chunk has ' .. jobs.jobs .. ' jobs; it may have 1 to 1024') end
         for _, one in ipairs(jobs.due) do
             if M.minus(blob(one[2]), M.range(0, jobs.jobs)) ~= '' then
-                fail('usage', 'jobs that are put off are not among those that come')
+                fail('usage', 'jobs that are deferred are not among those that come')
             end
         end
     end
