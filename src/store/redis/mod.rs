@@ -7,7 +7,8 @@
 //! |---|---|
 //! | `scripts/base.lua` | the keys (this is the one place that spells them), masks, rows of workflows and steps, chunks |
 //! | `scripts/retention.lua` | when finished workflows are deleted; keys that workflows hold |
-//! | `scripts/work.lua` | lines, chores, timers, leases, drafts; what follows when jobs settle |
+//! | `scripts/{line,timer,chore,lease,draft,lane}.lua` | what a script does with these; each has the ones that it needs (`script`) |
+//! | `scripts/{settle,recovery,error,repeat}.lua` | what follows when jobs settle; slices whose workers have gone; texts of errors; commands sent again |
 //! | `scripts/note.lua` | what a test's ledger is told |
 //! | `scripts/{session,create,claim,report,tick,command,read,doctor}.lua` | the verbs |
 //! | `script` | how one is run |

@@ -221,13 +221,19 @@ function M.each(mask, visit)
         end
     end
 end
-local ONES = {}
-for i = 0, 255 do
-    ONES[i] = (i % 2) + (ONES[math.floor(i / 2)] or 0)
+-- How many ones a byte has; filled in as bytes come up, since each call of a script begins with an empty table.
+local ONES = { [0] = 0, [255] = 8 }
+local function ones(byte)
+    local count = ONES[byte]
+    if not count then
+        count = byte % 2 + ones(math.floor(byte / 2))
+        ONES[byte] = count
+    end
+    return count
 end
 function M.len(mask)
     local count = 0
-    for i = 1, #mask do count = count + ONES[mask:byte(i)] end
+    for i = 1, #mask do count = count + ones(mask:byte(i)) end
     return count
 end
 -- From a table of which the positions are keys.

@@ -1,0 +1,30 @@
+-- Chores: what exceeds one operation's bound. Each has a cursor; a bite takes it off the list, does its share, and puts it back.
+
+local function chore_name(kind, wf, step, argument)
+    return kind .. ':' .. wf .. ':' .. step .. ':' .. argument
+end
+
+-- Puts a chore on the list; one that is there already starts from `cursor` again if that is before its own.
+function G.leave_chore(kind, wf, step, cursor, argument)
+    local name = chore_name(kind, wf, step, argument)
+    local there = call('HGET', K.chore_state, name)
+    if there then
+        local state = cmsgpack.unpack(there)
+        state.cursor = math.min(state.cursor, cursor)
+        call('HSET', K.chore_state, name, cmsgpack.pack(state))
+        return
+    end
+    local turn = call('HINCRBY', K.shard, 'chore_turn', 1)
+    call('HSET', K.chore_state, name, cmsgpack.pack({ cursor = cursor }))
+    call('ZADD', K.chores, turn, name)
+    call('SADD', K.wf(wf, 'chores'), name)
+    if kind ~= 'drop' then
+        local workflow = G.workflow(wf)
+        workflow.chores = workflow.chores + 1
+        G.put_workflow(workflow)
+    end
+end
+
+function G.has_chores()
+    return #call('ZRANGE', K.chores, 0, 0) > 0
+end

@@ -1,0 +1,55 @@
+-- Drafts: what is being written in more than one call.
+
+function G.draft(key)
+    local text = call('HGET', K.draft(key), 'row')
+    if not text then return nil end
+    local draft = cmsgpack.unpack(text)
+    draft.key = key
+    return draft
+end
+
+function G.end_draft(draft)
+    call('UNLINK', K.draft(draft.key))
+    call('ZREM', K.drafts, draft.key)
+end
+
+-- Leaves a draft, which is dead, to a chore.
+function G.collect_draft(draft)
+    G.end_draft(draft)
+    if draft.wf then
+        local workflow = G.workflow(draft.wf)
+        G.free_key_of(workflow)
+        workflow.state = WF.deleting
+        G.put_workflow(workflow)
+        G.leave_chore('delete', draft.wf, 0, 0, 0)
+    elseif call('EXISTS', K.wf(draft.of_wf, 'head')) == 1 then
+        G.leave_chore('drop', draft.of_wf, draft.segment, 0, draft.segment)
+    end
+end
+
+function G.abandon(key)
+    local draft = key and G.draft(key)
+    if draft then G.collect_draft(draft) end
+end
+
+-- Moves a source's draft into the step that it feeds.
+function G.adopt(key, wf, number)
+    local draft = G.draft(key)
+    if not draft or draft.of_wf ~= wf or draft.of_step ~= number then fail('refused', "the source's draft is gone") end
+    local fed, workflow = G.step(wf, number), G.workflow(wf)
+    local first = fed.total
+    if workflow.state == WF.cancelling and not fed.always or fed.state >= STEP.succeeded or fed.decided then
+        -- The workflow was cancelled while the source ran: a settled step gets no further jobs.
+        return G.collect_draft(draft)
+    end
+    G.end_draft(draft)
+    if draft.jobs == 0 then
+        call('HDEL', K.wf(wf, 'lengths'), draft.segment)
+        return
+    end
+    call('ZADD', K.wf(wf, 'segments'), 0, hex(number, 8) .. hex(first, 12) .. hex(draft.segment, 8))
+    fed.total, workflow.total = fed.total + draft.jobs, workflow.total + draft.jobs
+    G.put_step(fed)
+    G.put_workflow(workflow)
+    if fed.released_at then G.enqueue_all(fed, first) end
+end

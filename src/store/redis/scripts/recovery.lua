@@ -1,0 +1,47 @@
+-- What becomes of a slice whose worker has gone.
+
+-- Ends a lease and puts what is open of it back into its line. `expired`: its worker may have died of these jobs.
+function G.take_back(lease, expired)
+    local wf, number = lease.wf, lease.step
+    local chunk = G.chunk_at(wf, number, lease.first)
+    local bytes = G.bytes(wf, chunk.chunk, chunk.jobs)
+    local step = G.step(wf, number)
+    G.drop_lease(lease)
+    local open = M.both(lease.jobs, M.where(bytes, function(byte) return state_of(byte) == OPEN end))
+    G.note('taken_back', expired and 1 or 0, lease, open)
+    step.leased = step.leased - M.len(lease.jobs)
+    G.put_step(step)
+    G.unpark_step(step)
+    if G.workflow(wf).state == WF.cancelling and not step.always then
+        G.settle_jobs(wf, number, chunk, bytes, open, CANCELLED)
+        return G.check_settled(wf, number)
+    end
+    if open == '' then return end
+    local function back(jobs) return { chunk = chunk.chunk, first = chunk.first, jobs = jobs } end
+    if not expired then
+        return G.enqueue(step, back(open), not lease.suspect, lease.suspect, lease.recoveries, lease.alone)
+    end
+    local recovered = call('HGET', K.wf(wf, 'recovered'), chunk.chunk) or string.rep('\0', chunk.jobs)
+    count_bytes(#recovered)
+    call('HSET', K.wf(wf, 'recovered'), chunk.chunk,
+        M.change(recovered, open, function(count) return math.min(count + 1, 255) end))
+    local recoveries = lease.recoveries + 1
+    if recoveries == 1 then
+        -- Whatever killed the worker, most of what it held is innocent: the first time costs no delay.
+        return G.enqueue(step, back(open), true, false, recoveries, 0)
+    end
+    local count = M.len(open)
+    if count == 1 then
+        local alone = lease.alone + (lease.suspect and 1 or 0)
+        if alone >= step.max_recoveries then
+            G.settle_jobs(wf, number, chunk, bytes, open, FAILED)
+            G.note_errors(wf, number, chunk.chunk, { { number = arg.killed.number, text = arg.killed.text, jobs = open } })
+            if G.is_lane(wf) then G.keep_chunk(step, chunk, arg.killed.keep) end
+            return G.check_settled(wf, number)
+        end
+        return G.enqueue(step, back(open), false, true, recoveries, alone)
+    end
+    local one, rest = M.split(open, math.ceil(count / 2))
+    G.enqueue(step, back(one), false, true, recoveries, 0)
+    G.enqueue(step, back(rest), false, true, recoveries, 0)
+end

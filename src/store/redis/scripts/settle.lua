@@ -1,0 +1,186 @@
+-- What follows when jobs settle: their steps settle, and what waits for those is released, skipped or cancelled.
+
+local function is_at_bound()
+    return G.released >= 128 or cost.calls + dirty_rows() >= 420
+end
+
+local function is_held(wf, step)
+    return call('HEXISTS', K.wf(wf, 'holds'), step) == 1
+end
+
+-- Settles a step if it has no holds and every byte is final.
+function G.check_settled(wf, number)
+    local step = G.step(wf, number)
+    local may = step.state == STEP.running or step.state == STEP.waiting and step.decided ~= nil
+    local workflow = G.workflow(wf)
+    if not may or unsettled_jobs(step) > 0 or workflow.state == WF.standing or is_held(wf, number) then return end
+    workflow.unsettled = workflow.unsettled - 1
+    if step.state == STEP.running then workflow.active = workflow.active - 1 end
+    if step.decided == SKIP and step.total == 0 then
+        step.state = STEP.skipped
+    elseif step.decided == CANCEL and step.total == 0 then
+        step.state = STEP.cancelled
+    else
+        step.state = settled_as(step)
+    end
+    if step.state == STEP.failed then workflow.failed_steps = workflow.failed_steps + 1 end
+    step.finished_at = now()
+    G.put_step(step)
+    G.put_workflow(workflow)
+    G.settled[#G.settled + 1] = { wf, number }
+    G.to_finish[wf] = true
+end
+
+local function release(step)
+    step.state, step.released_at = STEP.running, now()
+    G.put_step(step)
+    local workflow = G.workflow(step.wf)
+    workflow.active = workflow.active + 1
+    G.put_workflow(workflow)
+    if step.total == 0 then return G.check_settled(step.wf, step.step) end
+    if step.delay > 0 then return G.set_timer(step, now() + step.delay, 0, 0, '') end
+    G.enqueue_all(step, 0)
+end
+
+-- Puts jobs of a chunk (its number, and its first job) into a state; their attempts stay as they are.
+function G.settle_jobs(wf, step, chunk, bytes, jobs, state)
+    if jobs == '' then return end
+    bytes = M.change(bytes, jobs, function(byte)
+        G.shift(wf, step, state_of(byte), state, 1)
+        return byte - state_of(byte) + state
+    end)
+    G.note('settled', state, { wf = wf, step = step, first = chunk.first }, jobs)
+    G.put_bytes(wf, chunk.chunk, bytes)
+end
+
+local function leased_of_chunk(wf, step, chunk)
+    local prefix = hex(step, 8) .. hex(chunk, 8)
+    local leased = ''
+    for _, member in ipairs(call('ZRANGEBYLEX', K.wf(wf, 'leases'), '[' .. prefix, '(' .. prefix .. '~', 'LIMIT', 0, 1024)) do
+        local lease = G.lease_named(member:sub(17))
+        if lease then leased = M.either(leased, lease.jobs) end
+    end
+    return leased
+end
+
+-- Gives every job of a bite of chunks that is neither settled nor under a lease its final state. Returns where to go on.
+function G.fill(wf, step, from, state)
+    local chunks = G.chunks_from(wf, step, from, 30)
+    for _, chunk in ipairs(chunks) do
+        local bytes = G.bytes(wf, chunk.chunk, chunk.jobs)
+        local open = M.where(bytes, function(byte) return state_of(byte) < SUCCEEDED end)
+        G.settle_jobs(wf, step, chunk, bytes, M.minus(open, leased_of_chunk(wf, step, chunk.chunk)), state)
+    end
+    if #chunks == 30 then
+        local last = chunks[#chunks]
+        return last.first + last.jobs
+    end
+    G.check_settled(wf, step)
+    return nil
+end
+
+-- Skips or cancels a step that has not been released: at once if it is small, else as a chore.
+function G.pass_over(step, decision)
+    step.decided = decision
+    G.put_step(step)
+    G.to_finish[step.wf] = true
+    if step.total == 0 then return G.check_settled(step.wf, step.step) end
+    local state = decision == SKIP and SKIPPED or CANCELLED
+    if step.total == 1 then
+        G.fill(step.wf, step.step, 0, state)
+    else
+        G.leave_chore('fill', step.wf, step.step, 0, state)
+    end
+end
+
+-- Releases, skips or cancels a step of which every upstream edge has decided; the strongest decides.
+function G.act_on_decisions(step)
+    local cancelling = G.workflow(step.wf).state == WF.cancelling
+    G.released = G.released + 1
+    -- Nothing will be repaired in a cancelled workflow, so there an `always` step does not wait either.
+    if step.cancels > 0 or cancelling and (not step.always or step.waits > 0) then
+        G.pass_over(step, CANCEL)
+    elseif step.waits > 0 then
+        G.to_finish[step.wf] = true
+    elseif step.skips > 0 then
+        G.pass_over(step, SKIP)
+    else
+        release(step)
+    end
+end
+
+local DECIDED = { [SKIP] = 'skips', [WAIT] = 'waits', [CANCEL] = 'cancels' }
+
+-- Notes what one edge decided, and acts once the last one has.
+local function note_decision(wf, edge, before, decision)
+    local step = G.step(wf, edge.down)
+    -- A step that has run, or is decided otherwise, is not asked again: repairs of its upstream leave it as it is.
+    if before == decision or step.state ~= STEP.waiting or step.decided then return end
+    call('HSET', K.wf(wf, 'decisions'), edge.name, decision)
+    if before == nil then
+        step.pending = step.pending - 1
+    elseif DECIDED[before] then
+        step[DECIDED[before]] = step[DECIDED[before]] - 1
+    end
+    if DECIDED[decision] then step[DECIDED[decision]] = step[DECIDED[decision]] + 1 end
+    G.put_step(step)
+    if step.pending == 0 then G.act_on_decisions(step) end
+end
+
+-- Edges out of `up` from follower `from` on, with what they have decided.
+function G.edges_from(wf, up, from, limit)
+    local members = call('ZRANGEBYLEX', K.wf(wf, 'down'), '[' .. hex(up, 8) .. hex(from, 8), '(' .. hex(up, 8) .. '~', 'LIMIT', 0,
+        limit)
+    if #members == 0 then return {} end
+    cost.rows = cost.rows + #members
+    local decisions = call('HMGET', K.wf(wf, 'decisions'), unpack(members))
+    local edges = {}
+    for i, member in ipairs(members) do
+        edges[i] = {
+            name = member,
+            down = unhex(member:sub(9, 16)),
+            kind = tonumber(member:sub(17)),
+            decision = decisions[i] and tonumber(decisions[i]) or nil,
+        }
+    end
+    return edges
+end
+
+-- Tells the followers of a settled step from step `from` on; leaves a chore for those beyond the bound.
+function G.tell_followers(wf, up, from)
+    local state = G.step(wf, up).state
+    while true do
+        if is_at_bound() then return G.leave_chore('release', wf, up, from, 0) end
+        local edges = G.edges_from(wf, up, from, 33)
+        local whole = #edges < 33
+        -- A follower may have several edges from the same step: never stop between them.
+        local last = #edges > 0 and edges[#edges].down or from
+        for _, edge in ipairs(edges) do
+            if not whole and edge.down == last and edge.down > from then break end
+            if edge.down > from and is_at_bound() then return G.leave_chore('release', wf, up, edge.down, 0) end
+            from = edge.down
+            local decision = decide(edge.kind, state)
+            if decision then note_decision(wf, edge, edge.decision, decision) end
+        end
+        if whole then return end
+        from = last
+    end
+end
+
+-- Tells the followers of every step that settled in this operation, up to the bound.
+function G.cascade()
+    while #G.settled > 0 do
+        local step = table.remove(G.settled)
+        G.tell_followers(step[1], step[2], 0)
+    end
+end
+
+-- Releases steps without upstream, from step `from` on.
+function G.release_roots(wf, from)
+    for _, number in ipairs(call('ZRANGEBYSCORE', K.wf(wf, 'roots'), from, '+inf', 'LIMIT', 0, 130)) do
+        number = tonumber(number)
+        if is_at_bound() then return G.leave_chore('start', wf, 0, number, 0) end
+        local step = G.step(wf, number)
+        if step.state == STEP.waiting and not step.decided then G.act_on_decisions(step) end
+    end
+end
