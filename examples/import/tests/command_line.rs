@@ -250,6 +250,30 @@ fn a_workflow_is_paused_resumed_cancelled_started_again_and_deleted_by_its_id() 
 }
 
 #[test]
+fn what_has_finished_is_pruned_and_what_is_pinned_stays() {
+    let house = House::new();
+    let csv = house.csv("airports.csv", &[row("00AA", "38.7")]);
+    house.told(&["--csv", &csv]);
+    let pinned = house.json(&["show", "latest"])["id"].as_str().unwrap().to_owned();
+    house.told(&["--csv", &csv]);
+    assert!(house.told(&["pin", &pinned]).contains("is pinned"));
+    assert!(house.told(&["expire", "latest", "--in", "1h"]).contains("is kept until"));
+
+    let prune = ["prune", "--older-than", "0s", "--type", "ImportWorkflow", "--state", "succeeded"];
+    assert!(house.told(&[&prune[..], &["--dry-run"]].concat()).contains("1 would be deleted"));
+    assert!(house.told(&["prune", "--older-than", "1h"]).contains("there is nothing to prune"));
+    let pruned = house.json(&prune);
+    assert_eq!((&pruned["found"], &pruned["pruned"]), (&1.into(), &1.into()));
+    let left = house.json(&["list"]);
+    let ids: Vec<&str> = left.as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, [pinned.as_str()]);
+
+    house.told(&["unpin", &pinned]);
+    assert_eq!(house.json(&prune)["pruned"], 1);
+    assert!(house.refused(&["show", &pinned]).1.contains("has been deleted"));
+}
+
+#[test]
 fn an_empty_file_still_makes_a_report_that_says_so() {
     let house = House::new();
     let csv = house.csv("empty.csv", &[]);
@@ -295,6 +319,9 @@ fn what_is_wrong_on_the_command_line_is_said_with_what_would_be_right() {
         (&["--store", "postgres://localhost", "list"], 2, "redis://127.0.0.1:6379"),
         (&["--store", "postgres://localhost"], 2, "redis://127.0.0.1:6379"),
         (&["list", "--store", "redis://127.0.0.1:1"], 1, "the Redis server is away"),
+        (&["prune", "--older-than", "a week"], 2, "one looks like 30m, 12h or 7d"),
+        (&["prune", "--older-than", "7d", "--state", "running"], 2, "is not finished, and is never pruned"),
+        (&["expire", "latest", "--in", "soon"], 2, "one looks like 30m, 12h or 7d"),
         (&["--db", "."], 1, "it is a folder"),
         (&["start", "ImportWorkflow", "--store", "sqlite:no/such/folder/x.db"], 2, "there is no folder"),
     ];
