@@ -61,15 +61,13 @@ impl Text {
 
 pub static SESSION: Script =
     script!("session": "retention" "chore" "line" "timer" "lease" "settle" "error" "lane" "recovery");
-pub static CREATE: Script =
-    script!("create": "retention" "chore" "line" "timer" "lease" "settle" "repeat" "draft");
+pub static CREATE: Script = script!("create": "retention" "chore" "line" "timer" "lease" "settle" "repeat" "draft");
 pub static CLAIM: Script = script!("claim": "line" "lease");
 pub static REPORT: Script =
     script!("report": "retention" "chore" "line" "timer" "lease" "settle" "error" "lane" "draft");
 pub static TICK: Script =
     script!("tick": "retention" "chore" "line" "timer" "lease" "settle" "error" "lane" "recovery" "draft");
-pub static COMMAND: Script =
-    script!("command": "retention" "chore" "line" "timer" "lease" "settle" "repeat" "draft");
+pub static COMMAND: Script = script!("command": "retention" "chore" "line" "timer" "lease" "settle" "repeat" "draft");
 pub static READ: Script = script!("read": "line" "lease");
 pub static DOCTOR: Script = script!("doctor": "retention" "timer" "lease" "lane");
 #[cfg(feature = "testing")]
