@@ -62,14 +62,14 @@ impl Text {
 pub static SESSION: Script =
     script!("session": "retention" "chore" "line" "timer" "lease" "settle" "error" "lane" "recovery");
 pub static CREATE: Script = script!("create": "retention" "chore" "line" "timer" "lease" "settle" "repeat" "draft");
-pub static CLAIM: Script = script!("claim": "line" "lease");
+pub static CLAIM: Script = script!("claim": "chore" "line" "lease");
 pub static REPORT: Script =
     script!("report": "retention" "chore" "line" "timer" "lease" "settle" "error" "lane" "draft");
 pub static TICK: Script =
     script!("tick": "retention" "chore" "line" "timer" "lease" "settle" "error" "lane" "recovery" "draft");
 pub static COMMAND: Script = script!("command": "retention" "chore" "line" "timer" "lease" "settle" "repeat" "draft");
-pub static READ: Script = script!("read": "line" "lease");
-pub static DOCTOR: Script = script!("doctor": "retention" "timer" "lease" "lane");
+pub static READ: Script = script!("read": "chore" "line" "lease");
+pub static DOCTOR: Script = script!("doctor": "retention" "timer" "lease" "error" "lane");
 #[cfg(feature = "testing")]
 pub static LEDGER: Script = script!("ledger":);
 
@@ -234,11 +234,49 @@ fn is_away(error: &redis::RedisError, told: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn answered(line: &str) -> ErrorKind {
         let answer = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap().extract_error();
         redis_error("claim", answer.unwrap_err()).kind()
+    }
+
+    /// The names behind `before` in a text, up to the bracket that follows.
+    fn names<'t>(text: &'t str, before: &str) -> BTreeSet<&'t str> {
+        let is_name = |name: &&str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
+        let places = text.match_indices(before).map(|(at, _)| &text[at + before.len()..]);
+        places.filter_map(|rest| rest.split_once('(').map(|(name, _)| name)).filter(is_name).collect()
+    }
+
+    #[test]
+    fn each_script_has_the_functions_that_its_parts_call() {
+        let scripts = [&SESSION, &CREATE, &CLAIM, &REPORT, &TICK, &COMMAND, &READ, &DOCTOR];
+        let without_comments = |text: &str| -> String {
+            text.lines().map(|line| format!("{}\n", line.split("--").next().unwrap_or_default())).collect()
+        };
+        let texts: Vec<String> = scripts.iter().map(|script| without_comments(script.text)).collect();
+        let all_local: BTreeSet<&str> = texts.iter().flat_map(|text| names(text, "\nlocal function ")).collect();
+        let base = without_comments(include_str!("scripts/base.lua"));
+        let mut calls = 0;
+        for text in &texts {
+            let verbs: Vec<&str> = names(text, "function DO.").into_iter().collect();
+            // What all scripts begin with calls some parts if there is something for them to do, which those who lack them never bring.
+            let parts = &text[base.len()..];
+            let (defined, called) = (names(text, "function G."), names(parts, "G."));
+            let missing: Vec<&&str> = called.difference(&defined).collect();
+            assert!(missing.is_empty(), "the script of {verbs:?} lacks G.{missing:?}");
+            let own = names(text, "\nlocal function ");
+            let words: BTreeSet<&str> = text.split(|c: char| !(c.is_alphanumeric() || "_.:(".contains(c))).collect();
+            let missing: Vec<&&str> = all_local
+                .difference(&own)
+                .filter(|name| words.iter().any(|word| word.starts_with(&format!("{name}("))))
+                .collect();
+            assert!(missing.is_empty(), "the script of {verbs:?} lacks {missing:?}");
+            calls += called.len();
+        }
+        assert!(calls > 100, "only {calls} calls have been found");
     }
 
     #[test]

@@ -4,6 +4,17 @@ local function chore_name(kind, wf, step, argument)
     return kind .. ':' .. wf .. ':' .. step .. ':' .. argument
 end
 
+-- Keeps a chore's cursor, and its error if it can never be done. Until it is taken off its workflow does not finish.
+function G.keep_chore(kind, wf, name, state)
+    call('HSET', K.chore_state, name, cmsgpack.pack(state))
+    call('SADD', K.wf(wf, 'chores'), name)
+    if kind ~= 'drop' then
+        local workflow = G.workflow(wf)
+        workflow.chores = workflow.chores + 1
+        G.put_workflow(workflow)
+    end
+end
+
 -- Puts a chore on the list; one that is there already starts from `cursor` again if that is before its own.
 function G.leave_chore(kind, wf, step, cursor, argument)
     local name = chore_name(kind, wf, step, argument)
@@ -15,14 +26,8 @@ function G.leave_chore(kind, wf, step, cursor, argument)
         return
     end
     local turn = call('HINCRBY', K.shard, 'chore_turn', 1)
-    call('HSET', K.chore_state, name, cmsgpack.pack({ cursor = cursor }))
     call('ZADD', K.chores, turn, name)
-    call('SADD', K.wf(wf, 'chores'), name)
-    if kind ~= 'drop' then
-        local workflow = G.workflow(wf)
-        workflow.chores = workflow.chores + 1
-        G.put_workflow(workflow)
-    end
+    G.keep_chore(kind, wf, name, { cursor = cursor })
 end
 
 function G.has_chores()

@@ -441,13 +441,7 @@ local function work_on_chore()
     local why = damage_in(BITE[kind], wf, step, state.cursor, argument)
     if why then
         -- It can never be done; the doctor tells of it.
-        call('HSET', K.chore_state, name, cmsgpack.pack({ cursor = state.cursor, error = why }))
-        call('SADD', K.wf(wf, 'chores'), name)
-        if kind ~= 'drop' then
-            local workflow = G.workflow(wf)
-            workflow.chores = workflow.chores + 1
-            G.put_workflow(workflow)
-        end
+        G.keep_chore(kind, wf, name, { cursor = state.cursor, error = why })
     end
     return true
 end
