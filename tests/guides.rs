@@ -33,6 +33,20 @@ impl Mailer {
     }
 }
 
+/// Jobs of which only the parameters matter here.
+macro_rules! does_nothing {
+    ($state:ty: $($job:ident)+) => {$(
+        impl Job for $job {
+            const NAME: &str = stringify!($job);
+            type Output = ();
+            type State = $state;
+            async fn perform(self, _: &Context<$state>) -> JobResult<()> {
+                Ok(())
+            }
+        }
+    )+};
+}
+
 #[rustfmt::skip]
 mod sidekiq {
     use super::*;
@@ -90,26 +104,13 @@ mod sidekiq {
         }
     }
 
-    macro_rules! does_nothing {
-        ($($job:ident)+) => {$(
-            impl Job for $job {
-                const NAME: &str = stringify!($job);
-                type Output = ();
-                type State = Mailer;
-                async fn perform(self, _: &Context<Mailer>) -> JobResult<()> {
-                    Ok(())
-                }
-            }
-        )+};
-    }
-
     #[derive(Serialize, Deserialize)]
     struct ImportRow { row: u32 }
     #[derive(Serialize, Deserialize)]
     struct Report;
     #[derive(Serialize, Deserialize)]
     struct TidyUp;
-    does_nothing!(ImportRow Report TidyUp);
+    does_nothing!(Mailer: ImportRow Report TidyUp);
 
     #[derive(Serialize, Deserialize)]
     struct Batch { rows: Vec<u32> }
@@ -188,27 +189,10 @@ mod gush {
 
     #[derive(Serialize, Deserialize)]
     struct ImportXml { from: String }
-
-    impl Job for ImportXml {
-        const NAME: &str = "ImportXml";
-        type Output = ();
-        type State = ();
-        async fn perform(self, _: &Context) -> JobResult<()> {
-            Ok(())
-        }
-    }
-
     #[derive(Serialize, Deserialize)]
     struct GenReport {}
 
-    impl Job for GenReport {
-        const NAME: &str = "GenReport";
-        type Output = ();
-        type State = ();
-        async fn perform(self, _: &Context) -> JobResult<()> {
-            Ok(())
-        }
-    }
+    does_nothing!((): ImportXml GenReport);
 
     #[derive(Serialize, Deserialize)]
     struct ImportWorkflow { csv: String, xml: String }
