@@ -1,4 +1,4 @@
-//! What a program does with workflows from outside: start, find, list, watch, command.
+//! What a program does with workflows from outside: find and list them. How they start: `starting.rs`; one of them: `handle.rs`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,35 +11,20 @@ use serde_json::value::RawValue;
 use tokio::sync::{Mutex, OnceCell};
 use tokio::time::Instant;
 
-use crate::app::{Registry, arguments_of, plan_of};
-use crate::clock::{Millis, millis};
-use crate::creation::{self, Draft, REPEATED};
-use crate::error::{Error, ErrorKind, Result, did_you_mean};
-use crate::graph::StepNumber;
+use crate::app::Registry;
+use crate::clock::Millis;
+use crate::creation::REPEATED;
+use crate::error::{Error, ErrorKind, Result};
+use crate::handle::Handle;
 use crate::id::{SessionId, WorkflowId};
 use crate::lone::Gathering;
-use crate::outputs::{ChunkParameters, Failure, complete, error_text, failures};
-use crate::payload::ChunkBuilder;
 use crate::pruning::Pruning;
-use crate::record::Record;
-use crate::starting::{New, Planned, Started, Starting};
-use crate::state::{JobState, WorkflowState, attempts};
-use crate::store::{
-    Answer, Append, Begin, ChunkOutcomes, DraftKey, DraftOf, Keeping, Key, List, NewWorkflow, Overlap, Part, Retried,
-    RetryFailed, Session, StepRow, Store, Tick, WorkflowRow,
-};
-use crate::view::{AttemptView, ErrorGroup, JobView, WorkflowView, pattern};
+use crate::state::WorkflowState;
+use crate::store::{Answer, DraftKey, List, Session, Store, Tick, WorkflowRow};
+use crate::view::WorkflowView;
 use crate::wake::wake;
 use crate::worker::backoff::Backoff;
-use crate::workflow::{Plan, Workflow};
-
-/// How long running jobs have to come to their end once their workflow has been cancelled.
-const CANCEL_GRACE: Duration = Duration::from_secs(10);
-/// How often it is looked whether a workflow has finished: so soon at first, if it holds a key, and so rarely at last.
-const LOOK: Duration = Duration::from_millis(50);
-const LONGEST_LOOK: Duration = Duration::from_millis(200);
-/// How many steps a workflow's view holds unless more are asked for.
-const STEPS_SHOWN: u32 = 1000;
+use crate::workflow::Workflow;
 
 /// A client of a store: starts workflows and tells of them. Cheap to clone.
 #[derive(Clone)]
@@ -91,151 +76,6 @@ impl Client {
         &self.store
     }
 
-    /// Creates a workflow, once it is awaited; it runs from then on. Nothing is left of one whose creation fails.
-    ///
-    /// `client.start(nightly).unless_running().await?` starts none beside another one.
-    pub fn start<W: Workflow>(&self, workflow: W) -> Starting<W> {
-        Starting::new(self.clone(), workflow)
-    }
-
-    /// Creates a workflow under the id that a key gives it, made at `since`; finds the one that is there already.
-    pub(crate) async fn start_by_key<W: Workflow>(&self, workflow: W, since: Millis, key: &str) -> Result<Handle> {
-        let id = WorkflowId::derived(since, self.store.shards(), key);
-        let new = New { name: W::NAME, arguments: arguments_of(&workflow)?, retention: None };
-        self.create_as(self.new_workflow(id, new, None)?, plan_of(&workflow)?, Arc::default()).await
-    }
-
-    /// Creates a workflow by its registered name, with its arguments as JSON.
-    pub async fn start_named(&self, name: &str, arguments: &RawValue, created: Arc<AtomicU64>) -> Result<Handle> {
-        let (arguments, plan) = self.registry.plan(name, arguments)?;
-        self.create(New { name, arguments, retention: None }, plan, created).await
-    }
-
-    /// Like [`start_named`](Self::start_named), unless another one of that type and key has not finished: then that one is told.
-    pub async fn start_named_unless_running(
-        &self,
-        name: &str,
-        key: &str,
-        arguments: &RawValue,
-        created: Arc<AtomicU64>,
-    ) -> Result<Started> {
-        let (arguments, plan) = self.registry.plan(name, arguments)?;
-        let key = Key { key: key.to_owned(), overlap: Overlap::Skip };
-        self.create_alone(New { name, arguments, retention: None }, key, move || Ok(plan), created).await
-    }
-
-    pub(crate) async fn create(&self, new: New<'_>, plan: Plan, created: Arc<AtomicU64>) -> Result<Handle> {
-        let id = WorkflowId::new(self.store.now(), self.store.next_shard());
-        self.create_as(self.new_workflow(id, new, None)?, plan, created).await
-    }
-
-    /// Starts a workflow that holds a key, on the key's shard. The key is taken before anything is built.
-    pub(crate) async fn create_alone(
-        &self,
-        new: New<'_>,
-        key: Key,
-        plan: impl Planned,
-        created: Arc<AtomicU64>,
-    ) -> Result<Started> {
-        crate::graph::check_key(&key.key)?;
-        let shard = crate::id::shard_of(&format!("{}/{}", new.name, key.key), self.store.shards());
-        let overlap = key.overlap;
-        let new = self.new_workflow(WorkflowId::new(self.store.now(), shard), new, Some(key))?;
-        let (id, draft) = (new.id, self.new_draft());
-        while let Some(holder) = self.begin(&new, draft).await? {
-            let holder = self.handle(holder);
-            match overlap {
-                Overlap::Skip => return Ok(Started::Running(holder)),
-                Overlap::Cancel => holder.make_way().await?,
-            }
-        }
-        let made = async { self.build(new, plan()?, Some(draft), false, created).await };
-        match made.await {
-            Ok(handle) => Ok(Started::New(handle)),
-            Err(error) => {
-                // Should this fail too, the key is free once the draft has died.
-                if let Err(error) = self.store.abandon(id, draft).await {
-                    tracing::warn!(%error, "a draft is left to die by itself, and holds its key until then");
-                }
-                Err(error)
-            }
-        }
-    }
-
-    /// Takes the key of a workflow to be, or tells who has it.
-    async fn begin(&self, new: &NewWorkflow, draft: DraftKey) -> Result<Option<WorkflowId>> {
-        let begin = Begin { draft, workflow: new.clone(), lease: self.store.lease() };
-        let begun = creation::answered(|| self.store.begin(begin.clone())).await;
-        Ok(begun.map_err(|error| error.during(format_args!("starting {}", new.name)))?.held_by)
-    }
-
-    fn new_workflow(&self, id: WorkflowId, new: New<'_>, key: Option<Key>) -> Result<NewWorkflow> {
-        crate::graph::check_name("workflow", new.name)?;
-        crate::payload::check_size("arguments", new.arguments.len())?;
-        let retention = new.retention.unwrap_or_else(|| self.registry.retention(new.name));
-        Ok(NewWorkflow { id, name: new.name.to_owned(), arguments: new.arguments, generation: 0, retention, key })
-    }
-
-    async fn create_as(&self, workflow: NewWorkflow, plan: Plan, created: Arc<AtomicU64>) -> Result<Handle> {
-        self.build(workflow, plan, None, false, created).await
-    }
-
-    /// Writes a workflow. `begun` is the draft that holds its key.
-    async fn build(
-        &self,
-        workflow: NewWorkflow,
-        plan: Plan,
-        begun: Option<DraftKey>,
-        again: bool,
-        jobs: Arc<AtomicU64>,
-    ) -> Result<Handle> {
-        self.registry.check(&workflow.name, &plan)?;
-        let (id, name) = (workflow.id, workflow.name.clone());
-        let draft = Draft { key: begun.unwrap_or_else(|| self.new_draft()), begun: begun.is_some() };
-        let created = creation::create(&self.store, workflow, plan, draft, again, jobs).await;
-        let created = created.map_err(|error| error.during(format_args!("creating {name}")))?;
-        wake(&created.woken);
-        if created.more {
-            self.lend_a_hand().await;
-        }
-        Ok(self.handle(id))
-    }
-
-    /// Runs a finished workflow anew under the same id: its steps are configured from its arguments again, its sources expand
-    /// anew, and its generation goes up by one. What it had is deleted.
-    pub async fn start_again(&self, id: WorkflowId, created: Arc<AtomicU64>) -> Result<Handle> {
-        let row = self.row(id).await?;
-        if !row.state.is_finished() {
-            return Err(Error::refused(format!(
-                "workflow {id} is {}; only a finished one can be started again (cancel it first)",
-                row.state
-            )));
-        }
-        let (arguments, plan) = self.registry.plan(&row.name, &crate::view::raw(row.arguments))?;
-        let WorkflowRow { name, retention, key, generation, .. } = row;
-        let has_key = key.is_some();
-        let workflow = NewWorkflow { id, name, arguments, generation: generation + 1, retention, key };
-        if !has_key {
-            return self.build(workflow, plan, None, true, created).await;
-        }
-        let draft = self.new_draft();
-        while let Some(holder) = self.begin(&workflow, draft).await? {
-            self.take_way(id, workflow.key.as_ref(), holder).await?;
-        }
-        self.build(workflow, plan, Some(draft), true, created).await
-    }
-
-    /// Another workflow has the key of one that is to run again: by the rule that this one was started with, that one is left alone or
-    /// cancelled.
-    async fn take_way(&self, id: WorkflowId, key: Option<&Key>, holder: WorkflowId) -> Result<()> {
-        match key.map(|key| key.overlap) {
-            Some(Overlap::Cancel) => self.handle(holder).make_way().await,
-            _ => Err(Error::refused(format!(
-                "workflow {id} gives way to {holder}, which has its key and has not finished; wait for that one, or cancel it"
-            ))),
-        }
-    }
-
     /// The graph of a registered workflow, without creating it.
     pub fn plan(&self, name: &str, arguments: &RawValue) -> Result<crate::graph::Graph> {
         Ok(self.registry.plan(name, arguments)?.1.graph)
@@ -268,8 +108,8 @@ impl Client {
         }
     }
 
-    fn handle(&self, id: WorkflowId) -> Handle {
-        Handle { client: self.clone(), id }
+    pub(crate) fn handle(&self, id: WorkflowId) -> Handle {
+        Handle::new(self.clone(), id)
     }
 
     /// Workflows, newest first; narrow them down, then [`stream`](Workflows::stream).
@@ -283,13 +123,13 @@ impl Client {
         Pruning::new(self.clone(), older_than, state, name)
     }
 
-    fn new_draft(&self) -> DraftKey {
+    pub(crate) fn new_draft(&self) -> DraftKey {
         DraftKey { session: self.session, number: self.next_draft.fetch_add(1, Ordering::Relaxed) }
     }
 
     /// Goes on with the store's chores until none is left: whoever asks for something large lends a hand. What was asked for is
     /// recorded already, and ticks of workers go on with it, so an error here is only worth a line in the log.
-    async fn lend_a_hand(&self) {
+    pub(crate) async fn lend_a_hand(&self) {
         loop {
             match self.store.tick(Tick { lease: self.store.lease() }).await {
                 Ok(ticked) => {
@@ -332,30 +172,6 @@ impl Client {
                 answer => return answer,
             }
         }
-    }
-
-    async fn retry(&self, workflow: WorkflowId, step: Option<StepNumber>, mended: Option<DraftKey>) -> Result<Retried> {
-        loop {
-            let retried = self.retry_once(workflow, step, mended).await?;
-            let Some(holder) = retried.held_by else { return Ok(retried) };
-            let row = self.store.workflow(workflow).await?;
-            self.take_way(workflow, row.key.as_ref(), holder).await?;
-        }
-    }
-
-    async fn retry_once(
-        &self,
-        workflow: WorkflowId,
-        step: Option<StepNumber>,
-        mended: Option<DraftKey>,
-    ) -> Result<Retried> {
-        let session = self.session;
-        let send = |command| self.store.retry(RetryFailed { session, command, workflow, step, mended });
-        let retried = self.command(workflow.shard(), send).await?;
-        if retried.more {
-            self.lend_a_hand().await;
-        }
-        Ok(retried)
     }
 
     fn as_session(&self) -> Session {
@@ -450,332 +266,4 @@ impl Workflows {
         .map_ok(|row| WorkflowView::new(row, Vec::new()))
         .boxed()
     }
-}
-
-/// One workflow in a store.
-#[derive(Clone, Debug)]
-pub struct Handle {
-    client: Client,
-    id: WorkflowId,
-}
-
-impl Handle {
-    /// Its id.
-    pub fn id(&self) -> WorkflowId {
-        self.id
-    }
-
-    pub(crate) fn store(&self) -> &Arc<dyn Store> {
-        &self.client.store
-    }
-
-    /// How it stands, with its first 1,000 steps.
-    pub async fn status(&self) -> Result<WorkflowView> {
-        self.status_with(STEPS_SHOWN).await
-    }
-
-    /// How it stands, with at most `steps` of its steps.
-    pub async fn status_with(&self, steps: u32) -> Result<WorkflowView> {
-        let row = self.client.row(self.id).await?;
-        let steps = if steps == 0 { Vec::new() } else { self.store().steps(self.id, 0, steps).await? };
-        Ok(WorkflowView::new(row, steps))
-    }
-
-    /// Waits until it has finished; returns how.
-    pub async fn wait(&self) -> Result<WorkflowView> {
-        let mut pause = Duration::from_millis(5);
-        loop {
-            let row = self.client.row(self.id).await?;
-            if row.state.is_finished() {
-                return self.status().await;
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_LOOK);
-        }
-    }
-
-    /// Cancels it, unless it is cancelled or being built, and comes back a while later: to see whether its key is free.
-    async fn make_way(&self) -> Result<()> {
-        match self.store().workflow(self.id).await {
-            Ok(row) if row.state.is_finished() => return Ok(()),
-            // It may finish between the look and the command.
-            Ok(row) if row.state != WorkflowState::Cancelling => match self.cancel().await {
-                Err(error) if matches!(error.kind(), ErrorKind::Refused | ErrorKind::NotFound) => {}
-                cancelled => cancelled?,
-            },
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        tokio::time::sleep(LOOK).await;
-        Ok(())
-    }
-
-    /// It may be deleted so long after its end; if it has finished, so long from now on.
-    pub async fn expire_in(&self, time: Duration) -> Result<()> {
-        self.store().keep(self.id, Keeping::ExpireIn(millis(time))).await.map(|_| ())
-    }
-
-    /// It is kept until it is [unpinned](Self::unpin), or deleted by name.
-    pub async fn pin(&self) -> Result<()> {
-        self.store().keep(self.id, Keeping::Pinned).await.map(|_| ())
-    }
-
-    /// It is kept as long as others of its type.
-    pub async fn unpin(&self) -> Result<()> {
-        self.store().keep(self.id, Keeping::Unpinned).await.map(|_| ())
-    }
-
-    /// Hands out nothing more of it. Running jobs are told, and have ten seconds to come to their end.
-    pub async fn cancel(&self) -> Result<()> {
-        self.store().cancel(self.id, millis(CANCEL_GRACE)).await?;
-        self.client.lend_a_hand().await;
-        Ok(())
-    }
-
-    /// Hands out nothing more of it until [`resume`](Self::resume).
-    pub async fn pause(&self) -> Result<()> {
-        self.store().pause(self.id).await
-    }
-
-    /// Undoes [`pause`](Self::pause).
-    pub async fn resume(&self) -> Result<()> {
-        let woken = self.store().resume(self.id).await?;
-        wake(&woken);
-        Ok(())
-    }
-
-    /// Gives every failed job a new set of attempts, or only those of the step of that name; returns how many.
-    pub async fn retry_failed(&self, step: Option<&str>) -> Result<u64> {
-        let step = match step {
-            Some(name) => Some(self.step(name).await?.number),
-            None => None,
-        };
-        Ok(self.client.retry(self.id, step, None).await?.jobs)
-    }
-
-    /// Deletes it; it must have finished.
-    pub async fn delete(&self) -> Result<()> {
-        self.store().delete(self.id).await?;
-        self.client.lend_a_hand().await;
-        Ok(())
-    }
-
-    /// The step of that name.
-    pub async fn step(&self, name: &str) -> Result<StepRow> {
-        if let Some(step) = self.store().step_named(self.id, name.to_owned()).await? {
-            return Ok(step);
-        }
-        let steps = self.store().steps(self.id, 0, STEPS_SHOWN).await?;
-        let names: Vec<&str> = steps.iter().map(|step| step.spec.name.as_str()).collect();
-        let near = did_you_mean(name, names.iter().copied());
-        let some: Vec<&str> = names.iter().take(8).copied().collect();
-        let more = if names.len() > some.len() { ", …" } else { "" };
-        Err(Error::not_found(format!(
-            "workflow {} has no step `{name}`{near} (there are: {}{more})",
-            self.id,
-            some.join(", ")
-        )))
-    }
-
-    /// The jobs of a step that settled without success, with their errors and parameters.
-    pub async fn failures(&self, step: &str) -> Result<BoxStream<'static, Result<Failure>>> {
-        let step = self.step(step).await?;
-        Ok(failures(self.store().clone(), self.id, step.number))
-    }
-
-    /// The failed jobs of a step by the kind of their errors, most first.
-    pub async fn error_groups(&self, step: StepNumber, name: &str) -> Result<Vec<ErrorGroup>> {
-        let mut groups: Vec<ErrorGroup> = Vec::new();
-        for row in self.store().errors(self.id, step).await?.into_iter().filter(|row| row.jobs > 0) {
-            let text = if row.text.is_empty() {
-                "other errors, whose texts are kept with their jobs".to_owned()
-            } else {
-                row.text
-            };
-            let pattern = pattern(&text);
-            match groups.iter_mut().find(|group| group.pattern == pattern) {
-                Some(group) => group.jobs += row.jobs,
-                None => groups.push(ErrorGroup { step: name.to_owned(), jobs: row.jobs, pattern, example: text }),
-            }
-        }
-        groups.sort_by(|a, b| b.jobs.cmp(&a.jobs).then_with(|| a.pattern.cmp(&b.pattern)));
-        Ok(groups)
-    }
-
-    /// One job, whole.
-    pub async fn job(&self, step: &str, index: u64) -> Result<JobView> {
-        let step = self.step(step).await?;
-        let (number, name) = (step.number, &step.spec.name);
-        let is_lane = self.store().workflow(self.id).await?.state == WorkflowState::Standing;
-        if index >= step.jobs.total && !is_lane {
-            let has = match step.jobs.total {
-                0 => "it has no jobs (yet)".to_owned(),
-                total => format!("its jobs are 0 to {}", total - 1),
-            };
-            return Err(Error::not_found(format!("step `{name}` has no job #{index}; {has}")));
-        }
-        let (chunk, texts) = pages_at(self.store(), self.id, number, index).await?;
-        let at = (index - chunk.first) as usize;
-        let parameters = ChunkParameters::unpack(&self.store().parameters(chunk.chunk).await?)?;
-        let whereabouts = self.store().whereabouts(self.id, number, index).await?;
-        let neighbours = |upstream| self.store().edges(self.id, number, upstream, 100);
-        let (before, after) = (neighbours(false).await?, neighbours(true).await?);
-        let byte = chunk.bytes[at];
-        let state = JobState::of(byte);
-        let mut view = JobView {
-            workflow_id: self.id,
-            step: number,
-            index,
-            name: name.clone(),
-            job_type: step.spec.job_type.clone(),
-            queue: step.spec.queue.clone(),
-            state,
-            attempts: u32::from(attempts(byte)),
-            recoveries: chunk.recoveries.get(at).copied().map_or(0, u32::from),
-            enqueued_at: step.released_at,
-            started_at: None,
-            finished_at: None,
-            failed_at: None,
-            due_at: whereabouts.due,
-            worker: whereabouts.worker,
-            progress: whereabouts.progress.map(crate::view::raw),
-            after: after.into_iter().map(|edge| edge.name).collect(),
-            before: before.into_iter().map(|edge| edge.name).collect(),
-            params: parameters.json(at)?,
-            output: None,
-            errors: Vec::new(),
-            logs: Vec::new(),
-        };
-        for record in &chunk.records {
-            let record = Record::decode(record)?;
-            for outcome in record.outcomes.into_iter().filter(|outcome| usize::from(outcome.at) == at) {
-                view.started_at = Some(outcome.started);
-                view.logs = outcome.logs;
-                view.worker.get_or_insert_with(|| record.worker.clone());
-                match outcome.result {
-                    Ok(json) if state == JobState::Succeeded => {
-                        view.finished_at = Some(outcome.finished);
-                        view.output = Some(if json.is_empty() {
-                            crate::view::raw("null".into())
-                        } else {
-                            crate::view::raw(String::from_utf8_lossy(&json).into_owned())
-                        });
-                    }
-                    Ok(_) => {}
-                    Err(error) => {
-                        let error = error_text(&error, &texts);
-                        if outcome.state == JobState::Cancelled {
-                            view.finished_at = Some(outcome.finished);
-                        } else {
-                            view.failed_at = (state == JobState::Failed).then_some(outcome.finished);
-                            view.errors.push(AttemptView {
-                                attempt: u32::from(outcome.attempt),
-                                at: outcome.finished,
-                                error,
-                            });
-                        }
-                    }
-                }
-            }
-        }
-        if state == JobState::Failed && view.failed_at.is_none() {
-            view.errors.push(AttemptView {
-                attempt: view.attempts + 1,
-                at: step.finished_at.unwrap_or_default(),
-                error: crate::record::KILLED.to_owned(),
-            });
-        }
-        Ok(view)
-    }
-
-    /// Gives failed jobs of a step new parameters and a new set of attempts; returns how many. Each item is a job's index and its
-    /// parameters as JSON; a job that has not failed is refused before anything is changed.
-    pub async fn retry_mended(&self, step: &str, mended: Vec<(u64, Box<RawValue>)>) -> Result<u64> {
-        let step = self.step(step).await?;
-        let parts = self.mended_parts(&step, mended).await?;
-        if parts.is_empty() {
-            return Ok(0);
-        }
-        let jobs: usize =
-            parts.iter().map(|part| if let Part::Mended { jobs, .. } = part { jobs.len() } else { 0 }).sum();
-        let draft = self.client.new_draft();
-        let lease = self.store().lease();
-        let of = DraftOf::Mended { workflow: self.id, step: step.number };
-        for (number, part) in (0..).zip(parts) {
-            self.store().append(Append { draft, of: of.clone(), number, parts: vec![part], lease }).await?;
-        }
-        self.client.retry(self.id, Some(step.number), Some(draft)).await?;
-        Ok(jobs as u64)
-    }
-
-    /// The new parameters by chunk, each checked against the job that it is for.
-    async fn mended_parts(&self, step: &StepRow, mut mended: Vec<(u64, Box<RawValue>)>) -> Result<Vec<Part>> {
-        mended.sort_by_key(|(index, _)| *index);
-        if let Some(pair) = mended.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            return Err(Error::usage(format!("job #{} is mended twice", pair[0].0)));
-        }
-        let mut parts = Vec::new();
-        let mut mended = mended.into_iter().peekable();
-        while let Some((index, _)) = mended.peek() {
-            let index = *index;
-            let refuse = |index| {
-                Error::usage(format!(
-                    "job #{index} of step `{}` has not failed, so there is nothing to mend",
-                    step.spec.name
-                ))
-            };
-            if index >= step.jobs.total {
-                return Err(refuse(index));
-            }
-            let (chunk, _) = pages_at(self.store(), self.id, step.number, index).await?;
-            let end = chunk.first + chunk.bytes.len() as u64;
-            let mut jobs = crate::slice::Mask::EMPTY;
-            let mut lines = ChunkBuilder::default();
-            while let Some((index, json)) = mended.next_if(|(index, _)| *index < end) {
-                let at = (index - chunk.first) as usize;
-                if JobState::of(chunk.bytes[at]) != JobState::Failed {
-                    return Err(refuse(index));
-                }
-                jobs.insert(at);
-                let line = json.get().replace(['\n', '\r'], " ");
-                if lines.push(line.as_bytes())?.is_some() {
-                    return Err(Error::usage(format!(
-                        "the mended parameters around job #{index} are too large together; mend fewer jobs at once"
-                    )));
-                }
-            }
-            if let Some(packed) = lines.finish() {
-                parts.push(Part::Mended { chunk: chunk.chunk.id, first: chunk.first, jobs, body: packed.body });
-            }
-        }
-        Ok(parts)
-    }
-
-    /// Every edge of the workflow, read step by step.
-    pub async fn edges(&self, steps: &[crate::view::StepView]) -> Result<Vec<crate::view::EdgeView>> {
-        let mut edges = Vec::new();
-        for step in steps {
-            for edge in self.store().edges(self.id, step.number, true, crate::graph::MAX_EDGES as u32).await? {
-                edges.push(crate::view::EdgeView { up: edge.number, down: step.number, kind: edge.kind });
-            }
-        }
-        Ok(edges)
-    }
-}
-
-type PageAt = (ChunkOutcomes, Arc<std::collections::HashMap<u64, String>>);
-
-/// The chunk that holds a job, and the step's error texts.
-async fn pages_at(store: &Arc<dyn Store>, workflow: WorkflowId, step: StepNumber, index: u64) -> Result<PageAt> {
-    let texts = store.errors(workflow, step).await?.into_iter().map(|row| (row.number, row.text)).collect();
-    let page = store.outcomes(workflow, step, index, 0).await?;
-    let holds = |chunk: &ChunkOutcomes| index >= chunk.first && index < chunk.first + chunk.bytes.len() as u64;
-    let missing = || {
-        Error::not_found(format!(
-            "there is no job #{index} in step {step}; a lone job that has settled is not kept for ever"
-        ))
-    };
-    let mut chunk = page.into_iter().next().filter(holds).ok_or_else(missing)?;
-    complete(&**store, workflow, step, &mut chunk).await?;
-    Ok((chunk, Arc::new(texts)))
 }

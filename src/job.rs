@@ -12,9 +12,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{Client, Handle};
+use crate::client::Client;
 use crate::clock::Millis;
 use crate::emitter::Emitter;
+use crate::handle::Handle;
 use crate::id::WorkflowId;
 use crate::lone::NewJob;
 use crate::planted::planted;

@@ -15,6 +15,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod graph;
+mod handle;
 mod id;
 mod job;
 // Without a store, or without tests, nobody has anything to tell.
@@ -45,11 +46,12 @@ mod workflow;
 pub use app::App;
 #[cfg(feature = "cli")]
 pub use cli::{logging::log_to_stderr, progress::Progress};
-pub use client::{Client, Handle, Workflows};
+pub use client::{Client, Workflows};
 pub use clock::{Clock, Millis};
 pub use emitter::Emitter;
 pub use error::{Error, ErrorKind, Result};
 pub use graph::{Edge, Graph, MAX_EDGES, MAX_NAME, MAX_STEPS, StepNumber, StepSpec};
+pub use handle::Handle;
 pub use id::{SessionId, WorkflowId};
 pub use job::{Context, Job, JobError, JobResult, ResultExt, Source, Start, Stored};
 pub use lone::{JobId, Keep, LoneJob, NewJob};

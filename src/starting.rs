@@ -1,17 +1,22 @@
-//! Starting a workflow: what a start may be told besides the workflow itself.
+//! Starting a workflow: what a start may be told besides the workflow itself, and how one comes into the store.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use serde_json::value::RawValue;
 
 use crate::app::{arguments_of, plan_of};
-use crate::client::{Client, Handle};
-use crate::error::Result;
+use crate::client::Client;
+use crate::clock::Millis;
+use crate::creation::{self, Draft};
+use crate::error::{Error, Result};
+use crate::handle::Handle;
 use crate::id::WorkflowId;
 use crate::retention::{KeepFor, Retention};
-use crate::store::{Key, Overlap};
+use crate::store::{Begin, DraftKey, Key, NewWorkflow, Overlap, WorkflowRow};
+use crate::wake::wake;
 use crate::workflow::{Plan, Workflow};
 
 /// A workflow that is about to be started: `.await` starts it.
@@ -136,3 +141,160 @@ pub(crate) struct New<'n> {
 /// Makes the plan of a workflow, once it is known that it may start.
 pub(crate) trait Planned: FnOnce() -> Result<Plan> + Send {}
 impl<F: FnOnce() -> Result<Plan> + Send> Planned for F {}
+
+impl Client {
+    /// Creates a workflow, once it is awaited; it runs from then on. Nothing is left of one whose creation fails.
+    ///
+    /// `client.start(nightly).unless_running().await?` starts none beside another one.
+    pub fn start<W: Workflow>(&self, workflow: W) -> Starting<W> {
+        Starting::new(self.clone(), workflow)
+    }
+
+    /// Creates a workflow under the id that a key gives it, made at `since`; finds the one that is there already.
+    pub(crate) async fn start_by_key<W: Workflow>(&self, workflow: W, since: Millis, key: &str) -> Result<Handle> {
+        let id = WorkflowId::derived(since, self.store().shards(), key);
+        let new = New { name: W::NAME, arguments: arguments_of(&workflow)?, retention: None };
+        self.create_as(self.new_workflow(id, new, None)?, plan_of(&workflow)?, Arc::default()).await
+    }
+
+    /// Creates a workflow by its registered name, with its arguments as JSON.
+    pub async fn start_named(&self, name: &str, arguments: &RawValue, created: Arc<AtomicU64>) -> Result<Handle> {
+        let (arguments, plan) = self.registry().plan(name, arguments)?;
+        self.create(New { name, arguments, retention: None }, plan, created).await
+    }
+
+    /// Like [`start_named`](Self::start_named), unless another one of that type and key has not finished: then that one is told.
+    pub async fn start_named_unless_running(
+        &self,
+        name: &str,
+        key: &str,
+        arguments: &RawValue,
+        created: Arc<AtomicU64>,
+    ) -> Result<Started> {
+        let (arguments, plan) = self.registry().plan(name, arguments)?;
+        let key = Key { key: key.to_owned(), overlap: Overlap::Skip };
+        self.create_alone(New { name, arguments, retention: None }, key, move || Ok(plan), created).await
+    }
+
+    pub(crate) async fn create(&self, new: New<'_>, plan: Plan, created: Arc<AtomicU64>) -> Result<Handle> {
+        let id = WorkflowId::new(self.store().now(), self.store().next_shard());
+        self.create_as(self.new_workflow(id, new, None)?, plan, created).await
+    }
+
+    /// Starts a workflow that holds a key, on the key's shard. The key is taken before anything is built.
+    pub(crate) async fn create_alone(
+        &self,
+        new: New<'_>,
+        key: Key,
+        plan: impl Planned,
+        created: Arc<AtomicU64>,
+    ) -> Result<Started> {
+        crate::graph::check_key(&key.key)?;
+        let shard = crate::id::shard_of(&format!("{}/{}", new.name, key.key), self.store().shards());
+        let overlap = key.overlap;
+        let new = self.new_workflow(WorkflowId::new(self.store().now(), shard), new, Some(key))?;
+        let draft = self.new_draft();
+        while let Some(holder) = self.begin(&new, draft).await? {
+            let holder = self.handle(holder);
+            match overlap {
+                Overlap::Skip => return Ok(Started::Running(holder)),
+                Overlap::Cancel => holder.make_way().await?,
+            }
+        }
+        self.build_begun(new, plan, draft, false, created).await.map(Started::New)
+    }
+
+    /// Takes the key of a workflow to be, or tells who has it.
+    async fn begin(&self, new: &NewWorkflow, draft: DraftKey) -> Result<Option<WorkflowId>> {
+        let begin = Begin { draft, workflow: new.clone(), lease: self.store().lease() };
+        let begun = creation::answered(|| self.store().begin(begin.clone())).await;
+        Ok(begun.map_err(|error| error.during(format_args!("starting {}", new.name)))?.held_by)
+    }
+
+    fn new_workflow(&self, id: WorkflowId, new: New<'_>, key: Option<Key>) -> Result<NewWorkflow> {
+        crate::graph::check_name("workflow", new.name)?;
+        crate::payload::check_size("arguments", new.arguments.len())?;
+        let retention = new.retention.unwrap_or_else(|| self.registry().retention(new.name));
+        Ok(NewWorkflow { id, name: new.name.to_owned(), arguments: new.arguments, generation: 0, retention, key })
+    }
+
+    async fn create_as(&self, workflow: NewWorkflow, plan: Plan, created: Arc<AtomicU64>) -> Result<Handle> {
+        self.build(workflow, plan, None, false, created).await
+    }
+
+    /// Writes a workflow. `begun` is the draft that holds its key.
+    async fn build(
+        &self,
+        workflow: NewWorkflow,
+        plan: Plan,
+        begun: Option<DraftKey>,
+        again: bool,
+        jobs: Arc<AtomicU64>,
+    ) -> Result<Handle> {
+        self.registry().check(&workflow.name, &plan)?;
+        let (id, name) = (workflow.id, workflow.name.clone());
+        let draft = Draft { key: begun.unwrap_or_else(|| self.new_draft()), begun: begun.is_some() };
+        let created = creation::create(self.store(), workflow, plan, draft, again, jobs).await;
+        let created = created.map_err(|error| error.during(format_args!("creating {name}")))?;
+        wake(&created.woken);
+        if created.more {
+            self.lend_a_hand().await;
+        }
+        Ok(self.handle(id))
+    }
+
+    /// Writes a workflow whose key has been taken. If that fails, the key is free again.
+    async fn build_begun(
+        &self,
+        workflow: NewWorkflow,
+        plan: impl Planned,
+        begun: DraftKey,
+        again: bool,
+        jobs: Arc<AtomicU64>,
+    ) -> Result<Handle> {
+        let id = workflow.id;
+        let built = async { self.build(workflow, plan()?, Some(begun), again, jobs).await }.await;
+        if built.is_err() {
+            // Should this fail too, the key is free once the draft has died.
+            if let Err(error) = self.store().abandon(id, begun).await {
+                tracing::warn!(%error, "a draft is left to die by itself, and holds its key until then");
+            }
+        }
+        built
+    }
+
+    /// Runs a finished workflow anew under the same id: its steps are configured from its arguments again, its sources expand
+    /// anew, and its generation goes up by one. What it had is deleted.
+    pub async fn start_again(&self, id: WorkflowId, created: Arc<AtomicU64>) -> Result<Handle> {
+        let row = self.row(id).await?;
+        if !row.state.is_finished() {
+            return Err(Error::refused(format!(
+                "workflow {id} is {}; only a finished one can be started again (cancel it first)",
+                row.state
+            )));
+        }
+        let (arguments, plan) = self.registry().plan(&row.name, &crate::view::raw(row.arguments))?;
+        let WorkflowRow { name, retention, key, generation, .. } = row;
+        let has_key = key.is_some();
+        let workflow = NewWorkflow { id, name, arguments, generation: generation + 1, retention, key };
+        if !has_key {
+            return self.build(workflow, plan, None, true, created).await;
+        }
+        let draft = self.new_draft();
+        while let Some(holder) = self.begin(&workflow, draft).await? {
+            self.take_way(id, workflow.key.as_ref(), holder).await?;
+        }
+        self.build_begun(workflow, move || Ok(plan), draft, true, created).await
+    }
+
+    /// Another workflow has the key of one that is to run again: by the rule that this one was started with, that one is left alone or
+    /// cancelled.
+    pub(crate) async fn take_way(&self, id: WorkflowId, key: Option<&Key>, holder: WorkflowId) -> Result<()> {
+        match key.map(|key| key.overlap) {
+            Some(Overlap::Cancel) => self.handle(holder).make_way().await,
+            _ => Err(Error::refused(format!(
+                "workflow {id} gives way to {holder}, which has its key and has not finished; wait for that one, or cancel it"
+            ))),
+        }
+    }
+}

@@ -10,10 +10,10 @@ use std::collections::{HashMap, VecDeque};
 use serde::Serialize;
 
 use self::sentences::Figures;
-use crate::client::Handle;
 use crate::clock::Millis;
 use crate::error::Result;
 use crate::graph::StepNumber;
+use crate::handle::Handle;
 use crate::id::WorkflowId;
 use crate::render::words::{count, number};
 use crate::state::{Counts, Decision, JobState, StepState, WorkflowState};

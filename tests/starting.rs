@@ -2,7 +2,8 @@
 
 mod support;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -86,9 +87,25 @@ impl Workflow for Broken {
     }
 }
 
+/// Whether [`Turning`] has turned bad.
+static TURNED: AtomicBool = AtomicBool::new(false);
+
+#[derive(Serialize, Deserialize)]
+struct Turning;
+impl Workflow for Turning {
+    const NAME: &str = "Turning";
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        let bad_from = if TURNED.load(Ordering::SeqCst) { 2_500 } else { 3_000 };
+        flow.try_run_each(
+            (0..3_000).map(move |n| if n < bad_from { Ok(Nothing) } else { Err(std::io::Error::other("a bad row")) }),
+        );
+        Ok(())
+    }
+}
+
 fn app() -> App {
     let app = App::stateless().job::<Nothing>().job::<Fails>();
-    app.workflow::<Counted>().workflow::<Nightly>().workflow::<Broken>()
+    app.workflow::<Counted>().workflow::<Nightly>().workflow::<Broken>().workflow::<Turning>()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,6 +152,25 @@ async fn a_creation_that_fails_frees_its_key_at_once() {
     let worker = house.worker(&app()).await;
     let nightly = client.start(Nightly { fails: false }).await.unwrap();
     nightly.wait().await.unwrap();
+    worker.stop().await;
+    house.check().await;
+}
+
+#[tokio::test]
+async fn a_new_start_under_the_same_id_that_fails_frees_its_key_at_once() {
+    let house = House::new();
+    let client = house.client(&app());
+    let worker = house.worker(&app()).await;
+    let turning = client.start(Turning).unless_running().await.unwrap();
+    turning.handle().wait().await.unwrap();
+    TURNED.store(true, Ordering::SeqCst);
+    for _ in 0..2 {
+        let error = client.start_again(turning.id(), Arc::default()).await.unwrap_err();
+        assert!(error.to_string().contains("a bad row"), "{error}");
+    }
+    TURNED.store(false, Ordering::SeqCst);
+    let again = client.start_again(turning.id(), Arc::default()).await.unwrap();
+    assert_eq!(again.wait().await.unwrap().generation, 1);
     worker.stop().await;
     house.check().await;
 }

@@ -3,8 +3,8 @@
 use super::house::House;
 use super::out::{Ending, Outcome};
 use super::target;
-use crate::client::Handle;
 use crate::error::Error;
+use crate::handle::Handle;
 use crate::store::parse_duration;
 
 /// Let a workflow be deleted some time after its end, or after now if it has finished

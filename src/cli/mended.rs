@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 
 use super::cells::{Columns, ERROR, INDEX, STATE, Tree};
 use super::failures::failed;
-use crate::client::Handle;
 use crate::error::{Error, Result};
+use crate::handle::Handle;
 use crate::outputs::ChunkParameters;
 
 /// What a file says, before it is held against the jobs.

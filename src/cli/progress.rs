@@ -10,9 +10,9 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
 
 use super::board::{Board, ROWS, Row, Seen};
-use crate::client::Handle;
 use crate::error::Result;
 use crate::graph::StepNumber;
+use crate::handle::Handle;
 use crate::render::words::{count, number};
 use crate::state::{StepState, WorkflowState};
 use crate::store::{StepRow, Store};

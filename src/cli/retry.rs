@@ -9,8 +9,8 @@ use super::follow::Wait;
 use super::house::House;
 use super::out::{Ending, Outcome};
 use super::{mended, target};
-use crate::client::Handle;
 use crate::error::{Error, Result};
+use crate::handle::Handle;
 use crate::id::WorkflowId;
 use crate::render::words::{count, escape};
 

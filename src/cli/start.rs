@@ -10,8 +10,9 @@ use super::house::House;
 use super::out::{Ending, Outcome};
 use super::progress::Progress;
 use crate::app::Registry;
-use crate::client::{Client, Handle};
+use crate::client::Client;
 use crate::error::{Error, Result};
+use crate::handle::Handle;
 use crate::id::WorkflowId;
 use crate::starting::Started;
 

@@ -1,7 +1,8 @@
 //! What a command is about: `ID`, `latest`, `latest:NAME`, with `/STEP` and `#INDEX` behind it where a step or a job is asked for.
 
-use crate::client::{Client, Handle};
+use crate::client::Client;
 use crate::error::{Error, Result, did_you_mean};
+use crate::handle::Handle;
 use crate::store::List;
 
 /// A workflow, perhaps with a step and a job.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use futures::TryStreamExt;
 
 use super::script::JobKey;
-use crate::client::Handle;
 use crate::error::{Error, Result, did_you_mean};
 use crate::graph::MAX_STEPS;
+use crate::handle::Handle;
 use crate::job::Job;
 use crate::outputs::{error_text, last_outcomes, pages};
 use crate::state::{JobState, WorkflowState};
