@@ -92,3 +92,24 @@ async fn syncs_each_write(link: &Link) -> Option<bool> {
     let (kept, synced) = (ask("appendonly").await?, ask("appendfsync").await?);
     kept.iter().all(|kept| kept == "yes").then(|| synced.iter().all(|synced| synced == "always"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(info: &str) -> Option<String> {
+        let info = InfoDict::new(&info.replace('\n', "\r\n"));
+        check_server(&info, &Options::new("redis://localhost")).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_older_server_is_refused_with_what_is_needed_and_the_oldest_that_works_is_not() {
+        for old in ["5.0.14", "6.0.20", "2.8.4", ""] {
+            let error = refusal(&format!("redis_version:{old}\nrole:master\n")).unwrap();
+            assert!(error.contains("needs 6.2 or later, or Valkey"), "{old}: {error}");
+        }
+        for new in ["6.2.0", "7.0.15", "7.2.4", "10.0.0"] {
+            assert_eq!(refusal(&format!("redis_version:{new}\nrole:master\nmaxmemory_policy:noeviction\n")), None);
+        }
+    }
+}
