@@ -14,6 +14,9 @@ use crate::error::{Error, Result};
 use crate::job::{Job, Source};
 use crate::lone::Keep;
 use crate::retention::Retention;
+use crate::schedule::Unruled;
+use crate::schedule::definition::{Definition, What};
+use crate::start_job::{StartJobOf, static_start_type};
 use crate::store::{self, Store};
 use crate::worker::attempt::{JobHandler, Kind, SourceHandler};
 use crate::worker::{Handlers, Worker, WorkerOptions};
@@ -21,14 +24,19 @@ use crate::workflow::{Flow, Plan, Workflow};
 
 type StateFactory<S> = Arc<dyn Fn() -> BoxFuture<'static, Result<S, Box<dyn StdError + Send + Sync>>> + Send + Sync>;
 
-/// Makes the plan of a workflow from its arguments as JSON; also tells the arguments with every default filled in.
-type Configure = fn(&str) -> Result<(String, Plan)>;
+/// Makes the plan of a workflow, once it is known that it may start.
+pub(crate) type PlanLater = Box<dyn FnOnce() -> Result<Plan> + Send>;
+
+/// Reads the arguments of a workflow from JSON: tells them with every default filled in, and how its plan is made.
+type Parse = fn(&str) -> Result<(String, PlanLater)>;
 
 /// What a program knows: job types and workflow types by their names.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Registry {
     pub kinds: BTreeMap<&'static str, Kind>,
-    pub workflows: BTreeMap<&'static str, Configure>,
+    pub workflows: BTreeMap<&'static str, Parse>,
+    /// What is started at certain times, as the program declares it.
+    pub schedules: BTreeMap<String, Definition>,
     /// How long workflows are kept once they have finished: by type, and all others.
     pub retentions: BTreeMap<&'static str, Retention>,
     pub retention: Retention,
@@ -52,6 +60,8 @@ pub struct App<S = ()> {
     pub(crate) registry: Registry,
     pub(crate) options: WorkerOptions,
     pub(crate) default_store: String,
+    /// What has been declared wrong, to be told once it is used.
+    mistakes: Vec<Error>,
 }
 
 impl<S> fmt::Debug for App<S> {
@@ -83,6 +93,7 @@ impl<S: Send + Sync + 'static> App<S> {
             registry: Registry::default(),
             options: WorkerOptions::default(),
             default_store: "sqlite:gusher.db".to_owned(),
+            mistakes: Vec::new(),
         }
     }
 
@@ -113,10 +124,57 @@ impl<S: Send + Sync + 'static> App<S> {
         self.registry.kinds.insert(kind.name, kind);
     }
 
-    /// Registers a workflow type, so that it can be started by its name and started again.
+    /// Registers a workflow type, so that it can be started by its name, by a schedule and by a start that waits, and started again.
     pub fn workflow<W: Workflow>(mut self) -> Self {
-        self.registry.workflows.insert(W::NAME, configure_from_json::<W>);
+        if self.registry.workflows.insert(W::NAME, parse::<W>).is_none() {
+            let start = JobHandler::<StartJobOf<S>>::named(static_start_type(W::NAME));
+            self.register(Arc::new(start));
+        }
         self
+    }
+
+    /// Declares what is started at certain times. Each worker of this program keeps it in the store when it starts; one that is there with
+    /// the same rule goes on where it was.
+    ///
+    /// ```
+    /// # use gusher::prelude::*;
+    /// # #[derive(Serialize, Deserialize)] struct Import { day: String }
+    /// # impl Workflow for Import {
+    /// #     const NAME: &str = "Import";
+    /// #     fn configure(&self, _: &Flow) -> gusher::Result<()> { Ok(()) }
+    /// # }
+    /// App::stateless()
+    ///     .workflow::<Import>()
+    ///     .schedule("nightly import")
+    ///     .cron("0 2 * * *")
+    ///     .zone("Europe/Berlin")
+    ///     .unless_running()
+    ///     .start(Import { day: "{at:%Y-%m-%d}".into() })
+    /// # .main();
+    /// ```
+    pub fn schedule(self, name: impl Into<String>) -> Unruled<Self> {
+        Unruled::new(self, name.into())
+    }
+
+    pub(crate) fn declare(mut self, name: String, definition: Result<Definition>) -> Self {
+        match definition {
+            Ok(definition) if !self.registry.schedules.contains_key(&name) => {
+                self.registry.schedules.insert(name, definition);
+            }
+            Ok(_) => self.mistakes.push(Error::usage(format!("two schedules are named `{name}`"))),
+            Err(error) => self.mistakes.push(error.during(format_args!("schedule `{name}`"))),
+        }
+        self
+    }
+
+    /// Refuses what has been declared wrong: the first mistake is told. Workers, clients and the command line begin with it.
+    pub fn check(&self) -> Result<()> {
+        if let Some(mistake) = self.mistakes.first() {
+            return Err(mistake.copy());
+        }
+        self.registry.schedules.iter().try_for_each(|(name, definition)| {
+            self.registry.check_schedule(definition).map_err(|error| error.during(format_args!("schedule `{name}`")))
+        })
     }
 
     /// The store to use when neither `--store` nor `GUSHER_STORE` names one; `sqlite:gusher.db` unless set.
@@ -151,6 +209,7 @@ impl<S: Send + Sync + 'static> App<S> {
 
     /// A client on the store of a URL.
     pub async fn client(&self, url: &str) -> Result<Client> {
+        self.check()?;
         Ok(self.client_on(store::open(url).await?))
     }
 
@@ -161,6 +220,7 @@ impl<S: Send + Sync + 'static> App<S> {
 
     /// A worker on an open store; makes the application's state.
     pub async fn worker_on(&self, store: Arc<dyn Store>, options: WorkerOptions) -> Result<Worker<S>> {
+        self.check()?;
         let state =
             (self.factory)().await.map_err(|e| Error::unavailable("making the application's state").because(e))?;
         let (client, handlers) = (self.client_on(store), Arc::new(self.handlers.clone()));
@@ -181,10 +241,10 @@ pub(crate) fn plan_of<W: Workflow>(workflow: &W) -> Result<Plan> {
     flow.finish().map_err(|error| error.during(format_args!("workflow {}", W::NAME)))
 }
 
-fn configure_from_json<W: Workflow>(arguments: &str) -> Result<(String, Plan)> {
+fn parse<W: Workflow>(arguments: &str) -> Result<(String, PlanLater)> {
     let workflow: W = serde_json::from_str(arguments)
         .map_err(|e| Error::usage(format!("the arguments do not fit the workflow {}", W::NAME)).because(e))?;
-    Ok((arguments_of(&workflow)?, plan_of(&workflow)?))
+    Ok((arguments_of(&workflow)?, Box::new(move || plan_of(&workflow))))
 }
 
 /// The arguments of a workflow as JSON. They must be readable: a number that is none becomes `null`, and the workflow could never
@@ -231,9 +291,23 @@ impl Registry {
         }
     }
 
+    /// Refuses a schedule of what no worker of this program could run.
+    pub fn check_schedule(&self, definition: &Definition) -> Result<()> {
+        match &definition.what {
+            What::Start { workflow, arguments, .. } => self.parse(workflow, arguments).map(|_| ()),
+            What::Enqueue { job, .. } => self.check_type("enqueueing a lone job", job, false),
+        }
+    }
+
     /// The plan of a registered workflow, and its arguments with every default filled in.
     pub fn plan(&self, name: &str, arguments: &RawValue) -> Result<(String, Plan)> {
-        let configure = self.workflows.get(name).ok_or_else(|| {
+        let (arguments, plan) = self.parse(name, arguments.get())?;
+        Ok((arguments, plan()?))
+    }
+
+    /// The arguments of a registered workflow with every default filled in, and how its plan is made.
+    pub fn parse(&self, name: &str, arguments: &str) -> Result<(String, PlanLater)> {
+        let parse = self.workflows.get(name).ok_or_else(|| {
             let near = crate::error::did_you_mean(name, self.workflows.keys().copied());
             let known: Vec<&str> = self.workflows.keys().copied().collect();
             let known = if known.is_empty() {
@@ -243,7 +317,7 @@ impl Registry {
             };
             Error::usage(format!("no workflow `{name}` is registered{near} ({known})"))
         })?;
-        configure(arguments.get())
+        parse(arguments)
     }
 }
 

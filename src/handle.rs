@@ -22,7 +22,7 @@ use crate::wake::wake;
 /// How long running jobs have to come to their end once their workflow has been cancelled.
 const CANCEL_GRACE: Duration = Duration::from_secs(10);
 /// How often it is looked whether a workflow has finished: so soon at first, if it holds a key, and so rarely at last.
-const LOOK: Duration = Duration::from_millis(50);
+pub(crate) const LOOK: Duration = Duration::from_millis(50);
 const LONGEST_LOOK: Duration = Duration::from_millis(200);
 /// How many steps a workflow's view holds unless more are asked for.
 const STEPS_SHOWN: u32 = 1000;

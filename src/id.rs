@@ -49,6 +49,17 @@ impl WorkflowId {
         Self::from_random(now, shard, random)
     }
 
+    /// The id of what is started for an occurrence of a schedule that lives on a shard.
+    pub(crate) fn of_occurrence(shard: u16, schedule: &str, at: Millis) -> Self {
+        Self::hashed(at, &format!("occurrence\0{schedule}\0{at}"), |_| shard)
+    }
+
+    /// A share of a span of time: always the same one, and spread evenly over many ids.
+    pub(crate) fn share_of(&self, span: Millis) -> Millis {
+        let [.., a, b, c, d] = *self.0.as_bytes();
+        (i128::from(u32::from_be_bytes([a, b, c, d])) * i128::from(span) >> 32) as Millis
+    }
+
     /// The id of the lane of that key on a shard. It is of no time, so it sorts before every workflow.
     pub(crate) fn of_lane(shard: u16, key: &str) -> Self {
         Self::hashed(0, &format!("lane\0{key}"), |_| shard)

@@ -32,6 +32,7 @@ mod retention;
 mod retry;
 pub mod schedule;
 mod slice;
+mod start_job;
 mod starting;
 mod state;
 pub mod store;

@@ -332,7 +332,8 @@ impl Client {
         }
         let shard = self.store().next_shard();
         let count = chunks.iter().map(|chunk| u64::from(chunk.jobs)).sum();
-        let lone = |chunk| LoneJobs { lane: Lane::new(shard, J::QUEUE, 0, J::NAME), chunk, due: Vec::new() };
+        let lone =
+            |chunk| LoneJobs { lane: Lane::new(shard, J::QUEUE, 0, J::NAME), chunk, due: Vec::new(), waits: None };
         self.send_lone(shard, chunks.into_iter().map(lone).collect()).await?;
         Ok(count)
     }
@@ -507,7 +508,7 @@ impl Growing {
     }
 
     fn finish(mut self, lane: Lane) -> Option<LoneJobs> {
-        Some(LoneJobs { lane, chunk: self.chunk.finish()?, due: self.due })
+        Some(LoneJobs { lane, chunk: self.chunk.finish()?, due: self.due, waits: None })
     }
 }
 

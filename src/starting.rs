@@ -12,10 +12,10 @@ use crate::client::Client;
 use crate::clock::Millis;
 use crate::creation::{self, Draft};
 use crate::error::{Error, Result};
-use crate::handle::Handle;
+use crate::handle::{Handle, LOOK};
 use crate::id::WorkflowId;
 use crate::retention::{KeepFor, Retention};
-use crate::store::{Begin, DraftKey, Key, NewWorkflow, Overlap, WorkflowRow};
+use crate::store::{Begin, Begun, DraftKey, Key, NewWorkflow, Occurrence, Overlap, WorkflowRow};
 use crate::wake::wake;
 use crate::workflow::{Plan, Workflow};
 
@@ -154,7 +154,7 @@ impl Client {
     pub(crate) async fn start_by_key<W: Workflow>(&self, workflow: W, since: Millis, key: &str) -> Result<Handle> {
         let id = WorkflowId::derived(since, self.store().shards(), key);
         let new = New { name: W::NAME, arguments: arguments_of(&workflow)?, retention: None };
-        self.create_as(self.new_workflow(id, new, None)?, plan_of(&workflow)?, Arc::default()).await
+        self.create_as(self.new_workflow(id, new, None, None)?, plan_of(&workflow)?, Arc::default()).await
     }
 
     /// Creates a workflow by its registered name, with its arguments as JSON.
@@ -178,7 +178,7 @@ impl Client {
 
     pub(crate) async fn create(&self, new: New<'_>, plan: Plan, created: Arc<AtomicU64>) -> Result<Handle> {
         let id = WorkflowId::new(self.store().now(), self.store().next_shard());
-        self.create_as(self.new_workflow(id, new, None)?, plan, created).await
+        self.create_as(self.new_workflow(id, new, None, None)?, plan, created).await
     }
 
     /// Starts a workflow that holds a key, on the key's shard. The key is taken before anything is built.
@@ -192,30 +192,37 @@ impl Client {
         crate::graph::check_key(&key.key)?;
         let shard = crate::id::shard_of(&format!("{}/{}", new.name, key.key), self.store().shards());
         let overlap = key.overlap;
-        let new = self.new_workflow(WorkflowId::new(self.store().now(), shard), new, Some(key))?;
+        let new = self.new_workflow(WorkflowId::new(self.store().now(), shard), new, Some(key), None)?;
         let draft = self.new_draft();
-        while let Some(holder) = self.begin(&new, draft).await? {
+        while let Some(holder) = self.begin(&new, draft).await?.held_by {
             let holder = self.handle(holder);
             match overlap {
-                Overlap::Skip => return Ok(Started::Running(holder)),
                 Overlap::Cancel => holder.make_way().await?,
+                _ => return Ok(Started::Running(holder)),
             }
         }
         self.build_begun(new, plan, draft, false, created).await.map(Started::New)
     }
 
-    /// Takes the key of a workflow to be, or tells who has it.
-    async fn begin(&self, new: &NewWorkflow, draft: DraftKey) -> Result<Option<WorkflowId>> {
+    /// Takes the key of a workflow to be, or tells what is in its way.
+    pub(crate) async fn begin(&self, new: &NewWorkflow, draft: DraftKey) -> Result<Begun> {
         let begin = Begin { draft, workflow: new.clone(), lease: self.store().lease() };
         let begun = creation::answered(|| self.store().begin(begin.clone())).await;
-        Ok(begun.map_err(|error| error.during(format_args!("starting {}", new.name)))?.held_by)
+        begun.map_err(|error| error.during(format_args!("starting {}", new.name)))
     }
 
-    fn new_workflow(&self, id: WorkflowId, new: New<'_>, key: Option<Key>) -> Result<NewWorkflow> {
+    pub(crate) fn new_workflow(
+        &self,
+        id: WorkflowId,
+        new: New<'_>,
+        key: Option<Key>,
+        occurrence: Option<Occurrence>,
+    ) -> Result<NewWorkflow> {
         crate::graph::check_name("workflow", new.name)?;
         crate::payload::check_size("arguments", new.arguments.len())?;
         let retention = new.retention.unwrap_or_else(|| self.registry().retention(new.name));
-        Ok(NewWorkflow { id, name: new.name.to_owned(), arguments: new.arguments, generation: 0, retention, key })
+        let (name, arguments) = (new.name.to_owned(), new.arguments);
+        Ok(NewWorkflow { id, name, arguments, generation: 0, retention, key, occurrence })
     }
 
     async fn create_as(&self, workflow: NewWorkflow, plan: Plan, created: Arc<AtomicU64>) -> Result<Handle> {
@@ -223,7 +230,7 @@ impl Client {
     }
 
     /// Writes a workflow. `begun` is the draft that holds its key.
-    async fn build(
+    pub(crate) async fn build(
         &self,
         workflow: NewWorkflow,
         plan: Plan,
@@ -244,7 +251,7 @@ impl Client {
     }
 
     /// Writes a workflow whose key has been taken. If that fails, the key is free again.
-    async fn build_begun(
+    pub(crate) async fn build_begun(
         &self,
         workflow: NewWorkflow,
         plan: impl Planned,
@@ -276,12 +283,13 @@ impl Client {
         let (arguments, plan) = self.registry().plan(&row.name, &crate::view::raw(row.arguments))?;
         let WorkflowRow { name, retention, key, generation, .. } = row;
         let has_key = key.is_some();
-        let workflow = NewWorkflow { id, name, arguments, generation: generation + 1, retention, key };
+        let workflow =
+            NewWorkflow { id, name, arguments, generation: generation + 1, retention, key, occurrence: None };
         if !has_key {
             return self.build(workflow, plan, None, true, created).await;
         }
         let draft = self.new_draft();
-        while let Some(holder) = self.begin(&workflow, draft).await? {
+        while let Some(holder) = self.begin(&workflow, draft).await?.held_by {
             self.take_way(id, workflow.key.as_ref(), holder).await?;
         }
         self.build_begun(workflow, move || Ok(plan), draft, true, created).await
@@ -292,6 +300,10 @@ impl Client {
     pub(crate) async fn take_way(&self, id: WorkflowId, key: Option<&Key>, holder: WorkflowId) -> Result<()> {
         match key.map(|key| key.overlap) {
             Some(Overlap::Cancel) => self.handle(holder).make_way().await,
+            Some(Overlap::Wait | Overlap::WaitOne) => {
+                tokio::time::sleep(LOOK).await;
+                Ok(())
+            }
             _ => Err(Error::refused(format!(
                 "workflow {id} gives way to {holder}, which has its key and has not finished; wait for that one, or cancel it"
             ))),

@@ -52,6 +52,7 @@ impl House {
             generation: 0,
             retention: gusher::Retention::default(),
             key: None,
+            occurrence: None,
         };
         self.store.create(Create { workflow, draft: None, parts, again: false }).await.unwrap();
         id

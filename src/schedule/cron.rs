@@ -104,6 +104,32 @@ impl Rule {
         }
     }
 
+    /// Of an interval: how many instants there are from `instant` on before the last `but` of those before `until`, the last of them, and
+    /// the first that follows. `None` if there are none, or if each has to be looked for.
+    pub(crate) fn skipped(&self, instant: Millis, until: Millis, but: u64) -> Option<(u64, Millis, Millis)> {
+        let Kind::Every(interval) = self.0 else { return None };
+        let before = (until.checked_sub(instant)?.checked_sub(1)? / interval) as u64 + 1;
+        let skipped = before.checked_sub(but).filter(|skipped| *skipped > 0 && until > instant)?;
+        let last = instant + (skipped as Millis - 1) * interval;
+        Some((skipped, last, last + interval))
+    }
+
+    /// An instant in a format of `strftime`, as the rule's zone shows it.
+    pub(crate) fn format(&self, instant: Millis, format: &str) -> Result<String> {
+        let wrong = |e| Error::usage(format!("`{format}` is no format of a time; one looks like %Y-%m-%d")).because(e);
+        let time = Timestamp::from_millisecond(instant)
+            .map_err(|e| Error::usage("there is no such time before the calendar ends").because(e))?;
+        let zoned = time.to_zoned_datetime(self.zone());
+        jiff::fmt::strtime::format(format, &zoned).map_err(wrong)
+    }
+
+    fn zone(&self) -> TimeZone {
+        match &self.0 {
+            Kind::Cron { zone, .. } => zone.clone(),
+            Kind::Every(_) => TimeZone::UTC,
+        }
+    }
+
     /// The instants at or behind another, in order.
     pub fn instants_from(&self, instant: Millis) -> impl Iterator<Item = Millis> + '_ {
         std::iter::successors(self.next_after(instant.saturating_sub(1)), |last| self.next_after(*last))
@@ -112,11 +138,7 @@ impl Rule {
     /// An instant as the rule's zone shows it, in RFC 3339 with the offset.
     pub fn show(&self, instant: Millis) -> String {
         let Ok(time) = Timestamp::from_millisecond(instant) else { return format!("{instant} ms") };
-        let zone = match &self.0 {
-            Kind::Cron { zone, .. } => zone.clone(),
-            Kind::Every(_) => TimeZone::UTC,
-        };
-        let shown = time.to_zoned_datetime(zone);
+        let shown = time.to_zoned_datetime(self.zone());
         let fraction = if instant.rem_euclid(1000) == 0 { "" } else { "%.3f" };
         shown.strftime(&format!("%Y-%m-%dT%H:%M:%S{fraction}%:z")).to_string()
     }

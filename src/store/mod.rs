@@ -9,12 +9,14 @@
 //! | `append`, `begin` | draft and chunk number |
 //! | `create` | the workflow's id |
 //! | `cancel`, `pause`, `resume`, `set_paused`, `delete`, `keep`, `abandon`, `join`, `leave`, `tick` | what they ask for: done twice is done once |
+//! | `put_schedule`, `change_schedule`, `fire` | the schedule's name, and the instant at which it fires next |
 //! | `enqueue`, `retry` | the session's command number |
 
 mod meter;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod rows;
+mod schedules;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod verbs;
@@ -25,6 +27,7 @@ use futures::future::BoxFuture;
 
 pub use self::meter::{Cost, MAX_BYTES, MAX_CALLS, Meters, VerbCost};
 pub use self::rows::*;
+pub use self::schedules::*;
 pub use self::verbs::*;
 use crate::clock::Millis;
 use crate::error::Result;
@@ -61,6 +64,13 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Takes lone jobs into their lanes: all of them or none.
     fn enqueue(&self, enqueue: Enqueue) -> Answer<'_, Enqueued>;
+
+    /// Keeps a schedule; one of that name that is there is changed. It stays paused if it was. Tells as what it was there before.
+    fn put_schedule(&self, put: PutSchedule) -> Answer<'_, Option<ScheduleRow>>;
+    /// Pauses, resumes or removes a schedule.
+    fn change_schedule(&self, shard: u16, name: String, change: ChangeSchedule) -> Answer<'_, Changed>;
+    /// Fires a schedule: records its occurrences and enqueues their jobs, if nobody else has.
+    fn fire(&self, fire: Fire) -> Answer<'_, Fired>;
 
     /// Hands out slices, each under a lease.
     fn claim(&self, claim: Claim) -> Answer<'_, Claimed>;
@@ -110,6 +120,10 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn whereabouts(&self, workflow: WorkflowId, step: StepNumber, index: u64) -> Answer<'_, Whereabouts>;
     /// How many bytes a workflow has. Looks at every chunk of it, but reads none.
     fn size(&self, workflow: WorkflowId) -> Answer<'_, WorkflowSize>;
+    /// Schedules by name, behind that name, at most `limit`.
+    fn schedules(&self, after: String, limit: u32) -> Answer<'_, Vec<ScheduleRow>>;
+    /// The occurrences of a schedule before an instant, the last first, at most `limit`.
+    fn occurrences(&self, shard: u16, name: String, before: Millis, limit: u32) -> Answer<'_, Vec<OccurrenceRow>>;
     /// The queues and job types that are paused.
     fn paused(&self) -> Answer<'_, Vec<Pausable>>;
     /// Live workers, at most `limit`.

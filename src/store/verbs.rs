@@ -9,6 +9,7 @@ use crate::id::{SessionId, WorkflowId};
 use crate::payload::Chunk;
 use crate::retention::Retention;
 use crate::slice::Mask;
+use crate::store::schedules::{Occurrence, ScheduleRow, Waits};
 
 /// The most leases that one report may speak of.
 pub const MAX_REPORTED_LEASES: usize = 24;
@@ -99,6 +100,8 @@ pub struct NewWorkflow {
     /// What it holds from the moment on at which it begins to be built until it finishes: then it starts with
     /// [`Store::begin`](super::Store::begin).
     pub key: Option<Key>,
+    /// The occurrence of a schedule that it is started for: it is started only if that has not been decided, and decides it.
+    pub occurrence: Option<Occurrence>,
 }
 
 /// A name that one workflow of a type holds at a time.
@@ -119,12 +122,21 @@ pub enum Overlap {
     Skip = 0,
     /// The other one is cancelled; this one starts when that has come to its end.
     Cancel = 1,
+    /// It waits for its turn: those that wait start one after the other, in the order in which they came.
+    Wait = 2,
+    /// It waits for its turn, unless another one waits already: then it is left out.
+    WaitOne = 3,
 }
 
 impl Overlap {
     /// The inverse of `as u8`.
     pub fn from_u8(number: u8) -> Option<Self> {
-        [Self::Skip, Self::Cancel].into_iter().find(|overlap| *overlap as u8 == number)
+        [Self::Skip, Self::Cancel, Self::Wait, Self::WaitOne].into_iter().find(|overlap| *overlap as u8 == number)
+    }
+
+    /// Whether those that find the key taken wait in a row.
+    pub fn waits(self) -> bool {
+        matches!(self, Self::Wait | Self::WaitOne)
     }
 }
 
@@ -139,11 +151,23 @@ pub struct Begin {
     pub lease: Millis,
 }
 
-/// What [`Store::begin`](super::Store::begin) answers.
+/// What [`Store::begin`](super::Store::begin) answers. If nothing of it is set, the key is taken and the draft begun; else nothing has been
+/// made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Begun {
-    /// Who holds the key, if another does: then nothing has been made.
+    /// Who holds the key, if another does.
     pub held_by: Option<WorkflowId>,
+    /// How many wait before this one.
+    pub ahead: u32,
+    /// It will never start: its occurrence has been decided, now or before, or it has been started already.
+    pub decided: bool,
+}
+
+impl Begun {
+    /// Whether the draft has been begun.
+    pub fn is_begun(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Parameters of [`Store::keep`](super::Store::keep).
@@ -498,6 +522,10 @@ pub struct Ticked {
     pub ready: bool,
     /// Milliseconds until the next thing that is known to be due; `None` if nothing is.
     pub next_in: Option<Millis>,
+    /// Some of the schedules that are due, to be fired by whoever ticks.
+    pub schedules: Vec<ScheduleRow>,
+    /// The store's time at which they were.
+    pub now: Millis,
     /// Whom to wake.
     pub woken: Woken,
 }
@@ -522,6 +550,8 @@ pub struct LoneJobs {
     pub chunk: Chunk,
     /// Those that may not start before a time. The others may start at once.
     pub due: Vec<(Millis, Mask)>,
+    /// What these jobs are to start waits for its turn.
+    pub waits: Option<Waits>,
 }
 
 /// A standing step that takes the lone jobs of one type, queue and priority on one shard.

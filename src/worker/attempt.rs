@@ -59,6 +59,12 @@ impl<J: Job> JobHandler<J> {
         };
         Self(kind, PhantomData)
     }
+
+    /// Of jobs that stores know under another name than the type's.
+    pub fn named(name: &'static str) -> Self {
+        let Self(kind, job) = Self::new();
+        Self(Kind { name, ..kind }, job)
+    }
 }
 
 impl<J: Job> Handler<J::State> for JobHandler<J> {

@@ -42,7 +42,7 @@ use crate::id::{SessionId, random_bytes};
 use crate::job::JobError;
 use crate::lone::Keep;
 use crate::outputs::ChunkParameters;
-use crate::store::{Session, Store};
+use crate::store::{Answer, Session};
 use crate::wake::wake;
 
 /// `wait`, give or take a fifth.
@@ -120,7 +120,8 @@ impl<S: Send + Sync + 'static> Worker<S> {
             Some(_) => None,
         };
         let session = self.session(lease, socket.as_ref());
-        join_store(&*store, &session, &stop).await?;
+        until_there(&stop, || store.join(session.clone())).await?;
+        until_there(&stop, || Box::pin(self.client.keep_declared())).await?;
         let slots = self.options.slots.max(1);
         #[cfg_attr(not(feature = "testing"), allow(unused_mut))]
         let mut hub = Hub::new(self.client.clone(), session.id, lease, slots, self.watcher.clone(), stop);
@@ -206,10 +207,11 @@ pub(crate) fn hostname() -> String {
     name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".to_owned())
 }
 
-async fn join_store(store: &dyn Store, session: &Session, stop: &CancellationToken) -> Result<()> {
+/// Does what a worker begins with, as soon as the store can be reached.
+async fn until_there<'a>(stop: &CancellationToken, call: impl Fn() -> Answer<'a, ()>) -> Result<()> {
     let mut backoff = Backoff::new();
     loop {
-        match store.join(session.clone()).await {
+        match call().await {
             Err(error) if error.is_transient() && !stop.is_cancelled() => {
                 tracing::warn!(%error, "the store cannot be reached; it is tried again");
                 tokio::time::sleep(backoff.next()).await;

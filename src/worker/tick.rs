@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::backoff::Backoff;
 use super::hub::Hub;
 use super::jitter;
+use crate::schedule::fire_due;
 use crate::store::Tick;
 use crate::wake::wake;
 
@@ -24,7 +25,8 @@ pub async fn tick(hub: Arc<Hub>) {
             Ok(ticked) => {
                 backoff.reset();
                 wake(&ticked.woken);
-                if ticked.more {
+                let fired = fire_due(&*hub.store, &ticked).await;
+                if ticked.more || fired {
                     continue;
                 }
                 if ticked.ready && !was_asked {

@@ -154,6 +154,7 @@ impl Store for Watched {
         create(create: Create) -> Created;
         enqueue(enqueue: Enqueue) -> Enqueued;
         tick(tick: Tick) -> Ticked;
+        fire(fire: Fire) -> Fired;
     }
 
     pass_on! {
@@ -161,6 +162,10 @@ impl Store for Watched {
         begin(begin: Begin) -> Begun;
         abandon(workflow: WorkflowId, draft: DraftKey) -> ();
         keep(workflow: WorkflowId, keeping: Keeping) -> Kept;
+        put_schedule(put: PutSchedule) -> Option<ScheduleRow>;
+        change_schedule(shard: u16, name: String, change: ChangeSchedule) -> Changed;
+        schedules(after: String, limit: u32) -> Vec<ScheduleRow>;
+        occurrences(shard: u16, name: String, before: Millis, limit: u32) -> Vec<OccurrenceRow>;
         renew(renew: Renew) -> Renewed;
         cancel(workflow: WorkflowId, grace: Millis) -> ();
         pause(workflow: WorkflowId) -> ();

@@ -219,13 +219,89 @@ pub struct Ticked {
     ready: bool,
     next_in: Option<f64>,
     #[serde(deserialize_with = "list")]
+    schedules: Vec<Schedule>,
+    now: f64,
+    #[serde(deserialize_with = "list")]
     woken: Vec<u16>,
 }
 
-impl From<Ticked> for store::Ticked {
-    fn from(ticked: Ticked) -> Self {
-        let next_in = ticked.next_in.map(|next| next as Millis);
-        Self { more: ticked.more, ready: ticked.ready, next_in, woken: Woken(ticked.woken) }
+impl Ticked {
+    pub fn on(self, shard: u16) -> Result<store::Ticked> {
+        Ok(store::Ticked {
+            more: self.more,
+            ready: self.ready,
+            next_in: self.next_in.map(|next| next as Millis),
+            schedules: self.schedules.into_iter().map(|row| row.on(shard)).collect::<Result<_>>()?,
+            now: self.now as Millis,
+            woken: Woken(self.woken),
+        })
+    }
+}
+
+/// A time as text: the scripts' JSON has no more than fourteen digits.
+fn time(text: &str) -> Result<Millis> {
+    text.parse().map_err(|_| corrupt("a time that is none"))
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Schedule {
+    name: String,
+    definition: String,
+    next: Option<String>,
+    paused: bool,
+}
+
+impl Schedule {
+    pub fn on(self, shard: u16) -> Result<ScheduleRow> {
+        let next = self.next.as_deref().map(time).transpose()?;
+        Ok(ScheduleRow { shard, name: self.name, definition: self.definition, next, paused: self.paused })
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub struct ChangedSchedule {
+    pub before: Option<Schedule>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Fired {
+    fired: bool,
+    #[serde(deserialize_with = "list")]
+    woken: Vec<u16>,
+}
+
+impl From<Fired> for store::Fired {
+    fn from(told: Fired) -> Self {
+        Self { fired: told.fired, woken: Woken(told.woken) }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Occurrence {
+    at: String,
+    to: String,
+    count: u64,
+    state: u8,
+    fired_at: f64,
+    lane: Option<String>,
+    job: Option<u64>,
+    workflow: Option<String>,
+}
+
+impl TryFrom<Occurrence> for OccurrenceRow {
+    type Error = Error;
+
+    fn try_from(row: Occurrence) -> Result<Self> {
+        let lane = row.lane.as_deref().map(workflow_id).transpose()?;
+        Ok(Self {
+            at: time(&row.at)?,
+            to: time(&row.to)?,
+            count: row.count,
+            state: OccurrenceState::from_u8(row.state).ok_or_else(|| corrupt("an unknown state of an occurrence"))?,
+            fired_at: row.fired_at as Millis,
+            job: lane.zip(row.job),
+            workflow: row.workflow.as_deref().map(workflow_id).transpose()?,
+        })
     }
 }
 
@@ -310,7 +386,17 @@ impl TryFrom<Workflow> for WorkflowRow {
 
 #[derive(Debug, Deserialize)]
 pub struct Begun {
-    pub held_by: Option<WorkflowId>,
+    held_by: Option<WorkflowId>,
+    #[serde(default)]
+    ahead: u32,
+    #[serde(default)]
+    decided: bool,
+}
+
+impl From<Begun> for store::Begun {
+    fn from(told: Begun) -> Self {
+        Self { held_by: told.held_by, ahead: told.ahead, decided: told.decided }
+    }
 }
 
 #[derive(Debug, Deserialize)]

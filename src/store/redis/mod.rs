@@ -222,7 +222,7 @@ impl Store for RedisStore {
             let parameters = parameters::begin(&begin)?;
             let told =
                 self.run::<answers::Begun>(shard, "begin", &script::CREATE, parameters, Blobs::default()).await?;
-            Ok(Begun { held_by: told.json.held_by })
+            Ok(told.json.into())
         })
     }
 
@@ -251,6 +251,39 @@ impl Store for RedisStore {
             }
             let (parameters, blobs) = parameters::enqueue(enqueue)?;
             Ok(self.run::<answers::Enqueued>(shard, "enqueue", &script::CREATE, parameters, blobs).await?.json.into())
+        })
+    }
+
+    fn put_schedule(&self, put: PutSchedule) -> Answer<'_, Option<ScheduleRow>> {
+        Box::pin(async move {
+            let shard = self.shards.numbered(put.shard)?;
+            let of = parameters::put_schedule(&put);
+            let told: Told<answers::ChangedSchedule> =
+                self.run(shard, "put schedule", &script::SCHEDULE, of, Blobs::default()).await?;
+            told.json.before.map(|before| before.on(put.shard)).transpose()
+        })
+    }
+
+    fn change_schedule(&self, shard: u16, name: String, change: ChangeSchedule) -> Answer<'_, Changed> {
+        Box::pin(async move {
+            let of = parameters::change_schedule(&name, change);
+            let there = self.shards.numbered(shard)?;
+            let told: Told<answers::ChangedSchedule> =
+                self.run(there, "change schedule", &script::SCHEDULE, of, Blobs::default()).await?;
+            let before = told.json.before.map(|before| before.on(shard)).transpose()?;
+            Ok(Changed { before, more: false })
+        })
+    }
+
+    fn fire(&self, mut fire: Fire) -> Answer<'_, Fired> {
+        Box::pin(async move {
+            fire.check()?;
+            let shard = self.shards.numbered(fire.shard)?;
+            for jobs in fire.jobs.iter_mut().filter(|_| !self.options.compress) {
+                jobs.chunk.body = plain(&jobs.chunk.body)?;
+            }
+            let (parameters, blobs) = parameters::fire(fire)?;
+            Ok(self.run::<answers::Fired>(shard, "fire", &script::SCHEDULE, parameters, blobs).await?.json.into())
         })
     }
 
@@ -399,6 +432,23 @@ impl Store for RedisStore {
             let mut of = parameters::of_step(workflow, step);
             of["index"] = index.into();
             answers::whereabouts(self.read_of(workflow, "whereabouts", of).await?)
+        })
+    }
+
+    fn schedules(&self, after: String, limit: u32) -> Answer<'_, Vec<ScheduleRow>> {
+        Box::pin(self.schedules_of_all(after, limit))
+    }
+
+    fn occurrences(&self, shard: u16, name: String, before: Millis, limit: u32) -> Answer<'_, Vec<OccurrenceRow>> {
+        Box::pin(async move {
+            let of = json!({ "name": name, "before": before, "limit": limit });
+            let told: Told<answers::Many<answers::Occurrence>> =
+                self.read(self.shards.numbered(shard)?, "occurrences", of).await?;
+            let rows = told.json.list.into_iter().map(TryInto::try_into);
+            let mut rows = rows.collect::<Result<Vec<OccurrenceRow>>>()?;
+            rows.sort_by_key(|row| std::cmp::Reverse(row.at));
+            rows.truncate(limit as usize);
+            Ok(rows)
         })
     }
 

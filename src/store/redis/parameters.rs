@@ -68,6 +68,7 @@ fn new_workflow(new: &NewWorkflow) -> Result<Value> {
         "retention": retention,
         "key": key,
         "overlap": overlap,
+        "occurrence": new.occurrence.as_ref().map(|of| json!({ "schedule": of.schedule, "at": of.at })),
     }))
 }
 
@@ -171,22 +172,55 @@ pub fn create(create: Create) -> Result<(Value, Blobs)> {
 
 pub fn enqueue(enqueue: Enqueue) -> Result<(Value, Blobs)> {
     let mut blobs = Blobs::default();
-    let mut jobs = Vec::with_capacity(enqueue.jobs.len());
-    for LoneJobs { lane, chunk, due } in enqueue.jobs {
-        let step = Part::Step { spec: lane.step(), upstreams: 0, always: false };
-        let due: Vec<Value> = due.into_iter().map(|(due, mask)| json!([due, blobs.put(mask.to_bytes())])).collect();
-        jobs.push(json!({
-            "lane": {
-                "id": id_text(lane.id),
-                "arguments": json!({ "queue": lane.queue, "priority": lane.priority }).to_string(),
-                "step": parts(vec![step], &mut blobs)?.pop(),
-            },
-            "jobs": chunk.jobs,
-            "body": blobs.put(chunk.body),
-            "due": due,
-        }));
-    }
+    let jobs = enqueue.jobs.into_iter().map(|jobs| lone_jobs(jobs, &mut blobs)).collect::<Result<Vec<Value>>>()?;
     let value = json!({ "session": enqueue.session.to_string(), "command": enqueue.command, "jobs": jobs });
+    Ok((value, blobs))
+}
+
+fn lone_jobs(LoneJobs { lane, chunk, due, waits }: LoneJobs, blobs: &mut Blobs) -> Result<Value> {
+    let step = Part::Step { spec: lane.step(), upstreams: 0, always: false };
+    let due: Vec<Value> = due.into_iter().map(|(due, mask)| json!([due, blobs.put(mask.to_bytes())])).collect();
+    let waits = waits.map(|Waits { name, key, ids }| {
+        json!({ "name": name, "key": key, "ids": ids.into_iter().map(id_text).collect::<Vec<_>>() })
+    });
+    Ok(json!({
+        "lane": {
+            "id": id_text(lane.id),
+            "arguments": json!({ "queue": lane.queue, "priority": lane.priority }).to_string(),
+            "step": parts(vec![step], blobs)?.pop(),
+        },
+        "jobs": chunk.jobs,
+        "body": blobs.put(chunk.body),
+        "due": due,
+        "waits": waits,
+    }))
+}
+
+pub fn put_schedule(put: &PutSchedule) -> Value {
+    json!({ "name": put.name, "rule": put.rule, "definition": put.definition, "next": put.next })
+}
+
+pub fn change_schedule(name: &str, change: ChangeSchedule) -> Value {
+    let (change, next) = match change {
+        ChangeSchedule::Pause => ("pause", None),
+        ChangeSchedule::Resume(next) => ("resume", next),
+        ChangeSchedule::Remove => ("remove", None),
+    };
+    json!({ "name": name, "change": change, "next": next })
+}
+
+pub fn fire(fire: Fire) -> Result<(Value, Blobs)> {
+    let mut blobs = Blobs::default();
+    let over = |over: PassedOver| json!({ "from": over.from, "to": over.to, "count": over.count });
+    let value = json!({
+        "schedule": fire.schedule,
+        "from": fire.moves.map(|moves| moves.from),
+        "to": fire.moves.and_then(|moves| moves.to),
+        "missed": fire.passed_over.map(over),
+        "instants": fire.instants,
+        "jobs": fire.jobs.map(|jobs| lone_jobs(jobs, &mut blobs)).transpose()?,
+        "starts": fire.starts,
+    });
     Ok((value, blobs))
 }
 

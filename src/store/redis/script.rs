@@ -61,7 +61,10 @@ impl Text {
 
 pub static SESSION: Script =
     script!("session": "retention" "chore" "line" "timer" "lease" "settle" "error" "lane" "recovery");
-pub static CREATE: Script = script!("create": "retention" "chore" "line" "timer" "lease" "settle" "repeat" "draft");
+pub static CREATE: Script =
+    script!("create": "retention" "chore" "line" "timer" "lease" "settle" "repeat" "draft" "occurrence" "build");
+pub static SCHEDULE: Script =
+    script!("schedule": "retention" "chore" "line" "timer" "lease" "settle" "occurrence" "build");
 pub static CLAIM: Script = script!("claim": "chore" "line" "lease");
 pub static REPORT: Script =
     script!("report": "retention" "chore" "line" "timer" "lease" "settle" "error" "lane" "draft");
@@ -252,7 +255,7 @@ mod tests {
 
     #[test]
     fn each_script_has_the_functions_that_its_parts_call() {
-        let scripts = [&SESSION, &CREATE, &CLAIM, &REPORT, &TICK, &COMMAND, &READ, &DOCTOR];
+        let scripts = [&SESSION, &CREATE, &SCHEDULE, &CLAIM, &REPORT, &TICK, &COMMAND, &READ, &DOCTOR];
         let without_comments = |text: &str| -> String {
             text.lines().map(|line| format!("{}\n", line.split("--").next().unwrap_or_default())).collect()
         };

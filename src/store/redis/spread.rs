@@ -250,6 +250,8 @@ impl RedisStore {
             all.more |= one.more;
             all.ready |= one.ready;
             all.next_in = [all.next_in, one.next_in].into_iter().flatten().min();
+            all.schedules.extend(one.schedules);
+            all.now = all.now.max(one.now);
             all.woken.0.extend(one.woken.0);
         }
         Ok(all)
@@ -260,11 +262,27 @@ impl RedisStore {
         let ahead: Told<answers::Ticked> =
             self.run(shard, "look ahead", &script::TICK, parameters.clone(), Blobs::default()).await?;
         if !ahead.json.more {
-            return Ok(ahead.json.into());
+            return ahead.json.on(shard.number);
         }
         let ticked: Told<answers::Ticked> =
             self.run(shard, "tick", &script::TICK, parameters, Blobs::default()).await?;
-        Ok(ticked.json.into())
+        ticked.json.on(shard.number)
+    }
+
+    /// Those of all shards, by name.
+    pub(super) async fn schedules_of_all(&self, after: String, limit: u32) -> Result<Vec<ScheduleRow>> {
+        let of = json!({ "behind": after, "limit": limit });
+        let schedules_there = async |shard: &Shard| {
+            let told: Told<answers::Many<answers::Schedule>> = self.read(shard, "schedules", of.clone()).await?;
+            told.json.list.into_iter().map(|row| row.on(shard.number)).collect::<Result<Vec<ScheduleRow>>>()
+        };
+        let all = try_join_all(self.shards.iter().map(schedules_there)).await?;
+        let mut rows: Vec<ScheduleRow> = all.into_iter().flatten().collect();
+        rows.sort_by(|a, b| a.name.cmp(&b.name));
+        // One that is just being moved from one shard to another is on both.
+        let last = rows.get(limit.saturating_sub(1) as usize).map(|row| row.name.clone());
+        rows.retain(|row| last.as_ref().is_none_or(|last| row.name <= *last));
+        Ok(rows)
     }
 
     /// A queue or a type is the same on every shard.

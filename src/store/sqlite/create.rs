@@ -11,7 +11,9 @@ use crate::payload::Chunk;
 use crate::planted::planted;
 use crate::slice::CHUNK_JOBS;
 use crate::state::{Tolerate, WorkflowState};
-use crate::store::{Append, Begin, Create, Created, DraftKey, DraftOf, NewWorkflow, Part, StepOptions};
+use crate::store::{
+    Append, Begin, Create, Created, DraftKey, DraftOf, NewWorkflow, OccurrenceState, Part, StepOptions,
+};
 
 struct Draft {
     draft: i64,
@@ -240,6 +242,11 @@ impl Tx<'_> {
                 return Ok(Created { existed: true, ..Created::default() });
             }
             self.make_room(there)?;
+        } else if let Some(occurrence) = &create.workflow.occurrence
+            && self.is_decided(occurrence)?
+        {
+            self.abandon(create.draft)?;
+            return Ok(Created { existed: true, ..Created::default() });
         }
         let wf = match create.draft {
             None if create.workflow.key.is_some() => return Err(no_key()),
@@ -256,6 +263,12 @@ impl Tx<'_> {
         self.add_parts(wf, &create.parts)?;
         let sql = "UPDATE workflow SET id = ?2, state = ?3, created_at = ?4 WHERE wf = ?1";
         self.run(sql, (wf, id.as_bytes().as_slice(), WorkflowState::Pending as u8, self.now))?;
+        if let Some(occurrence) = &create.workflow.occurrence {
+            self.decide_occurrence(occurrence, OccurrenceState::Started, Some(id))?;
+        }
+        if create.workflow.key.as_ref().is_some_and(|key| key.overlap.waits()) {
+            self.stop_waiting(id)?;
+        }
         self.to_finish.insert(wf);
         self.release_roots(wf, 0)?;
         self.cascade()?;

@@ -28,13 +28,17 @@ impl Tx<'_> {
         Ok(Enqueued { firsts, woken: self.wake()? })
     }
 
-    fn add_lone(&mut self, jobs: &LoneJobs) -> Result<u64> {
+    /// Takes jobs into a lane; returns the index of the first.
+    pub fn add_lone(&mut self, jobs: &LoneJobs) -> Result<u64> {
         check_chunk(&jobs.chunk)?;
         let (wf, segment, first) = self.lane(&jobs.lane)?;
         let all = Mask::range(0..jobs.chunk.jobs as usize);
         let deferred = jobs.due.iter().fold(Mask::EMPTY, |deferred, (_, mask)| deferred.or(*mask));
         if !deferred.is_within(all) {
             return Err(Error::usage("jobs that are deferred are not among those that come"));
+        }
+        if let Some(waits) = &jobs.waits {
+            self.wait_for_turn(waits, wf, first)?;
         }
         let chunk = self.add_chunk(segment, first, &jobs.chunk)?;
         let count = i64::from(jobs.chunk.jobs);
@@ -79,6 +83,7 @@ impl Tx<'_> {
             generation: 0,
             retention: Retention::for_ever(),
             key: None,
+            occurrence: None,
         })?;
         self.add_parts(wf, &[Part::Step { spec: lane.step(), upstreams: 0, always: false }])?;
         self.run("UPDATE workflow SET id = ?2 WHERE wf = ?1", (wf, id))?;

@@ -16,6 +16,7 @@
 //! | `reserve` | what happens when the disk is full |
 //! | `report`, `settle` | where jobs complete, and what follows |
 //! | `tick`, `chore` | what is due, and what exceeds one operation |
+//! | `schedule` | what is started at certain times, and what waits for its turn |
 //! | `retention` | when finished workflows are deleted |
 //! | `command`, `read`, `doctor` | what people ask for |
 //! | `note` | what a test's ledger is told |
@@ -37,6 +38,7 @@ mod read;
 mod report;
 mod reserve;
 mod retention;
+mod schedule;
 mod schema;
 mod settle;
 mod tick;
@@ -384,6 +386,18 @@ impl Store for SqliteStore {
         Box::pin(self.grow("enqueue", move |tx| tx.enqueue_lone(&enqueue)))
     }
 
+    fn put_schedule(&self, put: PutSchedule) -> Answer<'_, Option<ScheduleRow>> {
+        Box::pin(self.grow("put schedule", move |tx| tx.put_schedule(&put)))
+    }
+
+    fn change_schedule(&self, _: u16, name: String, change: ChangeSchedule) -> Answer<'_, Changed> {
+        Box::pin(self.write("change schedule", move |tx| tx.change_schedule(&name, change)))
+    }
+
+    fn fire(&self, fire: Fire) -> Answer<'_, Fired> {
+        Box::pin(self.grow("fire", move |tx| tx.fire(&fire)))
+    }
+
     fn claim(&self, claim: Claim) -> Answer<'_, Claimed> {
         Box::pin(self.write("claim", move |tx| tx.claim(&claim)))
     }
@@ -482,6 +496,14 @@ impl Store for SqliteStore {
 
     fn size(&self, workflow: WorkflowId) -> Answer<'_, WorkflowSize> {
         Box::pin(self.read("size", move |tx| tx.read_size(workflow)))
+    }
+
+    fn schedules(&self, after: String, limit: u32) -> Answer<'_, Vec<ScheduleRow>> {
+        Box::pin(self.read("schedules", move |tx| tx.read_schedules(&after, limit)))
+    }
+
+    fn occurrences(&self, _: u16, name: String, before: Millis, limit: u32) -> Answer<'_, Vec<OccurrenceRow>> {
+        Box::pin(self.read("occurrences", move |tx| tx.read_occurrences(&name, before, limit)))
     }
 
     fn paused(&self) -> Answer<'_, Vec<Pausable>> {

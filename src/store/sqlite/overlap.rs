@@ -22,8 +22,8 @@ impl Tx<'_> {
             self.append(&parts)?;
             return Ok(Begun::default());
         }
-        if let Some((_, held_by)) = self.holder(&new.name, &key.key)? {
-            return Ok(Begun { held_by: Some(held_by) });
+        if let Some(begun) = self.what_is_in_the_way(begin)? {
+            return Ok(begun);
         }
         let wf = self.begin_keyed(begin)?;
         self.take_key(wf, new.id, &new.name, &key.key)?;

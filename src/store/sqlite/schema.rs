@@ -12,7 +12,8 @@
 //!           └─ edge
 //! line ── place ── ready ── entry     ready work: a line has a place for each workflow, a place its steps, a step its entries
 //! session ── lease                    who runs what
-//! held                                which workflow has a key
+//! held, queued                        which workflow has a key, and what waits for it
+//! schedule ── occurrence              what is started at certain times, and what became of it
 //! timer, chore, draft                 what is due, what is under way, what is being written
 //! ```
 //!
@@ -26,7 +27,7 @@ use crate::error::{Error, Result};
 /// `GUSH` in the header of the file: tells our files from other programs'.
 const APPLICATION_ID: i32 = 0x4755_5348;
 /// The layout below.
-const VERSION: i32 = 2;
+const VERSION: i32 = 3;
 
 const TABLES: &str = "
 CREATE TABLE shard (
@@ -69,6 +70,28 @@ CREATE INDEX workflow_by_name_and_state ON workflow (name, state, created_at, id
 CREATE TABLE held (                                    -- who has a key: being built, or at work
     name TEXT NOT NULL, key TEXT NOT NULL, wf INTEGER NOT NULL, id BLOB NOT NULL, PRIMARY KEY (name, key)
 ) WITHOUT ROWID;
+
+CREATE TABLE queued (                                  -- starts that wait for a key, and the lone jobs that will make them
+    name TEXT NOT NULL, key TEXT NOT NULL, seq INTEGER NOT NULL, id BLOB UNIQUE NOT NULL, lane INTEGER NOT NULL, job INTEGER NOT NULL,
+    PRIMARY KEY (name, key, seq)
+) WITHOUT ROWID;
+
+CREATE TABLE schedule (
+    name TEXT PRIMARY KEY, rule TEXT NOT NULL, definition TEXT NOT NULL,
+    next INTEGER,                     -- no next: its rule has come to its end
+    paused INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX schedule_by_next ON schedule (next) WHERE paused = 0 AND next IS NOT NULL;
+CREATE TABLE occurrence (
+    schedule TEXT NOT NULL, at INTEGER NOT NULL,
+    upto INTEGER NOT NULL, instants INTEGER NOT NULL,   -- up to which, and how many: those that were missed together are one row
+    state INTEGER NOT NULL, fired_at INTEGER NOT NULL,
+    lane BLOB, job INTEGER,           -- its job
+    workflow BLOB,                    -- what it started, or what was in its way
+    PRIMARY KEY (schedule, at)
+) WITHOUT ROWID;
+CREATE INDEX occurrence_due ON occurrence (schedule, at) WHERE state = 0;
+CREATE INDEX occurrence_decided ON occurrence (schedule, at) WHERE state <> 0;
 
 CREATE TABLE step (
     wf INTEGER NOT NULL, step INTEGER NOT NULL,

@@ -41,7 +41,8 @@ impl Tx<'_> {
         more |= self.has_chores()?;
         let next_in = if !more && self.cost().calls < 80 { self.prune()? } else { None };
         let ready = self.one("SELECT 1 FROM place WHERE turn IS NOT NULL LIMIT 1", (), |_| Ok(()))?.is_some();
-        Ok(Ticked { more, ready, next_in, woken: self.wake()? })
+        let schedules = self.due_schedules()?;
+        Ok(Ticked { more, ready, next_in, schedules, now: self.now, woken: self.wake()? })
     }
 
     fn take_back_expired(&mut self, lease_time: Millis) -> Result<bool> {
@@ -154,6 +155,8 @@ pub fn look_ahead(conn: &Connection, now: Millis, lease: Millis) -> rusqlite::Re
                (SELECT min(dead_at) FROM session WHERE dead_at IS NOT NULL), lease_time, lease_time_at, shortest, \
                EXISTS (SELECT 1 FROM place WHERE turn IS NOT NULL) FROM shard";
     let pruned = super::retention::next_prune(conn, now)?;
+    let schedules = super::schedule::due_schedules(conn, now)?;
+    let scheduled = super::schedule::next_schedule(conn, now)?;
     conn.prepare_cached(sql)?.query_row([], |row| {
         let chores: bool = row.get(0)?;
         let timer: Option<Millis> = row.get(1)?;
@@ -182,8 +185,8 @@ pub fn look_ahead(conn: &Connection, now: Millis, lease: Millis) -> rusqlite::Re
         }
         if let Some(left) = pruned {
             due |= left <= 0;
-            next = Some(next.map_or(left, |next| next.min(left)));
         }
-        Ok(Ticked { more: due, ready: row.get(9)?, next_in: next.map(|left| left.max(0)), woken: Default::default() })
+        let next_in = [next, pruned, scheduled].into_iter().flatten().min().map(|left| left.max(0));
+        Ok(Ticked { more: due, ready: row.get(9)?, next_in, schedules, now, woken: Default::default() })
     })
 }

@@ -8,7 +8,7 @@ pub mod begin {
     use crate::state::WorkflowState;
     use crate::store::{Begun, Create, List, Part};
 
-    const TAKEN: Begun = Begun { held_by: None };
+    const TAKEN: Begun = Begun { held_by: None, ahead: 0, decided: false };
 
     pub async fn fresh_takes_the_key_before_anything_is_built(scene: &Scene) {
         let (first, second) = (scene.keyed("a"), scene.keyed("a"));

@@ -108,7 +108,12 @@ pub mod set_paused {
     }
 
     pub async fn lone_jobs_wait_too(scene: &Scene) {
-        let jobs = vec![crate::store::LoneJobs { lane: scene.lane(ROW, 0), chunk: chunk(2, "rows"), due: Vec::new() }];
+        let jobs = vec![crate::store::LoneJobs {
+            lane: scene.lane(ROW, 0),
+            chunk: chunk(2, "rows"),
+            due: Vec::new(),
+            waits: None,
+        }];
         scene.store.enqueue(scene.enqueue_of(jobs)).await.unwrap();
         pause(scene, row_type()).await;
         let worker = scene.worker().await;

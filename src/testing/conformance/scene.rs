@@ -400,6 +400,7 @@ pub fn new_workflow(id: WorkflowId) -> NewWorkflow {
         generation: 0,
         retention: Retention::for_ever(),
         key: None,
+        occurrence: None,
     }
 }
 

@@ -78,6 +78,7 @@ pub fn random_workflow(dice: &mut Dice, size: Size, now: Millis, shard: u16) -> 
             generation: 0,
             retention: Retention::for_ever(),
             key: None,
+            occurrence: None,
         },
         draft: None,
         parts: parts(dice, &model),

@@ -174,6 +174,22 @@ impl Store for Faulty {
         }))
     }
 
+    fn put_schedule(&self, put: PutSchedule) -> Answer<'_, Option<ScheduleRow>> {
+        Box::pin(self.call("put_schedule", self.store.put_schedule(put), |_| self.stage.look_at_the_clock()))
+    }
+
+    fn change_schedule(&self, shard: u16, name: String, change: ChangeSchedule) -> Answer<'_, Changed> {
+        let changed = self.store.change_schedule(shard, name, change);
+        Box::pin(self.call("change_schedule", changed, |_| self.stage.look_at_the_clock()))
+    }
+
+    fn fire(&self, fire: Fire) -> Answer<'_, Fired> {
+        Box::pin(self.call("fire", self.store.fire(fire), |fired| {
+            self.stage.wake(&mut fired.woken);
+            self.stage.look_at_the_clock();
+        }))
+    }
+
     fn claim(&self, claim: Claim) -> Answer<'_, Claimed> {
         Box::pin(self.call("claim", self.store.claim(claim), |claimed| {
             let mut leases = self.leases.lock();
@@ -286,6 +302,14 @@ impl Store for Faulty {
 
     fn size(&self, workflow: WorkflowId) -> Answer<'_, WorkflowSize> {
         Box::pin(self.call("size", self.store.size(workflow), as_it_is))
+    }
+
+    fn schedules(&self, after: String, limit: u32) -> Answer<'_, Vec<ScheduleRow>> {
+        Box::pin(self.call("schedules", self.store.schedules(after, limit), as_it_is))
+    }
+
+    fn occurrences(&self, shard: u16, name: String, before: Millis, limit: u32) -> Answer<'_, Vec<OccurrenceRow>> {
+        Box::pin(self.call("occurrences", self.store.occurrences(shard, name, before, limit), as_it_is))
     }
 
     fn paused(&self) -> Answer<'_, Vec<Pausable>> {

@@ -16,7 +16,9 @@ local G = {
 }
 
 -- The verbs that bring new work, and whether this script only reads.
-local GROWS, READS = { append = true, begin = true, create = true, enqueue = true }, false
+local GROWS, READS = {
+    append = true, begin = true, create = true, enqueue = true, put_schedule = true, fire = true,
+}, false
 
 local function call(...)
     cost.calls = cost.calls + 1
@@ -98,6 +100,10 @@ local K = {
     all = base .. ':all',               -- zset: every workflow by time of creation; also one a state and a name
     expiry = base .. ':expiry',         -- zset by time: finished workflows, from when on they may be deleted
     held = base .. ':held',             -- hash: a workflow's name and key -> who has it
+    queued_about = base .. ':queued-about', -- hash: id of a start that waits for a key -> name, key, lane, job
+    schedules = base .. ':schedules',   -- hash: name -> rule, definition, next instant, whether it is paused
+    schedule_names = base .. ':schedule-names', -- zset: names, to be listed in order
+    schedules_due = base .. ':schedules-due', -- zset by next instant: schedules that are not paused
     ledger = base .. ':ledger',         -- list: what each call did, for a test that asks for it
 }
 function K.line(line) return base .. ':line:' .. line end            -- hash
@@ -107,6 +113,9 @@ function K.session(id) return base .. ':session:' .. id end          -- hash
 function K.lease(id) return base .. ':lease:' .. id end              -- hash: number -> lease
 function K.progress(id) return base .. ':progress:' .. id end        -- hash: number -> what its jobs tell
 function K.draft(key) return base .. ':draft:' .. key end            -- hash
+function K.queued(name, key) return base .. ':queued:' .. name .. '\0' .. key end -- zset by turn: ids of starts that wait
+-- hash 'rows': instant -> what has become of it; zsets 'open' and 'decided' by instant
+function K.schedule(part, name) return base .. ':schedule:' .. part .. ':' .. name end
 function K.wf(wf, what) return base .. ':w:' .. wf .. ':' .. what end
 function K.queue(wf, step, suspect) return base .. ':w:' .. wf .. ':q:' .. step .. (suspect and ':suspect' or '') end -- list: entries
 -- zset by end: workflows of a type that finished alike and are kept in limited number
@@ -155,6 +164,11 @@ local function hex(number, digits)
 end
 local function unhex(text)
     return tonumber(text, 16)
+end
+
+-- A number of more than fourteen digits is not what JSON would make of it.
+local function text_of(number)
+    return string.format('%.0f', number)
 end
 
 -- States -----------------------------------------------------------------------------------------------------------------------

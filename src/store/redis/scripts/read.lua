@@ -273,3 +273,26 @@ function DO.whereabouts()
     answer.ready = state_of(byte) == OPEN and not answer.worker and G.step(wf, arg.step).state == STEP.running
     return answer
 end
+
+function DO.schedules()
+    local list = {}
+    for i, name in ipairs(call('ZRANGEBYLEX', K.schedule_names, '(' .. arg.behind, '+', 'LIMIT', 0, arg.limit)) do
+        local row = cmsgpack.unpack(call('HGET', K.schedules, name))
+        list[i] = { name = name, definition = row.definition, next = row.next and text_of(row.next), paused = row.paused }
+    end
+    return { list = list }
+end
+
+-- The last first.
+function DO.occurrences()
+    local list = {}
+    for _, part in ipairs({ 'open', 'decided' }) do
+        local members = call('ZREVRANGEBYSCORE', K.schedule(part, arg.name), '(' .. arg.before, '-inf', 'LIMIT', 0, arg.limit)
+        for _, member in ipairs(members) do
+            local row = cmsgpack.unpack(call('HGET', K.schedule('rows', arg.name), member))
+            row.at, row.to, row.lane, row.workflow = text_of(unhex(member)), text_of(row.to), row.lane or nil, row.workflow or nil
+            list[#list + 1] = row
+        end
+    end
+    return { list = list }
+end

@@ -450,6 +450,16 @@ local function has_ready()
     return call('EXISTS', K.active) == 1
 end
 
+-- Some of the schedules that are due, for whoever ticks to fire.
+local function due_schedules()
+    local list = {}
+    for i, name in ipairs(call('ZRANGEBYSCORE', K.schedules_due, '-inf', now(), 'LIMIT', 0, 8)) do
+        local row = cmsgpack.unpack(call('HGET', K.schedules, name))
+        list[i] = { name = name, definition = row.definition, next = text_of(row.next), paused = false }
+    end
+    return list
+end
+
 function DO.tick()
     local time = G.advance_lease_time(arg.lease)
     local more = take_back_expired(time)
@@ -466,7 +476,7 @@ function DO.tick()
     local next_in
     if not more and cost.calls + dirty_rows() < 80 then next_in = prune() end
     G.flush()
-    return { more = more, ready = has_ready(), next_in = next_in, woken = G.wake() }
+    return { more = more, ready = has_ready(), next_in = next_in, schedules = due_schedules(), now = now(), woken = G.wake() }
 end
 
 -- What a tick would find: whether it is worth a write now, and if not, when. Writes nothing.
@@ -493,5 +503,10 @@ function DO.look_ahead()
     if next_in and (now() - at >= half or now() < at) then due = true end
     local expires_in = next_prune()
     if expires_in then consider(expires_in) end
-    return { more = due, ready = has_ready(), next_in = next_in and math.max(next_in, 0), woken = {} }
+    local scheduled = call('ZRANGEBYSCORE', K.schedules_due, '(' .. now(), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+    if scheduled then next_in = math.min(next_in or NEVER, tonumber(scheduled) - now()) end
+    return {
+        more = due, ready = has_ready(), next_in = next_in and math.max(next_in, 0), schedules = due_schedules(), now = now(),
+        woken = {},
+    }
 end

@@ -1,0 +1,248 @@
+//! What a schedule is: a rule, what it starts or enqueues, and what becomes of instants at which that was not possible. Pure.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::cron::Rule;
+use crate::clock::{Millis, millis};
+use crate::error::{Error, Result};
+use crate::id::{WorkflowId, shard_of};
+use crate::payload::ChunkBuilder;
+use crate::slice::Mask;
+use crate::start_job::{StartJob, start_type};
+use crate::store::{Key, Lane, LoneJobs, Occurrence, Waits};
+
+/// How late an instant is fired as if it were on time, unless told otherwise.
+const GRACE: Duration = Duration::from_secs(60);
+/// The most instants that are made up for.
+pub(super) const MOST_MISSED: u32 = 500;
+
+/// What becomes of instants that were missed, since nothing ran that could have fired them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Missed {
+    /// The last of them is fired, unless one is due by now that is on time.
+    #[default]
+    Last,
+    /// The last so many of them are fired, at most 500.
+    All(u32),
+    /// They are left out.
+    None,
+}
+
+/// A schedule as it is stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Definition {
+    pub rule: Rule,
+    pub what: What,
+    pub queue: String,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i32,
+    #[serde(default)]
+    pub missed: Missed,
+    pub grace: Millis,
+    #[serde(default)]
+    pub jitter: Millis,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &i32) -> bool {
+    *number == 0
+}
+
+/// What is done at each instant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum What {
+    /// A workflow is started.
+    Start {
+        workflow: String,
+        /// As JSON, with `{at}` for the instant.
+        arguments: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<Key>,
+    },
+    /// A lone job is enqueued.
+    Enqueue {
+        job: String,
+        /// As JSON, with `{at}` for the instant.
+        parameters: String,
+    },
+}
+
+impl Definition {
+    pub fn new(rule: Rule, what: What, queue: impl Into<String>) -> Self {
+        let queue = queue.into();
+        Self { rule, what, queue, priority: 0, missed: Missed::default(), grace: millis(GRACE), jitter: 0 }
+    }
+
+    /// From what a store holds.
+    pub fn decode(name: &str, json: &str) -> Result<Self> {
+        serde_json::from_str(json).map_err(|e| {
+            Error::corrupt(format!(
+                "schedule `{name}` cannot be read; a newer version of this program may have written it"
+            ))
+            .because(e)
+        })
+    }
+
+    pub fn encode(&self) -> Result<(String, String)> {
+        let json = |value: Result<String, serde_json::Error>| {
+            value.map_err(|e| Error::usage("a schedule cannot be written as JSON").because(e))
+        };
+        Ok((json(serde_json::to_string(&self.rule))?, json(serde_json::to_string(self))?))
+    }
+
+    /// The shard on which it lives: where the key is that its workflows hold.
+    pub fn shard(&self, name: &str, shards: u16) -> u16 {
+        match &self.what {
+            What::Start { workflow, key: Some(key), .. } => shard_of(&format!("{workflow}/{}", key.key), shards),
+            _ => shard_of(&format!("schedule\0{name}"), shards),
+        }
+    }
+
+    /// The jobs of as many of these instants as fit into one call; at least of the first.
+    pub fn jobs(&self, name: &str, shard: u16, instants: &[Millis]) -> Result<Option<LoneJobs>> {
+        let (mut chunk, mut due, mut ids) = (ChunkBuilder::default(), Vec::new(), Vec::new());
+        for (number, &at) in instants.iter().enumerate() {
+            let id = WorkflowId::of_occurrence(shard, name, at);
+            let json = self.parameters(name, id, at)?;
+            if !chunk.has_room(&json) {
+                break;
+            }
+            chunk.push(&json)?;
+            ids.push(id);
+            if self.jitter > 0 {
+                due.push((at.saturating_add(id.share_of(self.jitter)), Mask::range(number..number + 1)));
+            }
+        }
+        let waits = match &self.what {
+            What::Start { workflow, key: Some(key), .. } if key.overlap.waits() => {
+                Some(Waits { name: workflow.clone(), key: key.key.clone(), ids })
+            }
+            _ => None,
+        };
+        let lane = Lane::new(shard, &self.queue, self.priority, &self.job_type());
+        Ok(chunk.finish().map(|chunk| LoneJobs { lane, chunk, due, waits }))
+    }
+
+    fn job_type(&self) -> String {
+        match &self.what {
+            What::Start { workflow, .. } => start_type(workflow),
+            What::Enqueue { job, .. } => job.clone(),
+        }
+    }
+
+    fn parameters(&self, name: &str, id: WorkflowId, at: Millis) -> Result<Vec<u8>> {
+        match &self.what {
+            What::Enqueue { parameters, .. } => Ok(fill(parameters, &self.rule, at)?.into_bytes()),
+            What::Start { workflow, arguments, key } => StartJob {
+                workflow: workflow.clone(),
+                arguments: fill(arguments, &self.rule, at)?,
+                id,
+                key: key.clone(),
+                occurrence: Some(Occurrence { schedule: name.to_owned(), at }),
+            }
+            .to_json(),
+        }
+    }
+
+    pub fn starts(&self) -> bool {
+        matches!(self.what, What::Start { .. })
+    }
+
+    /// In words: what it starts or enqueues.
+    pub fn what_it_does(&self) -> String {
+        match &self.what {
+            What::Start { workflow, .. } => format!("start {workflow}"),
+            What::Enqueue { job, .. } => format!("enqueue {job}"),
+        }
+    }
+}
+
+/// JSON with `{at}` in its strings replaced by an instant in RFC 3339, and `{at:FORMAT}` by what that format of `strftime` makes of it, both
+/// in the zone of the rule.
+pub(super) fn fill(json: &str, rule: &Rule, at: Millis) -> Result<String> {
+    if !json.contains("{at") {
+        return Ok(json.to_owned());
+    }
+    let mut value: Value =
+        serde_json::from_str(json).map_err(|e| Error::usage("the arguments of a schedule are not JSON").because(e))?;
+    fill_value(&mut value, rule, at)?;
+    Ok(value.to_string())
+}
+
+fn fill_value(value: &mut Value, rule: &Rule, at: Millis) -> Result<()> {
+    match value {
+        Value::String(text) => *text = fill_text(text, rule, at)?,
+        Value::Array(items) => items.iter_mut().try_for_each(|item| fill_value(item, rule, at))?,
+        Value::Object(fields) => fields.values_mut().try_for_each(|field| fill_value(field, rule, at))?,
+        _ => {}
+    }
+    Ok(())
+}
+
+fn fill_text(text: &str, rule: &Rule, at: Millis) -> Result<String> {
+    let (mut filled, mut rest) = (String::new(), text);
+    while let Some((before, behind)) = rest.split_once("{at") {
+        filled.push_str(before);
+        let Some((inside, after)) = behind.split_once('}') else {
+            return Err(Error::usage(format!("`{text}` has a {{at without its closing brace")));
+        };
+        match inside.strip_prefix(':') {
+            Some(format) => filled.push_str(&rule.format(at, format)?),
+            None if inside.is_empty() => filled.push_str(&rule.show(at)),
+            None => {
+                return Err(Error::usage(format!(
+                    "`{{at{inside}}}` is not known; there are {{at}} and {{at:%Y-%m-%d}}"
+                )));
+            }
+        }
+        rest = after;
+    }
+    filled.push_str(rest);
+    Ok(filled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Millis {
+        text.parse::<jiff::Timestamp>().unwrap().as_millisecond()
+    }
+
+    #[test]
+    fn an_instant_stands_in_for_its_placeholder_as_the_walls_of_the_zone_show_it() {
+        let rule = Rule::cron("0 2 * * *", "Europe/Berlin").unwrap();
+        let at = at("2026-11-28T01:00:00Z");
+        let filled = |json: &str| fill(json, &rule, at);
+        assert_eq!(filled(r#"{"n":1.50}"#).unwrap(), r#"{"n":1.50}"#);
+        assert_eq!(
+            filled(r#"{"day":"{at:%Y-%m-%d}","since":["{at}"]}"#).unwrap(),
+            r#"{"day":"2026-11-28","since":["2026-11-28T02:00:00+01:00"]}"#
+        );
+        for (json, told) in [
+            (r#"["{at"]"#, "without its closing brace"),
+            (r#"["{at.day}"]"#, "there are {at} and {at:%Y-%m-%d}"),
+            (r#"["{at:%!}"]"#, "`%!` is no format of a time"),
+        ] {
+            let error = filled(json).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_definition_comes_back_from_a_store_as_it_was_and_one_of_a_later_version_is_refused() {
+        let what = What::Enqueue { job: "Mail".into(), parameters: "null".into() };
+        let definition = Definition::new(Rule::every(Duration::from_secs(5)).unwrap(), what, "default");
+        let (_, json) = definition.encode().unwrap();
+        assert_eq!(Definition::decode("mail", &json).unwrap(), definition);
+        let later = json.replacen('{', r#"{"calendar":"holidays","#, 1);
+        let error = Definition::decode("mail", &later).unwrap_err().to_string();
+        assert!(error.contains("schedule `mail` cannot be read; a newer version"), "{error}");
+    }
+}
