@@ -9,6 +9,8 @@ use crate::id::WorkflowId;
 
 /// The most instants that one [`Fire`] may start.
 pub const MAX_FIRED: usize = 32;
+/// The most occurrences that one look brings.
+pub const MAX_OCCURRENCES: u32 = 500;
 /// So many decided occurrences of a schedule are kept.
 pub const HISTORY: u64 = 1_000;
 

@@ -441,6 +441,7 @@ impl Store for RedisStore {
 
     fn occurrences(&self, shard: u16, name: String, before: Millis, limit: u32) -> Answer<'_, Vec<OccurrenceRow>> {
         Box::pin(async move {
+            let limit = limit.min(MAX_OCCURRENCES);
             let of = json!({ "name": name, "before": before, "limit": limit });
             let told: Told<answers::Many<answers::Occurrence>> =
                 self.read(self.shards.numbered(shard)?, "occurrences", of).await?;

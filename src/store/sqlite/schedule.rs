@@ -9,8 +9,8 @@ use crate::id::WorkflowId;
 use crate::planted::planted;
 use crate::state::JobState;
 use crate::store::{
-    Begin, Begun, ChangeSchedule, Changed, Fire, Fired, HISTORY, NewWorkflow, Occurrence, OccurrenceRow,
-    OccurrenceState, Overlap, PutSchedule, ScheduleRow, Waits,
+    Begin, Begun, ChangeSchedule, Changed, Fire, Fired, HISTORY, MAX_OCCURRENCES, NewWorkflow, Occurrence,
+    OccurrenceRow, OccurrenceState, Overlap, PutSchedule, ScheduleRow, Waits,
 };
 
 /// How many schedules one tick names.
@@ -235,10 +235,10 @@ impl Tx<'_> {
         }
     }
 
-    /// Some of the schedules that are due.
-    pub fn due_schedules(&mut self) -> Result<Vec<ScheduleRow>> {
+    /// Some of the schedules that are due, and in how many milliseconds the next one is that is not.
+    pub fn due_schedules(&mut self) -> Result<(Vec<ScheduleRow>, Option<Millis>)> {
         let now = self.now;
-        self.plain(|conn| due_schedules(conn, now))
+        self.plain(|conn| Ok((due_schedules(conn, now)?, next_schedule(conn, now)?)))
     }
 
     pub fn read_schedules(&mut self, after: &str, limit: u32) -> Result<Vec<ScheduleRow>> {
@@ -248,7 +248,7 @@ impl Tx<'_> {
     pub fn read_occurrences(&mut self, schedule: &str, before: Millis, limit: u32) -> Result<Vec<OccurrenceRow>> {
         let sql = "SELECT at, upto, instants, state, fired_at, lane, job, workflow FROM occurrence \
                    WHERE schedule = ? AND at < ? ORDER BY at DESC LIMIT ?";
-        let rows = self.all(sql, (schedule, before, limit), |row| {
+        let rows = self.all(sql, (schedule, before, limit.min(MAX_OCCURRENCES)), |row| {
             let (lane, job): (Option<Vec<u8>>, Option<i64>) = (row.get(5)?, row.get(6)?);
             let workflow: Option<Vec<u8>> = row.get(7)?;
             Ok((

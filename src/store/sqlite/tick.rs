@@ -41,7 +41,8 @@ impl Tx<'_> {
         more |= self.has_chores()?;
         let next_in = if !more && self.cost().calls < 80 { self.prune()? } else { None };
         let ready = self.one("SELECT 1 FROM place WHERE turn IS NOT NULL LIMIT 1", (), |_| Ok(()))?.is_some();
-        let schedules = self.due_schedules()?;
+        let (schedules, scheduled) = self.due_schedules()?;
+        let next_in = [next_in, scheduled].into_iter().flatten().min();
         Ok(Ticked { more, ready, next_in, schedules, now: self.now, woken: self.wake()? })
     }
 

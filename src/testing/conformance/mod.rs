@@ -40,6 +40,7 @@ mod reads;
 mod repair;
 mod reports;
 pub(crate) mod scene;
+mod schedules;
 mod sessions;
 mod times;
 mod worker;
@@ -66,6 +67,10 @@ use self::reads::{edges, step_named, steps, workflow, workflows};
 use self::repair::{delete, mended, retry};
 use self::reports::{error_table, report, source};
 use self::scene::{LEASE, START, Scene};
+use self::schedules::{
+    allow, cancel_other, change_schedule, fire, missed_all, missed_last, missed_none, put_schedule, skip, wait,
+    wait_one,
+};
 use self::sessions::{join, leave, renew};
 use self::times::{lease_time, recovery, tick, timers};
 use self::worst_cases::bounds;
@@ -200,6 +205,113 @@ macro_rules! conformance_table {
                 what_was_put_off_comes_behind_what_waits,
                 a_job_that_kills_its_workers_fails_and_is_kept,
                 of_thousands_of_calls_keeps_its_bounds,
+            }
+            put_schedule {
+                fresh_is_listed_with_all_that_it_is,
+                repeated_keeps_its_next_instant,
+                answer_lost_keeps_one,
+                with_another_definition_goes_on_and_with_another_rule_begins_anew,
+                paused_stays_paused,
+                deleted_begins_anew,
+                many_are_listed_by_name_page_by_page,
+            }
+            change_schedule {
+                fresh_pauses_resumes_and_removes,
+                repeated_is_done_once,
+                answer_lost_is_changed_all_the_same,
+                deleted_tells_that_there_is_none,
+                a_removal_takes_the_history_with_it_whatever_its_length,
+            }
+            fire {
+                fresh_enqueues_a_job_an_instant_and_moves_on,
+                repeated_fires_once,
+                answer_lost_fires_once,
+                of_many_at_once_one_does,
+                lease_taken_back_gives_the_start_to_another,
+                paused_fires_by_hand_alone,
+                deleted_fires_nothing,
+                is_due_at_its_time_and_not_before,
+                at_its_last_instant_is_due_no_more,
+                what_was_passed_over_is_one_row,
+                of_more_than_its_bound_is_refused,
+                keeps_a_thousand_that_are_decided_and_all_that_are_not,
+                a_start_job_that_came_to_nothing_is_on_record_as_failed,
+            }
+            skip {
+                fresh,
+                repeated,
+                answer_lost,
+                lease_taken_back,
+                paused,
+                cancelling,
+                deleted,
+            }
+            wait {
+                fresh,
+                repeated,
+                answer_lost,
+                lease_taken_back,
+                paused,
+                cancelling,
+                deleted,
+                goes_in_order_whoever_asks_first,
+                is_not_held_up_by_a_start_that_has_failed,
+            }
+            wait_one {
+                fresh,
+                repeated,
+                answer_lost,
+                lease_taken_back,
+                paused,
+                cancelling,
+                deleted,
+                leaves_out_what_comes_while_one_waits,
+            }
+            cancel_other {
+                fresh,
+                repeated,
+                answer_lost,
+                lease_taken_back,
+                paused,
+                cancelling,
+                deleted,
+            }
+            allow {
+                fresh,
+                repeated,
+                answer_lost,
+                lease_taken_back,
+                paused,
+                cancelling,
+                deleted,
+                of_a_schedule_that_is_gone_starts_nothing,
+            }
+            missed_last {
+                fresh,
+                repeated,
+                answer_lost,
+                lease_taken_back,
+                paused,
+                cancelling,
+                deleted,
+            }
+            missed_all {
+                fresh,
+                repeated,
+                answer_lost,
+                lease_taken_back,
+                paused,
+                cancelling,
+                deleted,
+            }
+            missed_none {
+                fresh,
+                repeated,
+                answer_lost,
+                lease_taken_back,
+                paused,
+                cancelling,
+                deleted,
             }
             set_paused {
                 fresh_hands_out_nothing_of_a_queue,

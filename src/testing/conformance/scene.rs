@@ -63,6 +63,11 @@ impl Scene {
         WorkflowId::new(self.clock.now(), self.shard.get().unwrap_or_else(|| self.store.next_shard()))
     }
 
+    /// The session of whoever builds.
+    pub fn client(&self) -> SessionId {
+        self.client
+    }
+
     /// Numbers for drafts and commands, each once.
     pub fn number(&self) -> u64 {
         self.numbers.set(self.numbers.get() + 1);

@@ -114,7 +114,7 @@ function K.lease(id) return base .. ':lease:' .. id end              -- hash: nu
 function K.progress(id) return base .. ':progress:' .. id end        -- hash: number -> what its jobs tell
 function K.draft(key) return base .. ':draft:' .. key end            -- hash
 function K.queued(name, key) return base .. ':queued:' .. name .. '\0' .. key end -- zset by turn: ids of starts that wait
--- hash 'rows': instant -> what has become of it; zsets 'open' and 'decided' by instant
+-- hash 'rows': instant -> what has become of it; zsets 'open' and 'decided': instants
 function K.schedule(part, name) return base .. ':schedule:' .. part .. ':' .. name end
 function K.wf(wf, what) return base .. ':w:' .. wf .. ':' .. what end
 function K.queue(wf, step, suspect) return base .. ':w:' .. wf .. ':q:' .. step .. (suspect and ':suspect' or '') end -- list: entries

@@ -16,8 +16,9 @@ end
 -- Records an occurrence that is new; one that is there stays as it is.
 function G.note_occurrence(schedule, at, row)
     local member = hex(at, 14)
-    if call('HSETNX', K.schedule('rows', schedule), member, cmsgpack.pack(row)) == 0 then return end
-    call('ZADD', K.schedule(row.state == OCCURRENCE.due and 'open' or 'decided', schedule), at, member)
+    if call('HEXISTS', K.schedule('rows', schedule), member) == 1 then return end
+    call('HSET', K.schedule('rows', schedule), member, cmsgpack.pack(row))
+    call('ZADD', K.schedule(row.state == OCCURRENCE.due and 'open' or 'decided', schedule), 0, member)
 end
 
 -- Whether what an occurrence comes to is known already. One whose start has failed may be tried again; without a row the schedule has been
@@ -34,7 +35,7 @@ function G.decide(occurrence, state, workflow)
     row.state, row.workflow = state, workflow
     call('HSET', K.schedule('rows', schedule), member, cmsgpack.pack(row))
     call('ZREM', K.schedule('open', schedule), member)
-    call('ZADD', K.schedule('decided', schedule), occurrence.at, member)
+    call('ZADD', K.schedule('decided', schedule), 0, member)
 end
 
 -- Whether a lone job has settled, or is not there any more.
@@ -50,7 +51,8 @@ end
 function G.wait_for_turn(waiting, lane, first)
     for i, id in ipairs(waiting.ids) do
         local row = { name = waiting.name, key = waiting.key, lane = lane, job = first + i - 1 }
-        if call('HSETNX', K.queued_about, id, cmsgpack.pack(row)) == 1 then
+        if call('HEXISTS', K.queued_about, id) == 0 then
+            call('HSET', K.queued_about, id, cmsgpack.pack(row))
             call('ZADD', K.queued(waiting.name, waiting.key), call('HINCRBY', K.shard, 'last_queued', 1), id)
         end
     end
@@ -78,7 +80,8 @@ local function ahead_of(new)
         call('ZREM', row, head)
         call('HDEL', K.queued_about, head)
     end
-    return tonumber(call('ZRANK', row, new.id) or call('ZCARD', row))
+    local turn = call('ZSCORE', row, new.id)
+    return turn and #call('ZRANGEBYSCORE', row, '-inf', '(' .. turn, 'LIMIT', 0, 1000) or call('ZCARD', row)
 end
 
 -- Whether a start that is made by a job has come to its decision: the job may run again after it.

@@ -286,10 +286,11 @@ end
 -- The last first.
 function DO.occurrences()
     local list = {}
+    local before = arg.before < 2 ^ 53 and '(' .. hex(math.max(arg.before, 0), 14) or '+'
     for _, part in ipairs({ 'open', 'decided' }) do
-        local members = call('ZREVRANGEBYSCORE', K.schedule(part, arg.name), '(' .. arg.before, '-inf', 'LIMIT', 0, arg.limit)
-        for _, member in ipairs(members) do
-            local row = cmsgpack.unpack(call('HGET', K.schedule('rows', arg.name), member))
+        local members = call('ZREVRANGEBYLEX', K.schedule(part, arg.name), before, '-', 'LIMIT', 0, arg.limit)
+        for i, text in ipairs(#members > 0 and call('HMGET', K.schedule('rows', arg.name), unpack(members)) or {}) do
+            local row, member = cmsgpack.unpack(text), members[i]
             row.at, row.to, row.lane, row.workflow = text_of(unhex(member)), text_of(row.to), row.lane or nil, row.workflow or nil
             list[#list + 1] = row
         end

@@ -460,6 +460,12 @@ local function due_schedules()
     return list
 end
 
+-- In how many milliseconds the next one is due that is not due now.
+local function next_schedule()
+    local first = call('ZRANGEBYSCORE', K.schedules_due, '(' .. now(), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+    return first and tonumber(first) - now()
+end
+
 function DO.tick()
     local time = G.advance_lease_time(arg.lease)
     local more = take_back_expired(time)
@@ -476,6 +482,8 @@ function DO.tick()
     local next_in
     if not more and cost.calls + dirty_rows() < 80 then next_in = prune() end
     G.flush()
+    local scheduled = next_schedule()
+    if scheduled then next_in = math.min(next_in or NEVER, scheduled) end
     return { more = more, ready = has_ready(), next_in = next_in, schedules = due_schedules(), now = now(), woken = G.wake() }
 end
 
@@ -503,8 +511,8 @@ function DO.look_ahead()
     if next_in and (now() - at >= half or now() < at) then due = true end
     local expires_in = next_prune()
     if expires_in then consider(expires_in) end
-    local scheduled = call('ZRANGEBYSCORE', K.schedules_due, '(' .. now(), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
-    if scheduled then next_in = math.min(next_in or NEVER, tonumber(scheduled) - now()) end
+    local scheduled = next_schedule()
+    if scheduled then next_in = math.min(next_in or NEVER, scheduled) end
     return {
         more = due, ready = has_ready(), next_in = next_in and math.max(next_in, 0), schedules = due_schedules(), now = now(),
         woken = {},
