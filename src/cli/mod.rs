@@ -173,6 +173,7 @@ fn run<S: Send + Sync + 'static>(app: App<S>, line: Line, out: &Out) -> Outcome 
     logging::log_to_stderr(line.command.log_level())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::unavailable("starting the runtime").because(error))?;
+    app.check()?;
     let house = House { app, global: line.global, out: out.clone() };
     let ended = runtime.block_on(line.command.run(&house));
     // A job that never gives its thread back must not keep the process; its lease ends by itself.

@@ -181,7 +181,7 @@ impl Schedule {
         Ok(())
     }
 
-    async fn row(&self) -> Result<ScheduleRow> {
+    pub(crate) async fn row(&self) -> Result<ScheduleRow> {
         let rows = self.client.schedule_rows().await?;
         let names: Vec<String> = rows.iter().map(|row| row.name.clone()).collect();
         rows.into_iter().find(|row| row.name == self.name).ok_or_else(|| {

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use gusher::App;
+use gusher::{App, Retention};
 use import::jobs::{DownloadCsv, GenReport, ImportCsvRow, ImportXml, Shared};
 use import::workflow::ImportWorkflow;
 
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let app = app(arguments.db.clone());
     match arguments.command {
-        Some(_) => app.main(),
+        Some(_) => nightly(app).main(),
         None => once::run(&app, &arguments),
     }
 }
@@ -38,4 +38,14 @@ fn app(database: PathBuf) -> App<Shared> {
         .job::<ImportXml>()
         .job::<GenReport>()
         .slots(arguments::SLOTS)
+}
+
+/// The import of every night: none begins while another one runs, and what has finished is kept for a week.
+fn nightly(app: App<Shared>) -> App<Shared> {
+    app.retention_of::<ImportWorkflow>(Retention::days(7))
+        .schedule("nightly import")
+        .cron("0 2 * * *")
+        .zone("Europe/Berlin")
+        .unless_running()
+        .start(ImportWorkflow::default())
 }
