@@ -199,7 +199,7 @@ impl<J: Job> LoneJob<J> {
             if place.worker.is_none()
                 && place.due.is_none()
                 && !place.ready
-                && let Some(settled) = self.settled().await?
+                && let Some(settled) = self.ended().await?
             {
                 return settled;
             }
@@ -209,7 +209,7 @@ impl<J: Job> LoneJob<J> {
     }
 
     /// What became of it; `None` while it has not settled.
-    async fn settled(&self) -> Result<Option<Result<J::Output>>> {
+    pub(crate) async fn ended(&self) -> Result<Option<Result<J::Output>>> {
         let JobId { lane, index } = self.id;
         let store = self.client.store();
         let page = store.outcomes(lane, 0, index, 0).await?;
@@ -410,7 +410,7 @@ impl Client {
     }
 
     /// Sends lone jobs for lanes of one shard; returns the index of the first of each.
-    async fn send_lone(&self, shard: u16, jobs: Vec<LoneJobs>) -> Result<Vec<u64>> {
+    pub(crate) async fn send_lone(&self, shard: u16, jobs: Vec<LoneJobs>) -> Result<Vec<u64>> {
         let session = self.session();
         let call = |command| self.store().enqueue(Enqueue { session, command, jobs: jobs.clone() });
         let enqueued = self.command(shard, call).await?;

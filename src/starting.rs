@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::handle::{Handle, LOOK};
 use crate::id::WorkflowId;
 use crate::retention::{KeepFor, Retention};
+use crate::start_behind::StartingBehind;
 use crate::store::{Begin, Begun, DraftKey, Key, NewWorkflow, Occurrence, Overlap, WorkflowRow};
 use crate::wake::wake;
 use crate::workflow::{Plan, Workflow};
@@ -52,6 +53,30 @@ impl<W: Workflow> Starting<W> {
     /// Cancels the one of its type that was started so and has not finished, waits for its end, and takes its place.
     pub fn instead_of_running(self) -> StartingAlone<W> {
         self.alone(Overlap::Cancel)
+    }
+
+    /// Waits while another one of its type that was started so has not finished; all that wait start one after the other, in the order in
+    /// which they came. It waits in the store: a worker starts it, whatever becomes of this program.
+    ///
+    /// ```
+    /// # use gusher::prelude::*;
+    /// # #[derive(Serialize, Deserialize)] struct Import { customer: u32 }
+    /// # impl Workflow for Import {
+    /// #     const NAME: &str = "Import";
+    /// #     fn configure(&self, _: &Flow) -> gusher::Result<()> { Ok(()) }
+    /// # }
+    /// # async fn example(client: gusher::Client) -> gusher::Result<()> {
+    /// let waiting = client.start(Import { customer: 7 }).after_running().key("customer 7").await?;
+    /// let import = waiting.started().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn after_running(self) -> StartingBehind<W> {
+        StartingBehind::new(self.client, self.workflow, Overlap::Wait)
+    }
+
+    /// The same, but it is left out if one waits already.
+    pub fn once_after_running(self) -> StartingBehind<W> {
+        StartingBehind::new(self.client, self.workflow, Overlap::WaitOne)
     }
 
     fn alone(self, overlap: Overlap) -> StartingAlone<W> {

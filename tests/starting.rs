@@ -186,6 +186,29 @@ async fn the_running_one_is_cancelled_if_that_was_asked_for() {
     assert_eq!(second.handle().status().await.unwrap().state, WorkflowState::Pending);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn starts_that_wait_have_their_turn_in_order_whoever_has_asked_for_them() {
+    let house = House::new();
+    let running = house.client(&app()).start(Nightly { fails: false }).unless_running().await.unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        // Each of a program that is gone again.
+        waiting.push(house.client(&app()).start(Nightly { fails: false }).after_running().await.unwrap());
+    }
+    let left_out = house.client(&app()).start(Nightly { fails: false }).once_after_running().await.unwrap();
+    assert!(house.client(&app()).find(waiting[0].id()).await.is_err(), "it is no workflow yet");
+    let worker = house.worker(&app()).await;
+    let mut last = running.handle().wait().await.unwrap().finished_at;
+    for waiting in waiting {
+        let started = waiting.started().await.unwrap().wait().await.unwrap();
+        assert!(last <= Some(started.created_at));
+        last = started.finished_at;
+    }
+    assert_eq!(left_out.started().await.unwrap_err().kind(), ErrorKind::Refused);
+    worker.stop().await;
+    house.check().await;
+}
+
 #[tokio::test]
 async fn a_retry_and_a_new_start_under_the_same_id_give_way_by_the_same_rule() {
     let house = House::new();
