@@ -63,7 +63,7 @@ impl<W: Workflow> IntoFuture for StartingBehind<W> {
             let jobs = LoneJobs { lane, chunk, due: Vec::new(), waits: Some(waits) };
             let index = client.send_lone(shard, vec![jobs]).await?.first().copied();
             let index = index.ok_or_else(|| Error::corrupt("the store's answer lacks a lane"))?;
-            Ok(WaitingStart { client, id, job: JobId { lane: of, index } })
+            Ok(WaitingStart { client, id, job: JobId { lane: of, index }, job_type: start_type(W::NAME) })
         })
     }
 }
@@ -74,6 +74,7 @@ pub struct WaitingStart {
     client: Client,
     id: WorkflowId,
     job: JobId,
+    job_type: String,
 }
 
 impl WaitingStart {
@@ -92,8 +93,7 @@ impl WaitingStart {
     pub async fn started(&self) -> Result<Handle> {
         let mut pause = LOOK;
         loop {
-            let job = self.client.lone::<StartJobOf<()>>(self.job);
-            let ended = job.ended().await?;
+            let ended = self.client.lone::<StartJobOf<()>>(self.job).ended().await?;
             match self.client.find(self.id).await {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 found => return found,
@@ -107,7 +107,8 @@ impl WaitingStart {
                     )));
                 }
                 Some(Err(error)) => {
-                    return Err(match job.status().await {
+                    let JobId { lane, index } = self.job;
+                    return Err(match self.client.handle(lane).job(&self.job_type, index).await {
                         Ok(view) if view.state == JobState::Skipped => {
                             Error::refused(format!("{} has been left out, since another start waited already", self.id))
                         }

@@ -197,14 +197,16 @@ async fn starts_that_wait_have_their_turn_in_order_whoever_has_asked_for_them() 
     }
     let left_out = house.client(&app()).start(Nightly { fails: false }).once_after_running().await.unwrap();
     assert!(house.client(&app()).find(waiting[0].id()).await.is_err(), "it is no workflow yet");
+    running.handle().pause().await.unwrap();
     let worker = house.worker(&app()).await;
+    assert_eq!(left_out.started().await.unwrap_err().kind(), ErrorKind::Refused);
+    running.handle().resume().await.unwrap();
     let mut last = running.handle().wait().await.unwrap().finished_at;
     for waiting in waiting {
         let started = waiting.started().await.unwrap().wait().await.unwrap();
         assert!(last <= Some(started.created_at));
         last = started.finished_at;
     }
-    assert_eq!(left_out.started().await.unwrap_err().kind(), ErrorKind::Refused);
     worker.stop().await;
     house.check().await;
 }

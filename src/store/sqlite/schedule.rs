@@ -168,10 +168,11 @@ impl Tx<'_> {
         }
         let held_by = self.holder(&new.name, &key.key)?.map(|(_, holder)| holder);
         // A workflow that is started again, or repaired, was not among those that waited.
-        let ahead = if key.overlap.waits() && new.generation == 0 { self.ahead_of(new, &key.key)? } else { 0 };
+        let waits = key.overlap.waits() && new.generation == 0;
+        let (ahead, first) = if waits { self.ahead_of(new, &key.key)? } else { (0, None) };
         let left_out = match key.overlap {
             Overlap::Skip => held_by,
-            Overlap::WaitOne if ahead > 0 => held_by,
+            Overlap::WaitOne if ahead > 0 => held_by.or(first.filter(|_| ahead > 1)),
             _ => None,
         };
         // An attempt that died may hold the key in a draft of its own, which is no other start.
@@ -181,7 +182,7 @@ impl Tx<'_> {
             }
             self.stop_waiting(new.id)?;
             let decided = new.occurrence.is_some() || key.overlap.waits();
-            return Ok(Some(Begun { held_by, ahead, decided }));
+            return Ok(Some(Begun { held_by: Some(other), ahead, decided }));
         }
         Ok((held_by.is_some() || ahead > 0).then_some(Begun { held_by, ahead, decided: false }))
     }
@@ -211,17 +212,17 @@ impl Tx<'_> {
         self.run("DELETE FROM queued WHERE id = ?", [id.as_bytes().as_slice()]).map(|_| ())
     }
 
-    /// How many wait before a start; all that do, if it does not wait itself.
-    fn ahead_of(&mut self, new: &NewWorkflow, key: &str) -> Result<u32> {
+    /// How many wait before a start, and the first of them; all that do, if it does not wait itself.
+    fn ahead_of(&mut self, new: &NewWorkflow, key: &str) -> Result<(u32, Option<WorkflowId>)> {
         loop {
             let sql = "SELECT id, lane, job FROM queued WHERE name = ? AND key = ? ORDER BY seq LIMIT 1";
             let head = self.one(sql, (&new.name, key), |row| {
                 Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Wf>(1)?, row.get::<_, i64>(2)?))
             })?;
-            let Some((id, lane, job)) = head else { return Ok(0) };
+            let Some((id, lane, job)) = head else { return Ok((0, None)) };
             let id = WorkflowId::from_slice(&id)?;
             if id == new.id || planted!("those that wait start in any order") {
-                return Ok(0);
+                return Ok((0, None));
             }
             // The job that would start it has failed for good.
             if self.has_lone_ended(lane, job)? && self.cost().calls < 300 {
@@ -231,7 +232,7 @@ impl Tx<'_> {
             let sql = "SELECT count(*) FROM (SELECT 1 FROM queued WHERE name = ?1 AND key = ?2 \
                        AND seq < coalesce((SELECT seq FROM queued WHERE id = ?3), 9223372036854775807) LIMIT 1000)";
             let ahead = self.one(sql, (&new.name, key, new.id.as_bytes().as_slice()), |row| row.get(0))?;
-            return Ok(ahead.unwrap_or(0));
+            return Ok((ahead.unwrap_or(0), Some(id)));
         }
     }
 

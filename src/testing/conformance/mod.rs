@@ -266,6 +266,7 @@ macro_rules! conformance_table {
                 cancelling,
                 deleted,
                 leaves_out_what_comes_while_one_waits,
+                leaves_out_what_comes_while_one_waits_and_another_is_about_to_start,
             }
             cancel_other {
                 fresh,

@@ -544,6 +544,22 @@ pub mod wait_one {
         scene.started(&second).await;
         assert_eq!(scene.begin(&third).await, DECIDED);
     }
+
+    pub async fn leaves_out_what_comes_while_one_waits_and_another_is_about_to_start(scene: &Scene) {
+        let [first, second, third] = three(scene, Overlap::WaitOne).await;
+        finish(scene, first.workflow.id).await;
+        let mut more = fire("nightly", FIRST + 3 * HOUR, 1);
+        let fourth = start_of(scene, FIRST + 3 * HOUR, Overlap::WaitOne);
+        let waits = Waits { name: "Test".into(), key: "eu".into(), ids: vec![fourth.workflow.id] };
+        more.jobs.as_mut().unwrap().waits = Some(waits);
+        fired(scene, more).await;
+        let behind = Begun { held_by: Some(second.workflow.id), ahead: 2, decided: true };
+        assert_eq!(scene.begin(&fourth).await, behind);
+        assert_eq!(scene.begin(&third).await, Begun { held_by: None, ahead: 1, decided: false });
+        scene.started(&second).await;
+        finish(scene, second.workflow.id).await;
+        scene.started(&third).await;
+    }
 }
 
 pub mod cancel_other {

@@ -67,11 +67,11 @@ function G.stop_waiting(id)
     call('ZREM', K.queued(row.name, row.key), id)
 end
 
--- How many wait before a start; all that do, if it does not wait itself.
+-- How many wait before a start, and the first of them; all that do, if it does not wait itself.
 local function ahead_of(new)
-    local row = K.queued(new.name, new.key)
+    local row, head = K.queued(new.name, new.key), nil
     for _ = 1, 30 do
-        local head = call('ZRANGE', row, 0, 0)[1]
+        head = call('ZRANGE', row, 0, 0)[1]
         if not head or head == new.id then return 0 end
         local about = call('HGET', K.queued_about, head)
         about = about and cmsgpack.unpack(about)
@@ -81,7 +81,7 @@ local function ahead_of(new)
         call('HDEL', K.queued_about, head)
     end
     local turn = call('ZSCORE', row, new.id)
-    return turn and #call('ZRANGEBYSCORE', row, '-inf', '(' .. turn, 'LIMIT', 0, 1000) or call('ZCARD', row)
+    return turn and #call('ZRANGEBYSCORE', row, '-inf', '(' .. turn, 'LIMIT', 0, 1000) or call('ZCARD', row), head
 end
 
 -- Whether a start that is made by a job has come to its decision: the job may run again after it.
@@ -98,13 +98,16 @@ function G.what_is_in_the_way(new)
     end
     local _, held_by = G.holder(new.name, new.key)
     -- A workflow that is started again, or repaired, was not among those that waited.
-    local ahead = waits(new) and new.generation == 0 and ahead_of(new) or 0
-    local left_out = held_by and (new.overlap == SKIP_OTHER or new.overlap == WAIT_ALONE and ahead > 0)
+    local ahead, first = 0, nil
+    if waits(new) and new.generation == 0 then ahead, first = ahead_of(new) end
+    local other
+    if new.overlap == SKIP_OTHER then other = held_by end
+    if new.overlap == WAIT_ALONE and ahead > 0 then other = held_by or ahead > 1 and first or nil end
     -- An attempt that died may hold the key in a draft of its own, which is no other start.
-    if left_out and held_by ~= new.id then
-        if new.occurrence then G.decide(new.occurrence, OCCURRENCE.skipped, held_by) end
+    if other and other ~= new.id then
+        if new.occurrence then G.decide(new.occurrence, OCCURRENCE.skipped, other) end
         G.stop_waiting(new.id)
-        return { held_by = held_by, ahead = ahead, decided = new.occurrence ~= nil or waits(new) }
+        return { held_by = other, ahead = ahead, decided = new.occurrence ~= nil or waits(new) }
     end
     if held_by or ahead > 0 then return { held_by = held_by, ahead = ahead } end
     return nil
