@@ -1,58 +1,16 @@
 //! Workers that die: real processes, killed by their own jobs or from outside; on a file that they share, and on a Redis server.
 
-#[path = "../../servers/mod.rs"]
-mod servers;
+mod support;
 
-use std::any::Any;
 use std::collections::BTreeMap;
-use std::process::Stdio;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crew::{Count, app};
-use gusher::store::{Store, redis, sqlite};
-use gusher::{Handle, JobState, WorkflowState};
-use servers::Server;
+use crew::Count;
+use gusher::{JobState, WorkflowState};
+use support::House;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
-
-const LEASE: Duration = Duration::from_secs(1);
-
-/// A store where workers meet.
-struct House {
-    store: Arc<dyn Store>,
-    /// What ends with the test.
-    _ground: Box<dyn Any>,
-}
-
-impl House {
-    fn in_a_file() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let options = sqlite::Options { lease: LEASE, ..sqlite::Options::new(folder.path().join("gusher.db")) };
-        Self { store: Arc::new(sqlite::SqliteStore::open(options).unwrap()), _ground: Box::new(folder) }
-    }
-
-    async fn on_redis() -> Self {
-        let server = Server::redis();
-        let options = redis::Options { lease: LEASE, ..redis::Options::new(server.url()) };
-        Self { store: Arc::new(redis::RedisStore::open(options).await.unwrap()), _ground: Box::new(server) }
-    }
-
-    fn worker(&self) -> Child {
-        let mut crew = Command::new(env!("CARGO_BIN_EXE_crew"));
-        crew.arg(self.store.url()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap()
-    }
-
-    async fn start(&self, count: Count) -> Handle {
-        app().client_on(self.store.clone()).start(count).await.unwrap()
-    }
-
-    async fn check(&self) {
-        assert_eq!(self.store.doctor().await.unwrap().findings, Vec::<String>::new());
-        assert_eq!(self.store.meters().over_bounds(), Vec::new());
-    }
-}
 
 /// Where rows stand until the test lets them pass.
 struct Gate(TcpListener);
