@@ -1,6 +1,6 @@
 //! What the guides show: every line of Rust in them is one of these.
 //!
-//! docs/lone-jobs.md, docs/coming-from-sidekiq.md, docs/coming-from-gush.md
+//! docs/lone-jobs.md, docs/coming-from-sidekiq.md, docs/coming-from-gush.md, docs/schedules.md
 
 mod support;
 
@@ -351,6 +351,67 @@ mod lone_jobs {
     }
 }
 
+#[rustfmt::skip]
+mod schedules {
+    use super::*;
+
+    #[derive(Serialize, Deserialize)]
+    struct ImportWorkflow { day: String }
+
+    impl Workflow for ImportWorkflow {
+        const NAME: &str = "ImportWorkflow";
+        fn configure(&self, _: &Flow) -> gusher::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct SendMail { to: String }
+    does_nothing!((): SendMail);
+
+    fn app() -> App {
+        App::stateless()
+            .workflow::<ImportWorkflow>()
+            .schedule("nightly import")
+            .cron("0 2 * * *")
+            .zone("Europe/Berlin")
+            .unless_running()
+            .start(ImportWorkflow { day: "{at:%Y-%m-%d}".into() })
+    }
+
+    fn nightly(app: App, import: ImportWorkflow) -> App {
+        app.schedule("nightly import").cron("0 2 * * *").zone("Europe/Berlin").unless_running().start(import)
+    }
+
+    fn weekly(app: App, digest: SendMail) -> App {
+        app.schedule("digest").cron("0 7 * * MON").zone("Europe/Berlin").enqueue(digest)
+    }
+
+    async fn change(client: &Client) -> gusher::Result<()> {
+        let schedule = client.schedule("hourly mail").cron("0 * * * *").enqueue(SendMail { to: "ada@example.org".into() }).await?;
+        schedule.pause().await?;
+        schedule.resume().await?;
+        schedule.run().await?;
+        for occurrence in schedule.history(None, 20).await? {
+            println!("{} {}", occurrence.at, occurrence.state.as_str());
+        }
+        schedule.remove().await?;
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_schedule_is_declared_and_changed_in_these_lines() {
+        let house = House::new();
+        app().check().unwrap();
+        let nights = nightly(App::stateless().workflow::<ImportWorkflow>(), ImportWorkflow { day: String::new() });
+        weekly(nights.job::<SendMail>(), SendMail { to: String::new() }).check().unwrap();
+        let client = house.client(&app().job::<SendMail>());
+        change(&client).await.unwrap();
+        assert!(client.schedules().await.unwrap().is_empty());
+        assert_eq!(client.lanes().await.unwrap()[0].jobs.total, 1);
+    }
+}
+
 fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
@@ -364,8 +425,10 @@ fn bare(text: &str) -> String {
 fn every_line_of_rust_in_the_guides_is_one_of_this_file() {
     let here = bare(&read("tests/guides.rs"));
     let mut checked = 0;
-    for guide in ["docs/lone-jobs.md", "docs/coming-from-sidekiq.md", "docs/coming-from-gush.md"] {
-        let text = read(guide);
+    for guide in
+        ["lone-jobs", "coming-from-sidekiq", "coming-from-gush", "schedules"].map(|name| format!("docs/{name}.md"))
+    {
+        let text = read(&guide);
         for block in text.split("```rust\n").skip(1) {
             let code = block.split("```").next().unwrap();
             assert!(here.contains(&bare(code)), "{guide}: not in this file:\n{code}");

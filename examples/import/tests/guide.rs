@@ -1,4 +1,4 @@
-//! docs/testing-your-workflow.md shows what the tests run, word for word.
+//! docs/testing-your-workflow.md shows what the tests run, and the README what the program declares, word for word.
 
 use std::path::Path;
 
@@ -24,4 +24,14 @@ fn every_line_of_code_in_the_guide_is_in_a_test() {
         checked += 1;
     }
     assert!(checked >= 6, "only {checked} blocks of code");
+}
+
+#[test]
+fn the_nightly_import_in_the_readme_is_the_programs() {
+    let (readme, program) = (read("../../README.md"), read("src/main.rs"));
+    let blocks = readme.split("```rust\n").skip(1).filter_map(|block| block.split("```").next());
+    let nightly: Vec<_> = blocks.filter(|block| block.contains("nightly import")).map(lines).collect();
+    assert_eq!(nightly.len(), 1);
+    assert!(nightly[0].len() < 10);
+    assert!(lines(&program).windows(nightly[0].len()).any(|run| run == nightly[0]));
 }

@@ -9,6 +9,7 @@ use super::tx::{Tx, Wf};
 use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::id::WorkflowId;
+use crate::planted::planted;
 use crate::retention::{KeepFor, Retention};
 use crate::state::WorkflowState;
 use crate::store::{Keeping, Kept};
@@ -33,10 +34,10 @@ impl Tx<'_> {
         })?;
         let Some((name, retention, pinned, key)) = found else { return Ok(()) };
         let key: Option<String> = key;
-        if let Some(key) = key {
+        if let Some(key) = key.filter(|_| !planted!("a key is held beyond the end")) {
             self.free_key(wf, &name, &key)?;
         }
-        if pinned {
+        if pinned && !planted!("what is pinned expires") {
             return Ok(());
         }
         let keep = retention_of(&retention)?.of(state);

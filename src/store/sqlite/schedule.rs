@@ -142,6 +142,9 @@ impl Tx<'_> {
         let sql = "SELECT state FROM occurrence WHERE schedule = ? AND at = ?";
         let state = self.one(sql, (&occurrence.schedule, occurrence.at), |row| row.get::<_, u8>(0))?;
         let state = state.and_then(OccurrenceState::from_u8);
+        if planted!("what has been decided is decided anew") {
+            return Ok(false);
+        }
         // Without a row the schedule has been removed since.
         Ok(!matches!(state, Some(OccurrenceState::Due | OccurrenceState::Failed)))
     }
@@ -167,6 +170,7 @@ impl Tx<'_> {
             return Ok(Some(Begun { decided: true, ..Begun::default() }));
         }
         let held_by = self.holder(&new.name, &key.key)?.map(|(_, holder)| holder);
+        let held_by = held_by.filter(|_| !planted!("a key that is held is given out again"));
         // A workflow that is started again, or repaired, was not among those that waited.
         let waits = key.overlap.waits() && new.generation == 0;
         let (ahead, first) = if waits { self.ahead_of(new, &key.key)? } else { (0, None) };
@@ -177,7 +181,8 @@ impl Tx<'_> {
         };
         // An attempt that died may hold the key in a draft of its own, which is no other start.
         if let Some(other) = left_out.filter(|holder| *holder != new.id) {
-            if let Some(occurrence) = &new.occurrence {
+            if let Some(occurrence) = new.occurrence.as_ref().filter(|_| !planted!("what is left out is not on record"))
+            {
                 self.decide_occurrence(occurrence, OccurrenceState::Skipped, Some(other))?;
             }
             self.stop_waiting(new.id)?;
