@@ -211,6 +211,27 @@ async fn starts_that_wait_have_their_turn_in_order_whoever_has_asked_for_them() 
     house.check().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_of_one_that_was_started_behind_others_waits_for_its_turn() {
+    let house = House::new();
+    let client = house.client(&app());
+    let worker = house.worker(&app()).await;
+    let waiting = client.start(Nightly { fails: true }).after_running().await.unwrap();
+    let failed = waiting.started().await.unwrap();
+    failed.wait().await.unwrap();
+    let other = client.start(Nightly { fails: false }).unless_running().await.unwrap();
+    other.handle().pause().await.ok();
+    let retry = tokio::spawn({
+        let failed = failed.clone();
+        async move { failed.retry_failed(None).await }
+    });
+    other.handle().resume().await.ok();
+    let other = other.handle().wait().await.unwrap();
+    assert_eq!(retry.await.unwrap().unwrap(), 1);
+    assert!(failed.wait().await.unwrap().finished_at >= other.finished_at);
+    worker.stop().await;
+}
+
 #[tokio::test]
 async fn a_retry_and_a_new_start_under_the_same_id_give_way_by_the_same_rule() {
     let house = House::new();

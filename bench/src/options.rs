@@ -78,6 +78,8 @@ pub enum Topic {
     Killed,
     /// What is refused
     Limits,
+    /// A hundred thousand workflows that are pruned beside others (a quarter of an hour, so only if asked for)
+    Prune,
 }
 
 impl Topic {

@@ -1,5 +1,5 @@
 //! The JSON documents that a store keeps: what a step was created as, its options, what a session says of itself, the answer to a
-//! command, arguments.
+//! command, arguments, schedules.
 
 use std::fmt::Debug;
 
@@ -9,6 +9,8 @@ use serde::de::DeserializeOwned;
 use crate::clock::millis;
 use crate::graph::{Edge, Graph, StepSpec};
 use crate::retry::{Retry, due_time};
+use crate::schedule::definition::Definition;
+use crate::schedule::due;
 use crate::state::Counts;
 use crate::store::{Retried, Session, StepOptions};
 
@@ -28,6 +30,11 @@ pub fn json(data: &[u8]) {
         check_waits(&retry);
     }
     comes_back::<Edge>(text);
+    if let Ok(definition) = Definition::decode("fuzzed", text) {
+        let (_, again) = definition.encode().unwrap();
+        assert_eq!(Definition::decode("fuzzed", &again).unwrap(), definition, "{again}");
+        fire(&definition);
+    }
     if let Ok(retried) = serde_json::from_str::<Retried>(text) {
         serde_json::from_str::<Retried>(&serde_json::to_string(&retried).unwrap()).unwrap();
     }
@@ -46,6 +53,18 @@ fn comes_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(text: &str) -
     let again = serde_json::to_string(&value).unwrap();
     assert_eq!(serde_json::from_str::<T>(&again).unwrap(), value, "{again}");
     Some(value)
+}
+
+/// What is due moves on, and can be enqueued.
+fn fire(definition: &Definition) {
+    let Some(next) = definition.rule.next_after(1_790_000_000_000) else { return };
+    for late in [0, 1_000, 100_000_000] {
+        let due = due(&definition.rule, definition.missed, definition.grace, next, next + late);
+        assert!(due.next.is_none_or(|after| after > next), "{due:?}");
+        if let Ok(Some(jobs)) = definition.jobs("fuzzed", 0, &due.instants) {
+            assert!((1..=due.instants.len()).contains(&(jobs.chunk.jobs as usize)));
+        }
+    }
 }
 
 fn check_waits(retry: &Retry) {

@@ -9,18 +9,15 @@ use serde_json::value::RawValue;
 
 use super::Schedule;
 use super::cron::Rule;
-use super::definition::{Definition, MOST_MISSED, Missed, What, fill};
+use super::definition::{Definition, Missed, What};
 use crate::app::{App, arguments_of};
-use crate::clock::{Millis, millis};
+use crate::clock::millis;
 use crate::error::{Error, Result};
 use crate::graph::{check_key, check_name};
 use crate::job::Job;
-use crate::payload::check_size;
 use crate::store::{Key, Overlap};
 use crate::workflow::Workflow;
 
-/// The longest grace, and the longest jitter: a year.
-const LONGEST: Millis = 366 * 86_400_000;
 /// The queue of start jobs, unless told otherwise.
 const QUEUE: &str = "default";
 
@@ -263,7 +260,7 @@ impl<T: Declare> NewSchedule<T> {
             definition.missed = self.missed;
             definition.grace = self.grace.map_or(definition.grace, millis);
             definition.jitter = millis(self.jitter);
-            check(&definition)?;
+            definition.check()?;
             Ok(definition)
         });
         self.into.declare(self.name, Made(definition))
@@ -288,19 +285,4 @@ impl NewSchedule<Schedule> {
         let parameters = known.map(|()| parameters.get().to_owned());
         self.enqueue_json(job, parameters, queue)
     }
-}
-
-/// Refuses what could not be fired.
-fn check(definition: &Definition) -> Result<()> {
-    if matches!(definition.missed, Missed::All(most) if !(1..=MOST_MISSED).contains(&most)) {
-        return Err(Error::usage(format!("of what was missed, 1 to {MOST_MISSED} instants are made up for")));
-    }
-    for (what, time) in [("grace", definition.grace), ("jitter", definition.jitter)] {
-        if !(0..=LONGEST).contains(&time) {
-            return Err(Error::usage(format!("the {what} is at most a year")));
-        }
-    }
-    let (What::Start { arguments: json, .. } | What::Enqueue { parameters: json, .. }) = &definition.what;
-    // Instants are longer than their placeholder.
-    check_size("arguments", fill(json, &definition.rule, 0)?.len() + 1024)
 }

@@ -9,7 +9,7 @@ use super::cron::Rule;
 use crate::clock::{Millis, millis};
 use crate::error::{Error, Result};
 use crate::id::{WorkflowId, shard_of};
-use crate::payload::ChunkBuilder;
+use crate::payload::{ChunkBuilder, check_size};
 use crate::slice::Mask;
 use crate::start_job::{StartJob, start_type};
 use crate::store::{Key, Lane, LoneJobs, Occurrence, Waits};
@@ -17,7 +17,9 @@ use crate::store::{Key, Lane, LoneJobs, Occurrence, Waits};
 /// How late an instant is fired as if it were on time, unless told otherwise.
 const GRACE: Duration = Duration::from_secs(60);
 /// The most instants that are made up for.
-pub(super) const MOST_MISSED: u32 = 500;
+const MOST_MISSED: u32 = 500;
+/// The longest grace, and the longest jitter: a year.
+const LONGEST: Millis = 366 * 86_400_000;
 
 /// What becomes of instants that were missed, since nothing ran that could have fired them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,12 +83,30 @@ impl Definition {
 
     /// From what a store holds.
     pub fn decode(name: &str, json: &str) -> Result<Self> {
-        serde_json::from_str(json).map_err(|e| {
+        let unreadable = |cause: Box<dyn std::error::Error + Send + Sync>| {
             Error::corrupt(format!(
                 "schedule `{name}` cannot be read; a newer version of this program may have written it"
             ))
-            .because(e)
-        })
+            .because(cause)
+        };
+        let definition: Self = serde_json::from_str(json).map_err(|error| unreadable(error.into()))?;
+        definition.check().map_err(|error| unreadable(error.into()))?;
+        Ok(definition)
+    }
+
+    /// Refuses what could not be fired.
+    pub fn check(&self) -> Result<()> {
+        if matches!(self.missed, Missed::All(most) if !(1..=MOST_MISSED).contains(&most)) {
+            return Err(Error::usage(format!("of what was missed, 1 to {MOST_MISSED} instants are made up for")));
+        }
+        for (what, time) in [("grace", self.grace), ("jitter", self.jitter)] {
+            if !(0..=LONGEST).contains(&time) {
+                return Err(Error::usage(format!("the {what} is at most a year")));
+            }
+        }
+        let (What::Start { arguments: json, .. } | What::Enqueue { parameters: json, .. }) = &self.what;
+        // Instants are longer than their placeholder.
+        check_size("arguments", fill(json, &self.rule, 0)?.len() + 1024)
     }
 
     pub fn encode(&self) -> Result<(String, String)> {
@@ -165,7 +185,7 @@ impl Definition {
 
 /// JSON with `{at}` in its strings replaced by an instant in RFC 3339, and `{at:FORMAT}` by what that format of `strftime` makes of it, both
 /// in the zone of the rule.
-pub(super) fn fill(json: &str, rule: &Rule, at: Millis) -> Result<String> {
+fn fill(json: &str, rule: &Rule, at: Millis) -> Result<String> {
     if !json.contains("{at") {
         return Ok(json.to_owned());
     }
@@ -233,6 +253,36 @@ mod tests {
             let error = filled(json).unwrap_err().to_string();
             assert!(error.contains(told), "{error}");
         }
+    }
+
+    #[test]
+    fn each_instant_starts_later_by_a_share_of_the_jitter_that_is_always_its_own() {
+        let what = What::Enqueue { job: "Mail".into(), parameters: "null".into() };
+        let hourly = Rule::every(Duration::from_secs(3_600)).unwrap();
+        let definition = Definition { jitter: 60_000, ..Definition::new(hourly, what, "default") };
+        let instants: Vec<Millis> = (1..=30).map(|n| n * 3_600_000).collect();
+        let later = || {
+            let jobs = definition.jobs("mail", 0, &instants).unwrap().unwrap();
+            assert_eq!(jobs.chunk.jobs, 30);
+            let due: Vec<Millis> = jobs.due.iter().zip(&instants).map(|((due, _), at)| due - at).collect();
+            due
+        };
+        assert!(later().iter().all(|later| (0..60_000).contains(later)), "{:?}", later());
+        assert!(
+            later().iter().filter(|later| **later < 30_000).count().abs_diff(15) < 9,
+            "they are spread: {:?}",
+            later()
+        );
+        assert_eq!(later(), later());
+    }
+
+    #[test]
+    fn arguments_that_do_not_fit_into_one_call_come_in_several() {
+        let arguments = serde_json::to_string(&"x".repeat(60_000)).unwrap();
+        let what = What::Start { workflow: "Import".into(), arguments, key: None };
+        let definition = Definition::new(Rule::every(Duration::from_secs(1)).unwrap(), what, "default");
+        let jobs = definition.jobs("large", 0, &[0, 1_000, 2_000, 3_000]).unwrap().unwrap();
+        assert!((1..4).contains(&jobs.chunk.jobs), "{}", jobs.chunk.jobs);
     }
 
     #[test]

@@ -23,5 +23,7 @@ mod zone;
 pub use self::cron::Rule;
 pub use self::declare::{Declare, NewSchedule, Unruled};
 pub use self::definition::Missed;
+#[cfg(all(any(fuzzing, test), feature = "testing", feature = "cli"))]
+pub(crate) use self::due::due;
 pub(crate) use self::fire::fire_due;
 pub use self::handle::{OccurrenceView, Schedule, ScheduleView};

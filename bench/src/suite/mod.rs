@@ -13,6 +13,7 @@
 //! | `killed` | a worker that dies |
 //! | `limits` | what is refused |
 //! | `lone` | lone jobs |
+//! | `prune` | retention beside work; only if asked for |
 //! | `table` | what is printed |
 
 mod beside;
@@ -24,6 +25,7 @@ mod idle;
 pub mod killed;
 mod limits;
 mod lone;
+mod prune;
 mod redis;
 mod scene;
 pub mod several;
@@ -103,6 +105,9 @@ pub async fn measure(options: &Options) -> Result<bool> {
     }
     if wants(Topic::Limits) {
         rows.push(limits::measure(folder, &mut worst).await?);
+    }
+    if options.only == Some(Topic::Prune) {
+        rows.extend(prune::measure(folder, &sizes, &mut worst).await?);
     }
     // Some topics measure other processes only, which keep to themselves what their operations took.
     if worst != Worst::default() {

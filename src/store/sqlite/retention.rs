@@ -15,7 +15,7 @@ use crate::state::WorkflowState;
 use crate::store::{Keeping, Kept};
 
 /// So long after one bite the next may begin, whoever takes it.
-const PAUSE: Millis = 25;
+const PAUSE: Millis = 50;
 /// From this many statements on a bite begins with no further workflow.
 const SOFT_CALLS: u64 = 400;
 /// How many of those that are too many one end makes due: one more comes than goes.

@@ -372,7 +372,7 @@ function BITE.delete(wf)
 end
 
 -- So long after one bite of what has expired the next may begin, whoever takes it.
-local PRUNE_PAUSE = 25
+local PRUNE_PAUSE = 50
 
 -- Milliseconds until the next bite may begin; nil if nothing expires.
 local function next_prune()
