@@ -42,6 +42,8 @@ pub mod testing;
 mod view;
 mod wake;
 mod why;
+#[cfg(feature = "sqlite")]
+mod within;
 mod worker;
 mod workflow;
 

@@ -136,6 +136,28 @@ impl<J: Job> NewJob<'_, J> {
         self.due = Some(Due::At(time));
         self
     }
+
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn client(&self) -> &Client {
+        self.client
+    }
+
+    /// When it may start, if not at once.
+    pub(crate) fn due_at(&self) -> Option<Millis> {
+        self.due.map(|due| match due {
+            Due::In(wait) => self.client.store().now().saturating_add(millis(wait)),
+            Due::At(time) => time,
+        })
+    }
+
+    /// Its queue, its priority and its parameters, if it can be enqueued.
+    pub(crate) fn checked(self) -> Result<(String, i32, Vec<u8>)> {
+        self.client.check_lone::<J>(&self.queue)?;
+        let json = serde_json::to_vec(&self.job)
+            .map_err(|e| Error::usage(format!("{} cannot be written as JSON", J::NAME)).because(e))?;
+        check_size("parameters", json.len())?;
+        Ok((self.queue, self.priority, json))
+    }
 }
 
 impl<'c, J: Job> IntoFuture for NewJob<'c, J> {
@@ -144,16 +166,9 @@ impl<'c, J: Job> IntoFuture for NewJob<'c, J> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let client = self.client;
-            client.check_lone::<J>(&self.queue)?;
-            let json = serde_json::to_vec(&self.job)
-                .map_err(|e| Error::usage(format!("{} cannot be written as JSON", J::NAME)).because(e))?;
-            check_size("parameters", json.len())?;
-            let due = self.due.map(|due| match due {
-                Due::In(wait) => client.store().now().saturating_add(millis(wait)),
-                Due::At(time) => time,
-            });
-            let id = client.enqueued(self.queue, self.priority, J::NAME, json, due).await?;
+            let (client, due) = (self.client, self.due_at());
+            let (queue, priority, json) = self.checked()?;
+            let id = client.enqueued(queue, priority, J::NAME, json, due).await?;
             Ok(client.lone(id))
         })
     }

@@ -5,16 +5,15 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use crate::app::arguments_of;
 use crate::client::Client;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
 use crate::id::{WorkflowId, shard_of};
 use crate::lone::JobId;
-use crate::payload::ChunkBuilder;
-use crate::start_job::{StartJob, StartJobOf, start_type};
+use crate::start_job::{StartJobOf, start_type};
+use crate::starting::Starting;
 use crate::state::JobState;
-use crate::store::{Key, Lane, LoneJobs, Overlap, Waits};
+use crate::store::{Key, Overlap, Waits};
 use crate::workflow::Workflow;
 
 /// How soon at first, and how rarely at last, it is looked whether a start has had its turn.
@@ -25,14 +24,13 @@ const LONGEST_LOOK: Duration = Duration::from_millis(500);
 #[must_use = "nothing is started before this is awaited"]
 #[derive(Debug)]
 pub struct StartingBehind<W> {
-    client: Client,
-    workflow: W,
+    start: Starting<W>,
     key: Key,
 }
 
 impl<W: Workflow> StartingBehind<W> {
-    pub(crate) fn new(client: Client, workflow: W, overlap: Overlap) -> Self {
-        Self { client, workflow, key: Key { key: String::new(), overlap } }
+    pub(crate) fn new(start: Starting<W>, overlap: Overlap) -> Self {
+        Self { start, key: Key { key: String::new(), overlap } }
     }
 
     /// Only workflows of its type that were started with the same key are in each other's way; without, all that were started so.
@@ -48,27 +46,22 @@ impl<W: Workflow> IntoFuture for StartingBehind<W> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let Self { client, workflow, key } = self;
+            let Self { start, key } = self;
             crate::graph::check_key(&key.key)?;
-            let (arguments, _) = client.registry().parse(W::NAME, &arguments_of(&workflow)?)?;
+            let client = start.client().clone();
             let shard = shard_of(&format!("{}/{}", W::NAME, key.key), client.store().shards());
-            let id = WorkflowId::new(client.store().now(), shard);
-            let waits = Waits { name: W::NAME.to_owned(), key: key.key.clone(), ids: vec![id] };
-            let start = StartJob { workflow: W::NAME.to_owned(), arguments, id, key: Some(key), occurrence: None };
-            let mut chunk = ChunkBuilder::default();
-            chunk.push(&start.to_json()?)?;
-            let lane = Lane::new(shard, "default", 0, &start_type(W::NAME));
-            let Some(chunk) = chunk.finish() else { return Err(Error::usage("there is nothing to start")) };
-            let of = lane.id;
-            let jobs = LoneJobs { lane, chunk, due: Vec::new(), waits: Some(waits) };
+            let waits = |id| Waits { name: W::NAME.to_owned(), key: key.key.clone(), ids: vec![id] };
+            let (id, mut jobs) = start.as_job(shard, Some(key.clone()))?;
+            jobs.waits = Some(waits(id));
+            let of = jobs.lane.id;
             let index = client.send_lone(shard, vec![jobs]).await?.first().copied();
             let index = index.ok_or_else(|| Error::corrupt("the store's answer lacks a lane"))?;
-            Ok(WaitingStart { client, id, job: JobId { lane: of, index }, job_type: start_type(W::NAME) })
+            Ok(WaitingStart::new(client, id, JobId { lane: of, index }, W::NAME))
         })
     }
 }
 
-/// A start that waits for its turn, in the store.
+/// A start that waits in the store, for its turn or for a worker.
 #[derive(Clone, Debug)]
 pub struct WaitingStart {
     client: Client,
@@ -78,6 +71,10 @@ pub struct WaitingStart {
 }
 
 impl WaitingStart {
+    pub(crate) fn new(client: Client, id: WorkflowId, job: JobId, workflow: &str) -> Self {
+        Self { client, id, job, job_type: start_type(workflow) }
+    }
+
     /// The id that the workflow will have.
     pub fn id(&self) -> WorkflowId {
         self.id

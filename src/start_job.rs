@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::id::WorkflowId;
 use crate::job::{Context, Job, JobError, JobResult};
+use crate::retention::Retention;
 use crate::starting::New;
 use crate::store::{Key, Occurrence, Overlap};
 
@@ -23,6 +24,9 @@ const LONGEST: Duration = Duration::from_secs(30);
 const LOOK_AT_CANCELLED: Duration = Duration::from_millis(200);
 /// After so long a start is tried again that the store could not take.
 const AWAY: Duration = Duration::from_secs(2);
+
+/// The queue of start jobs, unless told otherwise.
+pub(crate) const START_QUEUE: &str = "default";
 
 /// The type of the jobs that start workflows of a type.
 pub(crate) fn start_type(workflow: &str) -> String {
@@ -53,6 +57,9 @@ pub(crate) struct StartJob {
     pub key: Option<Key>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub occurrence: Option<Occurrence>,
+    /// Set for this one alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
 }
 
 impl StartJob {
@@ -62,7 +69,7 @@ impl StartJob {
 
     async fn run(self, client: &Client) -> JobResult<()> {
         let (arguments, plan) = client.registry().parse(&self.workflow, &self.arguments).map_err(JobError::fatal)?;
-        let new = New { name: &self.workflow, arguments, retention: None };
+        let new = New { name: &self.workflow, arguments, retention: self.retention };
         let new = client.new_workflow(self.id, new, self.key.clone(), self.occurrence)?;
         let Some(Key { overlap, .. }) = self.key else {
             client.build(new, plan()?, None, false, Arc::default()).await?;

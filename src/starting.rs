@@ -16,7 +16,8 @@ use crate::handle::{Handle, LOOK};
 use crate::id::WorkflowId;
 use crate::retention::{KeepFor, Retention};
 use crate::start_behind::StartingBehind;
-use crate::store::{Begin, Begun, DraftKey, Key, NewWorkflow, Occurrence, Overlap, WorkflowRow};
+use crate::start_job::{START_QUEUE, StartJob, start_type};
+use crate::store::{Begin, Begun, DraftKey, Key, Lane, LoneJobs, NewWorkflow, Occurrence, Overlap, WorkflowRow};
 use crate::wake::wake;
 use crate::workflow::{Plan, Workflow};
 
@@ -33,6 +34,19 @@ pub struct Starting<W> {
 impl<W: Workflow> Starting<W> {
     pub(crate) fn new(client: Client, workflow: W) -> Self {
         Self { client, workflow, retention: None, created: Arc::default() }
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The lone job that starts it on a shard, and the id that it will have.
+    pub(crate) fn as_job(self, shard: u16, key: Option<Key>) -> Result<(WorkflowId, LoneJobs)> {
+        let (arguments, _) = self.client.registry().parse(W::NAME, &arguments_of(&self.workflow)?)?;
+        let id = WorkflowId::new(self.client.store().now(), shard);
+        let (workflow, retention) = (W::NAME.to_owned(), self.retention);
+        let start = StartJob { workflow, arguments, id, key, occurrence: None, retention };
+        Ok((id, LoneJobs::one(Lane::new(shard, START_QUEUE, 0, &start_type(W::NAME)), &start.to_json()?, None)?))
     }
 
     /// Counts the jobs that have been created so far, for who watches.
@@ -71,12 +85,12 @@ impl<W: Workflow> Starting<W> {
     /// # Ok(()) }
     /// ```
     pub fn after_running(self) -> StartingBehind<W> {
-        StartingBehind::new(self.client, self.workflow, Overlap::Wait)
+        StartingBehind::new(self, Overlap::Wait)
     }
 
     /// The same, but it is left out if one waits already.
     pub fn once_after_running(self) -> StartingBehind<W> {
-        StartingBehind::new(self.client, self.workflow, Overlap::WaitOne)
+        StartingBehind::new(self, Overlap::WaitOne)
     }
 
     fn alone(self, overlap: Overlap) -> StartingAlone<W> {

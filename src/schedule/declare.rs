@@ -15,11 +15,9 @@ use crate::clock::millis;
 use crate::error::{Error, Result};
 use crate::graph::{check_key, check_name};
 use crate::job::Job;
+use crate::start_job::START_QUEUE;
 use crate::store::{Key, Overlap};
 use crate::workflow::Workflow;
-
-/// The queue of start jobs, unless told otherwise.
-const QUEUE: &str = "default";
 
 /// Where a schedule is declared.
 pub trait Declare: Sized + private::Sealed {
@@ -210,7 +208,7 @@ impl<T: Declare> NewSchedule<T> {
         let key = self.taken_key();
         let what = key
             .and_then(|key| Ok(What::Start { workflow: W::NAME.to_owned(), arguments: arguments_of(&workflow)?, key }));
-        self.declare(what, QUEUE)
+        self.declare(what, START_QUEUE)
     }
 
     /// Enqueues a lone job at each instant. In texts of its parameters `{at}` stands for the instant as in [`start`](Self::start).
@@ -274,13 +272,13 @@ impl NewSchedule<Schedule> {
         let key = self.taken_key();
         let what =
             arguments.and_then(|arguments| Ok(What::Start { workflow: workflow.to_owned(), arguments, key: key? }));
-        self.declare(what, QUEUE)
+        self.declare(what, START_QUEUE)
     }
 
     /// Enqueues a lone job of a registered type by its name, with its parameters as JSON.
     pub fn enqueue_named(self, job: &str, parameters: &RawValue) -> <Schedule as Declare>::Declared {
         let registry = self.into.client.registry();
-        let queue = registry.kinds.get(job).map_or(QUEUE, |kind| kind.queue);
+        let queue = registry.kinds.get(job).map_or(START_QUEUE, |kind| kind.queue);
         let known = registry.check_type("enqueueing a lone job", job, false);
         let parameters = known.map(|()| parameters.get().to_owned());
         self.enqueue_json(job, parameters, queue)

@@ -165,6 +165,7 @@ impl Definition {
                 id,
                 key: key.clone(),
                 occurrence: Some(Occurrence { schedule: name.to_owned(), at }),
+                retention: None,
             }
             .to_json(),
         }

@@ -6,7 +6,7 @@ use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::graph::{Edge, StepNumber, StepSpec};
 use crate::id::{SessionId, WorkflowId};
-use crate::payload::Chunk;
+use crate::payload::{Chunk, ChunkBuilder};
 use crate::retention::Retention;
 use crate::slice::Mask;
 use crate::store::schedules::{Occurrence, ScheduleRow, Waits};
@@ -552,6 +552,17 @@ pub struct LoneJobs {
     pub due: Vec<(Millis, Mask)>,
     /// What these jobs are to start waits for its turn.
     pub waits: Option<Waits>,
+}
+
+impl LoneJobs {
+    /// One job, to be run at a time or at once.
+    pub(crate) fn one(lane: Lane, json: &[u8], due: Option<Millis>) -> Result<Self> {
+        let mut chunk = ChunkBuilder::default();
+        chunk.push(json)?;
+        let chunk = chunk.finish().ok_or_else(|| Error::usage("there is no job to enqueue"))?;
+        let due = due.map(|due| (due, Mask::range(0..1))).into_iter().collect();
+        Ok(Self { lane, chunk, due, waits: None })
+    }
 }
 
 /// A standing step that takes the lone jobs of one type, queue and priority on one shard.

@@ -11,6 +11,7 @@
 //! | `tx` | an operation at work: counted statements, cached rows |
 //! | `create`, `overlap` | workflows and drafts, and the keys that they hold |
 //! | `lane` | lone jobs, and what becomes of them once they have settled |
+//! | `within` | lone jobs that come with a transaction of the application's own |
 //! | `line`, `claim` | ready work, and how it is handed out |
 //! | `lease` | sessions, leases, what is taken back |
 //! | `reserve` | what happens when the disk is full |
@@ -43,6 +44,7 @@ mod schema;
 mod settle;
 mod tick;
 mod tx;
+mod within;
 mod writer;
 
 use std::fmt;
@@ -55,8 +57,11 @@ use parking_lot::Mutex;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+pub use rusqlite;
+
 use self::reserve::Reserve;
 use self::tx::Tx;
+pub(crate) use self::within::enqueue_within;
 use self::writer::Writer;
 use crate::clock::{Clock, Millis, millis};
 use crate::error::{Error, ErrorKind, Result};

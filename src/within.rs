@@ -1,0 +1,42 @@
+//! Lone jobs and starts that come with a transaction of the application's own: both happen, or neither does.
+
+use rusqlite::Transaction;
+
+use crate::error::Result;
+use crate::job::Job;
+use crate::lone::{JobId, LoneJob, NewJob};
+use crate::start_behind::WaitingStart;
+use crate::starting::Starting;
+use crate::store::sqlite::enqueue_within;
+use crate::store::{Lane, LoneJobs};
+use crate::workflow::Workflow;
+
+impl<J: Job> NewJob<'_, J> {
+    /// Enqueues it within a transaction of the application's own, on a connection to the store's file: it is there once that has been
+    /// committed, and if it is not, it has never been. A worker sees it within a second.
+    ///
+    /// The transaction's type is that of [`gusher::store::sqlite::rusqlite`](crate::store::sqlite::rusqlite).
+    pub fn within(self, tx: &Transaction<'_>) -> Result<LoneJob<J>> {
+        let (client, due) = (self.client().clone(), self.due_at());
+        let (queue, priority, json) = self.checked()?;
+        let store = client.store();
+        let jobs = LoneJobs::one(Lane::new(store.next_shard(), &queue, priority, J::NAME), &json, due)?;
+        let index = enqueue_within(tx, &store.url(), store.now(), &jobs)?;
+        Ok(client.lone(JobId { lane: jobs.lane.id, index }))
+    }
+}
+
+impl<W: Workflow> Starting<W> {
+    /// Starts it within a transaction of the application's own, on a connection to the store's file: a worker that knows its type starts
+    /// it once that has been committed, and if it is not, nobody does.
+    ///
+    /// The transaction's type is that of [`gusher::store::sqlite::rusqlite`](crate::store::sqlite::rusqlite).
+    pub fn within(self, tx: &Transaction<'_>) -> Result<WaitingStart> {
+        let client = self.client().clone();
+        let store = client.store();
+        let (id, jobs) = self.as_job(store.next_shard(), None)?;
+        let index = enqueue_within(tx, &store.url(), store.now(), &jobs)?;
+        let job = JobId { lane: jobs.lane.id, index };
+        Ok(WaitingStart::new(client, id, job, W::NAME))
+    }
+}
