@@ -72,7 +72,8 @@ impl Clock {
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.0 {
-            Kind::System => "system",
+            // Two of these are the same at any time.
+            Kind::System => return f.write_str("Clock(system)"),
             Kind::Manual(_) => "manual",
             Kind::Moved(_) => "movable",
             Kind::Tokio(..) => "tokio",

@@ -4,6 +4,7 @@
 //! an [`App`]. Start with the README, then `examples/import`; `ARCHITECTURE.md` says where everything is.
 
 mod app;
+mod checkup;
 #[cfg(feature = "cli")]
 mod cli;
 mod client;
@@ -72,7 +73,7 @@ pub use store::Pausable;
 pub use tokio_util::sync::CancellationToken;
 pub use view::{AttemptView, EdgeView, ErrorGroup, JobView, LaneView, StepView, WorkflowView};
 pub use why::{Cause, CauseKind, Why};
-pub use worker::{Worker, WorkerOptions};
+pub use worker::{QueueOrder, Worker, WorkerOptions};
 pub use workflow::{Flow, Step, Steps, Workflow};
 
 /// What most programs need: `use gusher::prelude::*;`.

@@ -10,6 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use serde::Serialize;
 
 use self::sentences::Figures;
+pub(crate) use self::sentences::no_worker;
 use crate::clock::Millis;
 use crate::error::Result;
 use crate::graph::StepNumber;

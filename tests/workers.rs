@@ -9,7 +9,7 @@ use futures::TryStreamExt;
 use gusher::prelude::*;
 use gusher::store::Store;
 use gusher::store::sqlite::{Options, SqliteStore};
-use gusher::{CancellationToken, WorkerOptions, WorkflowState};
+use gusher::{CancellationToken, QueueOrder, WorkerOptions, WorkflowState};
 use support::House;
 use support::act::{Act, Shared, Stage, act};
 
@@ -241,4 +241,133 @@ fn a_new_store_can_be_opened_by_many_at_once() {
             .collect();
         openers.into_iter().for_each(|opener| opener.join().unwrap().unwrap());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_strict_order_nothing_of_a_queue_runs_while_one_before_it_has_anything() {
+    let (house, stage) = (House::new(), Stage::new());
+    let app = app(&stage);
+    let client = house.client(&app);
+    for n in 0..5 {
+        for queue in ["later", "soon", "first"] {
+            client.enqueue(act(format!("{queue} {n}"), "ok")).queue(queue).await.unwrap();
+        }
+    }
+    let queues = ["first", "soon", "later"].map(str::to_owned).to_vec();
+    let options = WorkerOptions { slots: 1, queues: Some(queues), order: QueueOrder::Strict, ..Default::default() };
+    let stop = CancellationToken::new();
+    let worker = tokio::spawn(app.worker_on(house.store.clone(), options).await.unwrap().run(stop.clone()));
+    while stage.ran().len() < 15 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let queues: Vec<String> = stage.ran().iter().map(|ran| ran.split(' ').next().unwrap().to_owned()).collect();
+    assert_eq!(queues, [["first"; 5], ["soon"; 5], ["later"; 5]].concat());
+    // What comes once all are empty wakes the worker, whatever its queue.
+    client.enqueue(act("later 5", "ok")).queue("later").await.unwrap().wait().await.unwrap();
+    stop.cancel();
+    worker.await.unwrap().unwrap();
+    let one = WorkerOptions { order: QueueOrder::Strict, ..Default::default() };
+    let refused = app.worker_on(house.store.clone(), one).await.unwrap().run(CancellationToken::new()).await;
+    assert!(refused.unwrap_err().to_string().contains("needs their names"));
+}
+
+/// The same job type before and after a deploy that asks for more.
+mod deploys {
+    use super::*;
+
+    pub mod before {
+        use super::*;
+
+        #[derive(Serialize, Deserialize)]
+        pub struct Weight {
+            pub grams: u32,
+        }
+        impl Job for Weight {
+            const NAME: &str = "Weight";
+            type Output = u32;
+            type State = ();
+            async fn perform(self, _: &Context) -> JobResult<u32> {
+                Ok(self.grams)
+            }
+        }
+
+        pub fn app() -> App {
+            App::stateless().job::<Weight>()
+        }
+    }
+
+    pub mod after {
+        use super::*;
+
+        #[derive(Serialize, Deserialize)]
+        pub struct Weight {
+            pub grams: u32,
+            pub scales: String,
+        }
+        impl Job for Weight {
+            const NAME: &str = "Weight";
+            type Output = u32;
+            type State = ();
+            async fn perform(self, _: &Context) -> JobResult<u32> {
+                Ok(self.grams)
+            }
+        }
+
+        /// A type that did not exist before.
+        #[derive(Serialize, Deserialize)]
+        pub struct Calibrate {
+            pub scales: String,
+        }
+        impl Job for Calibrate {
+            const NAME: &str = "Calibrate";
+            type Output = String;
+            type State = ();
+            async fn perform(self, _: &Context) -> JobResult<String> {
+                Ok(self.scales)
+            }
+        }
+
+        pub fn app() -> App {
+            App::stateless().job::<Weight>().job::<Calibrate>()
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_worker_leaves_what_it_does_not_know_to_a_new_one_and_the_doctor_says_that_nobody_runs_it() {
+    use deploys::{after, before};
+    let house = House::new();
+    let client = house.client(&after::app());
+    let old = house.worker(&before::app()).await;
+    let new_type = client.enqueue(after::Calibrate { scales: "left".into() }).await.unwrap();
+    // What is more than the old shape has is no harm to it.
+    let known = client.enqueue(after::Weight { grams: 7, scales: "left".into() }).await.unwrap();
+    assert_eq!(known.wait().await.unwrap(), 7);
+    let checkup = client.doctor().await.unwrap();
+    assert!(checkup.findings.is_empty());
+    let nobody =
+        "1 job cannot run: queue `default` has no live worker that knows `Calibrate` (one that does not takes from it)";
+    assert_eq!(checkup.warnings, [nobody]);
+    let view = new_type.status().await.unwrap();
+    assert_eq!((view.attempts, view.recoveries, view.worker), (0, 0, None));
+    let new = house.worker(&after::app()).await;
+    assert_eq!(new_type.wait().await.unwrap(), "left");
+    assert!(client.doctor().await.unwrap().warnings.is_empty());
+    old.stop().await;
+    new.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_worker_that_cannot_read_an_older_shape_fails_that_job_alone_and_names_the_field() {
+    use deploys::{after, before};
+    let house = House::new();
+    let (older, newer) = (house.client(&before::app()), house.client(&after::app()));
+    let worker = house.worker(&after::app()).await;
+    let old_shape = older.enqueue(before::Weight { grams: 7 }).await.unwrap();
+    let new_shape = newer.enqueue(after::Weight { grams: 8, scales: "left".into() }).await.unwrap();
+    assert_eq!(new_shape.wait().await.unwrap(), 8);
+    let error = old_shape.wait().await.unwrap_err().to_string();
+    assert!(error.contains("the parameters do not fit the type `Weight`: missing field `scales`"), "{error}");
+    worker.stop().await;
+    house.check().await;
 }

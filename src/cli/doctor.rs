@@ -5,14 +5,13 @@ use super::out::{Ending, Outcome};
 use super::table::{ERROR, WARNING};
 use crate::render::words::{count, escape};
 
-/// Recount everything in the store and check what must hold; exit code 1 if something does not. Also says what the servers may lose
+/// Recount everything in the store and check what must hold; exit code 1 if something does not. Also says what no live worker can run, and what the servers may lose
 #[derive(Debug, clap::Args)]
 pub struct Doctor {}
 
 impl Doctor {
     pub async fn run<S: Send + Sync + 'static>(self, house: &House<S>) -> Outcome {
-        let client = house.client().await?;
-        let checkup = client.store().doctor().await?;
+        let checkup = house.client().await?.doctor().await?;
         let is_well = checkup.findings.is_empty();
         if house.out.json {
             house.out.document(&checkup)?;

@@ -11,6 +11,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
 use super::held::{End, Ended, Held, Taken};
 use super::hub::Hub;
@@ -87,7 +88,7 @@ impl<J: Job> Handler<J::State> for JobHandler<J> {
                     let performed = decode::<J>(&held, taken)?.perform(&ctx).await;
                     encode(&performed.map_err(|error| error.ruled_by(J::retry_on, J::discard_on))?)
                 };
-                let end = guard(&held, &ctx, limit, work).await;
+                let end = guard(&held, &ctx, limit, work.instrument(span(&held, taken))).await;
                 finish(&held, &hub, taken, &mut clock, end, ctx.into_logs(), None);
                 // Jobs that only compute would keep this thread from claims, reports and other slots until the slice has ended.
                 if clock.duration_since(turn) >= TURN {
@@ -139,12 +140,26 @@ impl<S: Source> Handler<S::State> for SourceHandler<S> {
                     emitter.finish().await?;
                     Ok(Vec::new())
                 };
-                let end = guard(&held, &ctx, limit, work).await;
+                let end = guard(&held, &ctx, limit, work.instrument(span(&held, taken))).await;
                 let draft = emitter.draft();
                 finish(&held, &hub, taken, &mut clock, end, ctx.into_logs(), draft);
             }
         })
     }
+}
+
+/// What a job logs is told with what it is, if that is asked for: `RUST_LOG=info,gusher::job=debug`.
+fn span(held: &Held, taken: Taken) -> Span {
+    let slice = &held.slice;
+    tracing::debug_span!(
+        target: "gusher::job",
+        "job",
+        r#type = slice.job_type,
+        workflow = %slice.workflow,
+        step = slice.step_name,
+        index = slice.first + u64::from(taken.at),
+        attempt = taken.attempt
+    )
 }
 
 fn context<S>(state: &Arc<S>, held: &Arc<Held>, taken: Taken, limit: Option<Duration>) -> Context<S> {

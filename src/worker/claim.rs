@@ -9,9 +9,10 @@ use super::backoff::Backoff;
 use super::held::Held;
 use super::hub::Hub;
 use super::jitter;
-use crate::error::ErrorKind;
+use super::queues::QueueOrder;
+use crate::error::{ErrorKind, Result};
 use crate::slice::{CHUNK_JOBS, TARGET_TIME, take};
-use crate::store::{Claim, Session, Take};
+use crate::store::{Claim, Claimed, Session, Take};
 use crate::wake::wake;
 
 /// The most leases that one claim asks for.
@@ -22,7 +23,7 @@ const POLL: Duration = Duration::from_millis(450);
 const IDLE: Duration = Duration::from_secs(5);
 
 /// Claims until the worker stops.
-pub async fn claim_slices(hub: Arc<Hub>, session: Session) {
+pub async fn claim_slices(hub: Arc<Hub>, session: Session, order: QueueOrder) {
     let mut next_lease = 1;
     let mut backoff = Backoff::new();
     let mut was_woken = false;
@@ -38,7 +39,7 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session) {
                 claim.first_lease = next_lease;
                 let asked = hub.monotonic();
                 // Never a branch of `select!`: a claim that nobody waits for any more would still be granted.
-                match hub.store.claim(claim).await {
+                match claim_in_rounds(&hub, claim, &order).await {
                     Ok(claimed) => {
                         backoff.reset();
                         wake(&claimed.woken);
@@ -80,6 +81,20 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session) {
             () = hub.woken.notified() => was_woken = true,
             () = tokio::time::sleep(wait) => {}
         }
+    }
+}
+
+/// Claims from one set of queues after another, until one gives something.
+async fn claim_in_rounds(hub: &Hub, mut claim: Claim, order: &QueueOrder) -> Result<Claimed> {
+    let mut rounds = order.rounds(&claim.queues).into_iter().peekable();
+    loop {
+        claim.queues = rounds.next().unwrap_or_default();
+        let claimed = hub.store.claim(claim.clone()).await?;
+        if rounds.peek().is_none() || !claimed.slices.is_empty() || claimed.drain {
+            return Ok(claimed);
+        }
+        wake(&claimed.woken);
+        claim.first_lease = claim.first_lease.max(claimed.last_lease + 1);
     }
 }
 

@@ -13,6 +13,7 @@ mod claim;
 pub(crate) mod held;
 pub(crate) mod hub;
 mod lease;
+mod queues;
 mod report;
 mod send;
 mod tick;
@@ -34,6 +35,7 @@ use self::attempt::{Handler, Kind};
 use self::backoff::Backoff;
 use self::held::{End, Ended, Held};
 use self::hub::Hub;
+pub use self::queues::QueueOrder;
 use self::watch::Watcher;
 use crate::client::Client;
 use crate::clock::{Millis, millis};
@@ -58,6 +60,8 @@ pub struct WorkerOptions {
     pub slots: u32,
     /// The queues to take from; all queues of the registered types unless set.
     pub queues: Option<Vec<String>>,
+    /// In which order it takes from those.
+    pub order: QueueOrder,
     /// How long leases last; what the store says unless set.
     pub lease: Option<Duration>,
     /// How long running jobs may take to finish when the worker is told to stop, before they are told to stop too.
@@ -75,6 +79,7 @@ impl Default for WorkerOptions {
         Self {
             slots: 2 * processors as u32,
             queues: None,
+            order: QueueOrder::default(),
             lease: None,
             patience: Duration::from_secs(25),
             keep: Keep::default(),
@@ -113,6 +118,7 @@ impl<S: Send + Sync + 'static> Worker<S> {
                 "a worker without job types has nothing to do; register them: App::new(..).job::<MyJob>()",
             ));
         }
+        self.options.order.check(self.options.queues.as_deref())?;
         let store = self.client.store().clone();
         let lease = self.options.lease.map_or(store.lease(), millis);
         let socket = match &self.watcher {
@@ -139,7 +145,7 @@ impl<S: Send + Sync + 'static> Worker<S> {
         let renewal = lease::start(hub.clone(), session.clone())?;
         let mut loops = JoinSet::new();
         let mut claims = JoinSet::new();
-        claims.spawn(claim::claim_slices(hub.clone(), session.clone()));
+        claims.spawn(claim::claim_slices(hub.clone(), session.clone(), self.options.order.clone()));
         if hub.watcher.is_none() {
             // A worker of a simulation has no other beside it.
             loops.spawn(claim::give_back_what_waits(hub.clone()));

@@ -1,0 +1,58 @@
+//! A checkup of a store: what the store finds in itself, and what nobody is there to run.
+
+use std::collections::BTreeMap;
+
+use futures::TryStreamExt;
+
+use crate::client::Client;
+use crate::error::Result;
+use crate::render::words::count;
+use crate::state::{StepState, WorkflowState};
+use crate::store::{Checkup, WorkerRow};
+use crate::why::no_worker;
+
+/// How many live workers are looked at.
+const WORKERS: u32 = 10_000;
+/// How many steps one look brings.
+const STEPS: u32 = 1_000;
+
+impl Client {
+    /// Recounts everything in the store and checks what must hold; also warns of what no live worker can run. Reads all of the store.
+    pub async fn doctor(&self) -> Result<Checkup> {
+        let mut checkup = self.store().doctor().await?;
+        let workers = self.store().workers(WORKERS).await?;
+        for ((queue, job_type), jobs) in self.waiting_jobs().await? {
+            let takes = |worker: &&WorkerRow| worker.session.queues.contains(&queue);
+            let takers: Vec<&WorkerRow> = workers.iter().filter(takes).collect();
+            if takers.iter().all(|worker| !worker.session.types.contains(&job_type)) {
+                let nobody = no_worker(&queue, &job_type, takers.len() as u64);
+                checkup.warnings.push(format!("{} cannot run: {nobody}", count(jobs, "job")));
+            }
+        }
+        Ok(checkup)
+    }
+
+    /// Jobs that could run now or later without anything else having to happen, by queue and type.
+    async fn waiting_jobs(&self) -> Result<BTreeMap<(String, String), u64>> {
+        let mut waiting = BTreeMap::new();
+        for state in [WorkflowState::Pending, WorkflowState::Running, WorkflowState::Standing] {
+            let mut workflows = self.workflows().state(state).stream();
+            while let Some(workflow) = workflows.try_next().await? {
+                let mut from = 0;
+                loop {
+                    let steps = self.store().steps(workflow.id, from, STEPS).await?;
+                    let released = steps.iter().filter(|step| step.state == StepState::Running);
+                    for step in released.filter(|step| step.jobs.unsettled() > 0) {
+                        let name = (step.spec.queue.clone(), step.spec.job_type.clone());
+                        *waiting.entry(name).or_default() += step.jobs.unsettled();
+                    }
+                    match steps.last() {
+                        Some(last) if steps.len() == STEPS as usize => from = last.number + 1,
+                        _ => break,
+                    }
+                }
+            }
+        }
+        Ok(waiting)
+    }
+}
