@@ -294,7 +294,7 @@ impl Registry {
     /// Refuses a schedule of what no worker of this program could run.
     pub fn check_schedule(&self, definition: &Definition) -> Result<()> {
         match &definition.what {
-            What::Start { workflow, arguments, .. } => self.parse(workflow, arguments).map(|_| ()),
+            What::Start { workflow, .. } => self.parse(workflow, &definition.sample()?).map(|_| ()),
             What::Enqueue { job, .. } => self.check_type("enqueueing a lone job", job, false),
         }
     }

@@ -57,7 +57,7 @@ impl WorkflowId {
     /// A share of a span of time: always the same one, and spread evenly over many ids.
     pub(crate) fn share_of(&self, span: Millis) -> Millis {
         let [.., a, b, c, d] = *self.0.as_bytes();
-        (i128::from(u32::from_be_bytes([a, b, c, d])) * i128::from(span) >> 32) as Millis
+        ((i128::from(u32::from_be_bytes([a, b, c, d])) * i128::from(span)) >> 32) as Millis
     }
 
     /// The id of the lane of that key on a shard. It is of no time, so it sorts before every workflow.

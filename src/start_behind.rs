@@ -51,7 +51,7 @@ impl<W: Workflow> IntoFuture for StartingBehind<W> {
             let client = start.client().clone();
             let shard = shard_of(&format!("{}/{}", W::NAME, key.key), client.store().shards());
             let waits = |id| Waits { name: W::NAME.to_owned(), key: key.key.clone(), ids: vec![id] };
-            let (id, mut jobs) = start.as_job(shard, Some(key.clone()))?;
+            let (id, mut jobs) = start.into_job(shard, Some(key.clone()))?;
             jobs.waits = Some(waits(id));
             let of = jobs.lane.id;
             let index = client.send_lone(shard, vec![jobs]).await?.first().copied();

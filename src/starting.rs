@@ -41,7 +41,7 @@ impl<W: Workflow> Starting<W> {
     }
 
     /// The lone job that starts it on a shard, and the id that it will have.
-    pub(crate) fn as_job(self, shard: u16, key: Option<Key>) -> Result<(WorkflowId, LoneJobs)> {
+    pub(crate) fn into_job(self, shard: u16, key: Option<Key>) -> Result<(WorkflowId, LoneJobs)> {
         let (arguments, _) = self.client.registry().parse(W::NAME, &arguments_of(&self.workflow)?)?;
         let id = WorkflowId::new(self.client.store().now(), shard);
         let (workflow, retention) = (W::NAME.to_owned(), self.retention);

@@ -34,7 +34,7 @@ impl<W: Workflow> Starting<W> {
     pub fn within(self, tx: &Transaction<'_>) -> Result<WaitingStart> {
         let client = self.client().clone();
         let store = client.store();
-        let (id, jobs) = self.as_job(store.next_shard(), None)?;
+        let (id, jobs) = self.into_job(store.next_shard(), None)?;
         let index = enqueue_within(tx, &store.url(), store.now(), &jobs)?;
         let job = JobId { lane: jobs.lane.id, index };
         Ok(WaitingStart::new(client, id, job, W::NAME))

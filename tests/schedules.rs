@@ -266,6 +266,46 @@ async fn of_a_weekend_without_workers_the_last_night_is_made_up_for_and_the_othe
     running.await.unwrap().unwrap();
 }
 
+/// A workflow whose arguments are no text.
+#[derive(Serialize, Deserialize)]
+struct ImportYear {
+    year: YearAsText,
+}
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+struct YearAsText(u16);
+impl TryFrom<String> for YearAsText {
+    type Error = std::num::ParseIntError;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse().map(Self)
+    }
+}
+impl From<YearAsText> for String {
+    fn from(year: YearAsText) -> Self {
+        year.0.to_string()
+    }
+}
+impl Workflow for ImportYear {
+    const NAME: &str = "ImportYear";
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        flow.run(Act { name: self.year.0.to_string(), does: "ok".into() });
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn arguments_that_only_an_instant_makes_whole_are_checked_with_one() {
+    let (store, _) = at_a_time(0);
+    let client = app(&Stage::new()).workflow::<ImportYear>().client_on(store);
+    let named = |arguments: &str| {
+        let arguments = serde_json::value::RawValue::from_string(arguments.to_owned()).unwrap();
+        client.schedule("yearly").cron("@yearly").start_named("ImportYear", &arguments)
+    };
+    named(r#"{"year":"{at:%Y}"}"#).await.unwrap();
+    let error = named(r#"{"year":"{at:%B}"}"#).await.unwrap_err().to_string();
+    assert!(error.contains("schedule `yearly`: the arguments do not fit the workflow ImportYear"), "{error}");
+}
+
 #[tokio::test]
 async fn a_schedule_is_changed_paused_resumed_and_removed_while_it_is_there() {
     let (store, clock) = at_a_time(0);

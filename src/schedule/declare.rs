@@ -268,10 +268,8 @@ impl<T: Declare> NewSchedule<T> {
 impl NewSchedule<Schedule> {
     /// Starts a registered workflow by its name, with its arguments as JSON.
     pub fn start_named(self, workflow: &str, arguments: &RawValue) -> <Schedule as Declare>::Declared {
-        let arguments = self.into.client.registry().parse(workflow, arguments.get()).map(|(arguments, _)| arguments);
-        let key = self.taken_key();
-        let what =
-            arguments.and_then(|arguments| Ok(What::Start { workflow: workflow.to_owned(), arguments, key: key? }));
+        let (workflow, arguments) = (workflow.to_owned(), arguments.get().to_owned());
+        let what = self.taken_key().map(|key| What::Start { workflow, arguments, key });
         self.declare(what, START_QUEUE)
     }
 

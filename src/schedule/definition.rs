@@ -104,9 +104,14 @@ impl Definition {
                 return Err(Error::usage(format!("the {what} is at most a year")));
             }
         }
-        let (What::Start { arguments: json, .. } | What::Enqueue { parameters: json, .. }) = &self.what;
         // Instants are longer than their placeholder.
-        check_size("arguments", fill(json, &self.rule, 0)?.len() + 1024)
+        check_size("arguments", self.sample()?.len() + 1024)
+    }
+
+    /// The arguments or parameters of some instant.
+    pub fn sample(&self) -> Result<String> {
+        let (What::Start { arguments: json, .. } | What::Enqueue { parameters: json, .. }) = &self.what;
+        fill(json, &self.rule, 0)
     }
 
     pub fn encode(&self) -> Result<(String, String)> {

@@ -20,7 +20,7 @@ pub struct Due {
 }
 
 /// What is to be done at `now` about a rule whose `next` instant has come. An instant is late once it lies more than `grace` back. What is
-/// not late is fired. Of what is late, `missed` says what is, and never what is late already when something is due that is not.
+/// not late is fired. Of what is late, `missed` says what is: with `Last`, nothing if something is due that is on time.
 pub fn due(rule: &Rule, missed: Missed, grace: Millis, next: Millis, now: Millis) -> Due {
     let on_time = now.saturating_sub(grace);
     let keep = match missed {

@@ -113,7 +113,7 @@ mod tests {
         // What each of them saw when it looked last; it may act on that much later, or die before.
         let mut seen: [Option<Ticked>; 5] = Default::default();
         while clock.now() < INSTANTS as Millis * INTERVAL {
-            let who = dice.below(5) as usize;
+            let who = dice.below(5);
             match seen[who].take() {
                 None => seen[who] = Some(store.tick(Tick { lease: LEASE }).await.unwrap()),
                 Some(_) if dice.below(10) == 0 => {}

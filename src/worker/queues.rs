@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn the_last_round_is_all_queues() {
         let queues = named(&["urgent", "mail", "images"]);
-        assert_eq!(QueueOrder::Turns.rounds(&queues), [queues.clone()]);
+        assert_eq!(QueueOrder::Turns.rounds(&queues), std::slice::from_ref(&queues));
         assert_eq!(QueueOrder::Strict.rounds(&queues), [named(&["urgent"]), named(&["mail"]), queues.clone()]);
         assert_eq!(QueueOrder::Strict.rounds(&named(&["mail"])), [named(&["mail"])]);
     }

@@ -91,7 +91,7 @@ async fn measure_on(place: &Place, sizes: &Sizes, worst: &mut Worst) -> Result<R
     // One of each first: what that makes stays.
     client.start(Small).await?.wait().await?;
     run_other(&client).await?;
-    until_others_are_gone(&client).await?;
+    until_all_is_gone(&client, &url).await?;
     let before = stored_bytes(&url)?;
 
     let quiet = others_in(&client, tokio::time::sleep(QUIET)).await?.1;
@@ -117,7 +117,7 @@ async fn measure_on(place: &Place, sizes: &Sizes, worst: &mut Worst) -> Result<R
     let (pruned, busy) = others_in(&client, prune).await?;
     let (pruned, took) = (pruned?, started.elapsed());
     ensure!(pruned > small, "only {pruned} have been pruned");
-    until_others_are_gone(&client).await?;
+    until_all_is_gone(&client, &url).await?;
     worker.stop().await?;
     let after = stored_bytes(&url)?;
     worst.take_in(Worst::of(store.meters()));
@@ -143,9 +143,12 @@ async fn run_other(client: &Client) -> Result<()> {
     Ok(())
 }
 
-async fn until_others_are_gone(client: &Client) -> Result<()> {
-    while !client.workflows().of::<Other>().page(1).await?.is_empty() {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+/// What is being deleted is on no list any more, but takes its time.
+async fn until_all_is_gone(client: &Client, url: &str) -> Result<()> {
+    let mut sizes = [0, 1];
+    while sizes[0] != sizes[1] || !client.workflows().of::<Other>().page(1).await?.is_empty() {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        sizes = [sizes[1], stored_bytes(url)? / 50_000];
     }
     Ok(())
 }
