@@ -1,6 +1,6 @@
 //! The application: what a program registers, and what it makes of it: a client, a worker, a command line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
@@ -289,6 +289,13 @@ impl Registry {
                 )))
             }
         }
+    }
+
+    /// The queues that a worker takes from unless told otherwise: those of all types, and of what is scheduled.
+    pub fn queues(&self) -> Vec<String> {
+        let of_types = self.kinds.values().map(|kind| kind.queue.to_owned());
+        let scheduled = self.schedules.values().map(|definition| definition.queue.clone());
+        of_types.chain(scheduled).collect::<BTreeSet<String>>().into_iter().collect()
     }
 
     /// Refuses a schedule of what no worker of this program could run.

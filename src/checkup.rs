@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures::TryStreamExt;
 
 use crate::client::Client;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::render::words::count;
 use crate::state::{StepState, WorkflowState};
 use crate::store::{Checkup, WorkerRow};
@@ -40,7 +40,11 @@ impl Client {
             while let Some(workflow) = workflows.try_next().await? {
                 let mut from = 0;
                 loop {
-                    let steps = self.store().steps(workflow.id, from, STEPS).await?;
+                    let steps = match self.store().steps(workflow.id, from, STEPS).await {
+                        // It has been deleted since it was listed.
+                        Err(error) if error.kind() == ErrorKind::NotFound => break,
+                        steps => steps?,
+                    };
                     let released = steps.iter().filter(|step| step.state == StepState::Running);
                     for step in released.filter(|step| step.jobs.unsettled() > 0) {
                         let name = (step.spec.queue.clone(), step.spec.job_type.clone());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gusher::prelude::*;
-use gusher::store::sqlite::rusqlite::{self, Connection};
+use gusher::store::sqlite::rusqlite::{self, Connection, TransactionBehavior};
 use gusher::{JobState, WorkflowState};
 use support::House;
 
@@ -113,7 +113,7 @@ async fn an_order_its_mail_and_its_workflow_are_one_transaction() -> Result<()> 
     let client = house.client(&app);
     let worker = house.worker(&app).await;
     let mut database = connect(&path)?;
-    let order = database.transaction()?;
+    let order = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
     order.execute("INSERT INTO orders (customer) VALUES (?)", ["ada@example.org"])?;
     let mail = client.enqueue(SendMail { to: "ada@example.org".into() }).within(&order)?;
     let fulfil = client.start(Fulfil { customer: "ada@example.org".into() }).within(&order)?;
@@ -130,7 +130,7 @@ async fn an_order_its_mail_and_its_workflow_are_one_transaction() -> Result<()> 
 #[allow(dead_code)]
 fn shown(client: &Client, path: &Path) -> Result<()> {
     let mut database = Connection::open(path)?;
-    let order = database.transaction()?;
+    let order = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
     order.execute("INSERT INTO orders (customer) VALUES (?)", ["ada@example.org"])?;
     client.enqueue(SendMail { to: "ada@example.org".into() }).within(&order)?;
     client.start(Fulfil { customer: "ada@example.org".into() }).within(&order)?;

@@ -1,6 +1,5 @@
 //! `worker`: runs jobs until a signal comes.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -47,14 +46,12 @@ impl Worker {
         options.lease = self.lease.or(options.lease);
         options.patience = self.patience.unwrap_or(options.patience);
         let kinds = &house.app.registry.kinds;
-        let own_queues = || kinds.values().map(|kind| kind.queue.to_owned()).collect();
-        let queues: BTreeSet<String> =
-            options.queues.clone().map_or_else(own_queues, |queues| queues.into_iter().collect());
+        let queues = options.queues.clone().unwrap_or_else(|| house.app.registry.queues());
         let slots = options.slots;
         let worker = house.app.worker_on(client.store().clone(), options).await?;
         tracing::info!(
             store = crate::store::without_passwords(&client.store().url()),
-            queues = Vec::from_iter(queues).join(","),
+            queues = queues.join(","),
             types = kinds.keys().copied().collect::<Vec<_>>().join(","),
             slots,
             pid = std::process::id(),

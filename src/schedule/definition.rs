@@ -9,7 +9,7 @@ use super::cron::Rule;
 use crate::clock::{Millis, millis};
 use crate::error::{Error, Result};
 use crate::id::{WorkflowId, shard_of};
-use crate::payload::{ChunkBuilder, check_size};
+use crate::payload::ChunkBuilder;
 use crate::slice::Mask;
 use crate::start_job::{StartJob, start_type};
 use crate::store::{Key, Lane, LoneJobs, Occurrence, Waits};
@@ -18,6 +18,8 @@ use crate::store::{Key, Lane, LoneJobs, Occurrence, Waits};
 const GRACE: Duration = Duration::from_secs(60);
 /// The most instants that are made up for.
 const MOST_MISSED: u32 = 500;
+/// The most bytes of arguments: eight schedules that are due come in one answer.
+const MOST_BYTES: usize = 24 * 1024;
 /// The longest grace, and the longest jitter: a year.
 const LONGEST: Millis = 366 * 86_400_000;
 
@@ -104,8 +106,14 @@ impl Definition {
                 return Err(Error::usage(format!("the {what} is at most a year")));
             }
         }
-        // Instants are longer than their placeholder.
-        check_size("arguments", self.sample()?.len() + 1024)
+        let arguments = self.sample()?.len();
+        if arguments > MOST_BYTES {
+            return Err(Error::usage(format!(
+                "the arguments of a schedule have {arguments} bytes as JSON; at most {MOST_BYTES} are allowed. Put large data into a shared \
+                 location and pass where it is"
+            )));
+        }
+        Ok(())
     }
 
     /// The arguments or parameters of some instant.
@@ -284,11 +292,13 @@ mod tests {
 
     #[test]
     fn arguments_that_do_not_fit_into_one_call_come_in_several() {
-        let arguments = serde_json::to_string(&"x".repeat(60_000)).unwrap();
+        // Not compressible, as it stands there.
+        let arguments = serde_json::to_string(&"x".repeat(24_000)).unwrap();
         let what = What::Start { workflow: "Import".into(), arguments, key: None };
         let definition = Definition::new(Rule::every(Duration::from_secs(1)).unwrap(), what, "default");
-        let jobs = definition.jobs("large", 0, &[0, 1_000, 2_000, 3_000]).unwrap().unwrap();
-        assert!((1..4).contains(&jobs.chunk.jobs), "{}", jobs.chunk.jobs);
+        let instants: Vec<Millis> = (0..32).map(|n| n * 1_000).collect();
+        let jobs = definition.jobs("large", 0, &instants).unwrap().unwrap();
+        assert!((1..32).contains(&jobs.chunk.jobs), "{}", jobs.chunk.jobs);
     }
 
     #[test]

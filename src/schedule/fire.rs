@@ -3,26 +3,28 @@
 use super::definition::Definition;
 use super::due::due;
 use crate::error::Result;
-use crate::store::{Fire, Move, ScheduleRow, Store, Ticked};
+use crate::store::{DueSchedule, Fire, Move, Store, Ticked};
 use crate::wake::wake;
 
-/// Fires the schedules that a tick has found due. Tells whether any has been, by this worker or by another: then more may be due.
+/// Fires the schedules that a tick has found due. Tells whether any has been: then more may be due.
 pub(crate) async fn fire_due(store: &dyn Store, ticked: &Ticked) -> bool {
     let mut any = false;
-    for row in &ticked.schedules {
-        match fire_one(store, row, ticked.now).await {
+    for due in &ticked.schedules {
+        match fire_one(store, due).await {
             Ok(fired) => any |= fired,
             // Another worker may be able to; else it is told again and again, since nothing happens at its times.
-            Err(error) => tracing::warn!(%error, schedule = row.name, "a schedule cannot be fired; it is tried again"),
+            Err(error) => {
+                tracing::warn!(%error, schedule = due.schedule.name, "a schedule cannot be fired; it is tried again")
+            }
         }
     }
     any
 }
 
-async fn fire_one(store: &dyn Store, row: &ScheduleRow, now: crate::Millis) -> Result<bool> {
+async fn fire_one(store: &dyn Store, DueSchedule { schedule: row, now }: &DueSchedule) -> Result<bool> {
     let Some(next) = row.next else { return Ok(false) };
     let definition = Definition::decode(&row.name, &row.definition)?;
-    let mut due = due(&definition.rule, definition.missed, definition.grace, next, now);
+    let mut due = due(&definition.rule, definition.missed, definition.grace, next, *now);
     let jobs = definition.jobs(&row.name, row.shard, &due.instants)?;
     // What did not fit comes next.
     let fired = jobs.as_ref().map_or(0, |jobs| jobs.chunk.jobs as usize);
@@ -41,7 +43,7 @@ async fn fire_one(store: &dyn Store, row: &ScheduleRow, now: crate::Millis) -> R
     };
     let answer = store.fire(fire).await?;
     wake(&answer.woken);
-    Ok(true)
+    Ok(answer.fired)
 }
 
 #[cfg(all(test, feature = "sqlite", feature = "testing"))]

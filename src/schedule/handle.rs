@@ -99,9 +99,17 @@ impl Schedule {
 
     async fn change(&self, change: ChangeSchedule) -> Result<()> {
         let shard = self.row().await?.shard;
-        let change = || self.client.store().change_schedule(shard, self.name.clone(), change);
-        while answered(change).await?.more {}
-        Ok(())
+        loop {
+            let call = || self.client.store().change_schedule(shard, self.name.clone(), change);
+            let changed = answered(call).await?;
+            // A removal that is sent again finds nothing any more.
+            if changed.before.is_none() && change != ChangeSchedule::Remove {
+                return Err(Error::not_found(format!("schedule `{}` has been removed or moved meanwhile", self.name)));
+            }
+            if !changed.more {
+                return Ok(());
+            }
+        }
     }
 
     /// Fires it now, also while it is paused; its next instant stays. Its rule for overlaps holds. Tells the instant.
@@ -190,32 +198,34 @@ impl Schedule {
         })
     }
 
-    /// Keeps it as it is defined. It lives where the key is that its workflows hold, so with another key it moves: it is taken away there
-    /// first, that it never fires twice, and goes on with the same next instant.
+    /// Keeps it as it is defined. It lives where the key is that its workflows hold, so with another key it may move to another shard: it is
+    /// made there without a next instant, taken away here, and goes on there where it was. If this process dies in between, whoever keeps it
+    /// next gives it the next instant from then on.
     pub(super) async fn put(&self, definition: &Definition) -> Result<()> {
         self.client.registry().check_schedule(definition)?;
         let store = self.client.store();
         let shard = definition.shard(&self.name, store.shards());
         let (rule, json) = definition.encode()?;
+        let put = async |next| {
+            let (name, rule, definition) = (self.name.clone(), rule.clone(), json.clone());
+            let put = PutSchedule { shard, name, rule, definition, next };
+            answered(|| store.put_schedule(put.clone())).await
+        };
         let mut next = definition.rule.next_after(store.now());
-        let mut was_paused = false;
-        for row in
-            self.client.schedule_rows().await?.into_iter().filter(|row| row.name == self.name && row.shard != shard)
-        {
-            let before = Definition::decode(&self.name, &row.definition);
-            if before.is_ok_and(|before| before.rule == definition.rule) {
-                next = row.next;
+        let rows = self.client.schedule_rows().await?;
+        for row in rows.iter().filter(|row| row.name == self.name && row.shard != shard) {
+            put(None).await?;
+            let moved = answered(|| store.change_schedule(row.shard, self.name.clone(), ChangeSchedule::Move)).await?;
+            let Some(before) = moved.before else { continue };
+            let rule = Definition::decode(&self.name, &before.definition).map(|before| before.rule);
+            if rule.is_ok_and(|rule| rule == definition.rule) {
+                next = before.next;
             }
-            was_paused |= row.paused;
-            while answered(|| store.change_schedule(row.shard, self.name.clone(), ChangeSchedule::Remove)).await?.more {
+            if before.paused {
+                answered(|| store.change_schedule(shard, self.name.clone(), ChangeSchedule::Pause)).await?;
             }
         }
-        let put = PutSchedule { shard, name: self.name.clone(), rule, definition: json, next };
-        answered(|| store.put_schedule(put.clone())).await?;
-        if was_paused {
-            answered(|| store.change_schedule(shard, self.name.clone(), ChangeSchedule::Pause)).await?;
-        }
-        Ok(())
+        put(next).await.map(|_| ())
     }
 }
 

@@ -21,7 +21,7 @@ pub struct PutSchedule {
     pub shard: u16,
     /// Its name.
     pub name: String,
-    /// Which instants it means. A schedule that is there with the same rule keeps its next instant.
+    /// Which instants it means. A schedule that is there with the same rule keeps its next instant, if it has one.
     pub rule: String,
     /// All that it is.
     pub definition: String,
@@ -36,6 +36,8 @@ pub enum ChangeSchedule {
     Pause,
     /// It fires again, first at that instant: what it left out while it was paused is not made up for.
     Resume(Option<Millis>),
+    /// It lives on another shard from now on. Its history stays here, so that what is due already comes to its decision.
+    Move,
     /// It is gone, with its history. Starts of it that have not begun come to nothing.
     Remove,
 }
@@ -62,6 +64,15 @@ pub struct ScheduleRow {
     pub next: Option<Millis>,
     /// Whether it is paused.
     pub paused: bool,
+}
+
+/// A schedule whose next instant has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueSchedule {
+    /// The schedule.
+    pub schedule: ScheduleRow,
+    /// The time of its shard at which it was.
+    pub now: Millis,
 }
 
 /// Parameters of [`Store::fire`](super::Store::fire).

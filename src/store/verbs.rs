@@ -9,7 +9,7 @@ use crate::id::{SessionId, WorkflowId};
 use crate::payload::{Chunk, ChunkBuilder};
 use crate::retention::Retention;
 use crate::slice::Mask;
-use crate::store::schedules::{Occurrence, ScheduleRow, Waits};
+use crate::store::schedules::{DueSchedule, Occurrence, Waits};
 
 /// The most leases that one report may speak of.
 pub const MAX_REPORTED_LEASES: usize = 24;
@@ -523,9 +523,7 @@ pub struct Ticked {
     /// Milliseconds until the next thing that is known to be due; `None` if nothing is.
     pub next_in: Option<Millis>,
     /// Some of the schedules that are due, to be fired by whoever ticks.
-    pub schedules: Vec<ScheduleRow>,
-    /// The store's time at which they were.
-    pub now: Millis,
+    pub schedules: Vec<DueSchedule>,
     /// Whom to wake.
     pub woken: Woken,
 }

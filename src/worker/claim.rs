@@ -89,8 +89,13 @@ async fn claim_in_rounds(hub: &Hub, mut claim: Claim, order: &QueueOrder) -> Res
     let mut rounds = order.rounds(&claim.queues).into_iter().peekable();
     loop {
         claim.queues = rounds.next().unwrap_or_default();
-        let claimed = hub.store.claim(claim.clone()).await?;
-        if rounds.peek().is_none() || !claimed.slices.is_empty() || claimed.drain {
+        if rounds.peek().is_none() {
+            return hub.store.claim(claim).await;
+        }
+        let mut claimed = hub.store.claim(claim.clone()).await?;
+        if !claimed.slices.is_empty() || claimed.drain {
+            // The queues that have not been asked may have more.
+            (claimed.empty, claimed.idle) = (false, false);
             return Ok(claimed);
         }
         wake(&claimed.woken);

@@ -188,14 +188,11 @@ impl<S: Send + Sync + 'static> Worker<S> {
 
     fn session(&self, lease: Millis, socket: Option<&UdpSocket>) -> Session {
         let kinds: Vec<&Kind> = self.handlers.values().map(|handler| handler.kind()).collect();
-        let mut own_queues: Vec<String> = kinds.iter().map(|kind| kind.queue.to_owned()).collect();
-        own_queues.sort_unstable();
-        own_queues.dedup();
         Session {
             id: SessionId::random(),
             host: hostname(),
             pid: std::process::id(),
-            queues: self.options.queues.clone().unwrap_or(own_queues),
+            queues: self.options.queues.clone().unwrap_or_else(|| self.client.registry().queues()),
             types: kinds.iter().map(|kind| kind.name.to_owned()).collect(),
             slots: self.options.slots,
             wake_port: match &self.watcher {

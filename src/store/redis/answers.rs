@@ -231,8 +231,11 @@ impl Ticked {
             more: self.more,
             ready: self.ready,
             next_in: self.next_in.map(|next| next as Millis),
-            schedules: self.schedules.into_iter().map(|row| row.on(shard)).collect::<Result<_>>()?,
-            now: self.now as Millis,
+            schedules: self
+                .schedules
+                .into_iter()
+                .map(|row| Ok(DueSchedule { schedule: row.on(shard)?, now: self.now as Millis }))
+                .collect::<Result<_>>()?,
             woken: Woken(self.woken),
         })
     }

@@ -204,6 +204,7 @@ pub fn change_schedule(name: &str, change: ChangeSchedule) -> Value {
     let (change, next) = match change {
         ChangeSchedule::Pause => ("pause", None),
         ChangeSchedule::Resume(next) => ("resume", next),
+        ChangeSchedule::Move => ("move", None),
         ChangeSchedule::Remove => ("remove", None),
     };
     json!({ "name": name, "change": change, "next": next })

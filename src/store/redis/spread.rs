@@ -251,7 +251,6 @@ impl RedisStore {
             all.ready |= one.ready;
             all.next_in = [all.next_in, one.next_in].into_iter().flatten().min();
             all.schedules.extend(one.schedules);
-            all.now = all.now.max(one.now);
             all.woken.0.extend(one.woken.0);
         }
         Ok(all)

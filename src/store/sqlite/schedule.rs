@@ -9,7 +9,7 @@ use crate::id::WorkflowId;
 use crate::planted::planted;
 use crate::state::JobState;
 use crate::store::{
-    Begin, Begun, ChangeSchedule, Changed, Fire, Fired, HISTORY, MAX_OCCURRENCES, NewWorkflow, Occurrence,
+    Begin, Begun, ChangeSchedule, Changed, DueSchedule, Fire, Fired, HISTORY, MAX_OCCURRENCES, NewWorkflow, Occurrence,
     OccurrenceRow, OccurrenceState, Overlap, PutSchedule, ScheduleRow, Waits,
 };
 
@@ -26,8 +26,8 @@ impl Tx<'_> {
         let before = self.schedule(&put.name)?;
         let sql = "SELECT rule FROM schedule WHERE name = ?";
         let is_same = self.one(sql, [&put.name], |row| row.get::<_, String>(0))?.is_some_and(|rule| rule == put.rule);
-        let kept = before.as_ref().filter(|_| is_same).map(|row| row.next);
-        let next = kept.unwrap_or(put.next);
+        let kept = before.as_ref().filter(|_| is_same).and_then(|row| row.next);
+        let next = kept.or(put.next);
         let paused = before.as_ref().is_some_and(|row| row.paused);
         let sql = "INSERT INTO schedule (name, rule, definition, next, paused) VALUES (?1, ?2, ?3, ?4, ?5) \
                    ON CONFLICT DO UPDATE SET rule = ?2, definition = ?3, next = ?4";
@@ -50,6 +50,9 @@ impl Tx<'_> {
             }
             ChangeSchedule::Resume(next) => {
                 self.run("UPDATE schedule SET paused = 0, next = ?2 WHERE name = ?1 AND paused = 1", (name, next))?;
+            }
+            ChangeSchedule::Move => {
+                self.run("DELETE FROM schedule WHERE name = ?", [name])?;
             }
             ChangeSchedule::Remove => {
                 self.run("DELETE FROM schedule WHERE name = ?", [name])?;
@@ -174,6 +177,8 @@ impl Tx<'_> {
         // A workflow that is started again, or repaired, was not among those that waited.
         let waits = key.overlap.waits() && new.generation == 0;
         let (ahead, first) = if waits { self.ahead_of(new, &key.key)? } else { (0, None) };
+        // Who has the key stands in the row until it has been made.
+        let ahead = ahead.saturating_sub(u32::from(first.is_some() && first == held_by));
         let left_out = match key.overlap {
             Overlap::Skip => held_by,
             Overlap::WaitOne if ahead > 0 => held_by.or(first.filter(|_| ahead > 1)),
@@ -242,7 +247,7 @@ impl Tx<'_> {
     }
 
     /// Some of the schedules that are due, and in how many milliseconds the next one is that is not.
-    pub fn due_schedules(&mut self) -> Result<(Vec<ScheduleRow>, Option<Millis>)> {
+    pub fn due_schedules(&mut self) -> Result<(Vec<DueSchedule>, Option<Millis>)> {
         let now = self.now;
         self.plain(|conn| Ok((due_schedules(conn, now)?, next_schedule(conn, now)?)))
     }
@@ -292,9 +297,10 @@ fn schedule_row(row: &Row<'_>) -> rusqlite::Result<ScheduleRow> {
 }
 
 /// Some of the schedules that are due.
-pub fn due_schedules(conn: &Connection, now: Millis) -> rusqlite::Result<Vec<ScheduleRow>> {
+pub fn due_schedules(conn: &Connection, now: Millis) -> rusqlite::Result<Vec<DueSchedule>> {
     let sql = format!("{SCHEDULE} WHERE paused = 0 AND next IS NOT NULL AND next <= ? ORDER BY next LIMIT {DUE}");
-    conn.prepare_cached(&sql)?.query_map([now], schedule_row)?.collect()
+    let due = |row: &Row<'_>| Ok(DueSchedule { schedule: schedule_row(row)?, now });
+    conn.prepare_cached(&sql)?.query_map([now], due)?.collect()
 }
 
 /// In how many milliseconds the next schedule is due that is not due now.

@@ -43,7 +43,7 @@ impl Tx<'_> {
         let ready = self.one("SELECT 1 FROM place WHERE turn IS NOT NULL LIMIT 1", (), |_| Ok(()))?.is_some();
         let (schedules, scheduled) = self.due_schedules()?;
         let next_in = [next_in, scheduled].into_iter().flatten().min();
-        Ok(Ticked { more, ready, next_in, schedules, now: self.now, woken: self.wake()? })
+        Ok(Ticked { more, ready, next_in, schedules, woken: self.wake()? })
     }
 
     fn take_back_expired(&mut self, lease_time: Millis) -> Result<bool> {
@@ -188,6 +188,6 @@ pub fn look_ahead(conn: &Connection, now: Millis, lease: Millis) -> rusqlite::Re
             due |= left <= 0;
         }
         let next_in = [next, pruned, scheduled].into_iter().flatten().min().map(|left| left.max(0));
-        Ok(Ticked { more: due, ready: row.get(9)?, next_in, schedules, now, woken: Default::default() })
+        Ok(Ticked { more: due, ready: row.get(9)?, next_in, schedules, woken: Default::default() })
     })
 }

@@ -210,6 +210,7 @@ macro_rules! conformance_table {
                 fresh_is_listed_with_all_that_it_is,
                 repeated_keeps_its_next_instant,
                 answer_lost_keeps_one,
+                without_a_next_instant_takes_the_one_that_it_is_given_later,
                 with_another_definition_goes_on_and_with_another_rule_begins_anew,
                 paused_stays_paused,
                 deleted_begins_anew,
@@ -220,6 +221,7 @@ macro_rules! conformance_table {
                 repeated_is_done_once,
                 answer_lost_is_changed_all_the_same,
                 deleted_tells_that_there_is_none,
+                a_move_to_another_shard_leaves_what_is_due_to_its_start,
                 a_removal_takes_the_history_with_it_whatever_its_length,
             }
             fire {
@@ -266,6 +268,7 @@ macro_rules! conformance_table {
                 cancelling,
                 deleted,
                 leaves_out_what_comes_while_one_waits,
+                waits_while_the_one_before_it_is_being_built,
                 leaves_out_what_comes_while_one_waits_and_another_is_about_to_start,
             }
             cancel_other {

@@ -8,8 +8,9 @@ use crate::schedule::definition::{Definition, What};
 use crate::schedule::{Missed, Rule, fire_due};
 use crate::state::WorkflowState;
 use crate::store::{
-    Begin, Begun, ChangeSchedule, Claim, Create, DraftKey, Fire, Fired, Key, Lane, LoneJobs, Move, NewWorkflow,
-    Occurrence, OccurrenceRow, OccurrenceState, Overlap, PassedOver, PutSchedule, ScheduleRow, Tick, Ticked, Waits,
+    Begin, Begun, ChangeSchedule, Claim, Create, DraftKey, DueSchedule, Fire, Fired, Key, Lane, LoneJobs, Move,
+    NewWorkflow, Occurrence, OccurrenceRow, OccurrenceState, Overlap, PassedOver, PutSchedule, ScheduleRow, Tick,
+    Ticked, Waits,
 };
 
 /// The shard of all schedules of these cases.
@@ -133,6 +134,13 @@ pub mod put_schedule {
         assert_eq!(scene.store.schedules(String::new(), 100).await.unwrap().len(), 1);
     }
 
+    pub async fn without_a_next_instant_takes_the_one_that_it_is_given_later(scene: &Scene) {
+        keep(scene, PutSchedule { next: None, ..put("nightly") }).await;
+        assert_eq!(next(scene, "nightly").await, None);
+        keep(scene, put("nightly")).await;
+        assert_eq!(next(scene, "nightly").await, Some(FIRST));
+    }
+
     pub async fn with_another_definition_goes_on_and_with_another_rule_begins_anew(scene: &Scene) {
         keep(scene, put("nightly")).await;
         fired(scene, fire("nightly", FIRST, 1)).await;
@@ -219,6 +227,16 @@ pub mod change_schedule {
             assert_eq!(change(scene, "nightly", what).await, None);
         }
         assert_eq!(find(scene, "nightly").await, None);
+    }
+
+    pub async fn a_move_to_another_shard_leaves_what_is_due_to_its_start(scene: &Scene) {
+        keep(scene, put("nightly")).await;
+        fired(scene, fire("nightly", FIRST, 1)).await;
+        assert_eq!(change(scene, "nightly", ChangeSchedule::Move).await.map(|row| row.next), Some(Some(FIRST + HOUR)));
+        assert_eq!(find(scene, "nightly").await, None);
+        assert!(!fired(scene, fire("nightly", FIRST + HOUR, 1)).await.fired);
+        scene.started(&start_of(scene, FIRST, Overlap::Skip)).await;
+        assert_eq!(states(scene, "nightly").await, [OccurrenceState::Started]);
     }
 
     pub async fn a_removal_takes_the_history_with_it_whatever_its_length(scene: &Scene) {
@@ -315,8 +333,7 @@ pub mod fire {
         assert!(ticked.schedules.is_empty() && ticked.next_in.is_some_and(|left| left <= 40), "{ticked:?}");
         scene.clock.advance(40);
         let ticked = tick(scene).await;
-        assert_eq!(ticked.schedules, [find(scene, "nightly").await.unwrap()]);
-        assert_eq!(ticked.now, FIRST);
+        assert_eq!(ticked.schedules, [DueSchedule { schedule: find(scene, "nightly").await.unwrap(), now: FIRST }]);
         fired(scene, super::fire("nightly", FIRST, 1)).await;
         assert!(tick(scene).await.schedules.is_empty());
     }
@@ -543,6 +560,18 @@ pub mod wait_one {
         finish(scene, holder).await;
         scene.started(&second).await;
         assert_eq!(scene.begin(&third).await, DECIDED);
+    }
+
+    pub async fn waits_while_the_one_before_it_is_being_built(scene: &Scene) {
+        let [first, second, third] = three(scene, Overlap::WaitOne).await;
+        finish(scene, first.workflow.id).await;
+        assert_eq!(scene.begin(&second).await, Begun::default());
+        let held_by = Some(second.workflow.id);
+        assert_eq!(scene.begin(&third).await, Begun { held_by, ahead: 0, decided: false });
+        scene.make(&second).await;
+        assert_eq!(scene.begin(&third).await, Begun { held_by, ahead: 0, decided: false });
+        finish(scene, second.workflow.id).await;
+        scene.started(&third).await;
     }
 
     pub async fn leaves_out_what_comes_while_one_waits_and_another_is_about_to_start(scene: &Scene) {

@@ -166,6 +166,12 @@ local function unhex(text)
     return tonumber(text, 16)
 end
 
+-- A schedule as it is kept; nil if it is not there or damaged: that must not keep anybody from what else is due.
+local function schedule_row(text)
+    local ok, row = pcall(cmsgpack.unpack, text)
+    return ok and type(row) == 'table' and row.definition and row or nil
+end
+
 -- A number of more than fourteen digits is not what JSON would make of it.
 local function text_of(number)
     return string.format('%.0f', number)

@@ -150,11 +150,11 @@ end
 local function add_lone(jobs, nexts)
     local wf, first = lane_of(jobs.lane)
     first = nexts[wf] or first
+    local step, workflow = G.step(wf, 0), G.workflow(wf)
     if jobs.waits then G.wait_for_turn(jobs.waits, wf, first) end
     local chunk = add_chunk(wf, 1, first, jobs)
     nexts[wf] = first + jobs.jobs
     batch('HSET', K.wf(wf, 'lengths'), 1, nexts[wf])
-    local step, workflow = G.step(wf, 0), G.workflow(wf)
     step.total, workflow.total = step.total + jobs.jobs, workflow.total + jobs.jobs
     G.put_step(step)
     G.put_workflow(workflow)

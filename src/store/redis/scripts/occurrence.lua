@@ -100,6 +100,8 @@ function G.what_is_in_the_way(new)
     -- A workflow that is started again, or repaired, was not among those that waited.
     local ahead, first = 0, nil
     if waits(new) and new.generation == 0 then ahead, first = ahead_of(new) end
+    -- Who has the key stands in the row until it has been made.
+    if first and first == held_by then ahead = ahead - 1 end
     local other
     if new.overlap == SKIP_OTHER then other = held_by end
     if new.overlap == WAIT_ALONE and ahead > 0 then other = held_by or ahead > 1 and first or nil end

@@ -277,7 +277,8 @@ end
 function DO.schedules()
     local list = {}
     for i, name in ipairs(call('ZRANGEBYLEX', K.schedule_names, '(' .. arg.behind, '+', 'LIMIT', 0, arg.limit)) do
-        local row = cmsgpack.unpack(call('HGET', K.schedules, name))
+        -- One that is damaged is shown, that it can be removed.
+        local row = schedule_row(call('HGET', K.schedules, name)) or { definition = '', paused = true }
         list[i] = { name = name, definition = row.definition, next = row.next and text_of(row.next), paused = row.paused }
     end
     return { list = list }

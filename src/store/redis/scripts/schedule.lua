@@ -6,8 +6,7 @@ local DO = {}
 local HISTORY, LOOKED_AT = 1000, 8
 
 local function find_schedule(name)
-    local text = call('HGET', K.schedules, name)
-    return text and cmsgpack.unpack(text) or nil
+    return schedule_row(call('HGET', K.schedules, name))
 end
 
 local function put_row(name, row)
@@ -27,7 +26,7 @@ end
 function DO.put_schedule()
     local before = find_schedule(arg.name)
     local row = { rule = arg.rule, definition = arg.definition, next = arg.next, paused = before and before.paused or false }
-    if before and before.rule == arg.rule then row.next = before.next end
+    if before and before.rule == arg.rule and before.next then row.next = before.next end
     count_bytes(#arg.definition)
     put_row(arg.name, row)
     call('ZADD', K.schedule_names, 0, arg.name)
@@ -43,10 +42,12 @@ function DO.change_schedule()
     elseif row and arg.change == 'resume' then
         if row.paused then row.next, row.paused = arg.next, false end
         put_row(arg.name, row)
-    elseif arg.change == 'remove' then
+    elseif arg.change == 'remove' or arg.change == 'move' then
         call('HDEL', K.schedules, arg.name)
         call('ZREM', K.schedules_due, arg.name)
         call('ZREM', K.schedule_names, arg.name)
+    end
+    if arg.change == 'remove' then
         for _, part in ipairs({ 'rows', 'open', 'decided' }) do call('UNLINK', K.schedule(part, arg.name)) end
     end
     return { before = as_told(arg.name, before) }
@@ -57,8 +58,8 @@ local function forget_occurrences(schedule)
     local open, rows = K.schedule('open', schedule), K.schedule('rows', schedule)
     for _, member in ipairs(call('ZRANGE', open, 0, LOOKED_AT - 1)) do
         local row = G.occurrence(schedule, member)
-        local lane = row.lane and tonumber(call('HGET', K.ids, row.lane) or nil)
-        if G.has_lone_ended(lane, row.job) then
+        local lane = row and row.lane and tonumber(call('HGET', K.ids, row.lane) or nil)
+        if row and G.has_lone_ended(lane, row.job) then
             G.decide({ schedule = schedule, at = unhex(member) }, OCCURRENCE.failed, nil)
         end
     end
@@ -78,8 +79,6 @@ function DO.fire()
     if arg.jobs then check_lone(arg.jobs) end
     if arg.from then
         if row.paused or row.next ~= arg.from then return { fired = false, woken = {} } end
-        row.next = arg.to
-        put_row(name, row)
     elseif G.occurrence(name, hex(arg.instants[1], 14)) then
         return { fired = true, woken = {} }
     end
@@ -95,9 +94,13 @@ function DO.fire()
                 { to = at, count = 1, state = state, fired_at = now(), lane = arg.jobs.lane.id, job = first + i - 1 })
         end
     end
+    -- What could still find something damaged comes before this, and what is only tidied up behind it.
+    if arg.from then
+        row.next = arg.to
+        put_row(name, row)
+    end
     write_numbers()
-    write_batches()
-    forget_occurrences(name)
     G.flush()
+    forget_occurrences(name)
     return { fired = true, woken = G.wake() }
 end

@@ -453,9 +453,11 @@ end
 -- Some of the schedules that are due, for whoever ticks to fire.
 local function due_schedules()
     local list = {}
-    for i, name in ipairs(call('ZRANGEBYSCORE', K.schedules_due, '-inf', now(), 'LIMIT', 0, 8)) do
-        local row = cmsgpack.unpack(call('HGET', K.schedules, name))
-        list[i] = { name = name, definition = row.definition, next = text_of(row.next), paused = false }
+    for _, name in ipairs(call('ZRANGEBYSCORE', K.schedules_due, '-inf', now(), 'LIMIT', 0, 8)) do
+        local row = schedule_row(call('HGET', K.schedules, name))
+        if row and row.next then
+            list[#list + 1] = { name = name, definition = row.definition, next = text_of(row.next), paused = false }
+        end
     end
     return list
 end
