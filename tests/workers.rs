@@ -255,8 +255,7 @@ async fn in_strict_order_nothing_of_a_queue_runs_while_one_before_it_has_anythin
     }
     let queues = ["first", "soon", "later"].map(str::to_owned).to_vec();
     let options = WorkerOptions { slots: 1, queues: Some(queues), order: QueueOrder::Strict, ..Default::default() };
-    let stop = CancellationToken::new();
-    let worker = tokio::spawn(app.worker_on(house.store.clone(), options).await.unwrap().run(stop.clone()));
+    let worker = house.worker_with(&app, options).await;
     while stage.ran().len() < 15 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -264,33 +263,10 @@ async fn in_strict_order_nothing_of_a_queue_runs_while_one_before_it_has_anythin
     assert_eq!(queues, [["first"; 5], ["soon"; 5], ["later"; 5]].concat());
     // What comes once all are empty wakes the worker, whatever its queue.
     client.enqueue(act("later 5", "ok")).queue("later").await.unwrap().wait().await.unwrap();
-    stop.cancel();
-    worker.await.unwrap().unwrap();
+    worker.stop().await;
     let one = WorkerOptions { order: QueueOrder::Strict, ..Default::default() };
     let refused = app.worker_on(house.store.clone(), one).await.unwrap().run(CancellationToken::new()).await;
     assert!(refused.unwrap_err().to_string().contains("needs their names"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_little_of_the_first_queue_leaves_no_slot_idle_while_another_has_work() {
-    let (house, stage) = (House::new(), Stage::new());
-    let app = app(&stage);
-    let client = house.client(&app);
-    client.enqueue(act("first", "wait")).queue("first").await.unwrap();
-    for n in 0..7 {
-        client.enqueue(act(format!("later {n}"), "wait")).queue("later").await.unwrap();
-    }
-    let queues = ["first", "later"].map(str::to_owned).to_vec();
-    let options = WorkerOptions { slots: 8, queues: Some(queues), order: QueueOrder::Strict, ..Default::default() };
-    let stop = CancellationToken::new();
-    let worker = tokio::spawn(app.worker_on(house.store.clone(), options).await.unwrap().run(stop.clone()));
-    stage.wait_for(8).await;
-    stage.gate.add_permits(8);
-    while stage.ran().len() < 8 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    stop.cancel();
-    worker.await.unwrap().unwrap();
 }
 
 /// The same job type before and after a deploy that asks for more.

@@ -1,5 +1,7 @@
 //! What a schedule that is due fires, and what it passes over. Pure.
 
+use std::collections::VecDeque;
+
 use super::cron::Rule;
 use super::definition::Missed;
 use crate::clock::Millis;
@@ -28,29 +30,27 @@ pub fn due(rule: &Rule, missed: Missed, grace: Millis, next: Millis, now: Millis
         Missed::Last => 1,
         Missed::All(most) => most as usize,
     };
-    let (mut late, mut over) = (std::collections::VecDeque::new(), Over::default());
+    let (mut late, mut over) = (VecDeque::new(), None);
     let (mut at, mut looked_at) = (Some(next), 0);
     if let Some((instants, last, first)) = rule.skipped(next, on_time, keep as u64 + 1) {
-        over.add(PassedOver { from: next, to: last, count: instants });
+        pass_over(&mut over, PassedOver { from: next, to: last, count: instants });
         at = Some(first);
     }
     while let Some(instant) = at.filter(|at| *at < on_time) {
         if looked_at == LOOKED_AT {
             // There is more to be looked at before it is known what of this is fired.
-            return Due { instants: Vec::new(), next: late.front().copied().or(at), passed_over: over.range };
+            return Due { instants: Vec::new(), next: late.front().copied().or(at), passed_over: over };
         }
         looked_at += 1;
         late.push_back(instant);
         if late.len() > keep {
-            late.pop_front()
-                .into_iter()
-                .for_each(|instant| over.add(PassedOver { from: instant, to: instant, count: 1 }));
+            late.pop_front().into_iter().for_each(|instant| pass_over(&mut over, one(instant)));
         }
         at = rule.next_after(instant);
     }
     // The last one that was missed is made up for by one that is on time.
     if missed == Missed::Last && at.is_some_and(|at| at <= now) {
-        late.drain(..).for_each(|instant| over.add(PassedOver { from: instant, to: instant, count: 1 }));
+        late.drain(..).for_each(|instant| pass_over(&mut over, one(instant)));
     }
     let mut instants: Vec<Millis> = late.into();
     while let Some(instant) = at.filter(|at| *at <= now) {
@@ -64,21 +64,19 @@ pub fn due(rule: &Rule, missed: Missed, grace: Millis, next: Millis, now: Millis
         at = Some(instants[MAX_FIRED]);
         instants.truncate(MAX_FIRED);
     }
-    Due { instants, passed_over: over.range, next: at }
+    Due { instants, passed_over: over, next: at }
 }
 
-#[derive(Default)]
-struct Over {
-    range: Option<PassedOver>,
+fn one(instant: Millis) -> PassedOver {
+    PassedOver { from: instant, to: instant, count: 1 }
 }
 
-impl Over {
-    fn add(&mut self, more: PassedOver) {
-        self.range = Some(match self.range {
-            None => more,
-            Some(range) => PassedOver { to: more.to, count: range.count + more.count, ..range },
-        });
-    }
+/// Adds what follows behind those that are passed over already.
+fn pass_over(over: &mut Option<PassedOver>, more: PassedOver) {
+    *over = Some(match *over {
+        None => more,
+        Some(range) => PassedOver { to: more.to, count: range.count + more.count, ..range },
+    });
 }
 
 #[cfg(test)]

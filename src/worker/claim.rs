@@ -12,7 +12,7 @@ use super::jitter;
 use super::queues::QueueOrder;
 use crate::error::{ErrorKind, Result};
 use crate::slice::{CHUNK_JOBS, TARGET_TIME, take};
-use crate::store::{Claim, Claimed, Session, Take};
+use crate::store::{Claim, Claimed, Session, Store, Take};
 use crate::wake::wake;
 
 /// The most leases that one claim asks for.
@@ -39,7 +39,7 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session, order: QueueOrder) {
                 claim.first_lease = next_lease;
                 let asked = hub.monotonic();
                 // Never a branch of `select!`: a claim that nobody waits for any more would still be granted.
-                match claim_in_rounds(&hub, claim, &order).await {
+                match claim_in_rounds(&*hub.store, claim, &order).await {
                     Ok(claimed) => {
                         backoff.reset();
                         wake(&claimed.woken);
@@ -85,14 +85,14 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session, order: QueueOrder) {
 }
 
 /// Claims from one set of queues after another, until one gives something.
-async fn claim_in_rounds(hub: &Hub, mut claim: Claim, order: &QueueOrder) -> Result<Claimed> {
+async fn claim_in_rounds(store: &dyn Store, mut claim: Claim, order: &QueueOrder) -> Result<Claimed> {
     let mut rounds = order.rounds(&claim.queues).into_iter().peekable();
     loop {
         claim.queues = rounds.next().unwrap_or_default();
         if rounds.peek().is_none() {
-            return hub.store.claim(claim).await;
+            return store.claim(claim).await;
         }
-        let mut claimed = hub.store.claim(claim.clone()).await?;
+        let mut claimed = store.claim(claim.clone()).await?;
         if !claimed.slices.is_empty() || claimed.drain {
             // The queues that have not been asked may have more.
             (claimed.empty, claimed.idle) = (false, false);
@@ -200,5 +200,50 @@ pub async fn give_back_what_waits(hub: Arc<Hub>) {
                 super::report::return_unstarted(&hub, &held);
             }
         }
+    }
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use super::*;
+    use crate::id::SessionId;
+    use crate::store::sqlite::{Options, SqliteStore};
+    use crate::store::{Enqueue, Lane, LoneJobs};
+
+    #[tokio::test]
+    async fn who_got_little_from_the_first_queue_asks_again_at_once_and_who_got_nothing_from_any_is_idle() {
+        let store = SqliteStore::open(Options::in_memory()).unwrap();
+        let queues = ["first", "later"].map(str::to_owned).to_vec();
+        let session = Session {
+            id: SessionId::random(),
+            host: "test".into(),
+            pid: 1,
+            queues: queues.clone(),
+            types: vec!["Row".into()],
+            slots: 8,
+            wake_port: None,
+            lease: 1_000,
+        };
+        store.join(session.clone()).await.unwrap();
+        let job = |queue: &str| LoneJobs::one(Lane::new(0, queue, 0, "Row"), b"{}", None).unwrap();
+        let jobs = queues.iter().map(|queue| job(queue)).collect();
+        store.enqueue(Enqueue { session: session.id, command: 1, jobs }).await.unwrap();
+        let (mut first_lease, mut told) = (1, Vec::new());
+        for _ in 0..3 {
+            let claim = Claim {
+                session: session.id,
+                first_lease,
+                max_leases: 4,
+                queues: queues.clone(),
+                takes: vec![Take { job_type: "Row".into(), jobs: 8, budget: 8 }],
+                free_slots: 8,
+                alone: false,
+                lease: 1_000,
+            };
+            let claimed = claim_in_rounds(&store, claim, &QueueOrder::Strict).await.unwrap();
+            first_lease = first_lease.max(claimed.last_lease + 1);
+            told.push((claimed.slices.len(), claimed.idle));
+        }
+        assert_eq!(told, [(1, false), (1, true), (0, true)]);
     }
 }

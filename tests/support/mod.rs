@@ -32,7 +32,11 @@ impl House {
 
     /// Starts a worker; it stops when the returned guard is dropped or [`WorkerGuard::stop`] is awaited.
     pub async fn worker<S: Send + Sync + 'static>(&self, app: &App<S>) -> WorkerGuard {
-        let options = WorkerOptions { slots: 4, ..WorkerOptions::default() };
+        self.worker_with(app, WorkerOptions { slots: 4, ..WorkerOptions::default() }).await
+    }
+
+    /// The same, set up otherwise.
+    pub async fn worker_with<S: Send + Sync + 'static>(&self, app: &App<S>, options: WorkerOptions) -> WorkerGuard {
         let worker = app.worker_on(self.store.clone(), options).await.unwrap();
         let stop = CancellationToken::new();
         WorkerGuard { task: tokio::spawn(worker.run(stop.clone())), stop }

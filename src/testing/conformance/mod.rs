@@ -34,6 +34,7 @@ mod inspection;
 mod keeping;
 mod keys;
 mod lone;
+mod occurrences;
 mod paused;
 mod plan;
 mod reads;
@@ -62,15 +63,13 @@ use self::inspection::{doctor, errors, outcomes, parameters, size, waiting, wher
 use self::keeping::{keep, retention};
 use self::keys::{abandon, begin};
 use self::lone::{enqueue, lane};
+use self::occurrences::{allow, cancel_other, missed_all, missed_last, missed_none, skip, wait, wait_one};
 use self::paused::set_paused;
 use self::reads::{edges, step_named, steps, workflow, workflows};
 use self::repair::{delete, mended, retry};
 use self::reports::{error_table, report, source};
 use self::scene::{LEASE, START, Scene};
-use self::schedules::{
-    allow, cancel_other, change_schedule, fire, missed_all, missed_last, missed_none, put_schedule, skip, wait,
-    wait_one,
-};
+use self::schedules::{change_schedule, fire, put_schedule};
 use self::sessions::{join, leave, renew};
 use self::times::{lease_time, recovery, tick, timers};
 use self::worst_cases::bounds;
