@@ -313,6 +313,14 @@ async fn arguments_that_only_an_instant_makes_whole_are_checked_with_one() {
 }
 
 #[tokio::test]
+async fn one_that_is_declared_and_not_kept_yet_says_what_keeps_it() {
+    let (store, _) = at_a_time(0);
+    let client = app(&Stage::new()).schedule("hourly").cron("@hourly").start(import("ok")).client_on(store);
+    let error = client.schedule("hourly").run().await.unwrap_err().to_string();
+    assert!(error.contains("not kept in this store yet: a worker does that when it starts"), "{error}");
+}
+
+#[tokio::test]
 async fn a_schedule_is_changed_paused_resumed_and_removed_while_it_is_there() {
     let (store, clock) = at_a_time(0);
     let app = app(&Stage::new());

@@ -193,6 +193,12 @@ impl Schedule {
         let rows = self.client.schedule_rows().await?;
         let names: Vec<String> = rows.iter().map(|row| row.name.clone()).collect();
         rows.into_iter().find(|row| row.name == self.name).ok_or_else(|| {
+            if self.client.registry().schedules.contains_key(&self.name) {
+                return Error::not_found(format!(
+                    "schedule `{}` is declared by this program, but not kept in this store yet: a worker does that when it starts",
+                    self.name
+                ));
+            }
             let near = did_you_mean(&self.name, names.iter().map(String::as_str));
             Error::not_found(format!("there is no schedule `{}`{near}", self.name))
         })
