@@ -22,6 +22,7 @@ mod job;
 // Without a store, or without tests, nobody has anything to tell.
 #[cfg_attr(not(feature = "testing"), allow(dead_code))]
 mod ledger;
+mod limit;
 mod lone;
 mod outputs;
 mod payload;
@@ -58,6 +59,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use graph::{Edge, Graph, MAX_EDGES, MAX_NAME, MAX_STEPS, StepNumber, StepSpec};
 pub use handle::Handle;
 pub use id::{SessionId, WorkflowId};
+pub use limit::{Limit, Rate};
 pub use job::{Context, Job, JobError, JobResult, ResultExt, Source, Start, Stored};
 pub use lone::{JobId, Keep, LoneJob, NewJob};
 pub use outputs::{Failure, Outputs};
