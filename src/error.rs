@@ -3,6 +3,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use crate::lone::JobId;
+
 /// The result of everything that a client or a store does.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -12,6 +14,7 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    first: Option<JobId>,
 }
 
 /// What sort of error it is, for programs that must decide.
@@ -36,7 +39,7 @@ pub enum ErrorKind {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: message.into(), source: None, first: None }
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
@@ -76,6 +79,17 @@ impl Error {
         self
     }
 
+    /// A job that is not enqueued, since there is one of its [unique](crate::NewJob::unique) key.
+    pub(crate) fn there_is_one(key: &str, first: JobId) -> Self {
+        let message = format!("not enqueued: there is a job with the key `{key}`, {first}");
+        Self { first: Some(first), ..Self::refused(message) }
+    }
+
+    /// The job that is there, if a [unique](crate::NewJob::unique) one has been refused because of it.
+    pub fn first_job(&self) -> Option<JobId> {
+        self.first
+    }
+
     /// What sort of error it is.
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -88,7 +102,7 @@ impl Error {
 
     /// A copy for another waiter on the same failed operation.
     pub(crate) fn copy(&self) -> Self {
-        Self { kind: self.kind, message: self.to_string(), source: None }
+        Self { kind: self.kind, message: self.to_string(), source: None, first: self.first }
     }
 }
 

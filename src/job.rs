@@ -17,6 +17,7 @@ use crate::clock::Millis;
 use crate::emitter::Emitter;
 use crate::handle::Handle;
 use crate::id::WorkflowId;
+use crate::limit::Limit;
 use crate::lone::NewJob;
 use crate::planted::planted;
 use crate::record::{MAX_ERROR_BYTES, MAX_LOG_LINES, cut_text};
@@ -72,6 +73,31 @@ pub trait Job: Stored {
     const TIMEOUT: Option<Duration> = None;
     /// Whether it computes or blocks for long: then it runs on a thread where that harms nobody.
     const BLOCKING: bool = false;
+    /// How many lone jobs of one [`key`](Self::key) may run at once, and how many may start in a time, over all workers.
+    ///
+    /// Those beyond wait in the store, use no slot, and start in the order in which they were enqueued; one that waits for its next attempt
+    /// lets others go first. Jobs of workflows have no key.
+    ///
+    /// ```
+    /// use gusher::prelude::*;
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// struct SyncCustomer { customer: u64 }
+    ///
+    /// impl Job for SyncCustomer {
+    ///     const NAME: &str = "SyncCustomer";
+    ///     const LIMIT_PER_KEY: Limit = Limit::at_once(1);
+    ///     type Output = ();
+    ///     type State = ();
+    ///     fn key(&self) -> Option<String> {
+    ///         Some(self.customer.to_string())
+    ///     }
+    ///     async fn perform(self, _: &Context) -> JobResult<()> {
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    const LIMIT_PER_KEY: Limit = Limit::NONE;
     /// What it returns; `()` costs nothing to keep.
     type Output: Stored;
     /// What the application gives all of its jobs, for example a connection pool.
@@ -114,6 +140,11 @@ pub trait Job: Stored {
     /// `error.is::<UserIsGone>()` is the usual answer.
     fn discard_on(_error: &JobError) -> bool {
         false
+    }
+
+    /// What [`LIMIT_PER_KEY`](Self::LIMIT_PER_KEY) counts it under: a customer, a host. Without a key it is not limited.
+    fn key(&self) -> Option<String> {
+        None
     }
 
     /// Does the work. May run more than once: a worker can die after its effect and before its report, so make the effect safe

@@ -41,6 +41,7 @@ mod state;
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod unique;
 mod view;
 mod wake;
 mod why;
@@ -73,6 +74,7 @@ pub use starting::{Started, Starting, StartingAlone};
 pub use state::{Counts, Decision, EdgeKind, JobState, StepState, Tolerate, WorkflowState};
 pub use store::Pausable;
 pub use tokio_util::sync::CancellationToken;
+pub use unique::Unique;
 pub use view::{AttemptView, EdgeView, ErrorGroup, JobView, LaneView, StepView, WorkflowView};
 pub use why::{Cause, CauseKind, Why};
 pub use worker::{QueueOrder, Worker, WorkerOptions};
@@ -83,7 +85,7 @@ pub mod prelude {
     pub use serde::{Deserialize, Serialize};
 
     pub use crate::{
-        App, Client, Context, Emitter, Flow, Job, JobError, JobResult, Outputs, ResultExt, Retry, Source, Step,
+        App, Client, Context, Emitter, Flow, Job, JobError, JobResult, Limit, Outputs, ResultExt, Retry, Source, Step,
         Tolerate, Workflow,
     };
 }

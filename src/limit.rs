@@ -119,8 +119,15 @@ impl Starts {
         Some(at)
     }
 
-    /// When the last of them has been forgotten; `None` if none counts any more.
-    pub fn last(&self) -> Option<Millis> {
+    /// How many more may start now.
+    pub fn free(&mut self, rate: Rate, now: Millis) -> u32 {
+        self.forget(rate, now);
+        rate.starts.saturating_sub(self.0.iter().map(|(_, count)| count).sum())
+    }
+
+    /// When the last of them is forgotten; `None` if none counts any more.
+    pub fn last(&mut self, rate: Rate, now: Millis) -> Option<Millis> {
+        self.forget(rate, now);
         self.0.last().map(|(until, _)| *until)
     }
 
@@ -129,6 +136,73 @@ impl Starts {
         let longest = now.saturating_add(rate.period + part_of(rate));
         self.0.iter_mut().for_each(|(until, _)| *until = (*until).min(longest));
         self.0.retain(|(until, _)| *until > now);
+    }
+}
+
+/// How the lone jobs of one key stand, whose number is limited.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limited {
+    /// The limit, as whoever enqueued last knew it.
+    pub limit: Limit,
+    /// Jobs that have been admitted: they stand in a line or under a lease.
+    pub admitted: u32,
+    /// Of those, jobs that no worker has been given yet; counted only if starts are limited.
+    pub unstarted: u32,
+    /// Jobs that wait for their turn.
+    pub waiting: u32,
+    /// Jobs that the store keeps, those that have settled included.
+    pub jobs: u32,
+    /// The turn of the next one that comes.
+    pub next: u64,
+    /// What counts towards the rate.
+    pub starts: Starts,
+}
+
+impl Limited {
+    /// How many more may be admitted now.
+    pub fn room(&mut self, now: Millis) -> u32 {
+        let at_once = self.limit.at_once.map_or(u32::MAX, |most| most.saturating_sub(self.admitted));
+        let started = self.limit.rate.map_or(u32::MAX, |rate| self.starts.free(rate, now).saturating_sub(self.unstarted));
+        at_once.min(started)
+    }
+
+    /// Admits so many.
+    pub fn admit(&mut self, jobs: u32) {
+        self.admitted += jobs;
+        if self.limit.rate.is_some() {
+            self.unstarted += jobs;
+        }
+    }
+
+    /// So many that had been admitted are no longer: they have settled, or go on later. `started`: a worker had been given them.
+    pub fn leave(&mut self, jobs: u32, started: bool) {
+        self.admitted = self.admitted.saturating_sub(jobs);
+        if !started {
+            self.unstarted = self.unstarted.saturating_sub(jobs);
+        }
+    }
+
+    /// A worker has been given so many.
+    pub fn start(&mut self, jobs: u32, now: Millis) {
+        self.unstarted = self.unstarted.saturating_sub(jobs);
+        if let Some(rate) = self.limit.rate {
+            self.starts.note(rate, now, jobs);
+        }
+    }
+
+    /// When a tick is to look at it again, if no event does so before.
+    pub fn due(&mut self, now: Millis) -> Option<Millis> {
+        let rate = self.limit.rate?;
+        if self.jobs == 0 {
+            return self.starts.last(rate, now);
+        }
+        let may = self.limit.at_once.is_none_or(|most| self.admitted < most);
+        if may && self.waiting > 0 { self.starts.room_at(rate, self.unstarted, now) } else { None }
+    }
+
+    /// Whether nothing of it need be remembered.
+    pub fn is_over(&mut self, now: Millis) -> bool {
+        self.jobs == 0 && self.limit.rate.is_none_or(|rate| self.starts.last(rate, now).is_none())
     }
 }
 
@@ -175,7 +249,7 @@ mod tests {
         starts.note(rate, 1_000, 1);
         assert_eq!(starts.room_at(rate, 0, 1_000), Some(99 + 3_200));
         assert_eq!(starts.room_at(rate, 0, 99 + 3_200), Some(99 + 3_200));
-        assert_eq!(starts.last(), Some(1_099 + 3_200));
+        assert_eq!(starts.last(rate, 1_000), Some(1_099 + 3_200));
     }
 
     #[test]

@@ -14,20 +14,21 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use parking_lot::Mutex;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::oneshot;
 
 use crate::client::Client;
 use crate::clock::{Millis, millis};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::WorkflowId;
+use crate::id::{WorkflowId, shard_of};
 use crate::job::Job;
 use crate::outputs::{error_text, last_outcomes};
 use crate::payload::{Chunk, ChunkBuilder, check_size};
 use crate::record::KILLED;
 use crate::slice::{CHUNK_JOBS, Mask};
 use crate::state::{Counts, JobState, WorkflowState};
-use crate::store::{ChunkOutcomes, Enqueue, Lane, LoneJobs, Pausable};
+use crate::store::{ChunkOutcomes, Enqueue, Enqueued, Keyed, Lane, LoneJobs, Pausable};
+use crate::unique::Unique;
 use crate::view::{JobView, LaneView};
 
 /// The most jobs of one call: with a timer for each of them it keeps its bound.
@@ -56,7 +57,7 @@ impl Default for Keep {
 }
 
 /// Which lone job: its lane, and its number there. Never given twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobId {
     /// The lane, which is found like a workflow.
     pub lane: WorkflowId,
@@ -84,6 +85,18 @@ impl FromStr for JobId {
     }
 }
 
+impl fmt::Debug for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl<'de> Deserialize<'de> for JobId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 impl Serialize for JobId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -98,6 +111,27 @@ pub struct NewJob<'c, J> {
     queue: String,
     priority: i32,
     due: Option<Due>,
+    unique: Option<Unique>,
+}
+
+/// A job as it goes to the store.
+pub(crate) struct Prepared {
+    pub lane: Lane,
+    pub json: Vec<u8>,
+    pub due: Option<Millis>,
+    pub keyed: Option<Keyed>,
+    pub unique: Option<Unique>,
+}
+
+impl Prepared {
+    /// What became of it: the job that it is, or the one that is there instead.
+    pub fn answer(unique: Option<&Unique>, id: JobId, first: Option<JobId>) -> Result<JobId> {
+        match (first, unique) {
+            (None, _) => Ok(id),
+            (Some(first), Some(unique)) if unique.or_first => Ok(first),
+            (Some(first), unique) => Err(Error::there_is_one(unique.map_or("", |unique| &unique.key), first)),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -137,27 +171,66 @@ impl<J: Job> NewJob<'_, J> {
         self
     }
 
+    /// Is not enqueued while there is one of its type with the same key: an error of kind `Refused`, whose
+    /// [`first_job`](Error::first_job) is that one.
+    ///
+    /// ```
+    /// # use gusher::prelude::*;
+    /// # use gusher::Unique;
+    /// # #[derive(Serialize, Deserialize)] struct Remind { invoice: u64 }
+    /// # impl Job for Remind { const NAME: &str = "Remind"; type Output = (); type State = ();
+    /// #     async fn perform(self, _: &Context) -> JobResult<()> { Ok(()) } }
+    /// # async fn remind(client: &gusher::Client, invoice: u64) -> gusher::Result<()> {
+    /// let reminder = client.enqueue(Remind { invoice }).unique(Unique::until_settled(invoice).or_first()).await?;
+    /// println!("{} is this one, or was there before", reminder.id());
+    /// # Ok(()) }
+    /// ```
+    pub fn unique(mut self, unique: Unique) -> Self {
+        self.unique = Some(unique);
+        self
+    }
+
     #[cfg(feature = "sqlite")]
     pub(crate) fn client(&self) -> &Client {
         self.client
     }
 
-    /// When it may start, if not at once.
-    pub(crate) fn due_at(&self) -> Option<Millis> {
-        self.due.map(|due| match due {
+    /// The same as it goes to the store, if it can.
+    pub(crate) fn prepared(self) -> Result<Prepared> {
+        self.client.check_lone::<J>(&self.queue)?;
+        let json = to_json(&self.job)?;
+        check_size("parameters", json.len())?;
+        let due = self.due.map(|due| match due {
             Due::In(wait) => self.client.store().now().saturating_add(millis(wait)),
             Due::At(time) => time,
-        })
+        });
+        let (keyed, shard) = match keyed(&self.job, self.unique.as_ref(), self.client.store().shards())? {
+            Some((keyed, shard)) => (Some(keyed), shard),
+            None => (None, self.client.gathering().shard()),
+        };
+        let lane = Lane::new(shard, &self.queue, self.priority, J::NAME);
+        Ok(Prepared { lane, json, due, keyed, unique: self.unique })
     }
+}
 
-    /// Its queue, its priority and its parameters, if it can be enqueued.
-    pub(crate) fn checked(self) -> Result<(String, i32, Vec<u8>)> {
-        self.client.check_lone::<J>(&self.queue)?;
-        let json = serde_json::to_vec(&self.job)
-            .map_err(|e| Error::usage(format!("{} cannot be written as JSON", J::NAME)).because(e))?;
-        check_size("parameters", json.len())?;
-        Ok((self.queue, self.priority, json))
+fn to_json<J: Job>(job: &J) -> Result<Vec<u8>> {
+    serde_json::to_vec(job).map_err(|e| Error::usage(format!("{} cannot be written as JSON", J::NAME)).because(e))
+}
+
+/// The keys of a job, and the shard on which they are; `None` if it has none.
+fn keyed<J: Job>(job: &J, unique: Option<&Unique>, shards: u16) -> Result<Option<(Keyed, u16)>> {
+    let limit = if J::LIMIT_PER_KEY.is_none() { None } else { job.key() };
+    for key in limit.iter().chain(unique.map(|unique| &unique.key)) {
+        crate::graph::check_key(key)?;
     }
+    // One that is unique is so among those of its limit's key, for both live on one shard.
+    let unique = unique.map(|unique| match &limit {
+        Some(key) => (format!("{key}\0{}", unique.key), unique.until),
+        None => (unique.key.clone(), unique.until),
+    });
+    let Some(key) = limit.as_ref().or(unique.as_ref().map(|(key, _)| key)) else { return Ok(None) };
+    let shard = shard_of(&format!("{}/{key}", J::NAME), shards);
+    Ok(Some((Keyed { at: 0, limit: limit.map(|key| (key, J::LIMIT_PER_KEY)), unique }, shard)))
 }
 
 impl<'c, J: Job> IntoFuture for NewJob<'c, J> {
@@ -166,9 +239,8 @@ impl<'c, J: Job> IntoFuture for NewJob<'c, J> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let (client, due) = (self.client, self.due_at());
-            let (queue, priority, json) = self.checked()?;
-            let id = client.enqueued(queue, priority, J::NAME, json, due).await?;
+            let client = self.client;
+            let id = client.enqueued(self.prepared()?).await?;
             Ok(client.lone(id))
         })
     }
@@ -260,9 +332,7 @@ impl<J: Job> LoneJob<J> {
 
 /// A job on its way to the store, and who waits to hear of it.
 struct Waiting {
-    lane: Lane,
-    json: Vec<u8>,
-    due: Option<Millis>,
+    job: Prepared,
     told: oneshot::Sender<Result<JobId>>,
 }
 
@@ -283,6 +353,11 @@ struct Gathered {
 impl Gathering {
     pub fn new(shards: u16, first: u16) -> Self {
         Self { shards: (0..shards.max(1)).map(|_| Mutex::default()).collect(), next: AtomicU16::new(first) }
+    }
+
+    /// Where the next job goes that may go anywhere.
+    fn shard(&self) -> u16 {
+        self.next.load(Ordering::Relaxed) % self.shards.len().max(1) as u16
     }
 
     /// Adds a job to those that wait; returns whether nobody sends them yet.
@@ -320,24 +395,55 @@ impl Client {
     /// # Ok(()) }
     /// ```
     pub fn enqueue<J: Job>(&self, job: J) -> NewJob<'_, J> {
-        NewJob { client: self, job, queue: J::QUEUE.to_owned(), priority: 0, due: None }
+        NewJob { client: self, job, queue: J::QUEUE.to_owned(), priority: 0, due: None, unique: None }
     }
 
     /// Enqueues many jobs of one type; returns how many. They are read one at a time and come some thousand a call, so there may be any
     /// number; after an error those of earlier calls are there.
     pub async fn enqueue_all<J: Job>(&self, jobs: impl IntoIterator<Item = J>) -> Result<u64> {
         self.check_lone::<J>(J::QUEUE)?;
+        if !J::LIMIT_PER_KEY.is_none() {
+            return self.enqueue_all_keyed(jobs).await;
+        }
         let (mut builder, mut chunks, mut count) = (ChunkBuilder::default(), Vec::new(), 0);
         for job in jobs {
-            let json = serde_json::to_vec(&job)
-                .map_err(|e| Error::usage(format!("{} cannot be written as JSON", J::NAME)).because(e))?;
-            chunks.extend(builder.push(&json)?);
+            chunks.extend(builder.push(&to_json(&job)?)?);
             if chunks.len() >= CALL_CHUNKS {
                 count += self.enqueue_chunks::<J>(std::mem::take(&mut chunks)).await?;
             }
         }
         chunks.extend(builder.finish());
         count += self.enqueue_chunks::<J>(chunks).await?;
+        Ok(count)
+    }
+
+    /// The same of jobs with keys, each of which goes to its key's shard.
+    async fn enqueue_all_keyed<J: Job>(&self, jobs: impl IntoIterator<Item = J>) -> Result<u64> {
+        let (mut growing, mut count): (BTreeMap<u16, Growing>, u64) = (BTreeMap::new(), 0);
+        for job in jobs {
+            let json = to_json(&job)?;
+            check_size("parameters", json.len())?;
+            let (keyed, shard) = match keyed(&job, None, self.store().shards())? {
+                Some((keyed, shard)) => (Some(keyed), shard),
+                None => (None, self.gathering().shard()),
+            };
+            let of_shard = growing.entry(shard).or_default();
+            if of_shard.jobs > 0 && !of_shard.takes(&json) {
+                count += self.enqueue_grown::<J>(shard, std::mem::take(of_shard)).await?;
+            }
+            of_shard.add(&json, None, keyed);
+        }
+        for (shard, grown) in growing {
+            count += self.enqueue_grown::<J>(shard, grown).await?;
+        }
+        Ok(count)
+    }
+
+    async fn enqueue_grown<J: Job>(&self, shard: u16, grown: Growing) -> Result<u64> {
+        let count = grown.jobs as u64;
+        if let Some(jobs) = grown.finish(Lane::new(shard, J::QUEUE, 0, J::NAME)) {
+            self.send_lone(shard, vec![jobs]).await?;
+        }
         Ok(count)
     }
 
@@ -348,7 +454,7 @@ impl Client {
         let shard = self.store().next_shard();
         let count = chunks.iter().map(|chunk| u64::from(chunk.jobs)).sum();
         let lone =
-            |chunk| LoneJobs { lane: Lane::new(shard, J::QUEUE, 0, J::NAME), chunk, due: Vec::new(), waits: None };
+            |chunk| LoneJobs::new(Lane::new(shard, J::QUEUE, 0, J::NAME), chunk);
         self.send_lone(shard, chunks.into_iter().map(lone).collect()).await?;
         Ok(count)
     }
@@ -405,18 +511,10 @@ impl Client {
     }
 
     /// Gives a job to those that go with the next call; returns which it has become.
-    async fn enqueued(
-        &self,
-        queue: String,
-        priority: i32,
-        job_type: &str,
-        json: Vec<u8>,
-        due: Option<Millis>,
-    ) -> Result<JobId> {
+    async fn enqueued(&self, job: Prepared) -> Result<JobId> {
         let (told, answer) = oneshot::channel();
-        let shard = self.gathering().next.load(Ordering::Relaxed) % self.store().shards().max(1);
-        let lane = Lane::new(shard, &queue, priority, job_type);
-        if self.gathering().add(shard, Waiting { lane, json, due, told }) {
+        let shard = job.lane.id.shard();
+        if self.gathering().add(shard, Waiting { job, told }) {
             // A task of its own: should this caller stop to wait, those whose jobs travel with its own still hear of theirs. It ends as
             // soon as nobody waits.
             tokio::spawn(send_gathered(self.clone(), shard));
@@ -424,13 +522,13 @@ impl Client {
         answer.await.unwrap_or_else(|_| Err(Error::unavailable("the runtime ended before the store had answered")))
     }
 
-    /// Sends lone jobs for lanes of one shard; returns the index of the first of each.
-    pub(crate) async fn send_lone(&self, shard: u16, jobs: Vec<LoneJobs>) -> Result<Vec<u64>> {
+    /// Sends lone jobs for lanes of one shard.
+    pub(crate) async fn send_lone(&self, shard: u16, jobs: Vec<LoneJobs>) -> Result<Enqueued> {
         let session = self.session();
         let call = |command| self.store().enqueue(Enqueue { session, command, jobs: jobs.clone() });
         let enqueued = self.command(shard, call).await?;
         crate::wake::wake(&enqueued.woken);
-        Ok(enqueued.firsts)
+        Ok(enqueued)
     }
 }
 
@@ -443,17 +541,21 @@ async fn send_gathered(client: Client, shard: u16) {
         client.gathering().next.store(client.store().next_shard(), Ordering::Relaxed);
         let lanes: Vec<WorkflowId> = jobs.iter().map(|jobs| jobs.lane.id).collect();
         match client.send_lone(shard, jobs).await {
-            Ok(firsts) => {
-                for (told, number, at) in waiting {
+            Ok(Enqueued { firsts, refused, .. }) => {
+                for Told { told, lane, at, unique } in waiting {
+                    let first = refused.iter().find(|one| (one.lane, one.at) == (lane, at)).map(|one| one.first);
                     // Who does not wait any more need not be told.
-                    let _ = told.send(match firsts.get(number) {
-                        Some(first) => Ok(JobId { lane: lanes[number], index: first + at }),
+                    let _ = told.send(match firsts.get(lane) {
+                        Some(index) => {
+                            let id = JobId { lane: lanes[lane], index: index + u64::from(at) };
+                            Prepared::answer(unique.as_ref(), id, first)
+                        }
                         None => Err(Error::corrupt("the store's answer lacks a lane")),
                     });
                 }
             }
             Err(error) => {
-                for (told, ..) in waiting {
+                for Told { told, .. } in waiting {
                     let _ = told.send(Err(error.copy()));
                 }
             }
@@ -461,10 +563,18 @@ async fn send_gathered(client: Client, shard: u16) {
     }
 }
 
-/// Jobs that travel together, and who waits for them: for which of the lanes that are named, and at which place in it.
+/// Jobs that travel together, and who waits for them.
 struct Call {
     jobs: Vec<LoneJobs>,
-    waiting: Vec<(oneshot::Sender<Result<JobId>>, usize, u64)>,
+    waiting: Vec<Told>,
+}
+
+/// Who waits for which job of which of the lanes that are named.
+struct Told {
+    told: oneshot::Sender<Result<JobId>>,
+    lane: usize,
+    at: u16,
+    unique: Option<Unique>,
 }
 
 /// The jobs for one lane of a call, as they come.
@@ -473,6 +583,7 @@ struct Growing {
     chunk: ChunkBuilder,
     jobs: usize,
     due: Vec<(Millis, Mask)>,
+    keyed: Vec<Keyed>,
 }
 
 impl Call {
@@ -481,22 +592,23 @@ impl Call {
         let mut lanes: Vec<(Lane, Growing)> = Vec::new();
         let (mut told, mut bytes) = (Vec::new(), 0);
         while let Some(next) = waiting.front() {
-            let known = lanes.iter().position(|(lane, growing)| *lane == next.lane && growing.takes(&next.json));
+            let job = &next.job;
+            let known = lanes.iter().position(|(lane, growing)| *lane == job.lane && growing.takes(&job.json));
             if told.len() >= CALL_JOBS
-                || bytes > 0 && bytes + next.json.len() > CALL_BYTES
+                || bytes > 0 && bytes + job.json.len() > CALL_BYTES
                 || known.is_none() && lanes.len() >= CALL_LANES
             {
                 break;
             }
-            let Some(next) = waiting.pop_front() else { break };
-            bytes += next.json.len();
-            let number = known.unwrap_or_else(|| {
-                lanes.push((next.lane, Growing::default()));
+            let Some(Waiting { job, told: to_tell }) = waiting.pop_front() else { break };
+            bytes += job.json.len();
+            let lane = known.unwrap_or_else(|| {
+                lanes.push((job.lane, Growing::default()));
                 lanes.len() - 1
             });
-            let growing = &mut lanes[number].1;
-            told.push((next.told, number, growing.jobs as u64));
-            growing.add(&next.json, next.due);
+            let growing = &mut lanes[lane].1;
+            told.push(Told { told: to_tell, lane, at: growing.jobs as u16, unique: job.unique });
+            growing.add(&job.json, job.due, job.keyed);
         }
         let jobs = lanes.into_iter().filter_map(|(lane, growing)| growing.finish(lane)).collect();
         Self { jobs, waiting: told }
@@ -509,7 +621,7 @@ impl Growing {
         self.jobs < CHUNK_JOBS && self.chunk.has_room(json)
     }
 
-    fn add(&mut self, json: &[u8], due: Option<Millis>) {
+    fn add(&mut self, json: &[u8], due: Option<Millis>, keyed: Option<Keyed>) {
         // There is room, so no chunk is full; and its size has been checked.
         debug_assert!(self.takes(json));
         let _ = self.chunk.push(json);
@@ -519,11 +631,12 @@ impl Growing {
                 None => self.due.push((due, Mask::range(self.jobs..self.jobs + 1))),
             }
         }
+        self.keyed.extend(keyed.map(|keyed| Keyed { at: self.jobs as u16, ..keyed }));
         self.jobs += 1;
     }
 
     fn finish(mut self, lane: Lane) -> Option<LoneJobs> {
-        Some(LoneJobs { lane, chunk: self.chunk.finish()?, due: self.due, waits: None })
+        Some(LoneJobs { due: self.due, keyed: self.keyed, ..LoneJobs::new(lane, self.chunk.finish()?) })
     }
 }
 
@@ -532,7 +645,8 @@ mod tests {
     use super::*;
 
     fn waiting(lane: &Lane, due: Option<Millis>) -> Waiting {
-        Waiting { lane: lane.clone(), json: b"{}".to_vec(), due, told: oneshot::channel().0 }
+        let job = Prepared { lane: lane.clone(), json: b"{}".to_vec(), due, keyed: None, unique: None };
+        Waiting { job, told: oneshot::channel().0 }
     }
 
     #[test]
@@ -544,7 +658,7 @@ mod tests {
                 .into();
         let call = Call::of(&mut all);
         assert!(all.is_empty());
-        let places: Vec<(usize, u64)> = call.waiting.iter().map(|(_, lane, at)| (*lane, *at)).collect();
+        let places: Vec<(usize, u16)> = call.waiting.iter().map(|told| (told.lane, told.at)).collect();
         assert_eq!(places, [(0, 0), (1, 0), (0, 1), (0, 2), (0, 3)]);
         assert_eq!((call.jobs[0].chunk.jobs, call.jobs[1].chunk.jobs), (4, 1));
         let times: Vec<(Millis, Vec<usize>)> =

@@ -54,7 +54,7 @@ impl<W: Workflow> IntoFuture for StartingBehind<W> {
             let (id, mut jobs) = start.into_job(shard, Some(key.clone()))?;
             jobs.waits = Some(waits(id));
             let of = jobs.lane.id;
-            let index = client.send_lone(shard, vec![jobs]).await?.first().copied();
+            let index = client.send_lone(shard, vec![jobs]).await?.firsts.first().copied();
             let index = index.ok_or_else(|| Error::corrupt("the store's answer lacks a lane"))?;
             Ok(WaitingStart::new(client, id, JobId { lane: of, index }, W::NAME))
         })

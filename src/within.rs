@@ -4,11 +4,11 @@ use rusqlite::Transaction;
 
 use crate::error::Result;
 use crate::job::Job;
-use crate::lone::{JobId, LoneJob, NewJob};
+use crate::lone::{JobId, LoneJob, NewJob, Prepared};
 use crate::start_behind::WaitingStart;
 use crate::starting::Starting;
 use crate::store::sqlite::enqueue_within;
-use crate::store::{Lane, LoneJobs};
+use crate::store::LoneJobs;
 use crate::workflow::Workflow;
 
 impl<J: Job> NewJob<'_, J> {
@@ -17,12 +17,14 @@ impl<J: Job> NewJob<'_, J> {
     ///
     /// The transaction's type is that of [`gusher::store::sqlite::rusqlite`](crate::store::sqlite::rusqlite).
     pub fn within(self, tx: &Transaction<'_>) -> Result<LoneJob<J>> {
-        let (client, due) = (self.client().clone(), self.due_at());
-        let (queue, priority, json) = self.checked()?;
+        let client = self.client().clone();
+        let Prepared { lane, json, due, keyed, unique } = self.prepared()?;
         let store = client.store();
-        let jobs = LoneJobs::one(Lane::new(store.next_shard(), &queue, priority, J::NAME), &json, due)?;
-        let index = enqueue_within(tx, &store.url(), store.now(), &jobs)?;
-        Ok(client.lone(JobId { lane: jobs.lane.id, index }))
+        let jobs = LoneJobs { keyed: keyed.into_iter().collect(), ..LoneJobs::one(lane, &json, due)? };
+        let (index, refused) = enqueue_within(tx, &store.url(), store.now(), &jobs)?;
+        let id = JobId { lane: jobs.lane.id, index };
+        let first = refused.first().map(|(_, first)| *first);
+        Ok(client.lone(Prepared::answer(unique.as_ref(), id, first)?))
     }
 }
 
@@ -35,7 +37,7 @@ impl<W: Workflow> Starting<W> {
         let client = self.client().clone();
         let store = client.store();
         let (id, jobs) = self.into_job(store.next_shard(), None)?;
-        let index = enqueue_within(tx, &store.url(), store.now(), &jobs)?;
+        let (index, _) = enqueue_within(tx, &store.url(), store.now(), &jobs)?;
         let job = JobId { lane: jobs.lane.id, index };
         Ok(WaitingStart::new(client, id, job, W::NAME))
     }

@@ -6,11 +6,15 @@ use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::graph::{Edge, StepNumber, StepSpec};
 use crate::id::{SessionId, WorkflowId};
+use crate::limit::Limit;
+use crate::lone::JobId;
 use crate::payload::{Chunk, ChunkBuilder};
 use crate::retention::Retention;
 use crate::slice::Mask;
 use crate::store::schedules::{DueSchedule, Occurrence, Waits};
 
+/// The most jobs of one slice of lone jobs whose key limits them.
+pub const KEYED_SLICE: u32 = 32;
 /// The most leases that one report may speak of.
 pub const MAX_REPORTED_LEASES: usize = 24;
 /// The most different waits before a retry that one report may speak of.
@@ -550,16 +554,56 @@ pub struct LoneJobs {
     pub due: Vec<(Millis, Mask)>,
     /// What these jobs are to start waits for its turn.
     pub waits: Option<Waits>,
+    /// Those with a key, in the order in which they stand in the chunk.
+    pub keyed: Vec<Keyed>,
+}
+
+/// What a lone job's key means to the store. It lives on the key's shard; how the key is counted is the same for all lanes of its type.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keyed {
+    /// Which job of the chunk.
+    pub at: u16,
+    /// Its key, and what limits the jobs that have it.
+    pub limit: Option<(String, Limit)>,
+    /// The key of which there may be no other, and for how long.
+    pub unique: Option<(String, Until)>,
+}
+
+/// For how long a lone job is the only one of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// Until a worker has been given it.
+    Started,
+    /// Until it has settled.
+    Settled,
+    /// For so many milliseconds.
+    Over(Millis),
+}
+
+impl Until {
+    /// As stores keep it, and how long it lasts if that is a time.
+    pub fn parts(self) -> (u8, Option<Millis>) {
+        match self {
+            Self::Started => (0, None),
+            Self::Settled => (1, None),
+            Self::Over(time) => (2, Some(time.max(0))),
+        }
+    }
 }
 
 impl LoneJobs {
+    /// Jobs that may start at once.
+    pub fn new(lane: Lane, chunk: Chunk) -> Self {
+        Self { lane, chunk, due: Vec::new(), waits: None, keyed: Vec::new() }
+    }
+
     /// One job, to be run at a time or at once.
     pub(crate) fn one(lane: Lane, json: &[u8], due: Option<Millis>) -> Result<Self> {
         let mut chunk = ChunkBuilder::default();
         chunk.push(json)?;
         let chunk = chunk.finish().ok_or_else(|| Error::usage("there is no job to enqueue"))?;
         let due = due.map(|due| (due, Mask::range(0..1))).into_iter().collect();
-        Ok(Self { lane, chunk, due, waits: None })
+        Ok(Self { due, ..Self::new(lane, chunk) })
     }
 }
 
@@ -613,8 +657,21 @@ impl std::fmt::Display for Pausable {
 pub struct Enqueued {
     /// For each lane that was named, in order, the index of the first of its new jobs.
     pub firsts: Vec<u64>,
+    /// Those that have not been taken, since there is one of their key.
+    pub refused: Vec<Refused>,
     /// Whom to wake.
     pub woken: Woken,
+}
+
+/// A job that has not been taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Of which of the lanes that were named.
+    pub lane: usize,
+    /// Which job of the chunk.
+    pub at: u16,
+    /// The one that is there.
+    pub first: JobId,
 }
 
 /// Parameters of [`Store::retry`](super::Store::retry).

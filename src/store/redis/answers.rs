@@ -7,6 +7,7 @@ use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::id::{SessionId, WorkflowId};
+use crate::lone::JobId;
 use crate::retention::Retention;
 use crate::slice::Mask;
 use crate::state::{Counts, EdgeKind, StepState, WorkflowState};
@@ -97,12 +98,26 @@ pub struct Enqueued {
     #[serde(deserialize_with = "list")]
     firsts: Vec<u64>,
     #[serde(deserialize_with = "list")]
+    refused: Vec<Refused>,
+    #[serde(deserialize_with = "list")]
     woken: Vec<u16>,
 }
 
-impl From<Enqueued> for store::Enqueued {
-    fn from(enqueued: Enqueued) -> Self {
-        Self { firsts: enqueued.firsts, woken: Woken(enqueued.woken) }
+#[derive(Debug, Deserialize)]
+struct Refused {
+    of: usize,
+    at: u16,
+    lane: String,
+    index: u64,
+}
+
+impl Enqueued {
+    pub fn told(self) -> Result<store::Enqueued> {
+        let refused = |Refused { of, at, lane, index }| {
+            Ok(store::Refused { lane: of, at, first: JobId { lane: workflow_id(&lane)?, index } })
+        };
+        let refused = self.refused.into_iter().map(refused).collect::<Result<_>>()?;
+        Ok(store::Enqueued { firsts: self.firsts, refused, woken: Woken(self.woken) })
     }
 }
 

@@ -250,7 +250,7 @@ impl Store for RedisStore {
                 jobs.chunk.body = plain(&jobs.chunk.body)?;
             }
             let (parameters, blobs) = parameters::enqueue(enqueue)?;
-            Ok(self.run::<answers::Enqueued>(shard, "enqueue", &script::CREATE, parameters, blobs).await?.json.into())
+            self.run::<answers::Enqueued>(shard, "enqueue", &script::CREATE, parameters, blobs).await?.json.told()
         })
     }
 

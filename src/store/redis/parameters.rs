@@ -177,7 +177,7 @@ pub fn enqueue(enqueue: Enqueue) -> Result<(Value, Blobs)> {
     Ok((value, blobs))
 }
 
-fn lone_jobs(LoneJobs { lane, chunk, due, waits }: LoneJobs, blobs: &mut Blobs) -> Result<Value> {
+fn lone_jobs(LoneJobs { lane, chunk, due, waits, keyed }: LoneJobs, blobs: &mut Blobs) -> Result<Value> {
     let step = Part::Step { spec: lane.step(), upstreams: 0, always: false };
     let due: Vec<Value> = due.into_iter().map(|(due, mask)| json!([due, blobs.put(mask.to_bytes())])).collect();
     let waits = waits.map(|Waits { name, key, ids }| {
@@ -193,7 +193,25 @@ fn lone_jobs(LoneJobs { lane, chunk, due, waits }: LoneJobs, blobs: &mut Blobs) 
         "body": blobs.put(chunk.body),
         "due": due,
         "waits": waits,
+        "keyed": keyed.into_iter().map(of_key).collect::<Vec<_>>(),
     }))
+}
+
+fn of_key(Keyed { at, limit, unique }: Keyed) -> Value {
+    let (key, limit) = limit.unzip();
+    let rate = limit.and_then(|limit| limit.starts());
+    let (sole, until) = unique.unzip();
+    let (until, time) = until.map(Until::parts).unzip();
+    json!({
+        "at": at,
+        "key": key,
+        "at_once": limit.and_then(|limit| limit.jobs()),
+        "rate": rate.map(|rate| rate.starts),
+        "period": rate.map(|rate| rate.period),
+        "sole": sole,
+        "until": until,
+        "time": time.flatten(),
+    })
 }
 
 pub fn put_schedule(put: &PutSchedule) -> Value {

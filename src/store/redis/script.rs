@@ -60,19 +60,19 @@ impl Text {
 }
 
 pub static SESSION: Script =
-    script!("session": "retention" "chore" "line" "timer" "lease" "settle" "error" "lane" "recovery");
+    script!("session": "retention" "chore" "line" "limited" "timer" "lease" "settle" "error" "lane" "recovery");
 pub static CREATE: Script =
-    script!("create": "retention" "chore" "line" "timer" "lease" "settle" "repeat" "draft" "occurrence" "build");
+    script!("create": "retention" "chore" "line" "limited" "timer" "lease" "settle" "repeat" "draft" "occurrence" "build");
 pub static SCHEDULE: Script =
-    script!("schedule": "retention" "chore" "line" "timer" "lease" "settle" "occurrence" "build");
-pub static CLAIM: Script = script!("claim": "chore" "line" "lease");
+    script!("schedule": "retention" "chore" "line" "limited" "timer" "lease" "settle" "occurrence" "build");
+pub static CLAIM: Script = script!("claim": "chore" "line" "limited" "lease");
 pub static REPORT: Script =
-    script!("report": "retention" "chore" "line" "timer" "lease" "settle" "error" "lane" "draft");
+    script!("report": "retention" "chore" "line" "limited" "timer" "lease" "settle" "error" "lane" "draft");
 pub static TICK: Script =
-    script!("tick": "retention" "chore" "line" "timer" "lease" "settle" "error" "lane" "recovery" "draft");
+    script!("tick": "retention" "chore" "line" "limited" "timer" "lease" "settle" "error" "lane" "recovery" "draft");
 pub static COMMAND: Script = script!("command": "retention" "chore" "line" "timer" "lease" "settle" "repeat" "draft");
 pub static READ: Script = script!("read": "chore" "line" "lease");
-pub static DOCTOR: Script = script!("doctor": "retention" "timer" "lease" "error" "lane");
+pub static DOCTOR: Script = script!("doctor": "retention" "line" "limited" "timer" "lease" "error" "lane");
 #[cfg(feature = "testing")]
 pub static LEDGER: Script = script!("ledger":);
 

@@ -325,13 +325,19 @@ impl Tx<'_> {
             if jobs.is_empty() {
                 continue;
             }
+            let waits = self.wait_for_their_turn(&step, chunk.chunk, jobs)?;
+            let ready = jobs.minus(waits);
             // A repair gives a new set of attempts.
-            jobs.iter().for_each(|at| bytes[at] = job_byte(JobState::Open, 0));
-            self.shift(wf, number, JobState::Failed, JobState::Open, jobs.len() as u64)?;
+            for (jobs, to) in [(ready, JobState::Open), (waits, JobState::Deferred)] {
+                jobs.iter().for_each(|at| bytes[at] = job_byte(to, 0));
+                self.shift(wf, number, JobState::Failed, to, jobs.len() as u64)?;
+            }
             self.put_bytes(chunk.chunk, &bytes)?;
             self.forget_failed(wf, number, chunk.chunk, jobs)?;
-            let work = Work::Masked { chunk: chunk.chunk, first: chunk.first, jobs };
-            self.enqueue(&step, &work, End::Back, false, 0, 0)?;
+            if !ready.is_empty() {
+                let work = Work::Masked { chunk: chunk.chunk, first: chunk.first, jobs: ready };
+                self.enqueue(&step, &work, End::Back, false, 0, 0)?;
+            }
         }
         match next {
             Some(next) => self.leave_chore(Kind::RetryJobs, wf, number, next, mended),

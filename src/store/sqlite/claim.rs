@@ -121,6 +121,8 @@ impl Tx<'_> {
             }
         }
         claimed.last_lease = wishes.lease - 1;
+        // Where starts are limited, each of them decides when the next may come.
+        self.admit()?;
         for (line, turn) in served {
             self.run("UPDATE line SET turn = ?2 WHERE line = ?1", (line, turn))?;
             self.lines_fed.insert(line);
@@ -316,6 +318,7 @@ impl Tx<'_> {
             ],
         )?;
         self.note(What::Granted, &lease, jobs)?;
+        self.note_start(step, chunk, jobs)?;
         let mut step = self.step(wf, number)?;
         step.leased += jobs.len() as i64;
         step.started_at.get_or_insert(self.now);
@@ -433,6 +436,9 @@ impl Wishes<'_> {
             let room = u32::try_from(limit - step.leased).unwrap_or(0);
             take = take.min(room).min(self.free_for_limited);
         }
+        if let Some(most) = step.keyed.slice() {
+            take = take.min(most).min(self.free_for_limited);
+        }
         let fair = if line.suspect { usize::MAX } else { fair_share(step.ready_jobs(), self.workers) };
         (take > 0).then(|| (take as usize).min(fair))
     }
@@ -442,7 +448,7 @@ impl Wishes<'_> {
         if let Some((_, budget)) = self.budgets.get_mut(line.job_type.as_str()) {
             *budget = budget.saturating_sub(jobs);
         }
-        if step.max_in_flight.is_some() {
+        if step.max_in_flight.is_some() || step.keyed.limited() {
             self.free_for_limited = self.free_for_limited.saturating_sub(jobs);
         }
     }

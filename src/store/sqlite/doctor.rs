@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use super::tx::{Chunk, Step, Tx, Wf, mask};
 use crate::error::Result;
 use crate::graph::StepNumber;
+use crate::limit::Limited;
 use crate::slice::Mask;
 use crate::state::{Counts, Decision, EdgeKind, JobState, MAX_ATTEMPTS, StepState, WorkflowState, attempts};
 use crate::store::Checkup;
@@ -55,6 +56,14 @@ const ORPHANS: &[(&str, &str)] = &[
         "chores without a workflow",
         "SELECT chore.wf FROM chore LEFT JOIN workflow USING (wf) WHERE chore.wf <> 0 AND workflow.wf IS NULL",
     ),
+    (
+        "jobs with a key without a chunk",
+        "SELECT keyed.chunk FROM keyed LEFT JOIN params USING (chunk) WHERE params.chunk IS NULL",
+    ),
+    (
+        "keys of jobs that are not there",
+        "SELECT sole.chunk FROM sole LEFT JOIN params USING (chunk) WHERE sole.due IS NULL AND params.chunk IS NULL",
+    ),
     ("holds without a step", "SELECT hold.wf FROM hold LEFT JOIN step USING (wf, step) WHERE step.wf IS NULL"),
     (
         "keys of workflows that are not at work",
@@ -97,6 +106,8 @@ const ORPHANS: &[(&str, &str)] = &[
 struct Findings {
     shown: Vec<String>,
     more: u64,
+    /// How many jobs of each key have been admitted.
+    admitted: HashMap<i64, u32>,
 }
 
 impl Findings {
@@ -118,6 +129,7 @@ struct Whereabouts {
     entries: HashMap<i64, Mask>,
     leases: HashMap<i64, Mask>,
     timers: HashMap<i64, Mask>,
+    turns: HashMap<i64, Mask>,
     delayed: bool,
     leased: i64,
 }
@@ -138,6 +150,8 @@ impl Tx<'_> {
             "segment WHERE wf IS NULL",
             "workflow WHERE id IS NULL OR state = 8",
             "held",
+            "keyed WHERE waits = 1",
+            "sole WHERE due IS NULL",
         ] {
             rows += self.one(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0))?.unwrap_or(0);
         }
@@ -161,6 +175,7 @@ impl Tx<'_> {
             }
             self.forget_workflow(wf);
         }
+        self.check_keys(&mut findings)?;
         checkup.leases = self.one("SELECT count(*) FROM lease", [], |row| row.get::<_, i64>(0))?.unwrap_or(0) as u64;
         for (what, sql) in ORPHANS {
             let found = self.one(&format!("SELECT count(*) FROM ({sql})"), [], |row| row.get::<_, i64>(0))?;
@@ -264,6 +279,9 @@ impl Tx<'_> {
                         attempts(bytes[at])
                     ));
                 }
+                if step.keyed.limited() {
+                    self.count_admitted(chunk, &bytes, findings)?;
+                }
                 if !busy {
                     check_whereabouts(step, &work, chunk, &bytes, place, findings);
                 }
@@ -292,6 +310,37 @@ impl Tx<'_> {
         Ok(counted)
     }
 
+    fn count_admitted(&mut self, chunk: &Chunk, bytes: &[u8], findings: &mut Findings) -> Result<()> {
+        let sql = "SELECT at, limited FROM keyed WHERE chunk = ?";
+        for (at, key) in self.all(sql, [chunk.chunk], |row| Ok((row.get::<_, u16>(0)?, row.get::<_, i64>(1)?)))? {
+            if bytes.get(usize::from(at)).is_some_and(|byte| JobState::of(*byte) == JobState::Open) {
+                *findings.admitted.entry(key).or_default() += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Recounts the jobs of each key that limits them.
+    fn check_keys(&mut self, findings: &mut Findings) -> Result<()> {
+        let sql = "SELECT l.limited, l.type, l.key, l.row, (SELECT count(*) FROM keyed k WHERE k.limited = l.limited), \
+                   (SELECT count(*) FROM keyed k WHERE k.limited = l.limited AND k.waits = 1) FROM limited l";
+        let keys = self.all(sql, [], |row| {
+            let place = format!("type `{}`, key `{}`", row.get::<_, String>(1)?, row.get::<_, String>(2)?);
+            Ok((row.get::<_, i64>(0)?, place, row.get::<_, String>(3)?, row.get::<_, u32>(4)?, row.get::<_, u32>(5)?))
+        })?;
+        for (id, place, row, jobs, waiting) in keys {
+            let Ok(row) = serde_json::from_str::<Limited>(&row) else {
+                findings.add(format!("{place}: its row does not decode"));
+                continue;
+            };
+            findings.expect(&place, "its count of jobs", row.jobs, jobs);
+            findings.expect(&place, "its count of jobs that wait for their turn", row.waiting, waiting);
+            let admitted = findings.admitted.remove(&id).unwrap_or(0);
+            findings.expect(&place, "its count of jobs that have been admitted", row.admitted, admitted);
+        }
+        Ok(())
+    }
+
     fn work_of(&mut self, step: &Step) -> Result<Whereabouts> {
         let mut work = Whereabouts::default();
         let key = (step.wf, step.step);
@@ -318,6 +367,13 @@ impl Tx<'_> {
         })? {
             work.delayed |= chunk == 0;
             put(&mut work.timers, chunk, mask(&jobs)?);
+        }
+        if step.keyed.limited() {
+            for (chunk, at) in self.all("SELECT chunk, at FROM keyed WHERE wf = ? AND waits = 1", [step.wf], |row| {
+                Ok((row.get(0)?, row.get::<_, u16>(1)?))
+            })? {
+                put(&mut work.turns, chunk, Mask::range(usize::from(at)..usize::from(at) + 1));
+            }
         }
         Ok(work)
     }
@@ -379,11 +435,13 @@ fn check_whereabouts(
             + usize::from(masked(&work.leases, at))
             + usize::from(work.delayed);
         let timed = masked(&work.timers, at);
+        let waits = masked(&work.turns, at);
         let state = JobState::of(*byte);
         let running = step.state == StepState::Running;
         let right = match state {
             JobState::Open if running => places == 1 && !timed,
-            JobState::Retrying | JobState::Deferred if running => places == 0 && timed,
+            JobState::Deferred if running => places == 0 && (timed || waits),
+            JobState::Retrying if running => places == 0 && timed,
             _ => places == 0 && !timed,
         };
         if !right {

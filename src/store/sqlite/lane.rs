@@ -12,7 +12,8 @@ use crate::planted::planted;
 use crate::retention::Retention;
 use crate::slice::Mask;
 use crate::state::{Counts, JobState, StepState, WorkflowState, job_byte};
-use crate::store::{Enqueue, Enqueued, Lane, LoneJobs, NewWorkflow, Part};
+use crate::lone::JobId;
+use crate::store::{Enqueue, Enqueued, Keyed, Lane, LoneJobs, NewWorkflow, Part, Refused};
 
 /// With more error texts than that a lane's table loses those that no failed job has any more.
 const TEXTS_KEPT: i64 = 500;
@@ -20,23 +21,39 @@ const TEXTS_KEPT: i64 = 500;
 impl Tx<'_> {
     /// Takes lone jobs into their lanes.
     pub fn enqueue_lone(&mut self, enqueue: &Enqueue) -> Result<Enqueued> {
-        if let Some(firsts) = self.answered_before(enqueue.session, enqueue.command)? {
-            return Ok(Enqueued { firsts, ..Enqueued::default() });
+        if let Some((firsts, refused)) = self.answered_before(enqueue.session, enqueue.command)? {
+            return Ok(Enqueued { firsts, refused, ..Enqueued::default() });
         }
-        let firsts = enqueue.jobs.iter().map(|jobs| self.add_lone(jobs)).collect::<Result<Vec<u64>>>()?;
-        self.note_answer(enqueue.session, enqueue.command, &firsts)?;
-        Ok(Enqueued { firsts, woken: self.wake()? })
+        let (mut firsts, mut refused) = (Vec::with_capacity(enqueue.jobs.len()), Vec::new());
+        for (lane, jobs) in enqueue.jobs.iter().enumerate() {
+            let (first, not_taken) = self.add_lone(jobs)?;
+            firsts.push(first);
+            refused.extend(not_taken.into_iter().map(|(at, first)| Refused { lane, at, first }));
+        }
+        self.note_answer(enqueue.session, enqueue.command, &(&firsts, &refused))?;
+        self.admit()?;
+        Ok(Enqueued { firsts, refused, woken: self.wake()? })
     }
 
-    /// Takes jobs into a lane; returns the index of the first.
-    pub fn add_lone(&mut self, jobs: &LoneJobs) -> Result<u64> {
+    /// Takes jobs into a lane; returns the index of the first, and which have not been taken, since there is one of their key.
+    pub fn add_lone(&mut self, jobs: &LoneJobs) -> Result<(u64, Vec<(u16, JobId)>)> {
         check_chunk(&jobs.chunk)?;
         let (wf, segment, first) = self.lane(&jobs.lane)?;
         let all = Mask::range(0..jobs.chunk.jobs as usize);
-        let deferred = jobs.due.iter().fold(Mask::EMPTY, |deferred, (_, mask)| deferred.or(*mask));
-        if !deferred.is_within(all) {
+        let later = jobs.due.iter().fold(Mask::EMPTY, |later, (_, mask)| later.or(*mask));
+        if !later.is_within(all) {
             return Err(Error::usage("jobs that are deferred are not among those that come"));
         }
+        if jobs.keyed.iter().any(|keyed| !all.contains(usize::from(keyed.at))) {
+            return Err(Error::usage("jobs with a key are not among those that come"));
+        }
+        let refused = self.who_may_not_come(jobs, first)?;
+        if refused.len() == jobs.chunk.jobs as usize {
+            return Ok((first as u64, refused));
+        }
+        // A chunk is immutable, so those of it that are refused are in it as settled.
+        let not_taken: Mask = refused.iter().map(|(at, _)| usize::from(*at)).collect();
+        let later = later.minus(not_taken);
         if let Some(waits) = &jobs.waits {
             self.wait_for_turn(waits, wf, first)?;
         }
@@ -46,25 +63,36 @@ impl Tx<'_> {
         let (mut step, mut workflow) = (self.step(wf, 0)?, self.workflow(wf)?);
         step.jobs.total += count as u64;
         workflow.jobs.total += count as u64;
+        step.keyed = step.keyed.and(&jobs.keyed);
         self.put_step(step);
         self.put_workflow(workflow);
-        if deferred.is_empty() {
+        self.take_sole(jobs, chunk, first, &refused)?;
+        let taken: Vec<&Keyed> = jobs.keyed.iter().filter(|keyed| !not_taken.contains(usize::from(keyed.at))).collect();
+        let deferred = later.or(self.add_keyed(wf, chunk, first, &taken, later)?);
+        if deferred.or(not_taken).is_empty() {
             self.enqueue_behind(&step, first, first + count)?;
-            return Ok(first as u64);
+            return Ok((first as u64, refused));
         }
-        let bytes: Vec<u8> = (0..jobs.chunk.jobs as usize)
-            .map(|at| job_byte(if deferred.contains(at) { JobState::Deferred } else { JobState::Open }, 0))
-            .collect();
+        let state = |at: usize| match (deferred.contains(at), not_taken.contains(at)) {
+            (true, _) => JobState::Deferred,
+            (_, true) => JobState::Skipped,
+            _ => JobState::Open,
+        };
+        let bytes: Vec<u8> = (0..jobs.chunk.jobs as usize).map(|at| job_byte(state(at), 0)).collect();
         self.put_bytes(chunk, &bytes)?;
         self.shift(wf, 0, JobState::Open, JobState::Deferred, deferred.len() as u64)?;
+        self.shift(wf, 0, JobState::Open, JobState::Skipped, not_taken.len() as u64)?;
         for (due, mask) in &jobs.due {
-            self.set_timer(&step, *due, chunk, first, *mask)?;
+            let mask = mask.minus(not_taken);
+            if !mask.is_empty() {
+                self.set_timer(&step, *due, chunk, first, mask)?;
+            }
         }
-        let ready = all.minus(deferred);
+        let ready = all.minus(deferred).minus(not_taken);
         if !ready.is_empty() {
             self.enqueue(&step, &Work::Masked { chunk, first, jobs: ready }, End::Back, false, 0, 0)?;
         }
-        Ok(first as u64)
+        Ok((first as u64, refused))
     }
 
     /// A lane, made if it is new: its workflow, its segment, and the index of the next job.
@@ -152,6 +180,7 @@ impl Tx<'_> {
             return self.put_bytes(chunk, bytes);
         }
         let (wf, number) = (step.wf, step.step);
+        self.forget_keyed(step, chunk)?;
         let failed: Mask = (0..bytes.len()).filter(|at| JobState::of(bytes[*at]) == JobState::Failed).collect();
         if !failed.is_empty() {
             self.forget_failed(wf, number, chunk, failed)?;

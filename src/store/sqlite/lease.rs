@@ -12,7 +12,7 @@ use crate::ledger::What;
 use crate::planted::planted;
 use crate::record::{KILLED, KILLED_KEPT, error_number};
 use crate::slice::Mask;
-use crate::state::{JobState, WorkflowState};
+use crate::state::{JobState, WorkflowState, attempts, job_byte};
 use crate::store::{Left, Renew, Renewed, Session, Woken};
 
 /// How many idle workers are looked at to find one that knows the type of new work.
@@ -115,6 +115,7 @@ impl Tx<'_> {
             self.count_workers()?;
         }
         self.cascade()?;
+        self.admit()?;
         Ok(Left { more, woken: self.wake()? })
     }
 
@@ -236,6 +237,14 @@ impl Tx<'_> {
             self.settle_jobs(lease.wf, lease.step, (lease.chunk, lease.first), bytes, open, JobState::Cancelled)?;
             return self.check_settled(lease.wf, lease.step);
         }
+        let anew = self.start_anew(&step, lease.chunk, open)?;
+        let open = open.minus(anew);
+        if !anew.is_empty() {
+            let mut bytes = bytes.clone();
+            anew.iter().for_each(|at| bytes[at] = job_byte(JobState::Deferred, attempts(bytes[at])));
+            self.put_bytes(lease.chunk, &bytes)?;
+            self.shift(lease.wf, lease.step, JobState::Open, JobState::Deferred, anew.len() as u64)?;
+        }
         let back = |jobs: Mask| Work::Masked { chunk: lease.chunk, first: lease.first, jobs };
         if open.is_empty() {
             return Ok(());
@@ -254,6 +263,8 @@ impl Tx<'_> {
             let alone = lease.alone + i64::from(lease.suspect);
             if alone >= step.max_recoveries && !planted!("a job that kills its workers runs for ever") {
                 self.settle_jobs(lease.wf, lease.step, (lease.chunk, lease.first), bytes, open, JobState::Failed)?;
+                self.leave_turn(&step, lease.chunk, open, true)?;
+                self.end_sole_of_settled(&step, lease.chunk, open)?;
                 self.note_errors(lease, &[(error_number(KILLED), KILLED.to_owned(), open)])?;
                 if self.is_lane(lease.wf)? {
                     self.keep_chunk(&step, lease.chunk, lease.first, KILLED_KEPT)?;

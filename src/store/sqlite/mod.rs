@@ -30,6 +30,7 @@ mod create;
 mod doctor;
 mod lane;
 mod lease;
+mod limited;
 mod line;
 #[cfg(feature = "testing")]
 mod memory;
@@ -42,6 +43,7 @@ mod retention;
 mod schedule;
 mod schema;
 mod settle;
+mod sole;
 mod tick;
 mod tx;
 mod within;

@@ -48,6 +48,7 @@ impl Tx<'_> {
             }
         }
         self.cascade()?;
+        self.admit()?;
         reported.more = self.has_chores()?;
         reported.woken = self.wake()?;
         Ok(reported)
@@ -73,6 +74,9 @@ impl Tx<'_> {
         let mut after = before.clone();
         self.settle_part(&step, lease, part, &before, &mut after, stops)?;
         self.note_part(lease, part, stops)?;
+        self.leave_turn(&step, lease.chunk, all_jobs(part).minus(part.returned), true)?;
+        let settled = part.succeeded.or(part.failed).or(part.skipped).or(part.cancelled);
+        self.end_sole_of_settled(&step, lease.chunk, settled)?;
         let mut outcome = lease.outcome;
         if self.is_lane(lease.wf)? && part.keep == 0 && self.is_unwanted(lease.chunk, &after)? {
             self.drop_chunk(&step, lease.chunk, lease.first, &after)?;
@@ -170,7 +174,13 @@ impl Tx<'_> {
         } else if part.returned.is_empty() || planted!("what is given back is lost") {
             Ok(())
         } else {
-            let work = Work::Masked { chunk: lease.chunk, first: lease.first, jobs: part.returned };
+            let anew = self.start_anew(step, lease.chunk, part.returned)?;
+            put(self, after, anew, JobState::Deferred, 0)?;
+            let jobs = part.returned.minus(anew);
+            if jobs.is_empty() {
+                return Ok(());
+            }
+            let work = Work::Masked { chunk: lease.chunk, first: lease.first, jobs };
             let end = if lease.suspect { End::Back } else { End::Front };
             self.enqueue(step, &work, end, lease.suspect, lease.recoveries, lease.alone)
         }

@@ -97,7 +97,7 @@ impl Tx<'_> {
         }
         if let Some(jobs) = &fire.jobs {
             let state = if fire.starts { OccurrenceState::Due } else { OccurrenceState::Enqueued } as u8;
-            let first = self.add_lone(jobs)? as i64;
+            let first = self.add_lone(jobs)?.0 as i64;
             for (at, job) in fire.instants.iter().zip(first..) {
                 self.run(RECORD, (name, at, at, 1, state, now, jobs.lane.id.as_bytes().as_slice(), job))?;
             }

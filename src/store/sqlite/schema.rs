@@ -13,6 +13,7 @@
 //! line ── place ── ready ── entry     ready work: a line has a place for each workflow, a place its steps, a step its entries
 //! session ── lease                    who runs what
 //! held, queued                        which workflow has a key, and what waits for it
+//! keyed, limited, sole                lone jobs with a key, how those of one key stand, which may have no other beside it
 //! schedule ── occurrence              what is started at certain times, and what became of it
 //! timer, chore, draft                 what is due, what is under way, what is being written
 //! ```
@@ -27,7 +28,7 @@ use crate::error::{Error, Result};
 /// `GUSH` in the header of the file: tells our files from other programs'.
 const APPLICATION_ID: i32 = 0x4755_5348;
 /// The layout below.
-const VERSION: i32 = 3;
+const VERSION: i32 = 4;
 
 const TABLES: &str = "
 CREATE TABLE shard (
@@ -71,6 +72,28 @@ CREATE TABLE held (                                    -- who has a key: being b
     name TEXT NOT NULL, key TEXT NOT NULL, wf INTEGER NOT NULL, id BLOB NOT NULL, PRIMARY KEY (name, key)
 ) WITHOUT ROWID;
 
+CREATE TABLE keyed (                                   -- lone jobs with a key that limits them, as long as they are kept
+    chunk INTEGER NOT NULL, at INTEGER NOT NULL, limited INTEGER NOT NULL, turn INTEGER NOT NULL,
+    waits INTEGER NOT NULL,           -- whether it waits for its turn
+    wf INTEGER NOT NULL, first INTEGER NOT NULL,
+    PRIMARY KEY (chunk, at)
+) WITHOUT ROWID;
+CREATE INDEX keyed_waiting ON keyed (limited, turn) WHERE waits = 1;
+CREATE TABLE limited (
+    limited INTEGER PRIMARY KEY, type TEXT NOT NULL, key TEXT NOT NULL, row TEXT NOT NULL,
+    due INTEGER                       -- when a tick is to look at it
+);
+CREATE UNIQUE INDEX limited_by_key ON limited (type, key);
+CREATE INDEX limited_due ON limited (due) WHERE due IS NOT NULL;
+CREATE TABLE sole (                                    -- lone jobs that are the only ones of their key
+    type TEXT NOT NULL, key TEXT NOT NULL, chunk INTEGER NOT NULL, at INTEGER NOT NULL,
+    lane BLOB NOT NULL, job INTEGER NOT NULL,
+    until INTEGER NOT NULL, due INTEGER,   -- until it starts, settles, or a time
+    PRIMARY KEY (type, key)
+) WITHOUT ROWID;
+CREATE INDEX sole_by_job ON sole (chunk, at) WHERE due IS NULL;
+CREATE INDEX sole_due ON sole (due) WHERE due IS NOT NULL;
+
 CREATE TABLE queued (                                  -- starts that wait for a key, and the lone jobs that will make them
     name TEXT NOT NULL, key TEXT NOT NULL, seq INTEGER NOT NULL, id BLOB UNIQUE NOT NULL, lane INTEGER NOT NULL, job INTEGER NOT NULL,
     PRIMARY KEY (name, key, seq)
@@ -107,6 +130,7 @@ CREATE TABLE step (
     skipped INTEGER NOT NULL, cancelled INTEGER NOT NULL, retrying INTEGER NOT NULL,
     deferred INTEGER NOT NULL,
     leased INTEGER NOT NULL,
+    keyed INTEGER NOT NULL DEFAULT 0, -- of a lane: which sorts of keys its jobs have
     released_at INTEGER, started_at INTEGER, finished_at INTEGER,
     PRIMARY KEY (wf, step)
 ) WITHOUT ROWID;

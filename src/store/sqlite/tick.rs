@@ -31,6 +31,7 @@ impl Tx<'_> {
         let lease_time = self.advance_lease_time(tick.lease)?;
         let mut more = self.take_back_expired(lease_time)?;
         more |= self.make_due()?;
+        more |= if self.cost().calls < SOFT_CALLS { self.look_at_keys()? } else { true };
         more |= self.end_drafts(lease_time)?;
         more |= self.end_sessions(lease_time)?;
         self.cascade()?;
@@ -110,9 +111,15 @@ impl Tx<'_> {
             if due.is_empty() {
                 continue;
             }
-            due.iter().for_each(|at| bytes[at] = job_byte(JobState::Open, crate::state::attempts(bytes[at])));
-            self.shift(wf, number, state, JobState::Open, due.len() as u64)?;
-            self.enqueue(&step, &Work::Masked { chunk, first, jobs: due }, end, false, 0, 0)?;
+            let waits = self.wait_for_their_turn(&step, chunk, due)?;
+            let ready = due.minus(waits);
+            for (jobs, to) in [(ready, JobState::Open), (waits, JobState::Deferred)] {
+                jobs.iter().for_each(|at| bytes[at] = job_byte(to, crate::state::attempts(bytes[at])));
+                self.shift(wf, number, state, to, jobs.len() as u64)?;
+            }
+            if !ready.is_empty() {
+                self.enqueue(&step, &Work::Masked { chunk, first, jobs: ready }, end, false, 0, 0)?;
+            }
         }
         if bytes != before {
             self.put_bytes(chunk, &bytes)?;
@@ -156,6 +163,7 @@ pub fn look_ahead(conn: &Connection, now: Millis, lease: Millis) -> rusqlite::Re
                (SELECT min(dead_at) FROM session WHERE dead_at IS NOT NULL), lease_time, lease_time_at, shortest, \
                EXISTS (SELECT 1 FROM place WHERE turn IS NOT NULL) FROM shard";
     let pruned = super::retention::next_prune(conn, now)?;
+    let keys = Tx::sole_or_limited_due(conn, now)?;
     let schedules = super::schedule::due_schedules(conn, now)?;
     let scheduled = super::schedule::next_schedule(conn, now)?;
     conn.prepare_cached(sql)?.query_row([], |row| {
@@ -173,6 +181,9 @@ pub fn look_ahead(conn: &Connection, now: Millis, lease: Millis) -> rusqlite::Re
         };
         for wall in [timer, forgotten].into_iter().flatten() {
             consider(wall - now);
+        }
+        if let Some(left) = keys {
+            consider(left);
         }
         for column in 2..5 {
             if let Some(deadline) = row.get::<_, Option<Millis>>(column)? {

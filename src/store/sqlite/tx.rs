@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension, Params, Row, Statement, StatementStatus};
 
+use super::limited::{Keys, LimitedRows};
 use super::sql_error;
 use crate::clock::Millis;
 use crate::error::{Error, Result};
@@ -62,6 +63,8 @@ pub struct Step {
     pub jobs: Counts,
     /// Jobs under a lease.
     pub leased: i64,
+    /// Which sorts of keys the jobs of a lane have.
+    pub keyed: Keys,
     pub released_at: Option<Millis>,
     pub started_at: Option<Millis>,
     pub finished_at: Option<Millis>,
@@ -104,6 +107,8 @@ pub struct Tx<'c> {
     pub placed: BTreeSet<(i64, Wf)>,
     /// Workflows of which something is to be looked at again at the end: perhaps they have finished.
     pub to_finish: BTreeSet<Wf>,
+    /// Keys of lone jobs that this operation has looked at.
+    pub limited: LimitedRows,
     /// What a test's ledger is told.
     pub notes: Notes,
 }
@@ -122,6 +127,7 @@ impl<'c> Tx<'c> {
             lines_fed: BTreeSet::new(),
             placed: BTreeSet::new(),
             to_finish: BTreeSet::new(),
+            limited: LimitedRows::default(),
             notes: Notes::default(),
         }
     }
@@ -133,7 +139,7 @@ impl<'c> Tx<'c> {
     /// The statements that the end of the operation will take: one a changed row, one a step whose followers become a chore.
     pub fn calls_at_end(&self) -> u64 {
         let steps = self.steps.values().filter(|cached| cached.dirty).count();
-        (steps + self.workflows.len() + self.settled.len()) as u64
+        (steps + self.workflows.len() + self.settled.len()) as u64 + self.limited.calls_at_end()
     }
 
     /// Counts bytes of payload towards the operation's bound.
@@ -249,7 +255,7 @@ impl<'c> Tx<'c> {
         }
         let sql = "SELECT line, feeds, always, tolerate_jobs, tolerate_fraction, max_in_flight, max_recoveries, delay, \
                    state, decided, pending, skips, waits, cancels, total, succeeded, failed, skipped, cancelled, retrying, deferred, \
-                   leased, released_at, started_at, finished_at FROM step WHERE wf = ? AND step = ?";
+                   leased, released_at, started_at, finished_at, keyed FROM step WHERE wf = ? AND step = ?";
         let found = self.one(sql, (wf, step), |row| {
             let jobs: Option<i64> = row.get(3)?;
             let fraction: Option<f64> = row.get(4)?;
@@ -275,6 +281,7 @@ impl<'c> Tx<'c> {
                 cancels: row.get(13)?,
                 jobs: counts(row, 14)?,
                 leased: row.get(21)?,
+                keyed: Keys(row.get(25)?),
                 released_at: row.get(22)?,
                 started_at: row.get(23)?,
                 finished_at: row.get(24)?,
@@ -391,6 +398,7 @@ impl<'c> Tx<'c> {
                 self.workflows.clear();
                 self.settled.clear();
                 self.to_finish.clear();
+                self.limited = LimitedRows::default();
                 self.notes.truncate(noted);
                 (self.lines_fed, self.placed, self.released, self.errors_noted) = before;
                 Ok(Err(error))
@@ -406,15 +414,16 @@ impl<'c> Tx<'c> {
             self.run(
                 "UPDATE step SET state = ?3, decided = ?4, pending = ?5, skips = ?6, waits = ?7, cancels = ?8, total = ?9, \
                  succeeded = ?10, failed = ?11, skipped = ?12, cancelled = ?13, retrying = ?14, leased = ?15, released_at = ?16, \
-                 started_at = ?17, finished_at = ?18, deferred = ?19 WHERE wf = ?1 AND step = ?2",
+                 started_at = ?17, finished_at = ?18, deferred = ?19, keyed = ?20 WHERE wf = ?1 AND step = ?2",
                 rusqlite::params![
                     s.wf, s.step, s.state as u8, s.decided.map(|d| d as u8), s.pending, s.skips, s.waits, s.cancels,
                     s.jobs.total as i64, s.jobs.succeeded as i64, s.jobs.failed as i64, s.jobs.skipped as i64,
                     s.jobs.cancelled as i64, s.jobs.retrying as i64, s.leased, s.released_at, s.started_at, s.finished_at,
-                    s.jobs.deferred as i64
+                    s.jobs.deferred as i64, s.keyed.0
                 ],
             )?;
         }
+        self.flush_limited()?;
         let workflows: Vec<Workflow> =
             self.workflows.values().filter(|cached| cached.dirty).map(|cached| cached.value).collect();
         for w in workflows {

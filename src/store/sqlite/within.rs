@@ -6,17 +6,23 @@ use super::tx::Tx;
 use super::{IN_MEMORY, Options, sql_error};
 use crate::clock::Millis;
 use crate::error::{Error, Result};
+use crate::lone::JobId;
 use crate::store::LoneJobs;
 
-/// Takes lone jobs into their lane; returns the index of the first. They are there once the transaction has been committed, and if it is not,
+/// Takes lone jobs into their lane; returns the index of the first, and which have not been taken, since there is one of their key. They are there once the transaction has been committed, and if it is not,
 /// they have never been.
-pub fn enqueue_within(tx: &Transaction<'_>, url: &str, now: Millis, jobs: &LoneJobs) -> Result<u64> {
+pub fn enqueue_within(
+    tx: &Transaction<'_>,
+    url: &str,
+    now: Millis,
+    jobs: &LoneJobs,
+) -> Result<(u64, Vec<(u16, JobId)>)> {
     check_file(tx, url)?;
     let failed = |error| sql_error("enqueueing in a transaction", error);
     // An error takes back what this call has done and nothing else.
     tx.execute_batch("SAVEPOINT enqueued").map_err(failed)?;
     let mut operation = Tx::new(tx, now);
-    let result = operation.add_lone(jobs).and_then(|first| operation.flush().map(|()| first));
+    let result = operation.add_lone(jobs).and_then(|added| operation.flush().map(|()| added));
     let end = if result.is_ok() { "RELEASE enqueued" } else { "ROLLBACK TO enqueued; RELEASE enqueued" };
     if !tx.is_autocommit() {
         tx.execute_batch(end).map_err(failed)?;

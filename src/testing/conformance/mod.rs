@@ -32,6 +32,7 @@ mod creation;
 mod followers;
 mod inspection;
 mod keeping;
+mod keyed;
 mod keys;
 mod lone;
 mod occurrences;
@@ -61,6 +62,7 @@ use self::creation::{append, create};
 use self::followers::{table, tolerance};
 use self::inspection::{doctor, errors, outcomes, parameters, size, waiting, whereabouts, workers};
 use self::keeping::{keep, retention};
+use self::keyed::{limit_of_a_key, unique};
 use self::keys::{abandon, begin};
 use self::lone::{enqueue, lane};
 use self::occurrences::{allow, cancel_other, missed_all, missed_last, missed_none, skip, wait, wait_one};
@@ -188,6 +190,41 @@ macro_rules! conformance_table {
                 of_several_lanes_tells_the_first_of_each,
                 of_a_chunk_that_cannot_be_is_refused_as_a_whole,
                 wakes_who_is_idle,
+            }
+            limit_of_a_key {
+                fresh_lets_so_many_start_and_the_next_when_one_has_settled,
+                repeated_enqueue_counts_once,
+                answer_lost_admits_the_next_once,
+                lease_taken_back_keeps_the_turn,
+                given_back_goes_to_the_front_with_its_turn,
+                paused_type_holds_its_turns_and_others_wait,
+                deleted_chunks_leave_no_row_of_their_keys,
+                lasts_over_lanes_and_priorities,
+                one_that_waits_for_a_retry_lets_others_go_first_and_comes_before_those_behind_it,
+                one_that_is_put_off_gives_up_its_turn,
+                what_is_due_later_asks_for_its_turn_then,
+                a_failed_one_gives_up_its_turn_and_asks_again_when_it_is_repaired,
+                one_that_kills_its_workers_gives_up_its_turn,
+                a_slice_never_exceeds_the_free_slots,
+                a_raised_limit_holds_from_the_next_job_on,
+                a_rate_lets_so_many_start_in_any_period,
+                a_retry_is_a_start,
+                what_a_worker_gives_back_has_counted_as_a_start,
+                jobs_without_a_key_are_not_limited,
+                of_a_job_that_does_not_come_is_refused,
+                of_a_thousand_keys_keeps_its_bounds,
+            }
+            unique {
+                fresh_refuses_a_second_one_and_names_the_first,
+                repeated_command_is_answered_the_same,
+                answer_lost_is_not_its_own_second,
+                lease_taken_back_keeps_the_key,
+                until_it_has_settled,
+                until_it_has_started,
+                for_a_time,
+                one_of_two_that_come_together,
+                with_a_limit_of_its_own,
+                put_off_holds_the_key_meanwhile,
             }
             lane {
                 is_listed_by_its_state_alone,

@@ -108,12 +108,7 @@ pub mod set_paused {
     }
 
     pub async fn lone_jobs_wait_too(scene: &Scene) {
-        let jobs = vec![crate::store::LoneJobs {
-            lane: scene.lane(ROW, 0),
-            chunk: chunk(2, "rows"),
-            due: Vec::new(),
-            waits: None,
-        }];
+        let jobs = vec![crate::store::LoneJobs::new(scene.lane(ROW, 0), chunk(2, "rows"))];
         scene.store.enqueue(scene.enqueue_of(jobs)).await.unwrap();
         pause(scene, row_type()).await;
         let worker = scene.worker().await;

@@ -361,7 +361,8 @@ impl Scene {
                 worker.succeed(slice).await;
             }
             self.tick().await;
-            if claimed.empty {
+            // What settles may let another come.
+            if claimed.empty && claimed.slices.is_empty() {
                 break;
             }
         }

@@ -68,12 +68,7 @@ pub(super) async fn states(scene: &Scene, name: &str) -> Vec<OccurrenceState> {
 /// A schedule that moves on an hour for each instant, with a job for each.
 pub(super) fn fire(name: &str, from: Millis, instants: u32) -> Fire {
     let at: Vec<Millis> = (0..Millis::from(instants)).map(|n| from + n * HOUR).collect();
-    let jobs = (instants > 0).then(|| LoneJobs {
-        lane: Lane::new(SHARD, QUEUE, 0, ROW),
-        chunk: chunk(instants, "starts"),
-        due: Vec::new(),
-        waits: None,
-    });
+    let jobs = (instants > 0).then(|| LoneJobs::new(Lane::new(SHARD, QUEUE, 0, ROW), chunk(instants, "starts")));
     Fire {
         shard: SHARD,
         schedule: name.into(),

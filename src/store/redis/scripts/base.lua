@@ -101,6 +101,10 @@ local K = {
     expiry = base .. ':expiry',         -- zset by time: finished workflows, from when on they may be deleted
     held = base .. ':held',             -- hash: a workflow's name and key -> who has it
     queued_about = base .. ':queued-about', -- hash: id of a start that waits for a key -> name, key, lane, job
+    limited = base .. ':limited',       -- hash: type and key of lone jobs -> how those stand whose number the key limits
+    limited_due = base .. ':limited-due', -- zset by time: keys that a tick is to look at
+    sole = base .. ':sole',             -- hash: type and key -> the lone job that has no other beside it
+    sole_due = base .. ':sole-due',     -- zset by time: those that are so for a time
     schedules = base .. ':schedules',   -- hash: name -> rule, definition, next instant, whether it is paused
     schedule_names = base .. ':schedule-names', -- zset: names, to be listed in order
     schedules_due = base .. ':schedules-due', -- zset by next instant: schedules that are not paused
@@ -114,6 +118,7 @@ function K.lease(id) return base .. ':lease:' .. id end              -- hash: nu
 function K.progress(id) return base .. ':progress:' .. id end        -- hash: number -> what its jobs tell
 function K.draft(key) return base .. ':draft:' .. key end            -- hash
 function K.queued(name, key) return base .. ':queued:' .. name .. '\0' .. key end -- zset by turn: ids of starts that wait
+function K.turns(name) return base .. ':turns:' .. name end          -- zset by turn: lone jobs that wait (wf:first:chunk:at)
 -- hash 'rows': instant -> what has become of it; zsets 'open' and 'decided': instants
 function K.schedule(part, name) return base .. ':schedule:' .. part .. ':' .. name end
 function K.wf(wf, what) return base .. ':w:' .. wf .. ':' .. what end
@@ -156,6 +161,7 @@ local PARTS = {
     'timer-jobs',
     'chores',    -- set: names of its chores
     'kept',      -- hash, of a lane: chunk -> until when it is kept
+    'keys',      -- hash, of a lane: chunk -> keys of its jobs
 }
 
 -- Numbers in members of sorted sets, so that they sort as text.
@@ -325,7 +331,7 @@ local WORKFLOW_FIELDS = {
 local STEP_FIELDS = {
     'line', 'suspect_line', 'feeds', 'always', 'tolerate_jobs', 'tolerate_fraction', 'limit', 'max_recoveries', 'delay',
     'state', 'decided', 'pending', 'skips', 'waits', 'cancels', 'total', 'succeeded', 'failed', 'skipped', 'cancelled',
-    'retrying', 'leased', 'released_at', 'started_at', 'finished_at', 'generation', 'deferred',
+    'retrying', 'leased', 'released_at', 'started_at', 'finished_at', 'generation', 'deferred', 'keyed',
 }
 local LEASE_FIELDS = {
     'wf', 'step', 'chunk', 'first', 'jobs', 'deadline', 'claimed_at', 'last_report', 'outcome', 'record', 'recoveries', 'alone',
@@ -476,6 +482,7 @@ end
 -- Writes what has changed in memory. The last thing an operation does.
 function G.flush()
     G.finish_workflows()
+    if G.flush_limited then G.flush_limited() end
     for _, step in pairs(G.steps) do
         if step.dirty then
             batch('HSET', K.wf(step.wf, 'steps'), step.step, pack(step, STEP_FIELDS))

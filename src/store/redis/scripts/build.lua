@@ -144,13 +144,19 @@ local function check_lone(jobs)
             fail('usage', 'jobs that are deferred are not among those that come')
         end
     end
+    for _, one in ipairs(jobs.keyed) do
+        if one.at >= jobs.jobs then fail('usage', 'jobs with a key are not among those that come') end
+    end
 end
 
--- Takes jobs into a lane; returns the index of the first. `nexts`: the next index of each lane that this call has added to.
+-- Takes jobs into a lane; returns the index of the first, and which have not been taken, since there is one of their key. `nexts`: the next
+-- index of each lane that this call has added to.
 local function add_lone(jobs, nexts)
     local wf, first = lane_of(jobs.lane)
     first = nexts[wf] or first
     local step, workflow = G.step(wf, 0), G.workflow(wf)
+    local refused, not_taken = G.who_may_not_come(jobs, first)
+    if #not_taken == jobs.jobs then return first, not_taken end
     if jobs.waits then G.wait_for_turn(jobs.waits, wf, first) end
     local chunk = add_chunk(wf, 1, first, jobs)
     nexts[wf] = first + jobs.jobs
@@ -158,19 +164,26 @@ local function add_lone(jobs, nexts)
     step.total, workflow.total = step.total + jobs.jobs, workflow.total + jobs.jobs
     G.put_step(step)
     G.put_workflow(workflow)
-    if #jobs.due == 0 then
-        enqueue_behind(step, first, nexts[wf])
-        return first
-    end
     local deferred = ''
     for _, one in ipairs(jobs.due) do
-        local mask = blob(one[2])
+        local mask = M.minus(blob(one[2]), refused)
         deferred = M.either(deferred, mask)
-        G.set_timer(step, one[1], chunk, first, mask)
+        if mask ~= '' then G.set_timer(step, one[1], chunk, first, mask) end
     end
-    G.put_bytes(wf, chunk, M.change(string.rep('\0', jobs.jobs), deferred, function() return DEFERRED end))
+    if #jobs.keyed > 0 then
+        G.take_sole(wf, chunk, first, jobs, refused)
+        deferred = M.either(deferred, G.add_keyed(step, chunk, first, jobs, deferred, refused))
+    end
+    local ready = M.minus(M.minus(M.range(0, jobs.jobs), deferred), refused)
+    if M.len(ready) == jobs.jobs then
+        enqueue_behind(step, first, nexts[wf])
+        return first, not_taken
+    end
+    -- A chunk is immutable, so those of it that are refused are in it as settled.
+    local bytes = M.change(string.rep('\0', jobs.jobs), deferred, function() return DEFERRED end)
+    G.put_bytes(wf, chunk, M.change(bytes, refused, function() return SKIPPED end))
     G.shift(wf, 0, OPEN, DEFERRED, M.len(deferred))
-    local ready = M.minus(M.range(0, jobs.jobs), deferred)
+    G.shift(wf, 0, OPEN, SKIPPED, M.len(refused))
     if ready ~= '' then G.enqueue(step, { chunk = chunk, first = first, jobs = ready }, false, false, 0, 0) end
-    return first
+    return first, not_taken
 end

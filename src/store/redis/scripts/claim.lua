@@ -131,6 +131,7 @@ local function cut(line, step, entry, take, wishes)
     }
     G.put_lease(lease)
     G.note('granted', 0, lease, jobs)
+    G.note_start(step, chunk, jobs)
     call('ZADD', K.leases, lease.deadline, lease.name)
     call('ZADD', K.wf(wf, 'leases'), 0, hex(number, 8) .. hex(chunk, 8) .. lease.name)
     step.leased = step.leased + M.len(jobs)
@@ -150,6 +151,8 @@ local function wanted(line, step, wishes)
     -- A suspect slice goes whole: it is halved when it kills its worker, not before.
     local jobs = line.suspect and 1e9 or math.min(take.jobs, take.budget)
     if step.limit then jobs = math.min(jobs, math.max(step.limit - step.leased, 0), wishes.free_for_limited) end
+    if jobs <= 0 then return nil end
+    if has_keys(step, LIMITED) then jobs = math.min(jobs, KEYED_SLICE, wishes.free_for_limited) end
     if jobs <= 0 then return nil end
     if line.suspect then return jobs end
     local fair = math.ceil(ready_jobs(step) / (2 * wishes.workers))
@@ -191,7 +194,7 @@ local function grant(line, wishes)
                         wishes.lease = wishes.lease + 1
                         wishes.granted = wishes.granted + count
                         if take then take.budget = math.max(take.budget - count, 0) end
-                        if step.limit then wishes.free_for_limited = math.max(wishes.free_for_limited - count, 0) end
+                        if step.limit or has_keys(step, LIMITED) then wishes.free_for_limited = math.max(wishes.free_for_limited - count, 0) end
                         return lease
                     end
                 end
@@ -260,6 +263,8 @@ function DO.claim()
             end
         end
     end
+    -- Where starts are limited, each of them decides when the next may come.
+    G.admit()
     for line, at in pairs(served) do
         call('HSET', K.line(line), 'turn', at)
         feed(line)

@@ -156,14 +156,21 @@ end
 
 -- Takes lone jobs into their lanes.
 function DO.enqueue()
-    local firsts = G.answered_before()
-    if firsts then return { firsts = firsts, woken = {} } end
+    local before = G.answered_before()
+    if before then return { firsts = before[1], refused = before[2], woken = {} } end
     for _, jobs in ipairs(arg.jobs) do check_lone(jobs) end
-    firsts = {}
-    local nexts = {}
-    for i, jobs in ipairs(arg.jobs) do firsts[i] = add_lone(jobs, nexts) end
-    G.note_answer(firsts)
+    local nexts, firsts, refused = {}, {}, {}
+    for i, jobs in ipairs(arg.jobs) do
+        local first, not_taken = add_lone(jobs, nexts)
+        firsts[i] = first
+        for _, one in ipairs(not_taken) do
+            one.of = i - 1
+            refused[#refused + 1] = one
+        end
+    end
+    G.note_answer({ firsts, refused })
     write_numbers()
+    G.admit()
     G.flush()
-    return { firsts = firsts, woken = G.wake() }
+    return { firsts = firsts, refused = refused, woken = G.wake() }
 end

@@ -87,7 +87,20 @@ local function check_edges(wf, step, place)
     end
 end
 
+-- Which jobs of a chunk wait for the turn of their key.
+local function turns_of(step, chunk)
+    local waits = {}
+    if has_keys(step, LIMITED) then
+        for _, one in ipairs(keys_of(step.wf, chunk.chunk)) do
+            local member = step.wf .. ':' .. chunk.first .. ':' .. chunk.chunk .. ':' .. one[1]
+            if one[2] and call('ZSCORE', K.turns(name_of(step.wf, one[2])), member) then waits[one[1]] = true end
+        end
+    end
+    return waits
+end
+
 local function check_chunk(step, work, chunk, bytes, place)
+    local turns = turns_of(step, chunk)
     for at = 0, #bytes - 1 do
         local index, state = chunk.first + at, state_of(bytes:byte(at + 1))
         local name = chunk.chunk * 1024 + at
@@ -98,7 +111,9 @@ local function check_chunk(step, work, chunk, bytes, place)
         if work.delayed then places = places + 1 end
         local right = places == 0 and not timed
         if step.state == STEP.running and state == OPEN then right = places == 1 and not timed end
-        if step.state == STEP.running and (state == RETRYING or state == DEFERRED) then right = places == 0 and timed end
+        if step.state == STEP.running and (state == RETRYING or state == DEFERRED) then
+            right = places == 0 and (timed or state == DEFERRED and turns[at] == true)
+        end
         if not right then
             return find(place .. ': job ' .. index .. ' is ' .. JOB_WORDS[state] .. ' and stands in ' .. places .. ' places and ' ..
                 (timed and 1 or 0) .. ' timers (the first such job of its chunk)')
@@ -211,6 +226,57 @@ function DO.doctor_of_workflow()
     return { findings = findings, steps = workflow.steps, jobs = jobs.total, lane = workflow.state == WF.standing }
 end
 
+-- Every field of a hash with its value.
+local function each_field(key, visit)
+    local cursor = '0'
+    repeat
+        local page = call('HSCAN', key, cursor, 'COUNT', 1000)
+        cursor = page[1]
+        for i = 1, #page[2], 2 do visit(page[2][i], page[2][i + 1]) end
+    until cursor == '0'
+end
+
+-- Recounts the jobs of each key that limits them, and returns how many of their turns and keys are there only while something is under way.
+local function check_keys()
+    local under_way, counted = 0, {}
+    for _, member in ipairs(call('ZRANGE', K.list(WF.standing, nil), 0, -1)) do
+        local wf = G.find(member:sub(13))
+        if has_keys(G.step(wf, 0), LIMITED) then
+            for _, chunk in ipairs(G.chunks_from(wf, 0, 0, 1e9)) do
+                local bytes = G.bytes(wf, chunk.chunk, chunk.jobs)
+                for _, one in ipairs(keys_of(wf, chunk.chunk)) do
+                    if one[2] then
+                        local name = name_of(wf, one[2])
+                        local count = counted[name] or { jobs = 0, admitted = 0 }
+                        count.jobs = count.jobs + 1
+                        if state_of(bytes:byte(one[1] + 1)) == OPEN then count.admitted = count.admitted + 1 end
+                        counted[name] = count
+                    end
+                end
+            end
+        end
+    end
+    each_field(K.limited, function(name, text)
+        local row, count = unpack_row(text, LIMITED_FIELDS), counted[name] or { jobs = 0, admitted = 0 }
+        local place = 'type and key `' .. name:gsub('%z', ' ') .. '`'
+        local waiting = call('ZCARD', K.turns(name))
+        expect(place, 'its count of jobs', row.jobs, count.jobs)
+        expect(place, 'its count of jobs that have been admitted', row.admitted, count.admitted)
+        expect(place, 'its count of jobs that wait for their turn', row.waiting, waiting)
+        under_way = under_way + waiting
+        counted[name] = nil
+    end)
+    for name in pairs(counted) do find('type and key `' .. name:gsub('%z', ' ') .. '` has jobs and no row') end
+    each_field(K.sole, function(_, text)
+        local there = cmsgpack.unpack(text)
+        if not there.due then
+            under_way = under_way + 1
+            if call('HEXISTS', K.wf(there.wf, 'params'), there.chunk) == 0 then find('a key is held by a job that is not there') end
+        end
+    end)
+    return under_way
+end
+
 -- What of a family of keys is there only while something is under way.
 function DO.doctor_of_shard()
     local under_way = 0
@@ -273,6 +339,7 @@ function DO.doctor_of_shard()
             end
         end
     end
+    under_way = under_way + check_keys()
     local ids = {}
     for _, list in ipairs({ K.list(nil, nil), K.list(WF.standing, nil) }) do
         for _, member in ipairs(call('ZRANGE', list, 0, -1)) do ids[#ids + 1] = member:sub(13) end

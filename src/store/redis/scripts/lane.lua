@@ -52,6 +52,7 @@ end
 -- Deletes a lane's chunk, whose jobs have all settled.
 function G.drop_chunk(step, chunk, bytes)
     local wf, number, name = step.wf, step.step, chunk.chunk
+    G.forget_keyed(step, name, #bytes)
     local failed = M.where(bytes, function(byte) return state_of(byte) == FAILED end)
     if failed ~= '' then
         G.forget_failed(wf, number, name, failed)

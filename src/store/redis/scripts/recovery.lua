@@ -16,6 +16,12 @@ function G.take_back(lease, expired)
         G.settle_jobs(wf, number, chunk, bytes, open, CANCELLED)
         return G.check_settled(wf, number)
     end
+    local anew
+    anew, bytes = G.start_anew(step, chunk.chunk, chunk.first, bytes, open)
+    if anew ~= '' then
+        open = M.minus(open, anew)
+        G.put_bytes(wf, chunk.chunk, bytes)
+    end
     if open == '' then return end
     local function back(jobs) return { chunk = chunk.chunk, first = chunk.first, jobs = jobs } end
     if not expired then
@@ -35,6 +41,8 @@ function G.take_back(lease, expired)
         local alone = lease.alone + (lease.suspect and 1 or 0)
         if alone >= step.max_recoveries then
             G.settle_jobs(wf, number, chunk, bytes, open, FAILED)
+            G.leave_turn(step, chunk.chunk, open, true)
+            G.end_sole_of_settled(step, chunk.chunk, open)
             G.note_errors(wf, number, chunk.chunk, { { number = arg.killed.number, text = arg.killed.text, jobs = open } })
             if G.is_lane(wf) then G.keep_chunk(step, chunk, arg.killed.keep) end
             return G.check_settled(wf, number)

@@ -84,8 +84,13 @@ local function settle_part(step, lease, part, chunk, bytes, stops)
         settle(part.returned, CANCELLED, 0)
     elseif part.returned ~= '' then
         G.note('returned', 0, lease, part.returned)
-        G.enqueue(step, { chunk = chunk.chunk, first = chunk.first, jobs = part.returned }, not lease.suspect, lease.suspect,
-            lease.recoveries, lease.alone)
+        local anew
+        anew, bytes = G.start_anew(step, chunk.chunk, chunk.first, bytes, part.returned)
+        local jobs = M.minus(part.returned, anew)
+        if jobs ~= '' then
+            G.enqueue(step, { chunk = chunk.chunk, first = chunk.first, jobs = jobs }, not lease.suspect, lease.suspect,
+                lease.recoveries, lease.alone)
+        end
     end
     return bytes
 end
@@ -132,6 +137,11 @@ function DO.report()
         if stops then cancelled[#cancelled + 1] = part.lease end
         local before = bytes[name]
         bytes[name] = settle_part(step, lease, part, chunk, before, stops)
+        if step.keyed then
+            G.leave_turn(step, chunk.chunk, M.minus(part.all, part.returned), true)
+            local settled = M.either(M.either(part.succeeded, part.failed), M.either(part.skipped, part.cancelled))
+            G.end_sole_of_settled(step, chunk.chunk, settled)
+        end
         local is_lane = G.is_lane(wf)
         if is_lane and part.keep == 0 and G.is_unwanted(wf, chunk, bytes[name]) then
             G.drop_chunk(step, chunk, bytes[name])
@@ -159,6 +169,7 @@ function DO.report()
         G.check_settled(wf, number)
     end
     G.cascade()
+    G.admit()
     G.flush()
     return { refused = refused, cancelled = cancelled, known_errors = known, more = G.has_chores(), woken = G.wake() }
 end

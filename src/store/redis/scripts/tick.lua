@@ -48,9 +48,15 @@ local function make_jobs_due(wf, number, chunk, first, jobs)
     for _, from in ipairs({ RETRYING, DEFERRED }) do
         local due = M.both(jobs, M.where(before, function(byte) return state_of(byte) == from end))
         if due ~= '' then
-            bytes = M.change(bytes, due, function(byte) return byte - from end)
-            G.shift(wf, number, from, OPEN, M.len(due))
-            G.enqueue(step, { chunk = chunk, first = first, jobs = due }, from == RETRYING, false, 0, 0)
+            local waits = G.wait_for_their_turn(step, chunk, first, due)
+            local ready = M.minus(due, waits)
+            bytes = M.change(bytes, ready, function(byte) return byte - from end)
+            bytes = M.change(bytes, waits, function(byte) return byte - from + DEFERRED end)
+            G.shift(wf, number, from, OPEN, M.len(ready))
+            G.shift(wf, number, from, DEFERRED, M.len(waits))
+            if ready ~= '' then
+                G.enqueue(step, { chunk = chunk, first = first, jobs = ready }, from == RETRYING, false, 0, 0)
+            end
         end
     end
     if bytes ~= before then G.put_bytes(wf, chunk, bytes) end
@@ -279,11 +285,17 @@ BITE['retry jobs'] = function(wf, number, from, mended)
         local jobs = M.where(bytes, function(byte) return state_of(byte) == FAILED end)
         if one.mend then jobs = M.both(jobs, one.mend) end
         if jobs ~= '' then
+            local waits = G.wait_for_their_turn(step, chunk.chunk, chunk.first, jobs)
+            local ready = M.minus(jobs, waits)
             -- A repair gives a new set of attempts.
-            G.shift(wf, number, FAILED, OPEN, M.len(jobs))
-            G.put_bytes(wf, chunk.chunk, M.change(bytes, jobs, function() return OPEN end))
+            G.shift(wf, number, FAILED, OPEN, M.len(ready))
+            G.shift(wf, number, FAILED, DEFERRED, M.len(waits))
+            bytes = M.change(bytes, ready, function() return OPEN end)
+            G.put_bytes(wf, chunk.chunk, M.change(bytes, waits, function() return DEFERRED end))
             G.forget_failed(wf, number, chunk.chunk, jobs)
-            G.enqueue(step, { chunk = chunk.chunk, first = chunk.first, jobs = jobs }, false, false, 0, 0)
+            if ready ~= '' then
+                G.enqueue(step, { chunk = chunk.chunk, first = chunk.first, jobs = ready }, false, false, 0, 0)
+            end
         end
     end
     if next_one then
@@ -472,6 +484,7 @@ function DO.tick()
     local time = G.advance_lease_time(arg.lease)
     local more = take_back_expired(time)
     more = make_due() or more
+    if bounded(SOFT_CALLS) then more = true else more = G.look_at_keys() or more end
     more = end_drafts(time) or more
     more = end_sessions(time) or more
     G.cascade()
@@ -505,8 +518,10 @@ function DO.look_ahead()
         local first = call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
         if first then consider(tonumber(first) - time) end
     end
-    local timer = call('ZRANGE', K.timers, 0, 0, 'WITHSCORES')[2]
-    if timer then consider(tonumber(timer) - now()) end
+    for _, key in ipairs({ K.timers, K.limited_due, K.sole_due }) do
+        local first = call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
+        if first then consider(tonumber(first) - now()) end
+    end
     local dead = call('ZRANGE', K.dead, 0, 0, 'WITHSCORES')[2]
     if dead then consider(tonumber(dead) + SESSION_KEPT - now()) end
     -- Lease time moves only while somebody moves it; and once the clock has jumped back it would stand still.

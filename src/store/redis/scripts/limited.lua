@@ -1,0 +1,424 @@
+-- Lone jobs whose key limits them: those beyond the limit wait for their turn, in a sorted set of their key's own. One that has been
+-- admitted is open; one that waits is deferred, without a timer. What is admitted next is decided at the end of an operation.
+
+-- Which sorts of keys the jobs of a lane have: bits of `step.keyed`.
+local LIMITED, RATED, SOLE = 1, 2, 4
+-- From this many commands on an operation leaves those that come next to ticks; so many of one key are admitted at once.
+local ADMIT_CALLS, ADMITTED = 430, 16
+-- As in `store/verbs.rs`: the most jobs of one slice.
+local KEYED_SLICE = 32
+local LIMITED_FIELDS = {
+    'at_once', 'rate', 'period', 'admitted', 'unstarted', 'waiting', 'jobs', 'next', 'starts',
+}
+
+G.limited, G.touched, G.touched_order = {}, {}, {}
+
+local function has_keys(step, kind)
+    return step.keyed ~= nil and bit.band(step.keyed, kind) ~= 0
+end
+
+local function touch(name)
+    if not G.touched[name] then
+        G.touched[name] = true
+        G.touched_order[#G.touched_order + 1] = name
+    end
+end
+
+-- Reads the rows of keys that are not in memory.
+local function load_limited(names)
+    local missing = {}
+    for _, name in ipairs(names) do
+        if G.limited[name] == nil then
+            G.limited[name] = false
+            missing[#missing + 1] = name
+        end
+    end
+    for from = 1, #missing, 1000 do
+        local till = math.min(from + 999, #missing)
+        for i, text in ipairs(call('HMGET', K.limited, unpack(missing, from, till))) do
+            if text then
+                local row = unpack_row(text, LIMITED_FIELDS)
+                count_bytes(#text)
+                G.limited[missing[from + i - 1]] = row
+            end
+        end
+    end
+end
+
+-- A key's row, to be changed; made if it is new.
+local function limited_row(name)
+    local row = G.limited[name]
+    if not row then
+        row = { admitted = 0, unstarted = 0, waiting = 0, jobs = 0, next = 0, starts = {} }
+        G.limited[name] = row
+    end
+    row.dirty = true
+    return row
+end
+
+-- The starts that still count, oldest first: until when, and how many. As in `src/limit.rs`.
+local function part_of(row) return math.max(math.floor(row.period / 32), 1) end
+local function forget_starts(row)
+    local kept, longest = {}, now() + row.period + part_of(row)
+    for _, start in ipairs(row.starts) do
+        local till = math.min(start[1], longest)
+        if till > now() then kept[#kept + 1] = { till, start[2] } end
+    end
+    row.starts = kept
+end
+local function counted_starts(row)
+    forget_starts(row)
+    local count = 0
+    for _, start in ipairs(row.starts) do count = count + start[2] end
+    return count
+end
+
+local function room_of(row)
+    local room = row.at_once and row.at_once - row.admitted or 1e9
+    if row.rate then room = math.min(room, row.rate - counted_starts(row) - row.unstarted) end
+    return math.max(room, 0)
+end
+
+-- When a tick is to look at it again, if no event does so before.
+local function limited_due(row)
+    if not row.rate then return nil end
+    local counted = counted_starts(row)
+    if row.jobs == 0 then return row.starts[#row.starts] and row.starts[#row.starts][1] end
+    if row.waiting == 0 or row.at_once and row.admitted >= row.at_once then return nil end
+    local free, at = row.rate - row.unstarted, now()
+    if free <= 0 then return nil end
+    for _, start in ipairs(row.starts) do
+        if counted < free then break end
+        counted, at = counted - start[2], start[1]
+    end
+    return at
+end
+
+local function admit_one(row)
+    row.admitted = row.admitted + 1
+    if row.rate then row.unstarted = row.unstarted + 1 end
+end
+
+-- What a lane's chunk has of jobs with keys: a list of {at, key or false, turn, key of which it is the only one or false, until}.
+local function keys_of(wf, chunk)
+    local text = call('HGET', K.wf(wf, 'keys'), chunk)
+    if not text then return {} end
+    count_bytes(#text)
+    return cmsgpack.unpack(text)
+end
+
+local function name_of(wf, key)
+    return G.workflow(wf).name .. '\0' .. key
+end
+
+-- The jobs of a mask that have a key that limits them, with their keys' rows in memory.
+local function keyed_jobs(wf, chunk, jobs)
+    local in_mask, list, names = {}, {}, {}
+    M.each(jobs, function(at) in_mask[at] = true end)
+    for _, one in ipairs(keys_of(wf, chunk)) do
+        if one[2] and in_mask[one[1]] then
+            local name = name_of(wf, one[2])
+            list[#list + 1] = { at = one[1], name = name, turn = one[3] }
+            names[#names + 1] = name
+        end
+    end
+    load_limited(names)
+    return list
+end
+
+local function mask_of(list, jobs)
+    local set = {}
+    for _, one in ipairs(list) do set[one.at] = true end
+    return M.of(set, jobs)
+end
+
+-- Which of the jobs that come may not, since there is one of their key: a mask, and a list of {at, lane, index of the one that is there}.
+function G.who_may_not_come(jobs, first)
+    local names, of, is_refused, list = {}, {}, {}, {}
+    for _, one in ipairs(jobs.keyed) do
+        if one.sole then
+            names[#names + 1] = jobs.lane.step.type .. '\0' .. one.sole
+            of[#of + 1] = one.at
+        end
+    end
+    if #names == 0 then return '', list end
+    local here = {}
+    for i, text in ipairs(call('HMGET', K.sole, unpack(names))) do
+        local there = text and cmsgpack.unpack(text)
+        if there and there.due and there.due <= now() then there = nil end
+        there = there or here[names[i]]
+        if there then
+            is_refused[of[i]] = true
+            list[#list + 1] = { at = of[i], lane = there.lane, index = there.index }
+        else
+            here[names[i]] = { lane = jobs.lane.id, index = first + of[i] }
+        end
+    end
+    return M.of(is_refused, jobs.jobs), list
+end
+
+-- Jobs that come take their keys.
+function G.take_sole(wf, chunk, first, jobs, refused)
+    local is_refused, rows, times = {}, {}, {}
+    M.each(refused, function(at) is_refused[at] = true end)
+    for _, one in ipairs(jobs.keyed) do
+        if one.sole and not is_refused[one.at] then
+            local name = jobs.lane.step.type .. '\0' .. one.sole
+            local due = one.time and now() + one.time
+            rows[#rows + 1] = name
+            rows[#rows + 1] =
+                cmsgpack.pack({ lane = jobs.lane.id, index = first + one.at, wf = wf, chunk = chunk, at = one.at, due = due })
+            if due then
+                times[#times + 1] = due
+                times[#times + 1] = name
+            end
+        end
+    end
+    for from = 1, #rows, 2000 do call('HSET', K.sole, unpack(rows, from, math.min(from + 1999, #rows))) end
+    for from = 1, #times, 2000 do call('ZADD', K.sole_due, unpack(times, from, math.min(from + 1999, #times))) end
+end
+
+-- Decides which of the jobs that come may stand in line at once, and writes down the others' turns. `later`, `refused`: masks of those that
+-- are due later, and of those that are not taken. Returns a mask of those that wait.
+function G.add_keyed(step, chunk, first, jobs, later, refused)
+    local wf, list, names, waits = step.wf, {}, {}, {}
+    local is_later, is_refused = {}, {}
+    M.each(later, function(at) is_later[at] = true end)
+    M.each(refused, function(at) is_refused[at] = true end)
+    for _, one in ipairs(jobs.keyed) do
+        if one.key and not is_refused[one.at] then names[#names + 1] = name_of(wf, one.key) end
+    end
+    load_limited(names)
+    local keyed = step.keyed or 0
+    for _, one in ipairs(jobs.keyed) do
+        if not is_refused[one.at] then
+            local turn = 0
+            if one.key then
+                local name = name_of(wf, one.key)
+                local row = limited_row(name)
+                row.at_once, row.rate, row.period = one.at_once, one.rate, one.period
+                row.jobs, turn, row.next = row.jobs + 1, row.next, row.next + 1
+                if not is_later[one.at] then
+                    -- Those that wait already come first.
+                    if row.waiting == 0 and room_of(row) > 0 then
+                        admit_one(row)
+                    else
+                        row.waiting = row.waiting + 1
+                        waits[one.at] = true
+                        batch('ZADD', K.turns(name), turn, wf .. ':' .. first .. ':' .. chunk .. ':' .. one.at)
+                        if room_of(row) > 0 then touch(name) end
+                    end
+                end
+                keyed = bit.bor(keyed, LIMITED, one.rate and RATED or 0)
+            end
+            if one.sole then keyed = bit.bor(keyed, SOLE) end
+            list[#list + 1] = { one.at, one.key or false, turn, one.sole or false, one['until'] or 0 }
+        end
+    end
+    if #list > 0 then batch('HSET', K.wf(wf, 'keys'), chunk, cmsgpack.pack(list)) end
+    step.keyed = keyed
+    return M.of(waits, jobs.jobs)
+end
+
+-- Jobs that had been admitted have settled, or go on later: others may come next. `started`: a worker had been given them.
+function G.leave_turn(step, chunk, jobs, started)
+    if jobs == '' or not has_keys(step, LIMITED) then return end
+    for _, job in ipairs(keyed_jobs(step.wf, chunk, jobs)) do
+        local row = limited_row(job.name)
+        row.admitted = math.max(row.admitted - 1, 0)
+        if not started then row.unstarted = math.max(row.unstarted - 1, 0) end
+        touch(job.name)
+    end
+end
+
+-- Jobs of a chunk that are not open come into the rows of their keys. Returns which have one: they are to be deferred, the others may stand
+-- in line.
+function G.wait_for_their_turn(step, chunk, first, jobs)
+    if jobs == '' or not has_keys(step, LIMITED) then return '' end
+    local keyed = keyed_jobs(step.wf, chunk, jobs)
+    for _, job in ipairs(keyed) do
+        local row = limited_row(job.name)
+        row.waiting = row.waiting + 1
+        batch('ZADD', K.turns(job.name), job.turn, step.wf .. ':' .. first .. ':' .. chunk .. ':' .. job.at)
+        touch(job.name)
+    end
+    return mask_of(keyed, 1024)
+end
+
+-- What goes back to its line although it has counted as a start waits for its turn once more. Returns which of these open jobs do, and the
+-- chunk's bytes with them deferred.
+function G.start_anew(step, chunk, first, bytes, jobs)
+    if jobs == '' or not has_keys(step, RATED) then return '', bytes end
+    local rated = {}
+    for _, job in ipairs(keyed_jobs(step.wf, chunk, jobs)) do
+        if G.limited[job.name] and G.limited[job.name].rate then rated[#rated + 1] = job end
+    end
+    local anew = mask_of(rated, 1024)
+    if anew == '' then return '', bytes end
+    G.leave_turn(step, chunk, anew, true)
+    G.wait_for_their_turn(step, chunk, first, anew)
+    G.shift(step.wf, step.step, OPEN, DEFERRED, M.len(anew))
+    return anew, M.change(bytes, anew, function(byte) return byte + DEFERRED end)
+end
+
+-- Jobs of a chunk need not be the only ones of their keys any more: they have started (0), or settled (1).
+local function end_sole(wf, chunk, jobs, event)
+    local in_mask, names = {}, {}
+    M.each(jobs, function(at) in_mask[at] = true end)
+    for _, one in ipairs(keys_of(wf, chunk)) do
+        if one[4] and in_mask[one[1]] and one[5] <= event then names[#names + 1] = name_of(wf, one[4]) end
+    end
+    if #names == 0 then return end
+    local gone = {}
+    for i, text in ipairs(call('HMGET', K.sole, unpack(names))) do
+        local there = text and cmsgpack.unpack(text)
+        if there and there.wf == wf and there.chunk == chunk and in_mask[there.at] then gone[#gone + 1] = names[i] end
+    end
+    if #gone > 0 then call('HDEL', K.sole, unpack(gone)) end
+end
+
+-- A worker has been given these jobs.
+function G.note_start(step, chunk, jobs)
+    if has_keys(step, RATED) then
+        for _, job in ipairs(keyed_jobs(step.wf, chunk, jobs)) do
+            local row = limited_row(job.name)
+            row.unstarted = math.max(row.unstarted - 1, 0)
+            if row.rate then
+                forget_starts(row)
+                local part = part_of(row)
+                local till = (math.floor(now() / part) + 1) * part - 1 + row.period
+                local last = row.starts[#row.starts]
+                if last and last[1] == till then
+                    last[2] = last[2] + 1
+                else
+                    row.starts[#row.starts + 1] = { till, 1 }
+                end
+            end
+            touch(job.name)
+        end
+    end
+    if has_keys(step, SOLE) then end_sole(step.wf, chunk, jobs, 0) end
+end
+
+-- These jobs have settled: others of their keys may come.
+function G.end_sole_of_settled(step, chunk, jobs)
+    if jobs ~= '' and has_keys(step, SOLE) then end_sole(step.wf, chunk, jobs, 1) end
+end
+
+-- A lane's chunk is deleted: its jobs are no longer counted under their keys.
+function G.forget_keyed(step, chunk, jobs)
+    if not step.keyed or step.keyed == 0 then return end
+    for _, job in ipairs(keyed_jobs(step.wf, chunk, M.range(0, jobs))) do
+        local row = limited_row(job.name)
+        row.jobs = math.max(row.jobs - 1, 0)
+        touch(job.name)
+    end
+    call('HDEL', K.wf(step.wf, 'keys'), chunk)
+end
+
+-- Takes those that come next out of a key's set.
+local function choose(name, chosen, order)
+    while true do
+        local row = G.limited[name]
+        if not row then return end
+        local room = math.min(room_of(row), row.waiting, ADMITTED)
+        if room == 0 then return end
+        row = limited_row(name)
+        local members = call('ZRANGE', K.turns(name), 0, room - 1)
+        if #members == 0 then
+            row.waiting = 0
+            return
+        end
+        call('ZREM', K.turns(name), unpack(members))
+        for _, member in ipairs(members) do
+            local of, at = member:match('^(.*):(%d+)$')
+            admit_one(row)
+            row.waiting = row.waiting - 1
+            if not chosen[of] then
+                chosen[of] = {}
+                order[#order + 1] = of
+            end
+            chosen[of][tonumber(at)] = true
+        end
+        if cost.calls >= ADMIT_CALLS then return touch(name) end
+    end
+end
+
+-- Puts jobs that have been admitted into their line. Those that have been cancelled while they waited leave at once.
+local function let_in(wf, first, chunk, jobs)
+    local step = G.step(wf, 0)
+    local at = G.find_chunk(wf, 0, first)
+    if not at or at.chunk ~= chunk then return end
+    local bytes = G.bytes(wf, chunk, at.jobs)
+    local deferred = M.both(jobs, M.where(bytes, function(byte) return state_of(byte) == DEFERRED end))
+    G.leave_turn(step, chunk, M.minus(jobs, deferred), false)
+    if deferred == '' then return end
+    G.put_bytes(wf, chunk, M.change(bytes, deferred, function(byte) return byte - DEFERRED end))
+    G.shift(wf, 0, DEFERRED, OPEN, M.len(deferred))
+    G.enqueue(step, { chunk = chunk, first = first, jobs = deferred }, false, false, 0, 0)
+end
+
+-- Admits those that come next of the keys of which this operation has made room.
+function G.admit()
+    if #G.touched_order == 0 then return end
+    -- What waits is read from here on.
+    write_batches()
+    local names, chosen, order, left = G.touched_order, {}, {}, {}
+    G.touched, G.touched_order = {}, {}
+    load_limited(names)
+    for _, name in ipairs(names) do
+        -- Each chunk of those that are admitted takes up to ten commands.
+        if cost.calls + dirty_rows() + 10 * #order >= ADMIT_CALLS then
+            left[#left + 1] = name
+        else
+            choose(name, chosen, order)
+        end
+    end
+    for _, of in ipairs(order) do
+        local wf, first, chunk = of:match('^(%d+):(%d+):(%d+)$')
+        let_in(tonumber(wf), tonumber(first), tonumber(chunk), M.of(chosen[of], 1024))
+    end
+    for _, name in ipairs(left) do touch(name) end
+end
+
+-- Writes the rows of keys that have changed; those of which others may still come next are due at once.
+function G.flush_limited()
+    for name, row in pairs(G.limited) do
+        if row and row.dirty then
+            local due = limited_due(row)
+            if G.touched[name] and row.waiting > 0 then due = now() end
+            if row.jobs == 0 and not due then
+                batch('HDEL', K.limited, name)
+            else
+                batch('HSET', K.limited, name, pack(row, LIMITED_FIELDS))
+            end
+            if due then
+                batch('ZADD', K.limited_due, due, name)
+            elseif row.rate or row.was_due then
+                batch('ZREM', K.limited_due, name)
+            end
+        end
+    end
+    G.limited = {}
+end
+
+-- Looks at the keys whose time has come. Tells whether there are more.
+function G.look_at_keys()
+    local names = call('ZRANGEBYSCORE', K.limited_due, '-inf', now(), 'LIMIT', 0, 16)
+    load_limited(names)
+    for _, name in ipairs(names) do
+        if G.limited[name] then
+            limited_row(name).was_due = true
+            touch(name)
+        else
+            call('ZREM', K.limited_due, name)
+        end
+    end
+    local ended = call('ZRANGEBYSCORE', K.sole_due, '-inf', now(), 'LIMIT', 0, 100)
+    if #ended > 0 then
+        call('HDEL', K.sole, unpack(ended))
+        call('ZREM', K.sole_due, unpack(ended))
+    end
+    G.admit()
+    return #names == 16 or #ended == 100
+end
