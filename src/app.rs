@@ -302,6 +302,12 @@ impl Registry {
     pub fn check_schedule(&self, definition: &Definition) -> Result<()> {
         match &definition.what {
             What::Start { workflow, .. } => self.parse(workflow, &definition.sample()?).map(|_| ()),
+            What::Enqueue { job, .. } if self.kinds.get(job.as_str()).is_some_and(|kind| kind.keyed) => {
+                Err(Error::usage(format!(
+                    "a schedule enqueues no `{job}`, whose LIMIT_PER_KEY counts by a key that only the job itself can tell; let it enqueue \
+                     another job that does"
+                )))
+            }
             What::Enqueue { job, .. } => self.check_type("enqueueing a lone job", job, false),
         }
     }

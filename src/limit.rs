@@ -162,7 +162,8 @@ impl Limited {
     /// How many more may be admitted now.
     pub fn room(&mut self, now: Millis) -> u32 {
         let at_once = self.limit.at_once.map_or(u32::MAX, |most| most.saturating_sub(self.admitted));
-        let started = self.limit.rate.map_or(u32::MAX, |rate| self.starts.free(rate, now).saturating_sub(self.unstarted));
+        let started =
+            self.limit.rate.map_or(u32::MAX, |rate| self.starts.free(rate, now).saturating_sub(self.unstarted));
         at_once.min(started)
     }
 
@@ -231,9 +232,8 @@ mod tests {
                     started.push(now);
                 }
             }
-            let most = started.iter().map(|from| {
-                started.iter().filter(|at| (*from..from + rate.period).contains(at)).count()
-            });
+            let most =
+                started.iter().map(|from| started.iter().filter(|at| (*from..from + rate.period).contains(at)).count());
             assert_eq!(most.max(), Some(rate.starts as usize), "{rate:?}");
         }
     }

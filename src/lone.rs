@@ -453,8 +453,7 @@ impl Client {
         }
         let shard = self.store().next_shard();
         let count = chunks.iter().map(|chunk| u64::from(chunk.jobs)).sum();
-        let lone =
-            |chunk| LoneJobs::new(Lane::new(shard, J::QUEUE, 0, J::NAME), chunk);
+        let lone = |chunk| LoneJobs::new(Lane::new(shard, J::QUEUE, 0, J::NAME), chunk);
         self.send_lone(shard, chunks.into_iter().map(lone).collect()).await?;
         Ok(count)
     }

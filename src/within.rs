@@ -7,8 +7,8 @@ use crate::job::Job;
 use crate::lone::{JobId, LoneJob, NewJob, Prepared};
 use crate::start_behind::WaitingStart;
 use crate::starting::Starting;
-use crate::store::sqlite::enqueue_within;
 use crate::store::LoneJobs;
+use crate::store::sqlite::enqueue_within;
 use crate::workflow::Workflow;
 
 impl<J: Job> NewJob<'_, J> {

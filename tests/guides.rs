@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use gusher::prelude::*;
-use gusher::{Pausable, Retention, Started, WorkflowState};
+use gusher::{Pausable, Retention, Started, Unique, WorkflowState};
 use support::House;
 
 #[derive(Clone, Default)]
@@ -144,6 +144,8 @@ mod sidekiq {
         client.enqueue(SendMail { to }).queue("low").priority(5).await.unwrap();
         let readers = (0..3).map(|n| SendMail { to: format!("{n}@example.org") });
         client.enqueue_all(readers).await.unwrap();
+        let (to, user) = (String::from("ada@example.org"), 7);
+        client.enqueue(SendMail { to }).unique(Unique::until_settled(user)).later(hour).await.unwrap();
         client.pause(Pausable::Queue("mail".into())).await.unwrap();
         let worker = house.worker(&app()).await;
         let of = vec![1, 2, 3];
@@ -329,6 +331,54 @@ mod lone_jobs {
         async fn perform(self, ctx: &Context<Mailer>) -> JobResult<()> {
             Ok(ctx.state().welcome(&self.to).await?)
         }
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct SyncCustomer { customer: u64 }
+
+    impl Job for SyncCustomer {
+        const NAME: &str = "SyncCustomer";
+        const LIMIT_PER_KEY: Limit = Limit::at_once(1).and_rate(100, Duration::from_secs(60));
+        type Output = ();
+        type State = ();
+        fn key(&self) -> Option<String> {
+            Some(self.customer.to_string())
+        }
+        async fn perform(self, _: &Context) -> JobResult<()> {
+            Ok(())
+        }
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct Remind { invoice: u64 }
+
+    impl Job for Remind {
+        const NAME: &str = "Remind";
+        type Output = ();
+        type State = ();
+        async fn perform(self, _: &Context) -> JobResult<()> {
+            Ok(())
+        }
+    }
+
+    async fn remind(client: &Client, invoice: u64) -> gusher::Result<()> {
+        let first = {
+            let reminder = client.enqueue(Remind { invoice }).unique(Unique::until_settled(invoice)).await?;
+            reminder.id()
+        };
+        let reminder = client.enqueue(Remind { invoice }).unique(Unique::until_settled(invoice).or_first()).await?;
+        assert_eq!(reminder.id(), first);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn keys_are_a_line_each() {
+        let house = House::new();
+        let client = house.client(&App::stateless().job::<SyncCustomer>().job::<Remind>());
+        remind(&client, 7).await.unwrap();
+        client.enqueue_all([1, 1, 2].map(|customer| SyncCustomer { customer })).await.unwrap();
+        let sync = client.lanes().await.unwrap().into_iter().find(|lane| lane.job_type == "SyncCustomer").unwrap();
+        assert_eq!((sync.jobs.total, sync.jobs.deferred), (3, 1));
     }
 
     async fn send(client: &Client, readers: impl Iterator<Item = String>) -> gusher::Result<()> {

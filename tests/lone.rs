@@ -4,19 +4,22 @@
 mod servers;
 mod support;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use gusher::prelude::*;
 use gusher::store::Store;
-use gusher::{CancellationToken, ErrorKind, JobId, JobState, Keep, WorkerOptions, WorkflowState};
+use gusher::{CancellationToken, ErrorKind, JobId, JobState, Keep, Unique, WorkerOptions, WorkflowState};
+use parking_lot::Mutex;
 use servers::Server;
 use support::House;
 
 #[derive(Clone, Default)]
 struct Mailbox {
     sent: Arc<AtomicU32>,
+    calls: Arc<Mutex<HashSet<(u32, Said)>>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -35,6 +38,38 @@ impl Job for SendMail {
         ctx.state().sent.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
+}
+
+/// One at a time for each customer.
+#[derive(Serialize, Deserialize)]
+struct Call {
+    customer: u32,
+    n: u32,
+}
+
+impl Job for Call {
+    const NAME: &str = "Call";
+    const LIMIT_PER_KEY: Limit = Limit::at_once(1);
+    type Output = ();
+    type State = Mailbox;
+    fn key(&self) -> Option<String> {
+        Some(format!("customer {}", self.customer))
+    }
+    async fn perform(self, ctx: &Context<Mailbox>) -> JobResult<()> {
+        let calls = &ctx.state().calls;
+        assert!(calls.lock().insert((self.customer, Said::Begins(self.n))), "it runs once");
+        tokio::task::yield_now().await;
+        let others = calls.lock().iter().filter(|(customer, _)| *customer == self.customer).count();
+        assert_eq!(others, 2 * self.n as usize + 1, "those before it have ended, and none behind it has begun");
+        calls.lock().insert((self.customer, Said::Ends(self.n)));
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Said {
+    Begins(u32),
+    Ends(u32),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -81,6 +116,7 @@ fn app(mailbox: Mailbox) -> App<Mailbox> {
         async move { Ok::<_, std::convert::Infallible>(mailbox) }
     })
     .job::<SendMail>()
+    .job::<Call>()
     .job::<Double>()
     .job::<Newsletter>()
 }
@@ -200,6 +236,43 @@ async fn many_callers_and_many_jobs_lose_nothing(post: Post) {
     post.end().await;
 }
 
+async fn all_settled(client: &Client) {
+    while client.lanes().await.unwrap().iter().any(|lane| lane.jobs.unsettled() > 0) {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Four slots, and yet no two of a customer's jobs run at once, and they run in their order.
+async fn jobs_of_a_key_run_one_at_a_time_in_their_order(post: Post) {
+    let calls = (0..10).flat_map(|n| (0..30).map(move |customer| Call { customer, n }));
+    assert_eq!(post.client.enqueue_all(calls).await.unwrap(), 300);
+    for n in 10..20 {
+        for customer in 0..3 {
+            post.client.enqueue(Call { customer, n }).await.unwrap();
+        }
+    }
+    all_settled(&post.client).await;
+    assert_eq!(post.mailbox.calls.lock().len(), 2 * 330, "each has run once and found no other");
+    post.end().await;
+}
+
+async fn a_unique_job_is_refused_while_there_is_one(post: Post) {
+    let client = &post.client;
+    let once = |to: &str| client.enqueue(mail(to)).later(Duration::from_millis(300)).unique(Unique::until_settled(to));
+    let first = once("ada@example.org").await.unwrap();
+    let refused = once("ada@example.org").await.unwrap_err();
+    assert_eq!((refused.kind(), refused.first_job()), (ErrorKind::Refused, Some(first.id())));
+    assert!(refused.to_string().contains("there is a job with the key `ada@example.org`"), "{refused}");
+    let other = once("bob@example.org").await.unwrap();
+    let same = client.enqueue(mail("ada@example.org")).unique(Unique::until_settled("ada@example.org").or_first());
+    assert_eq!(same.await.unwrap().id(), first.id());
+    first.wait().await.unwrap();
+    other.wait().await.unwrap();
+    once("ada@example.org").await.unwrap().wait().await.unwrap();
+    assert_eq!(post.mailbox.sent.load(Ordering::SeqCst), 3);
+    post.end().await;
+}
+
 /// What has an output is kept for no longer than it is told to.
 async fn what_is_kept_goes_at_its_time(post: Post) {
     let double = post.client.enqueue(Double { n: 4 }).await.unwrap();
@@ -240,6 +313,8 @@ on_both! {
     a_job_is_enqueued_waited_for_and_forgotten, Keep::default();
     a_job_that_is_put_off_starts_at_its_time, Keep::default();
     many_callers_and_many_jobs_lose_nothing, Keep::default();
+    jobs_of_a_key_run_one_at_a_time_in_their_order, Keep::default();
+    a_unique_job_is_refused_while_there_is_one, Keep::default();
     what_is_kept_goes_at_its_time, SHORT;
 }
 
@@ -250,6 +325,16 @@ async fn a_type_that_is_not_registered_is_refused_with_the_line_to_add() {
     let error = client.enqueue(mail("ada@example.org")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
     assert!(error.to_string().contains("add .job::<SendMail>() to the App"), "{error}");
+}
+
+#[tokio::test]
+async fn a_key_that_no_store_could_hold_is_refused() {
+    let house = House::new();
+    let client = house.client(&app(Mailbox::default()));
+    for key in ["x".repeat(256), "two\nlines".to_owned()] {
+        let error = client.enqueue(mail("ada@example.org")).unique(Unique::until_settled(key)).await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Usage && error.to_string().contains("is no key"), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -371,9 +371,22 @@ fn what_cannot_be_is_refused_when_it_is_declared_with_its_place() {
         (daily().unless_running().enqueue(Act { name: "a".into(), does: "ok".into() }), "only workflows overlap"),
         (daily().start(Import { day: "{at:%!}".into(), does: "ok".into() }), "`%!` is no format of a time"),
         (daily().enqueue(Unregistered), "the type `Unregistered` is not registered"),
+        (new().job::<Keyed>().schedule("daily").every(SECOND).enqueue(Keyed), "a schedule enqueues no `Keyed`"),
     ] {
         let error = refused(app);
         assert!(error.contains(told), "{error}");
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Keyed;
+impl Job for Keyed {
+    const NAME: &str = "Keyed";
+    const LIMIT_PER_KEY: Limit = Limit::at_once(1);
+    type Output = ();
+    type State = Shared;
+    async fn perform(self, _: &Context<Shared>) -> JobResult<()> {
+        Ok(())
     }
 }
 

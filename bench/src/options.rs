@@ -64,6 +64,8 @@ pub enum Topic {
     Cluster,
     /// Lone jobs
     Lone,
+    /// Lone jobs with a key
+    Keyed,
     /// A small workflow beside a big one
     Beside,
     /// A worker that waits

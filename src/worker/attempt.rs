@@ -36,6 +36,8 @@ pub struct Kind {
     pub timeout: Option<Duration>,
     pub blocking: bool,
     pub is_source: bool,
+    /// Whether its lone jobs may have a key that limits them.
+    pub keyed: bool,
 }
 
 /// A registered type, so that the rest of a worker need not know it. One virtual call and one box a slot and slice, none a job.
@@ -57,6 +59,7 @@ impl<J: Job> JobHandler<J> {
             timeout: J::TIMEOUT,
             blocking: J::BLOCKING,
             is_source: false,
+            keyed: !J::LIMIT_PER_KEY.is_none(),
         };
         Self(kind, PhantomData)
     }
@@ -113,6 +116,7 @@ impl<S: Source> SourceHandler<S> {
             timeout: S::TIMEOUT,
             blocking: S::BLOCKING,
             is_source: true,
+            keyed: false,
         };
         Self(kind, PhantomData)
     }

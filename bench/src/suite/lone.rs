@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use gusher::prelude::*;
-use gusher::store::Store;
 use gusher::{Keep, WorkflowState};
 
 use super::announce;
@@ -93,7 +92,7 @@ async fn measure_on(place: &Place, sizes: &Sizes, worst: &mut Worst) -> Result<V
 
     let started = Instant::now();
     let worker = Working::start(&app(), store.clone(), 8).await?;
-    settled(&store).await?;
+    settled(&client).await?;
     let ran = jobs as f64 / started.elapsed().as_secs_f64();
     worker.stop().await?;
     worst.take_in(Worst::of(store.meters()));
@@ -161,8 +160,7 @@ where
 }
 
 /// Waits until every lone job has settled.
-async fn settled(store: &Arc<dyn Store>) -> Result<()> {
-    let client = app().client_on(store.clone());
+pub async fn settled(client: &Client) -> Result<()> {
     loop {
         let lanes = client.workflows().state(WorkflowState::Standing).page(1000).await?;
         if lanes.iter().all(|lane| lane.jobs.unsettled() == 0) {
@@ -195,7 +193,7 @@ async fn mixed(place: &Place, name: &str, jobs: u64, worst: &mut Worst) -> Resul
         }
     })
     .await?;
-    settled(&store).await?;
+    settled(&client).await?;
     let rate = jobs as f64 / started.elapsed().as_secs_f64();
     let left = loop {
         tokio::time::sleep(Duration::from_millis(100)).await;

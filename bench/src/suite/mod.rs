@@ -12,7 +12,7 @@
 //! | `slow` | a few slow rows among many fast ones |
 //! | `killed` | a worker that dies |
 //! | `limits` | what is refused |
-//! | `lone` | lone jobs |
+//! | `lone`, `keyed` | lone jobs; those with a key |
 //! | `prune` | retention beside work; only if asked for |
 //! | `table` | what is printed |
 
@@ -22,6 +22,7 @@ mod cluster;
 mod crowd;
 mod failing;
 mod idle;
+mod keyed;
 pub mod killed;
 mod limits;
 mod lone;
@@ -82,6 +83,9 @@ pub async fn measure(options: &Options) -> Result<bool> {
     }
     if wants(Topic::Lone) {
         rows.extend(lone::measure(folder, &sizes, &mut worst).await?);
+    }
+    if wants(Topic::Keyed) {
+        rows.extend(keyed::measure(folder, &sizes, &mut worst).await?);
     }
     if wants(Topic::Beside) {
         rows.push(beside::measure(folder, &sizes, &mut worst).await?);

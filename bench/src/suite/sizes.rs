@@ -15,6 +15,8 @@ pub struct Sizes {
     pub on_cluster: u64,
     /// Lone jobs.
     pub lone: u64,
+    /// Keys of lone jobs.
+    pub keys: u64,
     /// Rows of the import with a few slow ones; one in a thousand is slow.
     pub with_slow: u64,
     /// How long an idle worker is watched.
@@ -32,6 +34,7 @@ impl Sizes {
             huge: 10_000_000,
             on_cluster: 250_000,
             lone: 200_000,
+            keys: 10_000,
             with_slow: 100_000,
             idle: Duration::from_secs(10),
             lease: Duration::from_secs(15),
@@ -46,6 +49,7 @@ impl Sizes {
             huge: 1_000_000,
             on_cluster: 25_000,
             lone: 50_000,
+            keys: 1_000,
             with_slow: 10_000,
             idle: Duration::from_secs(4),
             lease: Duration::from_secs(2),

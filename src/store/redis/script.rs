@@ -61,8 +61,7 @@ impl Text {
 
 pub static SESSION: Script =
     script!("session": "retention" "chore" "line" "limited" "timer" "lease" "settle" "error" "lane" "recovery");
-pub static CREATE: Script =
-    script!("create": "retention" "chore" "line" "limited" "timer" "lease" "settle" "repeat" "draft" "occurrence" "build");
+pub static CREATE: Script = script!("create": "retention" "chore" "line" "limited" "timer" "lease" "settle" "repeat" "draft" "occurrence" "build");
 pub static SCHEDULE: Script =
     script!("schedule": "retention" "chore" "line" "limited" "timer" "lease" "settle" "occurrence" "build");
 pub static CLAIM: Script = script!("claim": "chore" "line" "limited" "lease");

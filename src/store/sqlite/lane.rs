@@ -8,11 +8,11 @@ use super::line::{End, Work};
 use super::tx::{Chunk, Step, Tx, Wf};
 use crate::clock::Millis;
 use crate::error::{Error, Result};
+use crate::lone::JobId;
 use crate::planted::planted;
 use crate::retention::Retention;
 use crate::slice::Mask;
 use crate::state::{Counts, JobState, StepState, WorkflowState, job_byte};
-use crate::lone::JobId;
 use crate::store::{Enqueue, Enqueued, Keyed, Lane, LoneJobs, NewWorkflow, Part, Refused};
 
 /// With more error texts than that a lane's table loses those that no failed job has any more.

@@ -14,7 +14,7 @@ use crate::limit::{Limit, Limited};
 use crate::planted::planted;
 use crate::slice::Mask;
 use crate::state::{JobState, attempts, job_byte};
-use crate::store::{Keyed, KEYED_SLICE};
+use crate::store::{KEYED_SLICE, Keyed};
 
 /// From this many statements on an operation leaves those that come next to ticks.
 const SOFT_CALLS: u64 = 430;
@@ -55,9 +55,10 @@ impl Keys {
 
     pub fn and(self, keyed: &[Keyed]) -> Self {
         Self(keyed.iter().fold(self.0, |keys, keyed| {
-            let limited = keyed.limit.as_ref().map_or(0, |(_, limit)| {
-                Self::LIMITED | if limit.starts().is_some() { Self::RATED } else { 0 }
-            });
+            let limited = keyed
+                .limit
+                .as_ref()
+                .map_or(0, |(_, limit)| Self::LIMITED | if limit.starts().is_some() { Self::RATED } else { 0 });
             keys | limited | keyed.unique.as_ref().map_or(0, |_| Self::SOLE)
         }))
     }
@@ -151,7 +152,8 @@ impl Tx<'_> {
 
     fn remember(&mut self, id: i64, row: &str) -> Result<()> {
         if !self.limited.rows.contains_key(&id) {
-            let row = serde_json::from_str(row).map_err(|e| Error::corrupt("a key's row does not decode").because(e))?;
+            let row =
+                serde_json::from_str(row).map_err(|e| Error::corrupt("a key's row does not decode").because(e))?;
             self.limited.rows.insert(id, (row, false));
         }
         Ok(())
@@ -171,8 +173,7 @@ impl Tx<'_> {
             return Ok(());
         }
         let sql = "SELECT limited, row FROM limited WHERE limited IN (SELECT value FROM json_each(?))";
-        let found =
-            self.all(sql, [to_json(&missing)?], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
+        let found = self.all(sql, [to_json(&missing)?], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
         found.iter().try_for_each(|(id, row)| self.remember(*id, row))
     }
 
@@ -182,7 +183,8 @@ impl Tx<'_> {
             return Ok(Vec::new());
         }
         let sql = "SELECT at, limited FROM keyed WHERE chunk = ? ORDER BY at";
-        let found = self.all(sql, [chunk], |row| Ok(KeyedJob { at: usize::from(row.get::<_, u16>(0)?), limited: row.get(1)? }))?;
+        let found = self
+            .all(sql, [chunk], |row| Ok(KeyedJob { at: usize::from(row.get::<_, u16>(0)?), limited: row.get(1)? }))?;
         let found: Vec<KeyedJob> = found.into_iter().filter(|job| jobs.contains(job.at)).collect();
         self.load_limited(&found.iter().map(|job| job.limited).collect())?;
         Ok(found)
@@ -282,7 +284,8 @@ impl Tx<'_> {
     /// Looks at the keys whose time has come. Tells whether there are more.
     pub fn look_at_keys(&mut self) -> Result<bool> {
         let sql = "SELECT limited, row FROM limited WHERE due <= ?1 ORDER BY due LIMIT ?2";
-        let due = self.all(sql, (self.now, KEYS as i64), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
+        let due =
+            self.all(sql, (self.now, KEYS as i64), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
         for (id, row) in &due {
             self.remember(*id, row)?;
             self.limited_row(*id)?;
@@ -330,7 +333,10 @@ impl Tx<'_> {
                        (SELECT chunk, at FROM keyed WHERE limited = ?1 AND waits = 1 ORDER BY turn LIMIT ?2) \
                        RETURNING wf, chunk, first, at";
             let next = self.all(sql, (id, room), |row| {
-                Ok(((row.get::<_, Wf>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?), usize::from(row.get::<_, u16>(3)?)))
+                Ok((
+                    (row.get::<_, Wf>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?),
+                    usize::from(row.get::<_, u16>(3)?),
+                ))
             })?;
             let row = self.limited_row(id)?;
             if next.is_empty() {

@@ -23,22 +23,16 @@ fn per_minute(starts: u32) -> Limit {
 
 /// As many jobs as there are keys, each with its own.
 fn limited(scene: &Scene, limit: Limit, keys: &[&str]) -> LoneJobs {
-    let keyed = |(at, key): (usize, &&str)| Keyed {
-        at: at as u16,
-        limit: Some(((*key).to_owned(), limit)),
-        unique: None,
-    };
+    let keyed =
+        |(at, key): (usize, &&str)| Keyed { at: at as u16, limit: Some(((*key).to_owned(), limit)), unique: None };
     let jobs = LoneJobs::new(scene.lane(ROW, 0), chunk(keys.len() as u32, "keyed rows"));
     LoneJobs { keyed: keys.iter().enumerate().map(keyed).collect(), ..jobs }
 }
 
 /// As many jobs as there are keys, each the only one of its own.
 fn sole(scene: &Scene, until: Until, keys: &[&str]) -> LoneJobs {
-    let keyed = |(at, key): (usize, &&str)| Keyed {
-        at: at as u16,
-        limit: None,
-        unique: Some(((*key).to_owned(), until)),
-    };
+    let keyed =
+        |(at, key): (usize, &&str)| Keyed { at: at as u16, limit: None, unique: Some(((*key).to_owned(), until)) };
     let jobs = LoneJobs::new(scene.lane(ROW, 0), chunk(keys.len() as u32, "sole rows"));
     LoneJobs { keyed: keys.iter().enumerate().map(keyed).collect(), ..jobs }
 }
@@ -105,7 +99,12 @@ pub mod limit_of_a_key {
         super::enqueue(scene, limited(scene, Limit::at_once(1), &["a", "a", "a"])).await;
         let worker = scene.worker().await;
         let slice = worker.take(3).await;
-        lose(scene.store.report(crate::store::Report { session: worker.wish(1, 1).session, leases: vec![worker.success(&slice)] }));
+        lose(
+            scene.store.report(crate::store::Report {
+                session: worker.wish(1, 1).session,
+                leases: vec![worker.success(&slice)],
+            }),
+        );
         let _ = worker.try_report(vec![worker.success(&slice)]).await;
         scene.check().await;
         assert_eq!(indices(&worker).await, [1]);

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use futures::TryStreamExt;
 use gusher::prelude::*;
@@ -75,7 +76,48 @@ impl Job for Report {
     }
 }
 
+/// A visit to a host, which takes a while. No host has more than two visitors at once.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Visit {
+    pub host: u64,
+    pub takes: Duration,
+}
+
+impl Job for Visit {
+    const NAME: &str = "Visit";
+    const LIMIT_PER_KEY: Limit = Limit::at_once(2);
+    type Output = ();
+    type State = ();
+
+    fn key(&self) -> Option<String> {
+        Some(self.host.to_string())
+    }
+
+    async fn perform(self, _: &Context) -> JobResult<()> {
+        tokio::time::sleep(self.takes).await;
+        Ok(())
+    }
+}
+
+/// Something of which there is to be one at a time.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Sweep {
+    pub takes: Duration,
+}
+
+impl Job for Sweep {
+    const NAME: &str = "Sweep";
+    type Output = ();
+    type State = ();
+
+    async fn perform(self, _: &Context) -> JobResult<()> {
+        tokio::time::sleep(self.takes).await;
+        Ok(())
+    }
+}
+
 /// The application of the tests and of their workers.
 pub fn app() -> App {
-    App::new(|| async { Ok::<(), Infallible>(()) }).workflow::<Count>().job::<Row>().job::<Report>()
+    let app = App::new(|| async { Ok::<(), Infallible>(()) }).workflow::<Count>().job::<Row>().job::<Report>();
+    app.job::<Visit>().job::<Sweep>()
 }

@@ -5,6 +5,7 @@
 mod servers;
 
 use std::any::Any;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +51,12 @@ impl House {
     pub fn worker(&self) -> Child {
         let mut crew = Command::new(env!("CARGO_BIN_EXE_crew"));
         crew.arg(self.store.url()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap()
+    }
+
+    /// A worker that writes down what it does.
+    pub fn worker_with_a_ledger(&self, ledger: &Path) -> Child {
+        let mut crew = Command::new(env!("CARGO_BIN_EXE_crew"));
+        crew.arg(self.store.url()).arg(ledger).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap()
     }
 
     pub async fn start(&self, count: Count) -> Handle {
