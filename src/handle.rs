@@ -129,21 +129,31 @@ impl Handle {
             Some(name) => Some(self.step(name).await?.number),
             None => None,
         };
-        Ok(self.retry(step, None).await?.jobs)
+        Ok(self.retry(step, None, false).await?.jobs)
     }
 
-    async fn retry(&self, step: Option<StepNumber>, mended: Option<DraftKey>) -> Result<Retried> {
+    /// Gives every failed job up, or only those of the step of that name: they end as skipped, and what waits for their step goes on as if
+    /// there had been nothing to be done. Returns how many.
+    pub async fn discard_failed(&self, step: Option<&str>) -> Result<u64> {
+        let step = match step {
+            Some(name) => Some(self.step(name).await?.number),
+            None => None,
+        };
+        Ok(self.retry(step, None, true).await?.jobs)
+    }
+
+    async fn retry(&self, step: Option<StepNumber>, mended: Option<DraftKey>, discard: bool) -> Result<Retried> {
         loop {
-            let retried = self.retry_once(step, mended).await?;
+            let retried = self.retry_once(step, mended, discard).await?;
             let Some(holder) = retried.held_by else { return Ok(retried) };
             let row = self.store().workflow(self.id).await?;
             self.client.take_way(self.id, row.key.as_ref(), holder).await?;
         }
     }
 
-    async fn retry_once(&self, step: Option<StepNumber>, mended: Option<DraftKey>) -> Result<Retried> {
+    async fn retry_once(&self, step: Option<StepNumber>, mended: Option<DraftKey>, discard: bool) -> Result<Retried> {
         let (session, workflow) = (self.client.session(), self.id);
-        let send = |command| self.store().retry(RetryFailed { session, command, workflow, step, mended });
+        let send = |command| self.store().retry(RetryFailed { session, command, workflow, step, mended, discard });
         let retried = self.client.command(workflow.shard(), send).await?;
         if retried.more {
             self.client.lend_a_hand().await;
@@ -302,7 +312,7 @@ impl Handle {
         for (number, part) in (0..).zip(parts) {
             self.store().append(Append { draft, of: of.clone(), number, parts: vec![part], lease }).await?;
         }
-        self.retry(Some(step.number), Some(draft)).await?;
+        self.retry(Some(step.number), Some(draft), false).await?;
         Ok(jobs as u64)
     }
 

@@ -14,6 +14,7 @@ mod board;
 mod cancel;
 pub(crate) mod cells;
 mod delete;
+mod discard;
 mod doctor;
 mod du;
 mod failures;
@@ -83,6 +84,7 @@ enum Command {
     Why(why::Why),
     Failures(failures::Failures),
     Retry(retry::Retry),
+    Discard(discard::Discard),
     StartAgain(start_again::StartAgain),
     Cancel(cancel::Cancel),
     Pause(pause::Pause),
@@ -111,6 +113,7 @@ impl Command {
             Command::Why(command) => command.run(house).await,
             Command::Failures(command) => command.run(house).await,
             Command::Retry(command) => command.run(house).await,
+            Command::Discard(command) => command.run(house).await,
             Command::StartAgain(command) => command.run(house).await,
             Command::Cancel(command) => command.run(house).await,
             Command::Pause(command) => command.run(house).await,

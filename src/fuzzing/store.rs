@@ -283,7 +283,8 @@ async fn use_it(store: &Arc<dyn Store>, clock: &Clock, id: WorkflowId, worker: &
             seen(store.report(Report { session: newcomer.id, leases: vec![part] }).await);
         }
     }
-    let retry = RetryFailed { session: newcomer.id, command: 1, workflow: id, step: None, mended: None };
+    let retry =
+        RetryFailed { session: newcomer.id, command: 1, workflow: id, step: None, mended: None, discard: false };
     seen(store.retry(retry.clone()).await);
     seen(store.retry(retry).await);
     tick(store).await;

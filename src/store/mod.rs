@@ -89,7 +89,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn resume(&self, workflow: WorkflowId) -> Answer<'_, Woken>;
     /// Hands out nothing of a queue or a job type, or does so again.
     fn set_paused(&self, what: Pausable, paused: bool) -> Answer<'_, Woken>;
-    /// Gives failed jobs a new set of attempts.
+    /// Gives failed jobs a new set of attempts, or discards them.
     fn retry(&self, retry: RetryFailed) -> Answer<'_, Retried>;
     /// Deletes a finished workflow.
     fn delete(&self, workflow: WorkflowId) -> Answer<'_, ()>;

@@ -687,6 +687,8 @@ pub struct RetryFailed {
     pub step: Option<StepNumber>,
     /// Only the jobs that this draft has new parameters for.
     pub mended: Option<DraftKey>,
+    /// They end as skipped instead of running again.
+    pub discard: bool,
 }
 
 /// What [`Store::retry`](super::Store::retry) answers.

@@ -160,7 +160,7 @@ where
 }
 
 /// Waits until every lone job has settled.
-pub async fn settled(client: &Client) -> Result<()> {
+async fn settled(client: &Client) -> Result<()> {
     loop {
         let lanes = client.workflows().state(WorkflowState::Standing).page(1000).await?;
         if lanes.iter().all(|lane| lane.jobs.unsettled() == 0) {

@@ -315,6 +315,7 @@ pub fn retry(retry: &RetryFailed) -> Value {
     of["command"] = retry.command.into();
     of["step"] = retry.step.into();
     of["mended"] = retry.mended.map(draft_name).into();
+    of["discard"] = retry.discard.then_some(true).into();
     of
 }
 

@@ -4,7 +4,7 @@
 use rusqlite::OptionalExtension;
 
 use super::line::{End, Work};
-use super::tx::{Tx, Wf, known, mask};
+use super::tx::{Step, Tx, Wf, known, mask};
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::planted::planted;
@@ -22,6 +22,8 @@ const SOFT_CALLS: u64 = 440;
 const HARD_CALLS: u64 = 540;
 /// The step of chores that belong to a whole workflow.
 const NO_STEP: StepNumber = 0;
+/// The argument of chores that discard failed jobs instead of running them again.
+pub const DISCARD: i64 = -1;
 
 /// What a chore does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +36,7 @@ pub enum Kind {
     Fill,
     /// Takes every step's work away and cancels it, from step `cursor` on.
     Cancel,
-    /// Retries the steps with failed jobs from `cursor` on, each by a `Reopen`.
+    /// Retries the steps with failed jobs from `cursor` on, each by a `Reopen`; `argument` is `DISCARD` if those are to be discarded.
     Retry,
     /// Takes back what `step` told its followers, from step `cursor` on; then the step is running again, and `RetryJobs` goes on.
     Reopen,
@@ -147,7 +149,7 @@ impl Tx<'_> {
                 None => Ok(()),
             },
             Kind::Cancel => self.cancel_steps(wf, cursor),
-            Kind::Retry => self.retry_steps(wf, cursor),
+            Kind::Retry => self.retry_steps(wf, cursor, argument),
             Kind::Reopen => self.reopen(wf, step, cursor, argument),
             Kind::RetryJobs => self.retry_jobs(wf, step, cursor, argument),
             Kind::Unpark => self.unpark_places(wf, cursor),
@@ -228,15 +230,15 @@ impl Tx<'_> {
     }
 
     /// Retries the steps that have failed jobs, one after the other.
-    fn retry_steps(&mut self, wf: Wf, from: i64) -> Result<()> {
+    fn retry_steps(&mut self, wf: Wf, from: i64, how: i64) -> Result<()> {
         const STEPS: usize = 60;
         let sql = "SELECT step FROM step WHERE wf = ?1 AND step >= ?2 AND failed > 0 ORDER BY step LIMIT ?3";
         let steps = self.all(sql, (wf, from, STEPS as i64), |row| row.get::<_, StepNumber>(0))?;
         for number in &steps {
-            self.retry_step(wf, *number, 0)?;
+            self.retry_step(wf, *number, how)?;
         }
         match steps.last() {
-            Some(last) if steps.len() == STEPS => self.leave_chore(Kind::Retry, wf, NO_STEP, i64::from(*last) + 1, 0),
+            Some(last) if steps.len() == STEPS => self.leave_chore(Kind::Retry, wf, NO_STEP, i64::from(*last) + 1, how),
             _ => Ok(()),
         }
     }
@@ -305,12 +307,12 @@ impl Tx<'_> {
     /// Reopens the failed jobs of a bite of chunks, all of them or those with mended parameters.
     fn retry_jobs(&mut self, wf: Wf, number: StepNumber, from: i64, mended: i64) -> Result<()> {
         if self.workflow(wf)?.state == WorkflowState::Cancelling {
-            if mended != 0 {
+            if mended > 0 {
                 self.leave_chore(Kind::Drop, 0, mended, 0, mended)?;
             }
             return self.end_retry(wf, number, mended);
         }
-        let (chunks, next) = if mended == 0 {
+        let (chunks, next) = if mended <= 0 {
             let chunks = self.chunks_from(wf, number, from, RETRY_CHUNKS)?;
             let next = (chunks.len() == RETRY_CHUNKS).then(|| chunks.last().map_or(0, |c| c.first + c.jobs as i64));
             (chunks.into_iter().map(|chunk| (chunk, None)).collect(), next)
@@ -323,6 +325,10 @@ impl Tx<'_> {
             let failed = (0..chunk.jobs).filter(|at| JobState::of(bytes[*at]) == JobState::Failed).collect::<Mask>();
             let jobs = mend.map_or(failed, |mask| failed.and(mask));
             if jobs.is_empty() {
+                continue;
+            }
+            if mended == DISCARD {
+                self.discard_jobs(&step, &chunk, bytes, jobs)?;
                 continue;
             }
             let waits = self.wait_for_their_turn(&step, chunk.chunk, jobs)?;
@@ -343,6 +349,20 @@ impl Tx<'_> {
             Some(next) => self.leave_chore(Kind::RetryJobs, wf, number, next, mended),
             None => self.end_retry(wf, number, mended),
         }
+    }
+
+    /// Failed jobs of a chunk end as skipped. A lane keeps nothing for them.
+    fn discard_jobs(&mut self, step: &Step, chunk: &super::tx::Chunk, bytes: Vec<u8>, jobs: Mask) -> Result<()> {
+        let (wf, number) = (step.wf, step.step);
+        let is_of_use = |at: usize| !jobs.contains(at) && JobState::of(bytes[at]) != JobState::Skipped;
+        let of_no_use = self.is_lane(wf)? && !(0..chunk.jobs).any(is_of_use);
+        self.forget_failed(wf, number, chunk.chunk, jobs)?;
+        self.settle_jobs(wf, number, (chunk.chunk, chunk.first), bytes, jobs, JobState::Skipped)?;
+        if of_no_use {
+            let bytes = self.bytes(chunk.chunk, chunk.jobs)?;
+            self.drop_chunk(step, chunk.chunk, chunk.first, &bytes)?;
+        }
+        Ok(())
     }
 
     fn end_retry(&mut self, wf: Wf, step: StepNumber, mended: i64) -> Result<()> {
@@ -479,7 +499,11 @@ impl Tx<'_> {
 
 /// The hold of a retry: each has its own, so that the end of one does not let the step settle under another.
 fn hold_name(mended: i64) -> String {
-    if mended == 0 { "retry".to_owned() } else { format!("retry {mended}") }
+    match mended {
+        DISCARD => "discard".to_owned(),
+        0 => "retry".to_owned(),
+        mended => format!("retry {mended}"),
+    }
 }
 
 /// Whether a step has a chore on it, for people who ask why it waits.

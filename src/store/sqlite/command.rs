@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::chore::Kind;
+use super::chore::{DISCARD, Kind};
 use super::lease::unknown_session;
 use super::tx::Tx;
 use crate::clock::Millis;
@@ -179,9 +179,11 @@ impl Tx<'_> {
             workflow.finished_at = None;
         }
         self.put_workflow(workflow);
+        let how = if retry.discard { DISCARD } else { 0 };
         match (retry.step, retry.mended) {
-            (None, None) => self.leave_chore(Kind::Retry, workflow.wf, 0, 0, 0)?,
-            (Some(step), None) => self.retry_step(workflow.wf, step, 0)?,
+            (None, None) => self.leave_chore(Kind::Retry, workflow.wf, 0, 0, how)?,
+            (Some(step), None) => self.retry_step(workflow.wf, step, how)?,
+            (_, Some(_)) if retry.discard => return Err(Error::usage("what is discarded needs no mended parameters")),
             (Some(step), Some(draft)) => {
                 let segment = self.adopt_mended(draft, workflow.wf, step)?;
                 self.retry_step(workflow.wf, step, segment)?;

@@ -370,7 +370,23 @@ impl Tx<'_> {
         deferred.iter().for_each(|at| bytes[at] = job_byte(JobState::Open, attempts(bytes[at])));
         self.put_bytes(chunk, &bytes)?;
         self.shift(wf, 0, JobState::Deferred, JobState::Open, deferred.len() as u64)?;
-        self.enqueue(&step, &Work::Masked { chunk, first, jobs: deferred }, End::Back, false, 0, 0)
+        self.enqueue_admitted(&step, chunk, first, deferred)
+    }
+
+    /// Puts jobs of a chunk behind all others of their lane: with those of the chunk that came just before, if no worker has them yet, as one
+    /// entry.
+    fn enqueue_admitted(&mut self, step: &Step, chunk: i64, first: i64, jobs: Mask) -> Result<()> {
+        let sql = "SELECT seq, jobs FROM entry WHERE wf = ?1 AND step = ?2 AND suspect = 0 AND chunk = ?3 AND recoveries = 0 \
+                   AND seq = (SELECT max(seq) FROM entry WHERE wf = ?1 AND step = ?2 AND suspect = 0)";
+        let last =
+            self.one(sql, (step.wf, step.step, chunk), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
+        let Some((seq, there)) = last else {
+            return self.enqueue(step, &Work::Masked { chunk, first, jobs }, End::Back, false, 0, 0);
+        };
+        let sql = "UPDATE entry SET jobs = ?4 WHERE wf = ?1 AND step = ?2 AND suspect = 0 AND seq = ?3";
+        self.run(sql, (step.wf, step.step, seq, super::tx::mask(&there)?.or(jobs).to_bytes()))?;
+        self.lines_fed.insert(step.line);
+        Ok(())
     }
 
     /// Writes the rows of keys that have changed; those of which others may still come next are due at once.

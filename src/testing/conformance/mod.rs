@@ -68,7 +68,7 @@ use self::lone::{enqueue, lane};
 use self::occurrences::{allow, cancel_other, missed_all, missed_last, missed_none, skip, wait, wait_one};
 use self::paused::set_paused;
 use self::reads::{edges, step_named, steps, workflow, workflows};
-use self::repair::{delete, mended, retry};
+use self::repair::{delete, discard, mended, retry};
 use self::reports::{error_table, report, source};
 use self::scene::{LEASE, START, Scene};
 use self::schedules::{change_schedule, fire, put_schedule};
@@ -601,6 +601,18 @@ macro_rules! conformance_table {
                 a_follower_that_has_run_runs_no_second_time,
                 in_bites_settles_nothing_between_two_of_them,
                 that_fails_again_lets_its_followers_wait_again,
+            }
+            discard {
+                fresh_skips_what_failed_and_what_waits_goes_on,
+                repeated_number_discards_once,
+                answer_lost_discards_once,
+                lease_taken_back_goes_on_beside_it,
+                paused_discards_all_the_same,
+                cancelling_is_refused,
+                deleted_is_not_found,
+                of_one_step_leaves_the_others_failed,
+                lone_jobs_are_forgotten_at_once,
+                of_many_chunks_keeps_its_bounds,
             }
             mended {
                 only_those_with_new_parameters_run_again,

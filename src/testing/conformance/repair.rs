@@ -204,6 +204,134 @@ pub mod retry {
 }
 
 /// Failed jobs run again with other parameters.
+pub mod discard {
+    use super::super::scene::*;
+    use crate::error::ErrorKind;
+    use crate::state::{EdgeKind, JobState, StepState, WorkflowState};
+    use crate::store::{LeaseReport, LoneJobs, RetryFailed};
+
+    fn discard(scene: &Scene, retry: RetryFailed) -> impl Future<Output = u64> + '_ {
+        async move {
+            let jobs = scene.store.retry(RetryFailed { discard: true, ..retry }).await.unwrap().jobs;
+            scene.tick().await;
+            scene.check().await;
+            jobs
+        }
+    }
+
+    pub async fn fresh_skips_what_failed_and_what_waits_goes_on(scene: &Scene) {
+        let id = scene.plan().step("rows", 4).step("report", 1).edge(0, 1, EdgeKind::After).create().await;
+        let worker = scene.worker().await;
+        for slice in worker.drain().await {
+            worker.fail(&slice, "bad").await;
+        }
+        assert_eq!(scene.state(id).await, WorkflowState::Failed);
+        assert_eq!(discard(scene, scene.retry_of(id)).await, 4);
+        assert_eq!((scene.jobs(id).await.skipped, scene.errors(id, 0).await), (4, vec![]));
+        worker.run().await;
+        assert_eq!(scene.state(id).await, WorkflowState::Succeeded);
+    }
+
+    pub async fn repeated_number_discards_once(scene: &Scene) {
+        let id = scene.failed(4).await;
+        let command = RetryFailed { discard: true, ..scene.retry_of(id) };
+        for _ in 0..2 {
+            assert_eq!(scene.store.retry(command.clone()).await.unwrap().jobs, 4);
+            scene.tick().await;
+        }
+        assert_eq!(scene.jobs(id).await.skipped, 4);
+    }
+
+    pub async fn answer_lost_discards_once(scene: &Scene) {
+        let id = scene.failed(4).await;
+        let command = RetryFailed { discard: true, ..scene.retry_of(id) };
+        lose(scene.store.retry(command.clone()));
+        assert_eq!(scene.store.retry(command).await.unwrap().jobs, 4);
+        scene.tick().await;
+        assert_eq!(scene.jobs(id).await.skipped, 4);
+    }
+
+    pub async fn lease_taken_back_goes_on_beside_it(scene: &Scene) {
+        let id = scene.lone(4).await;
+        let worker = scene.worker().await;
+        worker.fail(&worker.take(2).await, "bad").await;
+        worker.take(2).await;
+        assert_eq!(discard(scene, scene.retry_of(id)).await, 2);
+        scene.leases_end().await;
+        scene.worker().await.run().await;
+        let states = [JobState::Skipped, JobState::Skipped, JobState::Succeeded, JobState::Succeeded];
+        assert_eq!((scene.job_states(id, 0).await, scene.state(id).await), (states.to_vec(), WorkflowState::Succeeded));
+    }
+
+    pub async fn paused_discards_all_the_same(scene: &Scene) {
+        let id = scene.lone(4).await;
+        let worker = scene.worker().await;
+        worker.fail(&worker.take(2).await, "bad").await;
+        scene.pause(id).await;
+        assert_eq!(discard(scene, scene.retry_of(id)).await, 2);
+        assert_eq!((scene.jobs(id).await.skipped, scene.state(id).await), (2, WorkflowState::Paused));
+        scene.resume(id).await;
+    }
+
+    pub async fn cancelling_is_refused(scene: &Scene) {
+        let id = scene.lone(4).await;
+        let worker = scene.worker().await;
+        worker.fail(&worker.take(2).await, "bad").await;
+        worker.take(1).await;
+        scene.cancel(id, 60_000).await;
+        let command = RetryFailed { discard: true, ..scene.retry_of(id) };
+        assert_eq!(refusal(scene.store.retry(command).await), ErrorKind::Refused);
+    }
+
+    pub async fn deleted_is_not_found(scene: &Scene) {
+        let id = scene.failed(4).await;
+        scene.delete(id).await;
+        let command = RetryFailed { discard: true, ..scene.retry_of(id) };
+        assert_eq!(refusal(scene.store.retry(command).await), ErrorKind::NotFound);
+    }
+
+    pub async fn of_one_step_leaves_the_others_failed(scene: &Scene) {
+        let id = scene.plan().step("a", 2).step("b", 2).create().await;
+        let worker = scene.worker().await;
+        for slice in worker.drain().await {
+            worker.fail(&slice, "bad").await;
+        }
+        assert_eq!(discard(scene, RetryFailed { step: Some(1), ..scene.retry_of(id) }).await, 2);
+        assert_eq!(scene.step_state(id, 0).await, StepState::Failed);
+        assert_eq!((scene.step_state(id, 1).await, scene.state(id).await), (StepState::Skipped, WorkflowState::Failed));
+    }
+
+    pub async fn lone_jobs_are_forgotten_at_once(scene: &Scene) {
+        let lane = scene.lane(ROW, 0);
+        let jobs = LoneJobs::new(lane.clone(), chunk(2, "lone rows"));
+        scene.store.enqueue(scene.enqueue_of(vec![jobs])).await.unwrap();
+        let worker = scene.worker().await;
+        for slice in worker.drain().await {
+            worker.report(LeaseReport { keep: 1_000_000, ..worker.failure(&slice, "bad") }).await;
+        }
+        assert_eq!(discard(scene, scene.retry_of(lane.id)).await, 2);
+        assert_eq!((scene.jobs(lane.id).await.total, scene.errors(lane.id, 0).await), (0, vec![]));
+        scene.leave(&worker).await;
+        scene.at_rest().await;
+    }
+
+    pub async fn of_many_chunks_keeps_its_bounds(scene: &Scene) {
+        let id = scene.rows(20_000).await;
+        let worker = scene.worker().await;
+        loop {
+            let slices = worker.claim(1_024, 16).await.slices;
+            if slices.is_empty() {
+                break;
+            }
+            for slice in &slices {
+                worker.fail(slice, "bad").await;
+            }
+        }
+        assert_eq!(discard(scene, scene.retry_of(id)).await, 20_000);
+        assert_eq!(scene.jobs(id).await.skipped, 20_000);
+    }
+}
+
 pub mod mended {
     use super::super::scene::*;
     use crate::error::ErrorKind;

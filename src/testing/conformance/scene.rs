@@ -262,7 +262,14 @@ impl Scene {
 
     /// A command to retry all failed jobs, with a number of its own.
     pub fn retry_of(&self, id: WorkflowId) -> RetryFailed {
-        RetryFailed { session: self.client, command: self.number(), workflow: id, step: None, mended: None }
+        RetryFailed {
+            session: self.client,
+            command: self.number(),
+            workflow: id,
+            step: None,
+            mended: None,
+            discard: false,
+        }
     }
 
     /// Retries all failed jobs, to the end.

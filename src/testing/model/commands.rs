@@ -44,6 +44,7 @@ impl Game {
             workflow: self.ids[number],
             step: step.map(|step| step as u32),
             mended: None,
+            discard: false,
         };
         let failed = self.failed(number, step);
         for _ in 0..1 + usize::from(self.dice.chance(20)) {

@@ -83,6 +83,7 @@ local function begin_retry()
     if jobs == 0 then return { jobs = 0, more = false } end
     local held_by = is_finished(state) and G.take_key_again(workflow) or nil
     if held_by then return { jobs = 0, more = false, held_by = held_by } end
+    if arg.mended and arg.discard then fail('usage', 'what is discarded needs no mended parameters') end
     if arg.mended and not arg.step then fail('usage', 'mended parameters belong to one step; name it') end
     local segment = 0
     if arg.mended then
@@ -98,9 +99,9 @@ local function begin_retry()
     end
     G.put_workflow(workflow)
     if arg.step then
-        G.leave_chore('reopen', wf, arg.step, 0, segment)
+        G.leave_chore('reopen', wf, arg.step, 0, arg.discard and -1 or segment)
     else
-        G.leave_chore('retry', wf, 0, 0, 0)
+        G.leave_chore('retry', wf, 0, 0, arg.discard and -1 or 0)
     end
     return { jobs = jobs, more = true }
 end

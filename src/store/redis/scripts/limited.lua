@@ -344,6 +344,19 @@ local function choose(name, chosen, order)
     end
 end
 
+-- Puts jobs of a chunk behind all others of their lane: with those of the chunk that came just before, if no worker has them yet, as one entry.
+local function enqueue_admitted(step, chunk, first, jobs)
+    local queue = K.queue(step.wf, step.step, false)
+    local text = call('LINDEX', queue, -1)
+    local last = text and cmsgpack.unpack(text)
+    if last and last.chunk == chunk and last.recoveries == 0 then
+        last.jobs = M.either(last.jobs, jobs)
+        call('LSET', queue, -1, cmsgpack.pack(last))
+        return feed(step.line)
+    end
+    G.enqueue(step, { chunk = chunk, first = first, jobs = jobs }, false, false, 0, 0)
+end
+
 -- Puts jobs that have been admitted into their line. Those that have been cancelled while they waited leave at once.
 local function let_in(wf, first, chunk, jobs)
     local step = G.step(wf, 0)
@@ -355,7 +368,7 @@ local function let_in(wf, first, chunk, jobs)
     if deferred == '' then return end
     G.put_bytes(wf, chunk, M.change(bytes, deferred, function(byte) return byte - DEFERRED end))
     G.shift(wf, 0, DEFERRED, OPEN, M.len(deferred))
-    G.enqueue(step, { chunk = chunk, first = first, jobs = deferred }, false, false, 0, 0)
+    enqueue_admitted(step, chunk, first, deferred)
 end
 
 -- Admits those that come next of the keys of which this operation has made room.

@@ -168,14 +168,18 @@ function BITE.start(wf, _, cursor) G.release_roots(wf, cursor) end
 function BITE.release(wf, step, cursor) G.tell_followers(wf, step, cursor) end
 function BITE.resume(wf, _, cursor) G.unpark_places(wf, cursor) end
 
-function BITE.retry(wf, _, cursor)
+-- The argument of chores that discard failed jobs instead of running them again.
+local DISCARD = -1
+
+function BITE.retry(wf, _, cursor, how)
     local steps = call('ZRANGEBYSCORE', K.wf(wf, 'failing'), cursor, '+inf', 'LIMIT', 0, 50)
-    for _, number in ipairs(steps) do G.leave_chore('reopen', wf, tonumber(number), 0, 0) end
-    if #steps == 50 then G.leave_chore('retry', wf, 0, tonumber(steps[#steps]) + 1, 0) end
+    for _, number in ipairs(steps) do G.leave_chore('reopen', wf, tonumber(number), 0, how) end
+    if #steps == 50 then G.leave_chore('retry', wf, 0, tonumber(steps[#steps]) + 1, how) end
 end
 
 -- Each retry has a hold of its own, so that the end of one does not let the step settle under another.
 local function hold_name(mended)
+    if mended == DISCARD then return 'discard' end
     return mended == 0 and 'retry' or 'retry ' .. mended
 end
 local function change_holds(wf, step, name, add)
@@ -264,14 +268,30 @@ local function mended_chunks(wf, step, from, segment)
     return chunks, nil
 end
 
+-- Failed jobs of a chunk end as skipped. A lane keeps nothing for them.
+local function discard_jobs(step, chunk, bytes, jobs)
+    local wf, number = step.wf, step.step
+    G.forget_failed(wf, number, chunk.chunk, jobs)
+    G.settle_jobs(wf, number, chunk, bytes, jobs, SKIPPED)
+    bytes = M.change(bytes, jobs, function(byte) return byte - FAILED + SKIPPED end)
+    local of_use = M.where(bytes, function(byte) return state_of(byte) ~= SKIPPED end)
+    if of_use ~= '' or not G.is_lane(wf) then return end
+    local kept = tonumber(call('HGET', K.wf(wf, 'kept'), chunk.chunk) or nil)
+    if kept then
+        G.drop_timer(wf, timer_name(number, kept, chunk.chunk))
+        call('HDEL', K.wf(wf, 'kept'), chunk.chunk)
+    end
+    G.drop_chunk(step, chunk, bytes)
+end
+
 -- Reopens the failed jobs of a bite of chunks, all of them or those with mended parameters.
 BITE['retry jobs'] = function(wf, number, from, mended)
     if G.workflow(wf).state == WF.cancelling then
-        if mended ~= 0 then G.leave_chore('drop', wf, mended, 0, mended) end
+        if mended > 0 then G.leave_chore('drop', wf, mended, 0, mended) end
         return end_retry(wf, number, mended)
     end
     local chunks, next_one = {}, nil
-    if mended == 0 then
+    if mended <= 0 then
         local list = G.chunks_from(wf, number, from, RETRY_CHUNKS)
         for i, chunk in ipairs(list) do chunks[i] = { chunk = chunk } end
         if #list == RETRY_CHUNKS then next_one = list[#list].first + list[#list].jobs end
@@ -284,7 +304,9 @@ BITE['retry jobs'] = function(wf, number, from, mended)
         local bytes = G.bytes(wf, chunk.chunk, chunk.jobs)
         local jobs = M.where(bytes, function(byte) return state_of(byte) == FAILED end)
         if one.mend then jobs = M.both(jobs, one.mend) end
-        if jobs ~= '' then
+        if jobs ~= '' and mended == DISCARD then
+            discard_jobs(step, chunk, bytes, jobs)
+        elseif jobs ~= '' then
             local waits = G.wait_for_their_turn(step, chunk.chunk, chunk.first, jobs)
             local ready = M.minus(jobs, waits)
             -- A repair gives a new set of attempts.
@@ -432,7 +454,7 @@ end
 local function work_on_chore()
     local name = call('ZRANGE', K.chores, 0, 0)[1]
     if not name then return false end
-    local kind, wf, step, argument = name:match('^([%a ]+):(%d+):(%d+):(%d+)$')
+    local kind, wf, step, argument = name:match('^([%a ]+):(%d+):(%d+):(%-?%d+)$')
     wf, step, argument = tonumber(wf), tonumber(step), tonumber(argument)
     local text = call('HGET', K.chore_state, name)
     if call('EXISTS', K.wf(wf, 'head')) == 0 or not text then
