@@ -103,6 +103,7 @@ local K = {
     queued_about = base .. ':queued-about', -- hash: id of a start that waits for a key -> name, key, lane, job
     limited = base .. ':limited',       -- hash: type and key of lone jobs -> how those stand whose number the key limits
     limited_due = base .. ':limited-due', -- zset by time: keys that a tick is to look at
+    turns = base .. ':turns',           -- zset: type, key, turn, place of lone jobs that wait
     sole = base .. ':sole',             -- hash: type and key -> the lone job that has no other beside it
     sole_due = base .. ':sole-due',     -- zset by time: those that are so for a time
     schedules = base .. ':schedules',   -- hash: name -> rule, definition, next instant, whether it is paused
@@ -118,7 +119,6 @@ function K.lease(id) return base .. ':lease:' .. id end              -- hash: nu
 function K.progress(id) return base .. ':progress:' .. id end        -- hash: number -> what its jobs tell
 function K.draft(key) return base .. ':draft:' .. key end            -- hash
 function K.queued(name, key) return base .. ':queued:' .. name .. '\0' .. key end -- zset by turn: ids of starts that wait
-function K.turns(name) return base .. ':turns:' .. name end          -- zset by turn: lone jobs that wait (wf:first:chunk:at)
 -- hash 'rows': instant -> what has become of it; zsets 'open' and 'decided': instants
 function K.schedule(part, name) return base .. ':schedule:' .. part .. ':' .. name end
 function K.wf(wf, what) return base .. ':w:' .. wf .. ':' .. what end

@@ -92,8 +92,8 @@ local function turns_of(step, chunk)
     local waits = {}
     if has_keys(step, LIMITED) then
         for _, one in ipairs(keys_of(step.wf, chunk.chunk)) do
-            local member = step.wf .. ':' .. chunk.first .. ':' .. chunk.chunk .. ':' .. one[1]
-            if one[2] and call('ZSCORE', K.turns(name_of(step.wf, one[2])), member) then waits[one[1]] = true end
+            local turn = one[2] and turn_of(name_of(step.wf, one[2]), one[3], step.wf, chunk.first, chunk.chunk, one[1])
+            if turn and call('ZSCORE', K.turns, turn) then waits[one[1]] = true end
         end
     end
     return waits
@@ -238,7 +238,12 @@ end
 
 -- Recounts the jobs of each key that limits them, and returns how many of their turns and keys are there only while something is under way.
 local function check_keys()
-    local under_way, counted = 0, {}
+    local under_way, counted, waiting = 0, {}, {}
+    for _, turn in ipairs(call('ZRANGE', K.turns, 0, -1)) do
+        local name = turn:match('^(.*)%z')
+        waiting[name] = (waiting[name] or 0) + 1
+        under_way = under_way + 1
+    end
     for _, member in ipairs(call('ZRANGE', K.list(WF.standing, nil), 0, -1)) do
         local wf = G.find(member:sub(13))
         if has_keys(G.step(wf, 0), LIMITED) then
@@ -259,14 +264,14 @@ local function check_keys()
     each_field(K.limited, function(name, text)
         local row, count = unpack_row(text, LIMITED_FIELDS), counted[name] or { jobs = 0, admitted = 0 }
         local place = 'type and key `' .. name:gsub('%z', ' ') .. '`'
-        local waiting = call('ZCARD', K.turns(name))
         expect(place, 'its count of jobs', row.jobs, count.jobs)
         expect(place, 'its count of jobs that have been admitted', row.admitted, count.admitted)
-        expect(place, 'its count of jobs that wait for their turn', row.waiting, waiting)
-        under_way = under_way + waiting
+        expect(place, 'its count of jobs that wait for their turn', row.waiting, waiting[name] or 0)
+        waiting[name] = nil
         counted[name] = nil
     end)
     for name in pairs(counted) do find('type and key `' .. name:gsub('%z', ' ') .. '` has jobs and no row') end
+    for name in pairs(waiting) do find('type and key `' .. name:gsub('%z', ' ') .. '` has jobs that wait and no row') end
     each_field(K.sole, function(_, text)
         local there = cmsgpack.unpack(text)
         if not there.due then

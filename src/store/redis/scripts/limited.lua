@@ -1,4 +1,4 @@
--- Lone jobs whose key limits them: those beyond the limit wait for their turn, in a sorted set of their key's own. One that has been
+-- Lone jobs whose key limits them: those beyond the limit wait for their turn, in a sorted set that has them by key. One that has been
 -- admitted is open; one that waits is deferred, without a timer. What is admitted next is decided at the end of an operation.
 
 -- Which sorts of keys the jobs of a lane have: bits of `step.keyed`.
@@ -126,6 +126,11 @@ local function keyed_jobs(wf, chunk, jobs)
     return list
 end
 
+-- Where a job waits among those of its key: its turn, and where it is found.
+local function turn_of(name, turn, wf, first, chunk, at)
+    return name .. '\0' .. hex(turn, 12) .. ':' .. wf .. ':' .. first .. ':' .. chunk .. ':' .. at
+end
+
 local function mask_of(list, jobs)
     local set = {}
     for _, one in ipairs(list) do set[one.at] = true end
@@ -205,7 +210,7 @@ function G.add_keyed(step, chunk, first, jobs, later, refused)
                     else
                         row.waiting = row.waiting + 1
                         waits[one.at] = true
-                        batch('ZADD', K.turns(name), turn, wf .. ':' .. first .. ':' .. chunk .. ':' .. one.at)
+                        batch('ZADD', K.turns, 0, turn_of(name, turn, wf, first, chunk, one.at))
                         if room_of(row) > 0 then touch(name) end
                     end
                 end
@@ -239,7 +244,7 @@ function G.wait_for_their_turn(step, chunk, first, jobs)
     for _, job in ipairs(keyed) do
         local row = limited_row(job.name)
         row.waiting = row.waiting + 1
-        batch('ZADD', K.turns(job.name), job.turn, step.wf .. ':' .. first .. ':' .. chunk .. ':' .. job.at)
+        batch('ZADD', K.turns, 0, turn_of(job.name, job.turn, step.wf, first, chunk, job.at))
         touch(job.name)
     end
     return mask_of(keyed, 1024)
@@ -316,7 +321,7 @@ function G.forget_keyed(step, chunk, jobs)
     call('HDEL', K.wf(step.wf, 'keys'), chunk)
 end
 
--- Takes those that come next out of a key's set.
+-- Takes those that come next out of a key's row.
 local function choose(name, chosen, order)
     while true do
         local row = G.limited[name]
@@ -324,14 +329,15 @@ local function choose(name, chosen, order)
         local room = math.min(room_of(row), row.waiting, ADMITTED)
         if room == 0 then return end
         row = limited_row(name)
-        local members = call('ZRANGE', K.turns(name), 0, room - 1)
+        local of_key = name .. '\0'
+        local members = call('ZRANGEBYLEX', K.turns, '[' .. of_key, '(' .. of_key .. '~', 'LIMIT', 0, room)
         if #members == 0 then
             row.waiting = 0
             return
         end
-        call('ZREM', K.turns(name), unpack(members))
+        call('ZREM', K.turns, unpack(members))
         for _, member in ipairs(members) do
-            local of, at = member:match('^(.*):(%d+)$')
+            local of, at = member:match('^%x+:(.*):(%d+)$', #of_key + 1)
             admit_one(row)
             row.waiting = row.waiting - 1
             if not chosen[of] then
