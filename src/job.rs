@@ -17,6 +17,7 @@ use crate::clock::Millis;
 use crate::emitter::Emitter;
 use crate::handle::Handle;
 use crate::id::WorkflowId;
+use crate::limit::Limit;
 use crate::lone::NewJob;
 use crate::planted::planted;
 use crate::record::{MAX_ERROR_BYTES, MAX_LOG_LINES, cut_text};
@@ -72,6 +73,25 @@ pub trait Job: Stored {
     const TIMEOUT: Option<Duration> = None;
     /// Whether it computes or blocks for long: then it runs on a thread where that harms nobody.
     const BLOCKING: bool = false;
+    /// How many of its jobs run at once, and how many start in a time: over all workers, and of workflows and lone jobs together.
+    ///
+    /// ```
+    /// # use gusher::prelude::*;
+    /// # #[derive(Serialize, Deserialize)] struct Geocode { address: String }
+    /// use gusher::Limit;
+    /// use std::time::Duration;
+    ///
+    /// impl Job for Geocode {
+    ///     const NAME: &str = "Geocode";
+    ///     const LIMIT: Limit = Limit::at_once(20).and_rate(100, Duration::from_secs(60));
+    ///     type Output = ();
+    ///     type State = ();
+    ///     async fn perform(self, _: &Context) -> JobResult<()> {
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    const LIMIT: Limit = Limit::NONE;
     /// What it returns; `()` costs nothing to keep.
     type Output: Stored;
     /// What the application gives all of its jobs, for example a connection pool.
@@ -140,6 +160,8 @@ pub trait Source: Stored {
     const TIMEOUT: Option<Duration> = None;
     /// Whether it computes or blocks for long: then it runs on a thread where that harms nobody.
     const BLOCKING: bool = false;
+    /// How many of them run at once, and how many start in a time; see [`Job::LIMIT`].
+    const LIMIT: Limit = Limit::NONE;
     /// The jobs that it emits.
     type Emits: Job;
     /// What the application gives all of its jobs.

@@ -69,6 +69,12 @@ impl Limit {
         Self { at_once: self.at_once, rate: Some(Rate { starts, period }) }
     }
 
+    /// From what a store keeps of it.
+    #[cfg(feature = "redis")]
+    pub(crate) const fn of_parts(at_once: Option<u32>, rate: Option<Rate>) -> Self {
+        Self { at_once, rate }
+    }
+
     /// How many jobs may run at once, if that is limited.
     pub const fn jobs(&self) -> Option<u32> {
         self.at_once
@@ -89,6 +95,8 @@ impl Limit {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Starts(Vec<(Millis, u32)>);
 
+// Without a store nobody counts, and not every store asks for all of it.
+#[allow(dead_code)]
 impl Starts {
     /// Counts `count` starts at this moment.
     pub fn note(&mut self, rate: Rate, now: Millis, count: u32) {
@@ -97,7 +105,7 @@ impl Starts {
         // The last moment of its part is the one that has to be over for a period.
         let until = (now.div_euclid(part) + 1) * part - 1 + rate.period;
         match self.0.last_mut() {
-            Some((last, counted)) if *last == until => *counted += count,
+            Some((last, counted)) if *last == until => *counted = counted.saturating_add(count),
             _ => self.0.push((until, count)),
         }
     }
@@ -107,16 +115,23 @@ impl Starts {
     pub fn room_at(&mut self, rate: Rate, reserved: u32, now: Millis) -> Option<Millis> {
         self.forget(rate, now);
         let free = rate.starts.checked_sub(reserved).filter(|free| *free > 0)?;
-        let mut counted: u32 = self.0.iter().map(|(_, count)| count).sum();
+        let mut counted = self.0.iter().fold(0_u32, |all, (_, count)| all.saturating_add(*count));
         let mut at = now;
         for (until, count) in &self.0 {
             if counted < free {
                 break;
             }
-            counted -= count;
+            counted = counted.saturating_sub(*count);
             at = *until;
         }
         Some(at)
+    }
+
+    /// How many more may start now while `reserved` others are about to.
+    pub fn free(&mut self, rate: Rate, reserved: u32, now: Millis) -> u32 {
+        self.forget(rate, now);
+        let counted = self.0.iter().fold(reserved, |all, (_, count)| all.saturating_add(*count));
+        rate.starts.saturating_sub(counted)
     }
 
     /// When the last of them has been forgotten; `None` if none counts any more.
@@ -157,9 +172,8 @@ mod tests {
                     started.push(now);
                 }
             }
-            let most = started.iter().map(|from| {
-                started.iter().filter(|at| (*from..from + rate.period).contains(at)).count()
-            });
+            let most =
+                started.iter().map(|from| started.iter().filter(|at| (*from..from + rate.period).contains(at)).count());
             assert_eq!(most.max(), Some(rate.starts as usize), "{rate:?}");
         }
     }

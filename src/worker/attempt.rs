@@ -18,6 +18,7 @@ use super::hub::Hub;
 use super::watch;
 use crate::emitter::Emitter;
 use crate::job::{Context, Job, JobError, JobResult, Source, panic_text};
+use crate::limit::Limit;
 use crate::payload::check_size;
 use crate::retry::Retry;
 
@@ -36,6 +37,7 @@ pub struct Kind {
     pub timeout: Option<Duration>,
     pub blocking: bool,
     pub is_source: bool,
+    pub limit: Limit,
 }
 
 /// A registered type, so that the rest of a worker need not know it. One virtual call and one box a slot and slice, none a job.
@@ -57,6 +59,7 @@ impl<J: Job> JobHandler<J> {
             timeout: J::TIMEOUT,
             blocking: J::BLOCKING,
             is_source: false,
+            limit: J::LIMIT,
         };
         Self(kind, PhantomData)
     }
@@ -113,6 +116,7 @@ impl<S: Source> SourceHandler<S> {
             timeout: S::TIMEOUT,
             blocking: S::BLOCKING,
             is_source: true,
+            limit: S::LIMIT,
         };
         Self(kind, PhantomData)
     }

@@ -45,6 +45,22 @@ const ORPHANS: &[(&str, &str)] = &[
         "leases without a session",
         "SELECT lease.session FROM lease LEFT JOIN session USING (session) WHERE session.session IS NULL",
     ),
+    (
+        "permits without a session",
+        "SELECT permit.session FROM permit LEFT JOIN session USING (session) WHERE session.session IS NULL",
+    ),
+    (
+        "limits of which other sums are stored than a recount gives",
+        "SELECT l.name FROM limited l WHERE (l.taken, l.reserved) <> (SELECT coalesce(sum(p.hold), 0), coalesce(sum(p.reserved), 0) FROM permit p WHERE p.is_type = l.is_type AND p.name = l.name)",
+    ),
+    (
+        "permits of no limit",
+        "SELECT p.name FROM permit p WHERE NOT EXISTS (SELECT 1 FROM limited l WHERE l.is_type = p.is_type AND l.name = p.name)",
+    ),
+    (
+        "permits that nobody ends",
+        "SELECT p.name FROM permit p WHERE (p.hold > 0 OR p.reserved > 0) AND p.deadline IS NULL",
+    ),
     ("leases without a workflow", "SELECT lease.wf FROM lease LEFT JOIN workflow USING (wf) WHERE workflow.wf IS NULL"),
     (
         "entries without a workflow",
@@ -134,6 +150,7 @@ impl Tx<'_> {
             "timer WHERE chunk = 0 OR length(jobs) > 0",
             "chore",
             "draft",
+            "permit WHERE hold > 0 OR reserved > 0",
             "hold",
             "segment WHERE wf IS NULL",
             "workflow WHERE id IS NULL OR state = 8",

@@ -12,6 +12,7 @@
 //!           └─ edge
 //! line ── place ── ready ── entry     ready work: a line has a place for each workflow, a place its steps, a step its entries
 //! session ── lease                    who runs what
+//! session ── permit ── limited        who may run how many of what is limited
 //! held, queued                        which workflow has a key, and what waits for it
 //! schedule ── occurrence              what is started at certain times, and what became of it
 //! timer, chore, draft                 what is due, what is under way, what is being written
@@ -27,7 +28,7 @@ use crate::error::{Error, Result};
 /// `GUSH` in the header of the file: tells our files from other programs'.
 const APPLICATION_ID: i32 = 0x4755_5348;
 /// The layout below.
-const VERSION: i32 = 3;
+const VERSION: i32 = 4;
 
 const TABLES: &str = "
 CREATE TABLE shard (
@@ -192,6 +193,25 @@ CREATE TABLE lease (
 CREATE INDEX lease_by_deadline ON lease (deadline);
 CREATE INDEX lease_by_chunk ON lease (chunk);
 CREATE INDEX lease_by_step ON lease (wf, step);
+
+CREATE TABLE limited (                                 -- queues and types of which only so much may run or start
+    is_type INTEGER NOT NULL, name TEXT NOT NULL,
+    said TEXT NOT NULL, since INTEGER NOT NULL,            -- the limit, and when the session began that said it
+    taken INTEGER NOT NULL, reserved INTEGER NOT NULL,     -- the sums of what sessions hold
+    turn INTEGER NOT NULL,                                 -- the last turn of one that waits
+    starts TEXT NOT NULL,                                  -- the starts that still count towards a rate
+    PRIMARY KEY (is_type, name)
+) WITHOUT ROWID;
+CREATE TABLE permit (
+    session INTEGER NOT NULL, is_type INTEGER NOT NULL, name TEXT NOT NULL,
+    hold INTEGER NOT NULL, reserved INTEGER NOT NULL,      -- jobs that it may run, and starts that it has not used
+    used INTEGER NOT NULL,                                 -- starts that it has used since it began
+    waiting INTEGER, asked_at INTEGER NOT NULL,            -- its turn, if it wants more than it got
+    deadline INTEGER,                                      -- none: it has nothing and wants nothing
+    PRIMARY KEY (session, is_type, name)
+) WITHOUT ROWID;
+CREATE INDEX permit_by_deadline ON permit (deadline) WHERE deadline IS NOT NULL;
+CREATE INDEX permit_waiting ON permit (is_type, name, waiting) WHERE waiting IS NOT NULL;
 
 CREATE TABLE timer (
     wf INTEGER NOT NULL, step INTEGER NOT NULL, due INTEGER NOT NULL,
