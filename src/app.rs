@@ -12,12 +12,14 @@ use serde_json::value::RawValue;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::job::{Job, Source};
+use crate::limit::Limit;
 use crate::lone::Keep;
+use crate::queue_setup::QueueSetup;
 use crate::retention::Retention;
 use crate::schedule::Unruled;
 use crate::schedule::definition::{Definition, What};
 use crate::start_job::{StartJobOf, static_start_type};
-use crate::store::{self, Store};
+use crate::store::{self, Limited, Session, Store};
 use crate::worker::attempt::{JobHandler, Kind, SourceHandler};
 use crate::worker::{Handlers, Worker, WorkerOptions};
 use crate::workflow::{Flow, Plan, Workflow};
@@ -37,6 +39,8 @@ pub(crate) struct Registry {
     pub workflows: BTreeMap<&'static str, Parse>,
     /// What is started at certain times, as the program declares it.
     pub schedules: BTreeMap<String, Definition>,
+    /// How much of a queue runs at once, and how much starts in a time.
+    pub queue_limits: BTreeMap<String, Limit>,
     /// How long workflows are kept once they have finished: by type, and all others.
     pub retentions: BTreeMap<&'static str, Retention>,
     pub retention: Retention,
@@ -154,6 +158,27 @@ impl<S: Send + Sync + 'static> App<S> {
     /// ```
     pub fn schedule(self, name: impl Into<String>) -> Unruled<Self> {
         Unruled::new(self, name.into())
+    }
+
+    /// Sets a queue up.
+    ///
+    /// ```
+    /// # use gusher::prelude::*;
+    /// use gusher::Limit;
+    ///
+    /// App::stateless().queue("imports").limit(Limit::at_once(5))
+    /// # .main();
+    /// ```
+    pub fn queue(self, name: impl Into<String>) -> QueueSetup<Self> {
+        QueueSetup::new(self, name.into())
+    }
+
+    pub(crate) fn limit_queue(mut self, name: String, limit: Limit) -> Self {
+        match self.registry.queue_limits.get(&name) {
+            Some(_) => self.mistakes.push(Error::usage(format!("queue `{name}` is given two limits"))),
+            None => drop(self.registry.queue_limits.insert(name, limit)),
+        }
+        self
     }
 
     pub(crate) fn declare(mut self, name: String, definition: Result<Definition>) -> Self {
@@ -296,6 +321,19 @@ impl Registry {
         let of_types = self.kinds.values().map(|kind| kind.queue.to_owned());
         let scheduled = self.schedules.values().map(|definition| definition.queue.clone());
         of_types.chain(scheduled).collect::<BTreeSet<String>>().into_iter().collect()
+    }
+
+    /// The limits that a worker has to keep.
+    pub fn limits(&self, session: &Session) -> Vec<(Limited, Limit)> {
+        let of_types = session
+            .types
+            .iter()
+            .filter_map(|name| self.kinds.get(name.as_str()).map(|kind| (Limited::Type(name.clone()), kind.limit)));
+        let of_queues = session
+            .queues
+            .iter()
+            .filter_map(|name| self.queue_limits.get(name).map(|limit| (Limited::Queue(name.clone()), *limit)));
+        of_types.chain(of_queues).filter(|(_, limit)| !limit.is_none()).collect()
     }
 
     /// Refuses a schedule of what no worker of this program could run.

@@ -73,6 +73,25 @@ pub trait Job: Stored {
     const TIMEOUT: Option<Duration> = None;
     /// Whether it computes or blocks for long: then it runs on a thread where that harms nobody.
     const BLOCKING: bool = false;
+    /// How many of its jobs run at once, and how many start in a time: over all workers, and of workflows and lone jobs together.
+    ///
+    /// ```
+    /// # use gusher::prelude::*;
+    /// # #[derive(Serialize, Deserialize)] struct Geocode { address: String }
+    /// use gusher::Limit;
+    /// use std::time::Duration;
+    ///
+    /// impl Job for Geocode {
+    ///     const NAME: &str = "Geocode";
+    ///     const LIMIT: Limit = Limit::at_once(20).and_rate(100, Duration::from_secs(60));
+    ///     type Output = ();
+    ///     type State = ();
+    ///     async fn perform(self, _: &Context) -> JobResult<()> {
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    const LIMIT: Limit = Limit::NONE;
     /// How many lone jobs of one [`key`](Self::key) may run at once, and how many may start in a time, over all workers.
     ///
     /// Those beyond wait in the store, use no slot, and start in the order in which they were enqueued; one that waits for its next attempt
@@ -171,6 +190,8 @@ pub trait Source: Stored {
     const TIMEOUT: Option<Duration> = None;
     /// Whether it computes or blocks for long: then it runs on a thread where that harms nobody.
     const BLOCKING: bool = false;
+    /// How many of them run at once, and how many start in a time; see [`Job::LIMIT`].
+    const LIMIT: Limit = Limit::NONE;
     /// The jobs that it emits.
     type Emits: Job;
     /// What the application gives all of its jobs.

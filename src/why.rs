@@ -84,7 +84,7 @@ pub enum CauseKind {
     Ready,
     /// The step's delay has not passed.
     Delayed,
-    /// As many jobs of the step run as may.
+    /// As many jobs of the step, of its type or of its queue run as may.
     AtLimit,
     /// Jobs that killed their workers wait for one that holds nothing else.
     Suspect,

@@ -1,6 +1,6 @@
 //! What the guides show: every line of Rust in them is one of these.
 //!
-//! docs/lone-jobs.md, docs/schedules.md, docs/coming-from-*.md
+//! docs/lone-jobs.md, docs/limits.md, docs/schedules.md, docs/coming-from-*.md
 
 mod support;
 
@@ -402,6 +402,34 @@ mod lone_jobs {
 }
 
 #[rustfmt::skip]
+mod limits {
+    use super::*;
+    use gusher::Limit;
+
+    #[derive(Serialize, Deserialize)]
+    struct Geocode;
+
+    impl Job for Geocode {
+        const NAME: &str = "Geocode";
+        const LIMIT: Limit = Limit::at_once(20).and_rate(100, Duration::from_secs(60));
+        type Output = ();
+        type State = ();
+        async fn perform(self, _: &Context) -> JobResult<()> {
+            Ok(())
+        }
+    }
+
+    fn app() -> App {
+        App::stateless().job::<Geocode>().queue("imports").limit(Limit::at_once(5))
+    }
+
+    #[test]
+    fn limits_are_two_lines() {
+        app().check().unwrap();
+    }
+}
+
+#[rustfmt::skip]
 mod schedules {
     use super::*;
 
@@ -475,8 +503,8 @@ fn bare(text: &str) -> String {
 fn every_line_of_rust_in_the_guides_is_one_of_this_file() {
     let here = bare(&read("tests/guides.rs"));
     let mut checked = 0;
-    for guide in
-        ["lone-jobs", "coming-from-sidekiq", "coming-from-gush", "schedules"].map(|name| format!("docs/{name}.md"))
+    for guide in ["lone-jobs", "limits", "coming-from-sidekiq", "coming-from-gush", "schedules"]
+        .map(|name| format!("docs/{name}.md"))
     {
         let text = read(&guide);
         for block in text.split("```rust\n").skip(1) {

@@ -78,6 +78,7 @@ impl House {
             takes: vec![Take { job_type: "Row".into(), jobs: 1, budget: 1 }],
             free_slots: 1,
             alone: false,
+            permits: Vec::new(),
             lease: LEASE,
         };
         self.store.claim(claim).await.unwrap().slices

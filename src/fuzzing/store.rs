@@ -17,11 +17,13 @@ use crate::record::{ErrorText, Outcome, Record};
 use crate::slice::Mask;
 use crate::state::{EdgeKind, JobState};
 use crate::store::sqlite::{Options, SqliteStore};
-use crate::store::{Claim, LeaseReport, List, Report, RetryFailed, Session, Slice, Store, Take, Tick};
+use crate::store::{
+    Claim, LeaseReport, Limited, List, Permit, Report, RetryFailed, Session, Slice, Store, Take, Tick, Wanted,
+};
 use crate::testing::conformance::scene::{LEASE, QUEUE, ROW, START, Scene, job, session};
 
 /// What is decoded when it is read back. Counters are left out: they are recounted by `doctor` and decode to any number.
-const COLUMNS: [(&str, &str); 32] = [
+const COLUMNS: [(&str, &str); 34] = [
     ("workflow", "id"),
     ("workflow", "arguments"),
     ("workflow", "state"),
@@ -52,11 +54,13 @@ const COLUMNS: [(&str, &str); 32] = [
     ("session", "last_answer"),
     ("lease", "jobs"),
     ("lease", "progress"),
+    ("limited", "said"),
+    ("limited", "starts"),
     ("timer", "jobs"),
     ("chore", "kind"),
 ];
 
-const TABLES: [&str; 24] = [
+const TABLES: [&str; 26] = [
     "shard",
     "workflow",
     "step",
@@ -78,6 +82,8 @@ const TABLES: [&str; 24] = [
     "entry",
     "session",
     "lease",
+    "limited",
+    "permit",
     "timer",
     "chore",
     "draft",
@@ -150,7 +156,16 @@ async fn furnish(store: Arc<SqliteStore>, clock: Clock) -> (WorkflowId, Session,
     let leases: Vec<u64> = slices.iter().map(|slice| slice.lease).collect();
     let renewal = crate::store::Renew { progress, ..worker.renewal(&leases) };
     scene.store.renew(renewal).await.unwrap();
+    seen(store_permits(&*scene.store, worker.session.id, 2).await);
     (id, worker.session.clone(), slices)
+}
+
+/// A session takes permits of a type, of which as many may start as want to.
+async fn store_permits(store: &dyn Store, session: crate::id::SessionId, more: u32) -> Result<crate::store::Permitted> {
+    let of = Limited::Type(ROW.to_owned());
+    let limit = crate::limit::Limit::at_once(5).and_rate(7, Duration::from_secs(60));
+    let limits = vec![Wanted { of, limit, held: 1, unstarted: 0, used: 1, more }];
+    store.permit(Permit { session, shard: 0, limits, lease: LEASE }).await
 }
 
 fn outcome(at: usize) -> Outcome {
@@ -259,6 +274,7 @@ async fn use_it(store: &Arc<dyn Store>, clock: &Clock, id: WorkflowId, worker: &
     tick(store).await;
     let newcomer = session();
     seen(store.join(newcomer.clone()).await);
+    seen(store_permits(&**store, newcomer.id, 9).await);
     let mut first_lease = 1;
     for alone in [false, true, false] {
         let take = Take { job_type: ROW.to_owned(), jobs: 100, budget: 100 };
@@ -270,6 +286,7 @@ async fn use_it(store: &Arc<dyn Store>, clock: &Clock, id: WorkflowId, worker: &
             takes: vec![take],
             free_slots: 100,
             alone,
+            permits: Vec::new(),
             lease: LEASE,
         };
         let Some(claimed) = seen(store.claim(claim).await) else { break };

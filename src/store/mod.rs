@@ -6,6 +6,7 @@
 //! | verbs | repeatable by |
 //! |---|---|
 //! | `claim`, `renew`, `report` | the session's lease numbers and each lease's report number |
+//! | `permit` | what the session says that it has and wants, in absolute numbers |
 //! | `append`, `begin` | draft and chunk number |
 //! | `create` | the workflow's id |
 //! | `cancel`, `pause`, `resume`, `set_paused`, `delete`, `keep`, `abandon`, `join`, `leave`, `tick` | what they ask for: done twice is done once |
@@ -13,6 +14,7 @@
 //! | `enqueue`, `retry` | the session's command number |
 
 mod meter;
+mod permits;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod rows;
@@ -26,6 +28,7 @@ use std::fmt;
 use futures::future::BoxFuture;
 
 pub use self::meter::{Cost, MAX_BYTES, MAX_CALLS, Meters, VerbCost};
+pub use self::permits::*;
 pub use self::rows::*;
 pub use self::schedules::*;
 pub use self::verbs::*;
@@ -72,9 +75,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Fires a schedule: records its occurrences and enqueues their jobs, if nobody else has.
     fn fire(&self, fire: Fire) -> Answer<'_, Fired>;
 
+    /// Takes permits of limits, keeps them and gives them back, as the session says that it has and wants.
+    fn permit(&self, permit: Permit) -> Answer<'_, Permitted>;
     /// Hands out slices, each under a lease.
     fn claim(&self, claim: Claim) -> Answer<'_, Claimed>;
-    /// Keeps leases, drafts and the session for another lease time.
+    /// Keeps leases, drafts, permits and the session for another lease time.
     fn renew(&self, renew: Renew) -> Answer<'_, Renewed>;
     /// Settles jobs, retries them or gives them back; settles their steps, releases what follows, finishes the workflow.
     fn report(&self, report: Report) -> Answer<'_, Reported>;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::permits::LimitRow;
 use super::verbs::{ChunkRef, Key, Pausable, Session};
 use crate::clock::Millis;
 use crate::graph::{StepNumber, StepSpec};
@@ -148,6 +149,8 @@ pub struct Waiting {
     pub chore: Option<String>,
     /// The oldest lease on its jobs: who holds it, how many jobs.
     pub leases: Vec<(String, u64)>,
+    /// The limits of its queue and its type, as far as a worker has told them.
+    pub limits: Vec<LimitRow>,
 }
 
 /// Where one job is at this moment.

@@ -11,6 +11,7 @@ use crate::lone::JobId;
 use crate::payload::{Chunk, ChunkBuilder};
 use crate::retention::Retention;
 use crate::slice::Mask;
+use crate::store::permits::Limited;
 use crate::store::schedules::{DueSchedule, Occurrence, Waits};
 
 /// The most jobs of one slice of lone jobs whose key limits them.
@@ -289,6 +290,9 @@ pub struct Claim {
     pub free_slots: u32,
     /// Whether the worker holds nothing, so that it may run what is suspected of killing workers.
     pub alone: bool,
+    /// What of its queues and types is limited, and how many permits it has for each: at most so many jobs of it are granted, and of all of
+    /// these together at most as many as could start at once, or one.
+    pub permits: Vec<(Limited, u32)>,
     /// How long the leases last.
     pub lease: Millis,
 }
@@ -319,6 +323,10 @@ pub struct Claimed {
     pub drain: bool,
     /// Whom to wake: there is more than this worker took.
     pub woken: Woken,
+    /// The limits of work that it lacks permits for.
+    pub waits: Vec<Limited>,
+    /// Whether a part of the store has not answered: what it may have granted comes with a later claim.
+    pub unanswered: bool,
 }
 
 /// Jobs of one chunk, claimed together.
@@ -336,6 +344,8 @@ pub struct Slice {
     pub step_name: String,
     /// Its job type.
     pub job_type: String,
+    /// The queue that it was taken from, if the claim named permits of queues.
+    pub queue: Option<String>,
     /// Its options, as they were when it was created.
     pub options: StepOptions,
     /// The step's generation.
@@ -415,6 +425,8 @@ pub struct Renewed {
     pub cancelled: Vec<u64>,
     /// Leases on a part of the store that is away: they have not been renewed, and the call is to be repeated for them.
     pub away: Vec<u64>,
+    /// The shards that are away: permits there have not been renewed.
+    pub away_shards: Vec<u16>,
 }
 
 /// Parameters of [`Store::report`](super::Store::report): one session's outcomes under several leases. Each lease's part counts wholly or not at all.

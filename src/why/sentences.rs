@@ -4,7 +4,7 @@ use super::CauseKind;
 use crate::clock::Millis;
 use crate::render::words::{count, names, number, shorten, span, until};
 use crate::state::{JobState, StepState, Tolerate, WorkflowState};
-use crate::store::{EdgeRow, StepRow, Waiting, Whereabouts, WorkflowRow};
+use crate::store::{EdgeRow, LimitRow, StepRow, Waiting, Whereabouts, WorkflowRow};
 use crate::view::{ErrorGroup, JobView};
 
 /// The most characters of an error in a sentence.
@@ -108,6 +108,9 @@ impl Figures<'_> {
                 let text = "jobs whose workers died wait for a worker that holds nothing else, to run alone";
                 found.push((CauseKind::Suspect, text.to_owned()));
             }
+            for row in waiting.limits.iter().filter(|row| row.is_used_up()) {
+                found.push((CauseKind::AtLimit, no_permit(row, self.now)));
+            }
             if found.is_empty() && running == 0 && waiting.able_workers > 0 {
                 let text =
                     format!("{} ready in queue `{}`, which {}", number(ready), spec.queue, able(waiting.able_workers));
@@ -130,6 +133,21 @@ fn able(workers: u64) -> String {
     match workers {
         1 => "one live worker takes from that can run them".to_owned(),
         n => format!("{} live workers take from that can run them", number(n)),
+    }
+}
+
+/// That as much of a queue or a type runs, or has started, as its limit allows.
+fn no_permit(row: &LimitRow, now: Millis) -> String {
+    match (row.limit.jobs(), row.limit.starts(), row.next_start) {
+        (Some(jobs), _, _) if row.taken >= u64::from(jobs) => {
+            let (taken, jobs) = (number(row.taken), number(u64::from(jobs)));
+            format!("waits for a permit of {}: {taken} of {jobs} are taken", row.of)
+        }
+        (_, Some(rate), Some(at)) => {
+            let (starts, period, next) = (number(u64::from(rate.starts)), span(rate.period), until(at, now));
+            format!("waits for a permit of {}: {starts} have started within {period}, the next one may {next}", row.of)
+        }
+        _ => format!("waits for a permit of {}", row.of),
     }
 }
 

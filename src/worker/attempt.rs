@@ -18,6 +18,7 @@ use super::hub::Hub;
 use super::watch;
 use crate::emitter::Emitter;
 use crate::job::{Context, Job, JobError, JobResult, Source, panic_text};
+use crate::limit::Limit;
 use crate::payload::check_size;
 use crate::retry::Retry;
 
@@ -38,6 +39,7 @@ pub struct Kind {
     pub is_source: bool,
     /// Whether its lone jobs may have a key that limits them.
     pub keyed: bool,
+    pub limit: Limit,
 }
 
 /// A registered type, so that the rest of a worker need not know it. One virtual call and one box a slot and slice, none a job.
@@ -60,6 +62,7 @@ impl<J: Job> JobHandler<J> {
             blocking: J::BLOCKING,
             is_source: false,
             keyed: !J::LIMIT_PER_KEY.is_none(),
+            limit: J::LIMIT,
         };
         Self(kind, PhantomData)
     }
@@ -117,6 +120,7 @@ impl<S: Source> SourceHandler<S> {
             blocking: S::BLOCKING,
             is_source: true,
             keyed: false,
+            limit: S::LIMIT,
         };
         Self(kind, PhantomData)
     }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::backoff::Backoff;
 use super::held::Held;
 use super::hub::Hub;
@@ -34,12 +36,30 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session, order: QueueOrder) {
         again.as_mut().enable();
         let mut idle = false;
         let wait = match wishes(&hub, &session) {
-            None => hub.look_after(POLL),
+            None => {
+                hub.permits.wait_no_more(&hub).await;
+                hub.look_after(POLL)
+            }
             Some(mut claim) => {
                 claim.first_lease = next_lease;
+                // One that wants nothing only asks whether it should still drain.
+                let permitted = match claim.takes.iter().any(|take| take.budget > 0) {
+                    true => hub.permits.take(&hub, &mut claim).await,
+                    false => {
+                        hub.permits.wait_no_more(&hub).await;
+                        Ok(())
+                    }
+                };
                 let asked = hub.monotonic();
                 // Never a branch of `select!`: a claim that nobody waits for any more would still be granted.
-                match claim_in_rounds(&*hub.store, claim, &order).await {
+                let claimed = match permitted {
+                    Ok(()) => claim_in_rounds(&*hub.store, claim, &order).await,
+                    Err(error) => Err(error),
+                };
+                if claimed.is_err() {
+                    hub.permits.claim_failed();
+                }
+                match claimed {
                     Ok(claimed) => {
                         backoff.reset();
                         wake(&claimed.woken);
@@ -51,6 +71,11 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session, order: QueueOrder) {
                         for slice in claimed.slices {
                             accept(&hub, slice, asked + hub.lease as u64);
                         }
+                        let is_news = hub.permits.claimed(&claimed.waits, claimed.unanswered);
+                        if is_news && !drains {
+                            continue;
+                        }
+                        hub.permits.give_back(&hub).await;
                         match (got_any, claimed.empty) {
                             (false, _) if drains => hub.look_after(POLL),
                             (_, true) => hub.look_after(jitter(IDLE)),
@@ -70,16 +95,34 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session, order: QueueOrder) {
                 }
             }
         };
+        let wait = hub.permits.next_ask(&hub).map_or(wait, |ask| ask.min(wait));
         // Who woke it may have left more to do than there is to claim; but what can start comes first.
         if std::mem::take(&mut was_woken) {
             hub.tick_now.notify_one();
         }
-        tokio::select! {
-            biased;
-            () = hub.stopping.cancelled() => {}
-            () = again, if !idle => {}
-            () = hub.woken.notified() => was_woken = true,
-            () = tokio::time::sleep(wait) => {}
+        let until = Instant::now() + wait;
+        loop {
+            tokio::select! {
+                biased;
+                () = hub.stopping.cancelled() => break,
+                () = &mut again, if !idle => break,
+                () = hub.woken.notified() => {
+                    was_woken = true;
+                    hub.permits.ask_again();
+                    break;
+                }
+                () = hub.permits.some_to_give_back() => {
+                    if hub.permits.is_hungry() {
+                        break;
+                    }
+                    hub.permits.give_back(&hub).await;
+                    if hub.permits.has_failed() {
+                        break;
+                    }
+                }
+                () = hub.permits.some_started() => hub.permits.give_back(&hub).await,
+                () = tokio::time::sleep_until(until) => break,
+            }
         }
     }
 }
@@ -107,6 +150,7 @@ async fn rejoin(hub: &Hub, session: &Session) {
     for held in hub.all_held() {
         held.lose();
     }
+    hub.permits.forget();
     if let Err(error) = hub.store.join(session.clone()).await {
         tracing::warn!(%error, "joining failed; it is tried again");
     }
@@ -157,6 +201,7 @@ fn wishes(hub: &Hub, session: &Session) -> Option<Claim> {
                 ((room / mean.as_secs_f64().max(1e-9)) as usize).clamp(free as usize, CHUNK_JOBS * MAX_LEASES as usize)
             }
         };
+        let budget = if hub.permits.limits_type(job_type) { budget.max(1) } else { budget };
         (budget > 0).then(|| Take { job_type: job_type.clone(), jobs: jobs as u32, budget: budget as u32 })
     });
     let takes: Vec<Take> = takes.collect();
@@ -172,6 +217,7 @@ fn claim_of(hub: &Hub, session: &Session, takes: Vec<Take>, free_slots: u32, alo
         takes,
         free_slots,
         alone,
+        permits: Vec::new(),
         lease: hub.lease,
     }
 }
@@ -180,6 +226,7 @@ fn accept(hub: &Arc<Hub>, slice: crate::store::Slice, deadline: u64) {
     let lease = slice.lease;
     let held = Arc::new(Held::new(slice, hub.clone(), deadline));
     if hub.held.lock().insert(lease, held.clone()).is_none() {
+        held.use_permits();
         hub.queue.lock().push_back(held);
         hub.work_came.notify_waiters();
     }
@@ -238,6 +285,7 @@ mod tests {
                 takes: vec![Take { job_type: "Row".into(), jobs: 8, budget: 8 }],
                 free_slots: 8,
                 alone: false,
+                permits: Vec::new(),
                 lease: 1_000,
             };
             let claimed = claim_in_rounds(&store, claim, &QueueOrder::Strict).await.unwrap();

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::hub::Hub;
+use super::permits::Known;
 use crate::client::Client;
 use crate::clock::Millis;
 use crate::job::JobError;
@@ -83,6 +84,8 @@ pub struct Held {
     pub dice: f64,
     progress: Mutex<BTreeMap<u16, (u64, u64)>>,
     progress_changed: AtomicBool,
+    /// The limits that its jobs count towards.
+    limits: Vec<Arc<Known>>,
     hub: Arc<Hub>,
 }
 
@@ -138,6 +141,7 @@ impl Held {
             dice: f64::from(u32::from_le_bytes(crate::id::random_bytes())) / f64::from(u32::MAX),
             progress: Mutex::new(BTreeMap::new()),
             progress_changed: AtomicBool::new(false),
+            limits: hub.permits.of(&slice),
             hub,
             slice,
         }
@@ -160,7 +164,9 @@ impl Held {
     /// Takes the next job that has not been started; `None` if there is none, or if none may be started any more: past its own
     /// deadline the worker gives back what it has not started, for the store may still hold the lease.
     pub fn take(self: &Arc<Self>) -> Option<Taken> {
-        let is_over = self.hub.monotonic() >= self.deadline.load(Ordering::Relaxed);
+        let now = self.hub.monotonic();
+        let is_over =
+            now >= self.deadline.load(Ordering::Relaxed) || self.limits.iter().any(|limit| limit.is_over(now));
         if is_over && !planted!("a worker starts jobs of a lease that may have ended") {
             super::report::return_unstarted(&self.hub, self);
             return None;
@@ -170,6 +176,7 @@ impl Held {
         let left = |next| (next < self.jobs.len()).then_some(next + 1);
         match self.next.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) {
             Ok(number) => {
+                self.limits.iter().for_each(|limit| limit.started());
                 let used = self.slice.attempts.get(number).copied().unwrap_or(0);
                 Some(Taken { at: self.jobs[number], attempt: used + 1 })
             }
@@ -185,6 +192,9 @@ impl Held {
         if let Some(watcher) = &self.hub.watcher {
             watcher.ended(self, &ended);
         }
+        if planted!("a permit is given back before its job is reported") {
+            self.limits.iter().for_each(|limit| limit.reported(1));
+        }
         self.ended.lock().push(ended);
         self.running.fetch_sub(1, Ordering::SeqCst);
         self.hub.list_for_report(self);
@@ -196,6 +206,7 @@ impl Held {
     /// Takes back every job that has not been started, so that no slot starts it.
     pub fn give_back(&self) -> Mask {
         let next = self.next.swap(self.jobs.len(), Ordering::SeqCst).min(self.jobs.len());
+        self.limits.iter().for_each(|limit| limit.returned((self.jobs.len() - next) as u32));
         self.jobs[next..].iter().map(|at| usize::from(*at)).collect()
     }
 
@@ -207,6 +218,18 @@ impl Held {
     /// So many more of its jobs have been reported.
     pub fn count_reported(&self, jobs: usize) {
         self.reported.fetch_add(jobs, Ordering::SeqCst);
+        self.limits.iter().for_each(|limit| limit.reported(jobs as u32));
+    }
+
+    /// Its jobs count towards their limits from now on.
+    pub fn use_permits(&self) {
+        self.limits.iter().for_each(|limit| limit.claimed(self.jobs.len() as u32));
+    }
+
+    /// Nobody will hear of those that have not been reported.
+    pub fn give_back_permits(&self) {
+        let left = self.left_to_report();
+        self.limits.iter().for_each(|limit| limit.reported(left as u32));
     }
 
     /// How many of its jobs have not been reported.
@@ -297,6 +320,7 @@ mod tests {
             step: 0,
             step_name: "Row".into(),
             job_type: "Row".into(),
+            queue: None,
             options: StepOptions::default(),
             generation: 0,
             feeds: None,

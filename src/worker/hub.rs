@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::held::Held;
+use super::permits::Permits;
 use super::turns::Turns;
 use super::watch::Watcher;
 use crate::client::Client;
@@ -82,6 +83,8 @@ pub struct Hub {
     started: Instant,
     /// The wall clock when the worker started.
     wall: Millis,
+    /// What of the limits that it knows this worker may run.
+    pub permits: Permits,
     /// What a test is told.
     pub ledger: Ledger,
 }
@@ -131,6 +134,7 @@ impl Hub {
             pace: Mutex::new(Pace { since: Instant::now(), busy: 0.0, parallel: f64::from(slots) }),
             known_errors: Mutex::default(),
             started: Instant::now(),
+            permits: Permits::default(),
             ledger: Ledger::default(),
         }
     }
@@ -188,9 +192,11 @@ impl Hub {
     /// Lets go of a slice whose lease has ended.
     pub fn let_go(&self, lease: u64) {
         let mut held = self.held.lock();
-        held.remove(&lease);
-        if held.is_empty() {
-            drop(held);
+        let gone = held.remove(&lease);
+        let is_empty = held.is_empty();
+        drop(held);
+        gone.iter().for_each(|held| held.give_back_permits());
+        if is_empty {
             self.claim_again.notify_one();
         }
     }

@@ -82,6 +82,7 @@ async fn renew(hub: &Hub, session: &Session) {
                     wait = backoff.next().min(third);
                     since_renewal = third;
                 }
+                hub.permits.renewed(asked, asked + hub.lease as u64, &renewed.away_shards);
                 for held in held.iter().filter(|held| !renewed.away.contains(&held.slice.lease)) {
                     let lease = held.slice.lease;
                     if renewed.lost.contains(&lease) {

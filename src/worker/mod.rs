@@ -13,6 +13,7 @@ mod claim;
 pub(crate) mod held;
 pub(crate) mod hub;
 mod lease;
+pub(crate) mod permits;
 mod queues;
 mod report;
 mod send;
@@ -35,6 +36,7 @@ use self::attempt::{Handler, Kind};
 use self::backoff::Backoff;
 use self::held::{End, Ended, Held};
 use self::hub::Hub;
+use self::permits::Permits;
 pub use self::queues::QueueOrder;
 use self::watch::Watcher;
 use crate::client::Client;
@@ -129,13 +131,13 @@ impl<S: Send + Sync + 'static> Worker<S> {
         until_there(&stop, || store.join(session.clone())).await?;
         until_there(&stop, || Box::pin(self.client.keep_declared())).await?;
         let slots = self.options.slots.max(1);
-        #[cfg_attr(not(feature = "testing"), allow(unused_mut))]
         let mut hub = Hub::new(self.client.clone(), session.id, lease, slots, self.watcher.clone(), stop);
         #[cfg(feature = "testing")]
         {
             hub.ledger = self.options.ledger.clone();
             hub.ledger.joined(session.id);
         }
+        hub.permits = Permits::new(self.client.registry().limits(&session), store.shards());
         let hub = Arc::new(hub);
         if let Some(watcher) = &hub.watcher {
             watcher.begins(&hub);
@@ -151,6 +153,9 @@ impl<S: Send + Sync + 'static> Worker<S> {
             loops.spawn(claim::give_back_what_waits(hub.clone()));
         }
         loops.spawn(tick::tick(hub.clone()));
+        if !hub.permits.is_empty() {
+            loops.spawn(Permits::give_back_to_the_end(hub.clone()));
+        }
         let rules = self.handlers.values().map(|handler| (handler.kind().name, handler.kind().retry)).collect();
         let name = format!("{}:{}:{}", session.host, session.pid, session.id);
         loops.spawn(report::report_outcomes(hub.clone(), rules, self.options.keep, name));

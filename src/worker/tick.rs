@@ -29,7 +29,7 @@ pub async fn tick(hub: Arc<Hub>) {
                 if ticked.more || fired {
                     continue;
                 }
-                if ticked.ready && !was_asked {
+                if ticked.ready && !was_asked && hub.permits.looks_now() {
                     hub.claim_what_is_ready();
                 }
                 let often = hub.look_after(jitter(often));

@@ -219,6 +219,7 @@ impl Hand {
             takes: vec![Take { job_type: "Number".into(), jobs: 1, budget: 1 }],
             free_slots: 1,
             alone: false,
+            permits: Vec::new(),
             lease: self.session.lease,
         };
         let claimed = self.store.claim(claim).await?;

@@ -155,6 +155,7 @@ impl Store for Watched {
         enqueue(enqueue: Enqueue) -> Enqueued;
         tick(tick: Tick) -> Ticked;
         fire(fire: Fire) -> Fired;
+        permit(permit: Permit) -> Permitted;
     }
 
     pass_on! {

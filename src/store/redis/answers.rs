@@ -7,6 +7,7 @@ use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::id::{SessionId, WorkflowId};
+use crate::limit::{Limit, Rate};
 use crate::lone::JobId;
 use crate::retention::Retention;
 use crate::slice::Mask;
@@ -131,6 +132,8 @@ pub struct Claimed {
     drain: bool,
     #[serde(deserialize_with = "list")]
     woken: Vec<u16>,
+    #[serde(default, deserialize_with = "list")]
+    waits: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -141,6 +144,7 @@ struct Slice {
     step: StepNumber,
     step_name: String,
     job_type: String,
+    queue: Option<String>,
     options: String,
     generation: u32,
     feeds: Option<StepNumber>,
@@ -163,6 +167,7 @@ pub fn claimed(shard: u16, mut told: Answer<Claimed>) -> Result<store::Claimed> 
             step: slice.step,
             step_name: slice.step_name,
             job_type: slice.job_type,
+            queue: slice.queue,
             options: serde_json::from_str(&slice.options)
                 .map_err(|e| Error::corrupt("a step's options do not decode").because(e))?,
             generation: slice.generation,
@@ -179,8 +184,62 @@ pub fn claimed(shard: u16, mut told: Answer<Claimed>) -> Result<store::Claimed> 
         })
     };
     let slices = slices.into_iter().map(slice).collect::<Result<_>>()?;
-    let Claimed { last_lease, empty, idle, drain, woken, .. } = told.json;
-    Ok(store::Claimed { slices, last_lease, empty, idle, drain, woken: Woken(woken) })
+    let Claimed { last_lease, empty, idle, drain, woken, waits, .. } = told.json;
+    let waits = waits.iter().filter_map(|name| limited(name)).collect();
+    Ok(store::Claimed { slices, last_lease, empty, idle, drain, woken: Woken(woken), waits, unanswered: false })
+}
+
+/// A limit's name, as the store keeps it.
+fn limited(name: &str) -> Option<Limited> {
+    match name.split_once(':')? {
+        ("q", name) => Some(Limited::Queue(name.to_owned())),
+        ("t", name) => Some(Limited::Type(name.to_owned())),
+        _ => None,
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Permitted {
+    #[serde(deserialize_with = "list")]
+    granted: Vec<GrantTold>,
+    #[serde(deserialize_with = "list")]
+    woken: Vec<u16>,
+}
+
+impl From<Permitted> for store::Permitted {
+    fn from(told: Permitted) -> Self {
+        let granted = |one: GrantTold| Granted { more: one.more, free_in: one.free_in.map(|wait| wait as Millis) };
+        Self { granted: told.granted.into_iter().map(granted).collect(), woken: Woken(told.woken) }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct GrantTold {
+    more: u32,
+    free_in: Option<f64>,
+}
+
+/// A limit; times may come as numbers with a fraction.
+#[derive(Debug, Deserialize)]
+pub struct LimitTold {
+    name: String,
+    at_once: Option<u32>,
+    starts: Option<u32>,
+    period: Option<f64>,
+    taken: u64,
+    next_start: Option<f64>,
+}
+
+impl LimitTold {
+    pub fn row(self) -> Option<LimitRow> {
+        let rate = self.starts.zip(self.period).map(|(starts, period)| Rate { starts, period: period as Millis });
+        Some(LimitRow {
+            of: limited(&self.name)?,
+            limit: Limit::of_parts(self.at_once, rate),
+            taken: self.taken,
+            next_start: self.next_start.map(|at| at as Millis),
+        })
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -193,7 +252,7 @@ pub struct Renewed {
 
 impl From<Renewed> for store::Renewed {
     fn from(renewed: Renewed) -> Self {
-        Self { lost: renewed.lost, cancelled: renewed.cancelled, away: Vec::new() }
+        Self { lost: renewed.lost, cancelled: renewed.cancelled, ..Self::default() }
     }
 }
 
@@ -561,6 +620,8 @@ pub struct Waiting {
     chore: Option<String>,
     #[serde(deserialize_with = "list")]
     leases: Vec<(String, u64)>,
+    pub of_queue: String,
+    pub of_type: String,
 }
 
 impl From<Waiting> for store::Waiting {
@@ -575,6 +636,7 @@ impl From<Waiting> for store::Waiting {
             holds: told.holds,
             chore: told.chore,
             leases: told.leases.iter().map(|(about, jobs)| (worker_name(about), *jobs)).collect(),
+            limits: Vec::new(),
         }
     }
 }

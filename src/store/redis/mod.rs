@@ -9,8 +9,9 @@
 //! | `scripts/retention.lua` | when finished workflows are deleted; keys that workflows hold |
 //! | `scripts/{line,timer,chore,lease,draft,lane}.lua` | what a script does with these; each has the ones that it needs (`script`) |
 //! | `scripts/{settle,recovery,error,repeat}.lua` | what follows when jobs settle; slices whose workers have gone; texts of errors; commands sent again |
+//! | `scripts/permits.lua` | who may run how many of what is limited |
 //! | `scripts/note.lua` | what a test's ledger is told |
-//! | `scripts/{session,create,claim,report,tick,command,read,doctor}.lua` | the verbs |
+//! | `scripts/{session,create,permit,claim,report,tick,command,read,doctor}.lua` | the verbs |
 //! | `script` | how one is run |
 //! | `parameters`, `answers` | what goes in and comes out |
 //! | `options`, `servers`, `link` | the URL, the servers it names, the connection to them |
@@ -155,6 +156,14 @@ impl RedisStore {
         self.read(self.shards.of(workflow)?, verb, parameters).await
     }
 
+    /// How a limit stands, if a worker has told it.
+    async fn limit(&self, of: &Limited) -> Result<Option<LimitRow>> {
+        let shard = self.shards.numbered(of.shard(self.shards.count()))?;
+        let named = json!({ "names": [parameters::limited(of)] });
+        let told: Told<answers::Many<answers::LimitTold>> = self.read(shard, "limits", named).await?;
+        Ok(told.json.list.into_iter().find_map(answers::LimitTold::row))
+    }
+
     async fn command<T: DeserializeOwned>(
         &self,
         workflow: WorkflowId,
@@ -284,6 +293,21 @@ impl Store for RedisStore {
             }
             let (parameters, blobs) = parameters::fire(fire)?;
             Ok(self.run::<answers::Fired>(shard, "fire", &script::SCHEDULE, parameters, blobs).await?.json.into())
+        })
+    }
+
+    fn permit(&self, permit: Permit) -> Answer<'_, Permitted> {
+        Box::pin(async move {
+            permit.check()?;
+            let shard = self.shards.numbered(permit.shard)?;
+            // The other shards are not held up by one that does not answer.
+            if self.shards.count() > 1 && shard.is_away() {
+                return Err(Error::unavailable(format!("permit: shard {} is away", shard.number)));
+            }
+            let parameters = parameters::permit(&permit);
+            let told =
+                self.run::<answers::Permitted>(shard, "permit", &script::PERMIT, parameters, Blobs::default()).await?;
+            Ok(told.json.into())
         })
     }
 
@@ -419,7 +443,13 @@ impl Store for RedisStore {
         Box::pin(async move {
             let told: Told<answers::Waiting> =
                 self.read_of(workflow, "waiting", parameters::of_step(workflow, step)).await?;
-            Ok(told.json.into())
+            let of = [&told.json.of_queue, &told.json.of_type].map(Clone::clone);
+            let mut waiting = Waiting::from(told.json);
+            let [queue, job_type] = of;
+            for of in [Limited::Queue(queue), Limited::Type(job_type)] {
+                waiting.limits.extend(self.limit(&of).await?);
+            }
+            Ok(waiting)
         })
     }
 

@@ -206,7 +206,7 @@ fn of_key(Keyed { at, limit, unique }: Keyed) -> Value {
         "at": at,
         "key": key,
         "at_once": limit.and_then(|limit| limit.jobs()),
-        "rate": rate.map(|rate| rate.starts),
+        "starts": rate.map(|rate| rate.starts),
         "period": rate.map(|rate| rate.period),
         "sole": sole,
         "until": until,
@@ -253,7 +253,37 @@ pub fn claim(claim: &Claim) -> Value {
         "takes": claim.takes.iter().map(take).collect::<Vec<_>>(),
         "free_slots": claim.free_slots,
         "alone": claim.alone,
+        "permits": (!claim.permits.is_empty()).then(|| permits_of(claim)),
         "lease": claim.lease,
+    })
+}
+
+fn permits_of(claim: &Claim) -> Vec<Value> {
+    claim.permits.iter().map(|(of, jobs)| json!([limited(of), jobs])).collect()
+}
+
+/// A limit's name, as the store keeps it.
+pub fn limited(of: &Limited) -> String {
+    format!("{}:{}", if of.is_type() { 't' } else { 'q' }, of.name())
+}
+
+pub fn permit(permit: &Permit) -> Value {
+    let wanted = |wanted: &Wanted| {
+        json!({
+            "name": limited(&wanted.of),
+            "at_once": wanted.limit.jobs(),
+            "starts": wanted.limit.starts().map(|rate| rate.starts),
+            "period": wanted.limit.starts().map(|rate| rate.period),
+            "held": wanted.held,
+            "unstarted": wanted.unstarted,
+            "used": wanted.used,
+            "more": wanted.more,
+        })
+    };
+    json!({
+        "session": permit.session.to_string(),
+        "limits": permit.limits.iter().map(wanted).collect::<Vec<_>>(),
+        "lease": permit.lease,
     })
 }
 

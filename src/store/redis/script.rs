@@ -59,19 +59,19 @@ impl Text {
     }
 }
 
-pub static SESSION: Script =
-    script!("session": "retention" "chore" "line" "limited" "timer" "lease" "settle" "error" "lane" "recovery");
-pub static CREATE: Script = script!("create": "retention" "chore" "line" "limited" "timer" "lease" "settle" "repeat" "draft" "occurrence" "build");
+pub static SESSION: Script = script!("session": "retention" "chore" "line" "starts" "limited" "timer" "lease" "settle" "error" "lane" "recovery" "permits");
+pub static CREATE: Script = script!("create": "retention" "chore" "line" "starts" "limited" "timer" "lease" "settle" "repeat" "draft" "occurrence" "build");
 pub static SCHEDULE: Script =
-    script!("schedule": "retention" "chore" "line" "limited" "timer" "lease" "settle" "occurrence" "build");
-pub static CLAIM: Script = script!("claim": "chore" "line" "limited" "lease");
+    script!("schedule": "retention" "chore" "line" "starts" "limited" "timer" "lease" "settle" "occurrence" "build");
+pub static PERMIT: Script = script!("permit": "lease" "starts" "permits");
+pub static CLAIM: Script = script!("claim": "chore" "line" "starts" "limited" "lease");
 pub static REPORT: Script =
-    script!("report": "retention" "chore" "line" "limited" "timer" "lease" "settle" "error" "lane" "draft");
-pub static TICK: Script =
-    script!("tick": "retention" "chore" "line" "limited" "timer" "lease" "settle" "error" "lane" "recovery" "draft");
+    script!("report": "retention" "chore" "line" "starts" "limited" "timer" "lease" "settle" "error" "lane" "draft");
+pub static TICK: Script = script!("tick": "retention" "chore" "line" "starts" "limited" "timer" "lease" "settle" "error" "lane" "recovery" "draft" "permits");
 pub static COMMAND: Script = script!("command": "retention" "chore" "line" "timer" "lease" "settle" "repeat" "draft");
-pub static READ: Script = script!("read": "chore" "line" "lease");
-pub static DOCTOR: Script = script!("doctor": "retention" "line" "limited" "timer" "lease" "error" "lane");
+pub static READ: Script = script!("read": "chore" "line" "lease" "starts" "permits");
+pub static DOCTOR: Script =
+    script!("doctor": "retention" "chore" "line" "starts" "limited" "timer" "lease" "error" "lane" "permits");
 #[cfg(feature = "testing")]
 pub static LEDGER: Script = script!("ledger":);
 
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn each_script_has_the_functions_that_its_parts_call() {
-        let scripts = [&SESSION, &CREATE, &SCHEDULE, &CLAIM, &REPORT, &TICK, &COMMAND, &READ, &DOCTOR];
+        let scripts = [&SESSION, &CREATE, &SCHEDULE, &PERMIT, &CLAIM, &REPORT, &TICK, &COMMAND, &READ, &DOCTOR];
         let without_comments = |text: &str| -> String {
             text.lines().map(|line| format!("{}\n", line.split("--").next().unwrap_or_default())).collect()
         };

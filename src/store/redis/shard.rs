@@ -143,6 +143,11 @@ impl Shards {
         }
     }
 
+    /// Whether a shard has not answered a claim of the session: it may have granted something.
+    pub fn has_unanswered(&self, session: SessionId) -> bool {
+        self.visits.lock().get(&session).is_some_and(|visits| !visits.unanswered.is_empty())
+    }
+
     /// The session's next claim begins with this shard.
     pub fn begin_with(&self, session: SessionId, shard: u16) {
         self.visits.lock().entry(session).or_default().next = shard % self.count();

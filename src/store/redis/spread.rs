@@ -47,13 +47,14 @@ impl RedisStore {
 
     /// Claims from one shard after the other, until the worker has enough.
     pub(super) async fn claim_in_turn(&self, claim: Claim) -> Result<Claimed> {
-        let first_lease = claim.first_lease;
-        let before = self.shards.granted_before(claim.session, first_lease);
+        let (session, first_lease) = (claim.session, claim.first_lease);
+        let before = self.shards.granted_before(session, first_lease);
         let mut claimed =
             if before.is_empty() { self.claim_anew(claim).await? } else { self.claim_again(claim, before).await? };
         // A shard that was away grants numbers from before that; the next claim must not look like this one sent again all the same.
         claimed.last_lease = claimed.last_lease.max(first_lease);
         claimed.slices.sort_by_key(|slice| slice.lease);
+        claimed.unanswered = self.shards.has_unanswered(session);
         Ok(claimed)
     }
 
@@ -98,6 +99,7 @@ impl RedisStore {
             less(&mut claim, &claimed.slices);
             last = shard.number;
             all.slices.extend(claimed.slices);
+            all.waits.extend(claimed.waits);
             all.last_lease = all.last_lease.max(claimed.last_lease);
             all.woken.0.extend(claimed.woken.0);
             all.empty &= claimed.empty;
@@ -112,6 +114,8 @@ impl RedisStore {
                 break;
             }
         }
+        all.waits.sort_unstable();
+        all.waits.dedup();
         self.shards.begin_with(session, drains_for.unwrap_or(last + 1));
         if !all.idle || away.is_some() {
             self.is_not_idle(session).await;
@@ -162,7 +166,7 @@ impl RedisStore {
         }
         let renewals = self.shards.iter().zip(parts).map(|(shard, part)| (shard.number, self.renew_on(shard, part)));
         let (answers, away) = self.of_those_there(renewals).await?;
-        let mut all = Renewed { away: self.leases_on(&away, leases), ..Renewed::default() };
+        let mut all = Renewed { away: self.leases_on(&away, leases), away_shards: away, ..Renewed::default() };
         for (shard, one) in answers {
             let in_session = |lease| self.shards.lease_in_session(shard, lease);
             all.lost.extend(one.lost.into_iter().map(in_session));
@@ -395,6 +399,13 @@ fn less(claim: &mut Claim, slices: &[Slice]) {
         claim.alone = false;
         if let Some(take) = claim.takes.iter_mut().find(|take| take.job_type == slice.job_type) {
             take.budget = take.budget.saturating_sub(jobs);
+        }
+        for (of, left) in &mut claim.permits {
+            let is_of = match of {
+                Limited::Queue(name) => slice.queue.as_ref() == Some(name),
+                Limited::Type(name) => slice.job_type == *name,
+            };
+            *left -= if is_of { jobs.min(*left) } else { 0 };
         }
     }
 }

@@ -18,16 +18,17 @@ use crate::ledger::What;
 use crate::planted::planted;
 use crate::slice::{Mask, fair_share};
 use crate::state::{JobState, WorkflowState, attempts};
-use crate::store::{ChunkRef, Claim, Claimed, FEW_BYTES, FEW_JOBS, Parameters, Slice, StepOptions};
+use crate::store::{ChunkRef, Claim, Claimed, FEW_BYTES, FEW_JOBS, Limited, Parameters, Slice, StepOptions};
 
 /// From this many statements on a claim grants no further slice.
 const SOFT_CALLS: u64 = 460;
 /// How many places or steps a claim parks before it gives up on a line for this time.
 const MAX_PARKED: usize = 40;
 
-struct Line {
+pub struct Line {
     line: i64,
-    job_type: String,
+    pub queue: String,
+    pub job_type: String,
     suspect: bool,
     priority: i32,
     turn: i64,
@@ -46,13 +47,16 @@ enum Granted {
 }
 
 /// What is left of a claim's wishes.
-struct Wishes<'a> {
+pub struct Wishes<'a> {
     session: i64,
     workers: u64,
     deadline: i64,
     lease: u64,
     budgets: HashMap<&'a str, (u32, u32)>,
     free_for_limited: u32,
+    /// What is left of its permits, and of what it may take under them in all.
+    pub permits: Vec<(&'a Limited, u32)>,
+    pub free_for_permits: u32,
 }
 
 impl Tx<'_> {
@@ -76,6 +80,8 @@ impl Tx<'_> {
             lease: claim.first_lease,
             budgets: claim.takes.iter().map(|take| (take.job_type.as_str(), (take.jobs, take.budget))).collect(),
             free_for_limited: claim.free_slots,
+            permits: claim.permits.iter().map(|(of, jobs)| (of, *jobs)).collect(),
+            free_for_permits: claim.free_slots.max(1),
         };
         let mut claimed = Claimed::default();
         // Whether there is more for another claim of this worker; what is there for others only must not make it ask again and again.
@@ -84,6 +90,7 @@ impl Tx<'_> {
         let mut lines = self.lines_of(claim, session)?;
         let mut turn = lines.iter().map(|line| line.turn).max().unwrap_or(0);
         let mut served: BTreeMap<i64, i64> = BTreeMap::new();
+        wishes.pass_over_what_has_no_permit(&mut lines, &mut claimed.waits);
         while let Some(line) = lines.pop_front() {
             if claimed.slices.len() as u32 >= claim.max_leases || self.cost().calls >= SOFT_CALLS {
                 more = true;
@@ -102,6 +109,7 @@ impl Tx<'_> {
                     more = true
                 }
                 Granted::NotWanted => {
+                    wishes.tell_used_up(&line, &mut claimed.waits);
                     more_for_others = true;
                     self.lines_fed.insert(line.line);
                 }
@@ -145,14 +153,24 @@ impl Tx<'_> {
         let condition = "session = ?1 AND number >= ?2 AND number < ?3 ORDER BY number LIMIT 40";
         let bounds = (session, claim.first_lease as i64, (claim.first_lease + u64::from(claim.max_leases)) as i64);
         let leases = self.leases_where(condition, bounds)?;
-        let slices = leases.iter().map(|lease| self.slice_of(lease)).collect::<Result<_>>()?;
+        let mut slices = leases.iter().map(|lease| self.slice_of(lease)).collect::<Result<Vec<Slice>>>()?;
+        if claim.permits.iter().any(|(of, _)| !of.is_type()) {
+            for (slice, lease) in slices.iter_mut().zip(&leases) {
+                slice.queue = self.queue_of(lease)?;
+            }
+        }
         Ok(Claimed { slices, last_lease: last_lease as u64, ..Claimed::default() })
+    }
+
+    fn queue_of(&mut self, lease: &Lease) -> Result<Option<String>> {
+        let sql = "SELECT queue FROM step JOIN line USING (line) WHERE wf = ? AND step = ?";
+        self.one(sql, (lease.wf, lease.step), |row| row.get(0))
     }
 
     /// The lines that a claim names and that have work, in the order in which it serves them.
     fn lines_of(&mut self, claim: &Claim, session: i64) -> Result<VecDeque<Line>> {
         let types: Vec<&str> = claim.takes.iter().map(|take| take.job_type.as_str()).collect();
-        let sql = "SELECT line, type, suspect, priority, turn, asked FROM line \
+        let sql = "SELECT line, type, suspect, priority, turn, asked, queue FROM line \
                    WHERE queue IN (SELECT value FROM json_each(?1)) AND type IN (SELECT value FROM json_each(?2)) \
                    AND EXISTS (SELECT 1 FROM place WHERE place.line = line.line AND place.turn IS NOT NULL) \
                    AND NOT EXISTS (SELECT 1 FROM paused WHERE is_type = 0 AND name = queue OR is_type = 1 AND name = type) \
@@ -165,6 +183,7 @@ impl Tx<'_> {
                 priority: row.get(3)?,
                 turn: row.get(4)?,
                 asked: row.get(5)?,
+                queue: row.get(6)?,
             })
         })?;
         Ok(lines.into())
@@ -182,7 +201,7 @@ impl Tx<'_> {
 
     /// Leases one slice off a line. What may not run now is parked on the way.
     fn grant(&mut self, line: &Line, wishes: &mut Wishes<'_>) -> Result<Granted> {
-        if !line.suspect && wishes.budget(line) == 0 {
+        if !line.suspect && wishes.budget(line) == 0 || wishes.permitted(line) == Some(0) {
             return Ok(Granted::NotWanted);
         }
         for _ in 0..MAX_PARKED {
@@ -233,7 +252,8 @@ impl Tx<'_> {
             }
             if let Some(slice) = slice {
                 wishes.granted(line, &step, slice.jobs.len() as u32);
-                return Ok(Granted::Slice(Box::new(slice)));
+                let queue = wishes.names_queues().then(|| line.queue.clone());
+                return Ok(Granted::Slice(Box::new(Slice { queue, ..slice })));
             }
         }
         Ok(Granted::NotNow)
@@ -390,6 +410,7 @@ impl Tx<'_> {
             step: lease.step,
             step_name,
             job_type,
+            queue: None,
             options: parse_options(&options)?,
             generation,
             feeds,
@@ -430,6 +451,8 @@ impl Wishes<'_> {
         let (jobs, budget) = *self.budgets.get(line.job_type.as_str())?;
         // A suspect slice goes whole: it is halved when it kills its worker, not before.
         let mut take = if line.suspect { u32::MAX } else { jobs.min(budget) };
+        // It runs alone, but no more of it than its limits let run.
+        take = take.min(self.permitted(line).unwrap_or(u32::MAX));
         if let Some(limit) = step.max_in_flight
             && !planted!("a limit is looked at before a slice, not in it")
         {
@@ -451,6 +474,7 @@ impl Wishes<'_> {
         if step.max_in_flight.is_some() || step.keyed.limited() {
             self.free_for_limited = self.free_for_limited.saturating_sub(jobs);
         }
+        self.use_permits(line, jobs);
     }
 }
 

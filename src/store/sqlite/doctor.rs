@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::tx::{Chunk, Step, Tx, Wf, mask};
 use crate::error::Result;
 use crate::graph::StepNumber;
-use crate::limit::Limited;
+use crate::limit::KeyRow;
 use crate::slice::Mask;
 use crate::state::{Counts, Decision, EdgeKind, JobState, MAX_ATTEMPTS, StepState, WorkflowState, attempts};
 use crate::store::Checkup;
@@ -45,6 +45,22 @@ const ORPHANS: &[(&str, &str)] = &[
     (
         "leases without a session",
         "SELECT lease.session FROM lease LEFT JOIN session USING (session) WHERE session.session IS NULL",
+    ),
+    (
+        "permits without a session",
+        "SELECT permit.session FROM permit LEFT JOIN session USING (session) WHERE session.session IS NULL",
+    ),
+    (
+        "limits of which other sums are stored than a recount gives",
+        "SELECT l.name FROM limited l WHERE (l.taken, l.reserved) <> (SELECT coalesce(sum(p.hold), 0), coalesce(sum(p.reserved), 0) FROM permit p WHERE p.is_type = l.is_type AND p.name = l.name)",
+    ),
+    (
+        "permits of no limit",
+        "SELECT p.name FROM permit p WHERE NOT EXISTS (SELECT 1 FROM limited l WHERE l.is_type = p.is_type AND l.name = p.name)",
+    ),
+    (
+        "permits that nobody ends",
+        "SELECT p.name FROM permit p WHERE (p.hold > 0 OR p.reserved > 0) AND p.deadline IS NULL",
     ),
     ("leases without a workflow", "SELECT lease.wf FROM lease LEFT JOIN workflow USING (wf) WHERE workflow.wf IS NULL"),
     (
@@ -146,6 +162,7 @@ impl Tx<'_> {
             "timer WHERE chunk = 0 OR length(jobs) > 0",
             "chore",
             "draft",
+            "permit WHERE hold > 0 OR reserved > 0",
             "hold",
             "segment WHERE wf IS NULL",
             "workflow WHERE id IS NULL OR state = 8",
@@ -311,7 +328,7 @@ impl Tx<'_> {
     }
 
     fn count_admitted(&mut self, chunk: &Chunk, bytes: &[u8], findings: &mut Findings) -> Result<()> {
-        let sql = "SELECT at, limited FROM keyed WHERE chunk = ?";
+        let sql = "SELECT at, key_row FROM keyed WHERE chunk = ?";
         for (at, key) in self.all(sql, [chunk.chunk], |row| Ok((row.get::<_, u16>(0)?, row.get::<_, i64>(1)?)))? {
             if bytes.get(usize::from(at)).is_some_and(|byte| JobState::of(*byte) == JobState::Open) {
                 *findings.admitted.entry(key).or_default() += 1;
@@ -322,14 +339,14 @@ impl Tx<'_> {
 
     /// Recounts the jobs of each key that limits them.
     fn check_keys(&mut self, findings: &mut Findings) -> Result<()> {
-        let sql = "SELECT l.limited, l.type, l.key, l.row, (SELECT count(*) FROM keyed k WHERE k.limited = l.limited), \
-                   (SELECT count(*) FROM keyed k WHERE k.limited = l.limited AND k.waits = 1) FROM limited l";
+        let sql = "SELECT l.key_row, l.type, l.key, l.row, (SELECT count(*) FROM keyed k WHERE k.key_row = l.key_row), \
+                   (SELECT count(*) FROM keyed k WHERE k.key_row = l.key_row AND k.waits = 1) FROM key_row l";
         let keys = self.all(sql, [], |row| {
             let place = format!("type `{}`, key `{}`", row.get::<_, String>(1)?, row.get::<_, String>(2)?);
             Ok((row.get::<_, i64>(0)?, place, row.get::<_, String>(3)?, row.get::<_, u32>(4)?, row.get::<_, u32>(5)?))
         })?;
         for (id, place, row, jobs, waiting) in keys {
-            let Ok(row) = serde_json::from_str::<Limited>(&row) else {
+            let Ok(row) = serde_json::from_str::<KeyRow>(&row) else {
                 findings.add(format!("{place}: its row does not decode"));
                 continue;
             };

@@ -108,6 +108,8 @@ impl Tx<'_> {
         for lease in leases {
             self.take_back(&lease, Taken::GivenBack)?;
         }
+        let mut woken = Woken::default();
+        let more = more || self.cost().calls > 250 || self.end_permits_of(session, true, &mut woken)?;
         if !more {
             // Its leases are gone, so nothing needs its record; a command repeated after this is refused as unknown.
             self.run("DELETE FROM session WHERE session = ?", [session])?;
@@ -116,7 +118,8 @@ impl Tx<'_> {
         }
         self.cascade()?;
         self.admit()?;
-        Ok(Left { more, woken: self.wake()? })
+        woken.0.extend(self.wake()?.0);
+        Ok(Left { more, woken })
     }
 
     /// The row of a session.
@@ -146,6 +149,8 @@ impl Tx<'_> {
             self.run("UPDATE session SET dead_at = NULL WHERE session = ?", [session])?;
             self.count_workers()?;
         }
+        let sql = "UPDATE permit SET deadline = ?2 WHERE session = ?1 AND deadline IS NOT NULL";
+        self.run(sql, (session, super::permit::permits_end(lease_time, renew.lease)))?;
         let numbers = super::create::to_json(&renew.leases)?;
         // A lease of a cancelled workflow ends with the grace that its jobs were given.
         // One of an `always` step runs as if nothing had happened.
@@ -177,7 +182,7 @@ impl Tx<'_> {
                 .filter(|number| !held.iter().any(|(held, _)| *held == *number as i64))
                 .collect(),
             cancelled: held.iter().filter(|(_, state)| cancelled(*state)).map(|(number, _)| *number as u64).collect(),
-            away: Vec::new(),
+            ..Renewed::default()
         })
     }
 

@@ -10,7 +10,7 @@ use super::line::{End, Work};
 use super::tx::{Step, Tx, Wf};
 use crate::clock::Millis;
 use crate::error::{Error, Result};
-use crate::limit::{Limit, Limited};
+use crate::limit::{KeyRow, Limit};
 use crate::planted::planted;
 use crate::slice::Mask;
 use crate::state::{JobState, attempts, job_byte};
@@ -67,7 +67,7 @@ impl Keys {
 /// The rows of keys in memory, and those of which others may come next.
 #[derive(Debug, Default)]
 pub struct LimitedRows {
-    rows: BTreeMap<i64, (Limited, bool)>,
+    rows: BTreeMap<i64, (KeyRow, bool)>,
     touched: BTreeSet<i64>,
 }
 
@@ -119,7 +119,7 @@ impl Tx<'_> {
             }
             rows.push((at, id, turn, u8::from(waits_here)));
         }
-        let sql = "INSERT INTO keyed (chunk, at, limited, turn, waits, wf, first) \
+        let sql = "INSERT INTO keyed (chunk, at, key_row, turn, waits, wf, first) \
                    SELECT ?1, value ->> 0, value ->> 1, value ->> 2, value ->> 3, ?2, ?3 FROM json_each(?4)";
         self.run(sql, (chunk, wf, first, to_json(&rows)?))?;
         Ok(waits)
@@ -133,10 +133,10 @@ impl Tx<'_> {
     /// The rows of these keys, made if they are new.
     fn limited_named<'k>(&mut self, job_type: &str, names: &BTreeSet<&'k str>) -> Result<BTreeMap<&'k str, i64>> {
         let json = to_json(names)?;
-        let new = to_json(&Limited::default())?;
-        let sql = "INSERT INTO limited (type, key, row) SELECT ?1, value, ?3 FROM json_each(?2) WHERE true ON CONFLICT DO NOTHING";
+        let new = to_json(&KeyRow::default())?;
+        let sql = "INSERT INTO key_row (type, key, row) SELECT ?1, value, ?3 FROM json_each(?2) WHERE true ON CONFLICT DO NOTHING";
         self.run(sql, (job_type, &json, new))?;
-        let sql = "SELECT key, limited, row FROM limited WHERE type = ?1 AND key IN (SELECT value FROM json_each(?2))";
+        let sql = "SELECT key, key_row, row FROM key_row WHERE type = ?1 AND key IN (SELECT value FROM json_each(?2))";
         let found = self.all(sql, (job_type, &json), |row| {
             Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?))
         })?;
@@ -160,7 +160,7 @@ impl Tx<'_> {
     }
 
     /// A row that has been read, to be changed.
-    fn limited_row(&mut self, id: i64) -> Result<&mut Limited> {
+    fn limited_row(&mut self, id: i64) -> Result<&mut KeyRow> {
         let missing = || Error::corrupt(format!("the key number {id} has no row"));
         let (row, dirty) = self.limited.rows.get_mut(&id).ok_or_else(missing)?;
         *dirty = true;
@@ -172,7 +172,7 @@ impl Tx<'_> {
         if missing.is_empty() {
             return Ok(());
         }
-        let sql = "SELECT limited, row FROM limited WHERE limited IN (SELECT value FROM json_each(?))";
+        let sql = "SELECT key_row, row FROM key_row WHERE key_row IN (SELECT value FROM json_each(?))";
         let found = self.all(sql, [to_json(&missing)?], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
         found.iter().try_for_each(|(id, row)| self.remember(*id, row))
     }
@@ -182,7 +182,7 @@ impl Tx<'_> {
         if jobs.is_empty() {
             return Ok(Vec::new());
         }
-        let sql = "SELECT at, limited FROM keyed WHERE chunk = ? ORDER BY at";
+        let sql = "SELECT at, key_row FROM keyed WHERE chunk = ? ORDER BY at";
         let found = self
             .all(sql, [chunk], |row| Ok(KeyedJob { at: usize::from(row.get::<_, u16>(0)?), limited: row.get(1)? }))?;
         let found: Vec<KeyedJob> = found.into_iter().filter(|job| jobs.contains(job.at)).collect();
@@ -283,7 +283,7 @@ impl Tx<'_> {
 
     /// Looks at the keys whose time has come. Tells whether there are more.
     pub fn look_at_keys(&mut self) -> Result<bool> {
-        let sql = "SELECT limited, row FROM limited WHERE due <= ?1 ORDER BY due LIMIT ?2";
+        let sql = "SELECT key_row, row FROM key_row WHERE due <= ?1 ORDER BY due LIMIT ?2";
         let due =
             self.all(sql, (self.now, KEYS as i64), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
         for (id, row) in &due {
@@ -330,7 +330,7 @@ impl Tx<'_> {
                 return Ok(());
             }
             let sql = "UPDATE keyed SET waits = 0 WHERE (chunk, at) IN \
-                       (SELECT chunk, at FROM keyed WHERE limited = ?1 AND waits = 1 ORDER BY turn LIMIT ?2) \
+                       (SELECT chunk, at FROM keyed WHERE key_row = ?1 AND waits = 1 ORDER BY turn LIMIT ?2) \
                        RETURNING wf, chunk, first, at";
             let next = self.all(sql, (id, room), |row| {
                 Ok((
@@ -406,19 +406,19 @@ impl Tx<'_> {
             changed.push((id, due, to_json(&row)?));
         }
         if !changed.is_empty() {
-            let sql = "UPDATE limited SET due = new.value ->> 1, row = new.value ->> 2 FROM json_each(?) AS new \
-                       WHERE limited.limited = new.value ->> 0";
+            let sql = "UPDATE key_row SET due = new.value ->> 1, row = new.value ->> 2 FROM json_each(?) AS new \
+                       WHERE key_row.key_row = new.value ->> 0";
             self.run(sql, [to_json(&changed)?])?;
         }
         if !over.is_empty() {
-            self.run("DELETE FROM limited WHERE limited IN (SELECT value FROM json_each(?))", [to_json(&over)?])?;
+            self.run("DELETE FROM key_row WHERE key_row IN (SELECT value FROM json_each(?))", [to_json(&over)?])?;
         }
         Ok(())
     }
 
     /// The milliseconds until the first key is to be looked at; `None` if none is.
     pub fn sole_or_limited_due(conn: &rusqlite::Connection, now: Millis) -> rusqlite::Result<Option<Millis>> {
-        let sql = "SELECT min(due) FROM (SELECT min(due) AS due FROM limited UNION ALL SELECT min(due) FROM sole WHERE due IS NOT NULL)";
+        let sql = "SELECT min(due) FROM (SELECT min(due) AS due FROM key_row UNION ALL SELECT min(due) FROM sole WHERE due IS NOT NULL)";
         let due: Option<Millis> = conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
         Ok(due.map(|due| due - now))
     }

@@ -14,6 +14,7 @@
 //! | `within` | lone jobs that come with a transaction of the application's own |
 //! | `line`, `claim` | ready work, and how it is handed out |
 //! | `lease` | sessions, leases, what is taken back |
+//! | `permit`, `permitted` | who may run how many of what is limited, and what a claim may take of it |
 //! | `reserve` | what happens when the disk is full |
 //! | `report`, `settle` | where jobs complete, and what follows |
 //! | `tick`, `chore` | what is due, and what exceeds one operation |
@@ -36,6 +37,8 @@ mod line;
 mod memory;
 mod note;
 mod overlap;
+mod permit;
+mod permitted;
 mod read;
 mod report;
 mod reserve;
@@ -403,6 +406,10 @@ impl Store for SqliteStore {
 
     fn fire(&self, fire: Fire) -> Answer<'_, Fired> {
         Box::pin(self.grow("fire", move |tx| tx.fire(&fire)))
+    }
+
+    fn permit(&self, permit: Permit) -> Answer<'_, Permitted> {
+        Box::pin(self.write("permit", move |tx| tx.permit(&permit)))
     }
 
     fn claim(&self, claim: Claim) -> Answer<'_, Claimed> {

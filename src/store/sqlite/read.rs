@@ -325,6 +325,7 @@ impl Tx<'_> {
         {
             waiting.leases.push((worker_name(about.as_deref()), super::tx::mask(&jobs)?.len() as u64));
         }
+        waiting.limits = self.read_limits(&queue, &job_type)?;
         Ok(waiting)
     }
 

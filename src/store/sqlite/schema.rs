@@ -12,8 +12,9 @@
 //!           └─ edge
 //! line ── place ── ready ── entry     ready work: a line has a place for each workflow, a place its steps, a step its entries
 //! session ── lease                    who runs what
+//! session ── permit ── limited        who may run how many of what is limited
 //! held, queued                        which workflow has a key, and what waits for it
-//! keyed, limited, sole                lone jobs with a key, how those of one key stand, which may have no other beside it
+//! keyed, key_row, sole                lone jobs with a key, how those of one key stand, which may have no other beside it
 //! schedule ── occurrence              what is started at certain times, and what became of it
 //! timer, chore, draft                 what is due, what is under way, what is being written
 //! ```
@@ -73,18 +74,18 @@ CREATE TABLE held (                                    -- who has a key: being b
 ) WITHOUT ROWID;
 
 CREATE TABLE keyed (                                   -- lone jobs with a key that limits them, as long as they are kept
-    chunk INTEGER NOT NULL, at INTEGER NOT NULL, limited INTEGER NOT NULL, turn INTEGER NOT NULL,
+    chunk INTEGER NOT NULL, at INTEGER NOT NULL, key_row INTEGER NOT NULL, turn INTEGER NOT NULL,
     waits INTEGER NOT NULL,           -- whether it waits for its turn
     wf INTEGER NOT NULL, first INTEGER NOT NULL,
     PRIMARY KEY (chunk, at)
 ) WITHOUT ROWID;
-CREATE INDEX keyed_waiting ON keyed (limited, turn) WHERE waits = 1;
-CREATE TABLE limited (
-    limited INTEGER PRIMARY KEY, type TEXT NOT NULL, key TEXT NOT NULL, row TEXT NOT NULL,
+CREATE INDEX keyed_waiting ON keyed (key_row, turn) WHERE waits = 1;
+CREATE TABLE key_row (
+    key_row INTEGER PRIMARY KEY, type TEXT NOT NULL, key TEXT NOT NULL, row TEXT NOT NULL,
     due INTEGER                       -- when a tick is to look at it
 );
-CREATE UNIQUE INDEX limited_by_key ON limited (type, key);
-CREATE INDEX limited_due ON limited (due) WHERE due IS NOT NULL;
+CREATE UNIQUE INDEX key_row_by_key ON key_row (type, key);
+CREATE INDEX key_row_due ON key_row (due) WHERE due IS NOT NULL;
 CREATE TABLE sole (                                    -- lone jobs that are the only ones of their key
     type TEXT NOT NULL, key TEXT NOT NULL, chunk INTEGER NOT NULL, at INTEGER NOT NULL,
     lane BLOB NOT NULL, job INTEGER NOT NULL,
@@ -216,6 +217,25 @@ CREATE TABLE lease (
 CREATE INDEX lease_by_deadline ON lease (deadline);
 CREATE INDEX lease_by_chunk ON lease (chunk);
 CREATE INDEX lease_by_step ON lease (wf, step);
+
+CREATE TABLE limited (                                 -- queues and types of which only so much may run or start
+    is_type INTEGER NOT NULL, name TEXT NOT NULL,
+    said TEXT NOT NULL, since INTEGER NOT NULL,            -- the limit, and when the session began that said it
+    taken INTEGER NOT NULL, reserved INTEGER NOT NULL,     -- the sums of what sessions hold
+    turn INTEGER NOT NULL,                                 -- the last turn of one that waits
+    starts TEXT NOT NULL,                                  -- the starts that still count towards a rate
+    PRIMARY KEY (is_type, name)
+) WITHOUT ROWID;
+CREATE TABLE permit (
+    session INTEGER NOT NULL, is_type INTEGER NOT NULL, name TEXT NOT NULL,
+    hold INTEGER NOT NULL, reserved INTEGER NOT NULL,      -- jobs that it may run, and starts that it has not used
+    used INTEGER NOT NULL,                                 -- starts that it has used since it began
+    waiting INTEGER, asked_at INTEGER NOT NULL,            -- its turn, if it wants more than it got
+    deadline INTEGER,                                      -- none: it has nothing and wants nothing
+    PRIMARY KEY (session, is_type, name)
+) WITHOUT ROWID;
+CREATE INDEX permit_by_deadline ON permit (deadline) WHERE deadline IS NOT NULL;
+CREATE INDEX permit_waiting ON permit (is_type, name, waiting) WHERE waiting IS NOT NULL;
 
 CREATE TABLE timer (
     wf INTEGER NOT NULL, step INTEGER NOT NULL, due INTEGER NOT NULL,

@@ -11,7 +11,7 @@ use crate::graph::StepNumber;
 use crate::planted::planted;
 use crate::slice::Mask;
 use crate::state::{JobState, StepState, job_byte};
-use crate::store::{Tick, Ticked};
+use crate::store::{Tick, Ticked, Woken};
 
 /// How many leases one tick takes back, and how many timers it makes due, if its bound allows.
 const LEASES: usize = 12;
@@ -33,6 +33,9 @@ impl Tx<'_> {
         more |= self.make_due()?;
         more |= if self.cost().calls < SOFT_CALLS { self.look_at_keys()? } else { true };
         more |= self.end_drafts(lease_time)?;
+        let is_room = !more && self.cost().calls < SOFT_CALLS / 2;
+        let (left, mut woken) = if is_room { self.end_permits(lease_time)? } else { (true, Woken::default()) };
+        more |= left;
         more |= self.end_sessions(lease_time)?;
         self.cascade()?;
         // A chore takes what the operation's bound has left; with much done before, it waits for the next bite.
@@ -44,7 +47,8 @@ impl Tx<'_> {
         let ready = self.one("SELECT 1 FROM place WHERE turn IS NOT NULL LIMIT 1", (), |_| Ok(()))?.is_some();
         let (schedules, scheduled) = self.due_schedules()?;
         let next_in = [next_in, scheduled].into_iter().flatten().min();
-        Ok(Ticked { more, ready, next_in, schedules, woken: self.wake()? })
+        woken.0.extend(self.wake()?.0);
+        Ok(Ticked { more, ready, next_in, schedules, woken })
     }
 
     fn take_back_expired(&mut self, lease_time: Millis) -> Result<bool> {
@@ -150,8 +154,12 @@ impl Tx<'_> {
             self.count_workers()?;
         }
         let sql = "DELETE FROM session WHERE session IN (SELECT session FROM session WHERE dead_at IS NOT NULL AND dead_at <= ?1 \
-                   AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.session = session.session) LIMIT ?2)";
-        self.run(sql, (self.now - SESSION_KEPT, ENDED as i64))?;
+                   AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.session = session.session) \
+                   AND NOT EXISTS (SELECT 1 FROM permit p WHERE p.session = session.session AND p.deadline IS NOT NULL) LIMIT ?2) \
+                   RETURNING session";
+        for session in self.all(sql, (self.now - SESSION_KEPT, ENDED as i64), |row| row.get::<_, i64>(0))? {
+            self.run("DELETE FROM permit WHERE session = ?", [session])?;
+        }
         Ok(died == ENDED)
     }
 }
@@ -161,7 +169,7 @@ pub fn look_ahead(conn: &Connection, now: Millis, lease: Millis) -> rusqlite::Re
     let sql = "SELECT EXISTS (SELECT 1 FROM chore WHERE error IS NULL), (SELECT min(due) FROM timer), (SELECT min(deadline) FROM lease), \
                (SELECT min(deadline) FROM draft), (SELECT min(deadline) FROM session WHERE dead_at IS NULL), \
                (SELECT min(dead_at) FROM session WHERE dead_at IS NOT NULL), lease_time, lease_time_at, shortest, \
-               EXISTS (SELECT 1 FROM place WHERE turn IS NOT NULL) FROM shard";
+               EXISTS (SELECT 1 FROM place WHERE turn IS NOT NULL), (SELECT min(deadline) FROM permit WHERE deadline IS NOT NULL) FROM shard";
     let pruned = super::retention::next_prune(conn, now)?;
     let keys = Tx::sole_or_limited_due(conn, now)?;
     let schedules = super::schedule::due_schedules(conn, now)?;
@@ -185,7 +193,7 @@ pub fn look_ahead(conn: &Connection, now: Millis, lease: Millis) -> rusqlite::Re
         if let Some(left) = keys {
             consider(left);
         }
-        for column in 2..5 {
+        for column in [2, 3, 4, 10] {
             if let Some(deadline) = row.get::<_, Option<Millis>>(column)? {
                 consider(deadline - lease_time);
             }

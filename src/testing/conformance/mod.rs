@@ -37,6 +37,7 @@ mod keys;
 mod lone;
 mod occurrences;
 mod paused;
+mod permits;
 mod plan;
 mod reads;
 mod repair;
@@ -67,6 +68,7 @@ use self::keys::{abandon, begin};
 use self::lone::{enqueue, lane};
 use self::occurrences::{allow, cancel_other, missed_all, missed_last, missed_none, skip, wait, wait_one};
 use self::paused::set_paused;
+use self::permits::permit;
 use self::reads::{edges, step_named, steps, workflow, workflows};
 use self::repair::{delete, discard, mended, retry};
 use self::reports::{error_table, report, source};
@@ -539,6 +541,30 @@ macro_rules! conformance_table {
                 all_may_fail_if_all_are_tolerated,
                 a_fraction_is_of_all_the_jobs_that_a_source_emitted,
                 a_failure_within_it_settles_nothing_early,
+            }
+            permit {
+                fresh_grants_what_is_free,
+                repeated_sets_the_same_once_more,
+                answer_lost_harms_nobody,
+                lease_taken_back_keeps_them_for_a_lease_more,
+                paused_type_keeps_its_permits,
+                cancelling_gives_them_back_like_any_other,
+                deleted_session_is_answered_so,
+                renewed_are_kept,
+                of_more_limits_than_one_call_may_speak_of_are_refused,
+                of_a_queue_and_of_a_type_are_told_apart,
+                raised_and_lowered_what_the_newest_session_says_counts,
+                given_back_wake_who_was_refused,
+                go_in_turns_among_those_who_wait,
+                of_a_rate_come_again_when_the_period_is_over,
+                of_a_rate_that_were_not_used_are_free_at_once,
+                of_a_rate_that_a_dead_session_had_count_as_used,
+                of_both_grant_what_both_allow,
+                say_what_a_claim_may_take,
+                of_a_queue_say_what_a_claim_may_take_of_all_its_types,
+                never_bring_more_than_can_start_at_once,
+                hold_a_suspect_slice_to_its_limit,
+                of_the_most_limits_that_all_have_waiting_sessions_keep_the_bound,
             }
             cancel {
                 fresh_comes_to_its_end,

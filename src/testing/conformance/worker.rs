@@ -25,6 +25,10 @@ impl<'s> Worker<'s> {
         Self { scene, session, next: Cell::new(1), reports: RefCell::default() }
     }
 
+    pub fn scene(&self) -> &'s Scene {
+        self.scene
+    }
+
     /// What it asks for: at most `leases` slices of at most `jobs` jobs.
     pub fn wish(&self, jobs: u32, leases: u32) -> Claim {
         let take = |job_type: &String| Take { job_type: job_type.clone(), jobs, budget: jobs.saturating_mul(leases) };
@@ -36,6 +40,7 @@ impl<'s> Worker<'s> {
             takes: self.session.types.iter().map(take).collect(),
             free_slots: jobs,
             alone: false,
+            permits: Vec::new(),
             lease: self.session.lease,
         }
     }

@@ -54,6 +54,7 @@ impl Game {
             takes: takes.into(),
             free_slots: jobs,
             alone: self.hands[hand].held.is_empty(),
+            permits: Vec::new(),
             lease: LEASE,
         }
     }

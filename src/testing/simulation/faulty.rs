@@ -190,6 +190,10 @@ impl Store for Faulty {
         }))
     }
 
+    fn permit(&self, permit: Permit) -> Answer<'_, Permitted> {
+        Box::pin(self.call("permit", self.store.permit(permit), |permitted| self.stage.wake(&mut permitted.woken)))
+    }
+
     fn claim(&self, claim: Claim) -> Answer<'_, Claimed> {
         Box::pin(self.call("claim", self.store.claim(claim), |claimed| {
             let mut leases = self.leases.lock();

@@ -109,6 +109,8 @@ local K = {
     schedules = base .. ':schedules',   -- hash: name -> rule, definition, next instant, whether it is paused
     schedule_names = base .. ':schedule-names', -- zset: names, to be listed in order
     schedules_due = base .. ':schedules-due', -- zset by next instant: schedules that are not paused
+    limits = base .. ':limits',         -- hash: q: or t: and a name -> a limit, and what is taken of it
+    permit_ends = base .. ':permit-ends', -- zset by deadline: sessions that have permits
     ledger = base .. ':ledger',         -- list: what each call did, for a test that asks for it
 }
 function K.line(line) return base .. ':line:' .. line end            -- hash
@@ -117,6 +119,9 @@ function K.ready(line, wf) return base .. ':ready:' .. line .. ':' .. wf end -- 
 function K.session(id) return base .. ':session:' .. id end          -- hash
 function K.lease(id) return base .. ':lease:' .. id end              -- hash: number -> lease
 function K.progress(id) return base .. ':progress:' .. id end        -- hash: number -> what its jobs tell
+function K.permits(id) return base .. ':permits:' .. id end          -- hash: a limit -> what a session has of it
+function K.waiting_for(name) return base .. ':waiting-for:' .. name end -- zset by turn: sessions that want more of a limit
+function K.waiting_about(name) return base .. ':waiting-about:' .. name end -- hash: such a session -> when it asked, where it is told
 function K.draft(key) return base .. ':draft:' .. key end            -- hash
 function K.queued(name, key) return base .. ':queued:' .. name .. '\0' .. key end -- zset by turn: ids of starts that wait
 -- hash 'rows': instant -> what has become of it; zsets 'open' and 'decided': instants

@@ -19,6 +19,14 @@ local function few_parameters(lease)
     return put_blob(call('HGET', K.wf(wf, 'params'), chunk))
 end
 
+-- Whether the worker asks from which queue a slice is.
+local function names_queues()
+    for _, of in ipairs(arg.permits or {}) do
+        if of[1]:sub(1, 2) == 'q:' then return true end
+    end
+    return false
+end
+
 local function describe(lease)
     local wf, workflow, step = lease.wf, G.workflow(lease.wf), G.step(lease.wf, lease.step)
     local about = call('HGET', K.wf(wf, 'about'), lease.step)
@@ -33,7 +41,7 @@ local function describe(lease)
     end
     return {
         lease = lease.number, workflow = workflow.id, workflow_name = workflow.name, step = lease.step, step_name = about[1],
-        job_type = about[2], options = about[3], generation = step.generation, feeds = step.feeds, wf = wf, chunk = lease.chunk,
+        job_type = about[2], queue = names_queues() and call('HGET', K.line(step.line), 'queue') or nil, options = about[3], generation = step.generation, feeds = step.feeds, wf = wf, chunk = lease.chunk,
         first = lease.first, jobs = put_blob(lease.jobs), attempts = attempts, suspect = lease.suspect or false,
         parameters = few_parameters(lease),
     }
@@ -62,10 +70,10 @@ local function lines_of()
     local active = call('SMISMEMBER', K.active, unpack(numbers))
     for i, number in ipairs(numbers) do
         if active[i] == 1 and #lines < 64 then
-            local row = call('HMGET', K.line(number), 'type', 'suspect', 'priority', 'turn', 'asked')
+            local row = call('HMGET', K.line(number), 'type', 'suspect', 'priority', 'turn', 'asked', 'queue')
             lines[#lines + 1] = {
                 line = number, job_type = row[1], suspect = row[2] == '1', priority = tonumber(row[3]), turn = tonumber(row[4]),
-                asked = row[5],
+                asked = row[5], queue = row[6],
             }
         end
     end
@@ -144,12 +152,51 @@ local function cut(line, step, entry, take, wishes)
     return lease
 end
 
+-- How many more jobs of a line the worker's permits let it take; nil if nothing limits them. The permits themselves may be on another shard.
+local function permitted(line, wishes)
+    local of_queue, of_type = wishes.permits['q:' .. line.queue], wishes.permits['t:' .. line.job_type]
+    if not of_queue and not of_type then return nil end
+    return math.min(of_queue or of_type, of_type or of_queue, wishes.free_for_permits)
+end
+
+local function use_permits(line, wishes, jobs)
+    if not permitted(line, wishes) then return end
+    for _, name in ipairs({ 'q:' .. line.queue, 't:' .. line.job_type }) do
+        if wishes.permits[name] then wishes.permits[name] = math.max(wishes.permits[name] - jobs, 0) end
+    end
+    wishes.free_for_permits = math.max(wishes.free_for_permits - jobs, 0)
+end
+
+-- Tells the limits of a line that lacks permits: all of them, for they are taken together.
+local function tell_used_up(line, wishes, waits)
+    local names = { 'q:' .. line.queue, 't:' .. line.job_type }
+    if wishes.permits[names[1]] ~= 0 and wishes.permits[names[2]] ~= 0 then return end
+    for _, name in ipairs(names) do
+        local told = not wishes.permits[name]
+        for _, other in ipairs(waits) do told = told or other == name end
+        if not told then waits[#waits + 1] = name end
+    end
+end
+
+-- Leaves lines alone of which the worker can take nothing, and tells which permits it lacks. Nobody else is told of them: who waits for a
+-- permit is woken when one is free.
+local function with_permits(lines, wishes, waits)
+    if not arg.permits then return lines end
+    local kept = {}
+    for _, line in ipairs(lines) do
+        if permitted(line, wishes) == 0 then tell_used_up(line, wishes, waits) else kept[#kept + 1] = line end
+    end
+    return kept
+end
+
 -- How much the next slice of a step may have; nil if this claim wants no more of it.
 local function wanted(line, step, wishes)
     local take = wishes.takes[line.job_type]
     if not take then return nil end
     -- A suspect slice goes whole: it is halved when it kills its worker, not before.
     local jobs = line.suspect and 1e9 or math.min(take.jobs, take.budget)
+    -- It runs alone, but no more of it than its limits let run.
+    jobs = math.min(jobs, permitted(line, wishes) or jobs)
     if step.limit then jobs = math.min(jobs, math.max(step.limit - step.leased, 0), wishes.free_for_limited) end
     if jobs <= 0 then return nil end
     if has_keys(step, LIMITED) then jobs = math.min(jobs, KEYED_SLICE, wishes.free_for_limited) end
@@ -162,7 +209,7 @@ end
 -- Leases one slice off a line; otherwise says 'empty', 'not wanted' or 'not now'. What may not run now is parked on the way.
 local function grant(line, wishes)
     local take = wishes.takes[line.job_type]
-    if not line.suspect and (not take or take.budget == 0) then return nil, 'not wanted' end
+    if not line.suspect and (not take or take.budget == 0) or permitted(line, wishes) == 0 then return nil, 'not wanted' end
     for _ = 1, MAX_PARKED do
         if cost.calls >= SOFT_CALLS then return nil, 'not now' end
         local first = call('ZRANGE', K.places(line.line), 0, 0, 'WITHSCORES')
@@ -195,6 +242,7 @@ local function grant(line, wishes)
                         wishes.granted = wishes.granted + count
                         if take then take.budget = math.max(take.budget - count, 0) end
                         if step.limit or has_keys(step, LIMITED) then wishes.free_for_limited = math.max(wishes.free_for_limited - count, 0) end
+                        use_permits(line, wishes, count)
                         return lease
                     end
                 end
@@ -220,12 +268,14 @@ function DO.claim()
     end
     local wishes = {
         lease = arg.first_lease, deadline = deadline, workers = math.max(call('ZCARD', K.workers), 1), takes = {},
-        free_for_limited = arg.free_slots, granted = 0,
+        free_for_limited = arg.free_slots, granted = 0, permits = {}, free_for_permits = math.max(arg.free_slots, 1),
     }
+    for _, of in ipairs(arg.permits or {}) do wishes.permits[of[1]] = of[2] end
+    local waits = {}
     for _, take in ipairs(arg.takes) do wishes.takes[take.job_type] = { jobs = take.jobs, budget = take.budget } end
     -- Whether there is more for another claim of this worker; what is there for others only must not make it ask again and again.
     local more, more_for_others, drain, leases, served = false, false, false, {}, {}
-    local lines, turn = lines_of(), 0
+    local lines, turn = with_permits(lines_of(), wishes, waits), 0
     for _, line in ipairs(lines) do turn = math.max(turn, line.turn) end
     while #lines > 0 do
         if #leases >= arg.max_leases or cost.calls >= SOFT_CALLS then
@@ -258,6 +308,7 @@ function DO.claim()
             elseif why == 'not now' then
                 more = true
             elseif why == 'not wanted' then
+                tell_used_up(line, wishes, waits)
                 more_for_others = true
                 feed(line.line)
             end
@@ -285,6 +336,6 @@ function DO.claim()
     local woken = {}
     if more and #leases > 0 or more_for_others then woken = G.wake() end
     return {
-        slices = slices, last_lease = wishes.lease - 1, empty = empty, idle = idle, drain = drain, woken = woken,
+        slices = slices, last_lease = wishes.lease - 1, empty = empty, idle = idle, drain = drain, woken = woken, waits = waits,
     }
 end

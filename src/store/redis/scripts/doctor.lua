@@ -282,10 +282,36 @@ local function check_keys()
     return under_way
 end
 
+-- How many permits sessions have; each limit's sums must be those of what sessions have of it.
+local function permits_under_way()
+    local taken, reserved, count = {}, {}, 0
+    for _, id in ipairs(call('ZRANGE', K.permit_ends, 0, -1)) do
+        if call('EXISTS', K.session(id)) == 0 then find('session ' .. id .. ' is not there and has permits') end
+        G.each_permit(id, function(name, mine)
+            taken[name], reserved[name] = (taken[name] or 0) + mine.hold, (reserved[name] or 0) + mine.reserved
+            if mine.hold > 0 or mine.reserved > 0 then count = count + 1 end
+            if mine.waiting and not call('ZSCORE', K.waiting_for(name), id) then find('session ' .. id .. ' waits for ' .. name .. ' in no line') end
+        end)
+    end
+    local cursor = '0'
+    repeat
+        local page = call('HSCAN', K.limits, cursor, 'COUNT', 1000)
+        cursor = page[1]
+        for i = 1, #page[2], 2 do
+            local name = page[2][i]
+            local row = G.limit_row(name)
+            expect('the limit ' .. name, 'its count of permits', row.taken, taken[name] or 0)
+            expect('the limit ' .. name, 'its count of reserved starts', row.reserved, reserved[name] or 0)
+        end
+    until cursor == '0'
+    return count
+end
+
 -- What of a family of keys is there only while something is under way.
 function DO.doctor_of_shard()
     local under_way = 0
     for _, key in ipairs({ K.leases, K.chores, K.drafts }) do under_way = under_way + call('ZCARD', key) end
+    under_way = under_way + permits_under_way()
     local cursor = '0'
     repeat
         local page = call('HSCAN', K.held, cursor, 'COUNT', 1000)

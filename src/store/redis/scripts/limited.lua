@@ -8,7 +8,7 @@ local ADMIT_CALLS, ADMITTED = 430, 16
 -- As in `store/verbs.rs`: the most jobs of one slice.
 local KEYED_SLICE = 32
 local LIMITED_FIELDS = {
-    'at_once', 'rate', 'period', 'admitted', 'unstarted', 'waiting', 'jobs', 'next', 'starts',
+    'at_once', 'starts', 'period', 'admitted', 'unstarted', 'waiting', 'jobs', 'next', 'counted',
 }
 
 G.limited, G.touched, G.touched_order = {}, {}, {}
@@ -49,54 +49,36 @@ end
 local function limited_row(name)
     local row = G.limited[name]
     if not row then
-        row = { admitted = 0, unstarted = 0, waiting = 0, jobs = 0, next = 0, starts = {} }
+        row = { admitted = 0, unstarted = 0, waiting = 0, jobs = 0, next = 0, counted = {} }
         G.limited[name] = row
     end
     row.dirty = true
     return row
 end
 
--- The starts that still count, oldest first: until when, and how many. As in `src/limit.rs`.
-local function part_of(row) return math.max(math.floor(row.period / 32), 1) end
-local function forget_starts(row)
-    local kept, longest = {}, now() + row.period + part_of(row)
-    for _, start in ipairs(row.starts) do
-        local till = math.min(start[1], longest)
-        if till > now() then kept[#kept + 1] = { till, start[2] } end
-    end
-    row.starts = kept
-end
-local function counted_starts(row)
-    forget_starts(row)
-    local count = 0
-    for _, start in ipairs(row.starts) do count = count + start[2] end
-    return count
-end
-
 local function room_of(row)
     local room = row.at_once and row.at_once - row.admitted or 1e9
-    if row.rate then room = math.min(room, row.rate - counted_starts(row) - row.unstarted) end
+    if row.starts then
+        forget_starts(row)
+        room = math.min(room, row.starts - sum_of_starts(row) - row.unstarted)
+    end
     return math.max(room, 0)
 end
 
 -- When a tick is to look at it again, if no event does so before.
 local function limited_due(row)
-    if not row.rate then return nil end
-    local counted = counted_starts(row)
-    if row.jobs == 0 then return row.starts[#row.starts] and row.starts[#row.starts][1] end
-    if row.waiting == 0 or row.at_once and row.admitted >= row.at_once then return nil end
-    local free, at = row.rate - row.unstarted, now()
-    if free <= 0 then return nil end
-    for _, start in ipairs(row.starts) do
-        if counted < free then break end
-        counted, at = counted - start[2], start[1]
+    if not row.starts then return nil end
+    if row.jobs == 0 then
+        forget_starts(row)
+        return row.counted[#row.counted] and row.counted[#row.counted][1]
     end
-    return at
+    if row.waiting == 0 or row.at_once and row.admitted >= row.at_once then return nil end
+    return G.next_start(row, row.unstarted)
 end
 
 local function admit_one(row)
     row.admitted = row.admitted + 1
-    if row.rate then row.unstarted = row.unstarted + 1 end
+    if row.starts then row.unstarted = row.unstarted + 1 end
 end
 
 -- What a lane's chunk has of jobs with keys: a list of {at, key or false, turn, key of which it is the only one or false, until}.
@@ -201,7 +183,7 @@ function G.add_keyed(step, chunk, first, jobs, later, refused)
             if one.key then
                 local name = name_of(wf, one.key)
                 local row = limited_row(name)
-                row.at_once, row.rate, row.period = one.at_once, one.rate, one.period
+                row.at_once, row.starts, row.period = one.at_once, one.starts, one.period
                 row.jobs, turn, row.next = row.jobs + 1, row.next, row.next + 1
                 if not is_later[one.at] then
                     -- Those that wait already come first.
@@ -214,7 +196,7 @@ function G.add_keyed(step, chunk, first, jobs, later, refused)
                         if room_of(row) > 0 then touch(name) end
                     end
                 end
-                keyed = bit.bor(keyed, LIMITED, one.rate and RATED or 0)
+                keyed = bit.bor(keyed, LIMITED, one.starts and RATED or 0)
             end
             if one.sole then keyed = bit.bor(keyed, SOLE) end
             list[#list + 1] = { one.at, one.key or false, turn, one.sole or false, one['until'] or 0 }
@@ -256,7 +238,7 @@ function G.start_anew(step, chunk, first, bytes, jobs)
     if jobs == '' or not has_keys(step, RATED) then return '', bytes end
     local rated = {}
     for _, job in ipairs(keyed_jobs(step.wf, chunk, jobs)) do
-        if G.limited[job.name] and G.limited[job.name].rate then rated[#rated + 1] = job end
+        if G.limited[job.name] and G.limited[job.name].starts then rated[#rated + 1] = job end
     end
     local anew = mask_of(rated, 1024)
     if anew == '' then return '', bytes end
@@ -288,17 +270,7 @@ function G.note_start(step, chunk, jobs)
         for _, job in ipairs(keyed_jobs(step.wf, chunk, jobs)) do
             local row = limited_row(job.name)
             row.unstarted = math.max(row.unstarted - 1, 0)
-            if row.rate then
-                forget_starts(row)
-                local part = part_of(row)
-                local till = (math.floor(now() / part) + 1) * part - 1 + row.period
-                local last = row.starts[#row.starts]
-                if last and last[1] == till then
-                    last[2] = last[2] + 1
-                else
-                    row.starts[#row.starts + 1] = { till, 1 }
-                end
-            end
+            note_starts(row, 1)
             touch(job.name)
         end
     end
@@ -413,7 +385,7 @@ function G.flush_limited()
             end
             if due then
                 batch('ZADD', K.limited_due, due, name)
-            elseif row.rate or row.was_due then
+            elseif row.starts or row.was_due then
                 batch('ZREM', K.limited_due, name)
             end
         end

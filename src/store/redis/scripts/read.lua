@@ -236,12 +236,29 @@ function DO.waiting()
         local lease = G.lease_named(member:sub(17))
         if lease then answer.leases[#answer.leases + 1] = { worker_about(lease.session) or '', M.len(lease.jobs) } end
     end
+    answer.of_queue, answer.of_type = of[1], of[2]
     return answer
 end
 
 local function holds_job(mask, at)
     local byte = mask:byte(math.floor(at / 8) + 1) or 0
     return math.floor(byte / 2 ^ (at % 8)) % 2 == 1
+end
+
+-- How limits stand.
+function DO.limits()
+    local list = {}
+    for _, name in ipairs(arg.names) do
+        if call('HEXISTS', K.limits, name) == 1 then
+            local row = G.limit_row(name)
+            local at = row.starts and G.next_start(row, 0)
+            list[#list + 1] = {
+                name = name, at_once = row.at_once, starts = row.starts, period = row.period, taken = math.max(row.taken, 0),
+                next_start = at and at > now() and at or nil,
+            }
+        end
+    end
+    return { list = list }
 end
 
 function DO.whereabouts()

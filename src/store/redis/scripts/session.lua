@@ -48,15 +48,20 @@ function DO.leave()
         local lease = G.lease_named(id .. ':' .. held[i * 2 - 1])
         if lease then G.take_back(lease, false) end
     end
+    local woken = G.nobody_woken()
+    if not more and call('HEXISTS', K.session(id), 'permits') == 1 then
+        more = cost.calls + dirty_rows() > 200 or G.end_permits_of(id, woken)
+    end
     if not more then
         -- Its leases are gone, so nothing needs its record; a command repeated after this is refused as unknown.
-        call('UNLINK', K.session(id), K.lease(id), K.progress(id))
+        call('UNLINK', K.session(id), K.lease(id), K.progress(id), K.permits(id))
         for _, key in ipairs({ K.sessions, K.shortest, K.workers, K.dead, K.idle }) do call('ZREM', key, id) end
         call('HDEL', K.idle_about, id)
     end
     G.cascade()
     G.flush()
-    return { more = more, woken = G.wake() }
+    for _, port in ipairs(G.wake()) do woken.ports[#woken.ports + 1] = port end
+    return { more = more, woken = woken.ports }
 end
 
 function DO.is_busy()
@@ -68,13 +73,14 @@ function DO.renew()
     local time = G.advance_lease_time(arg.lease)
     local id, deadline = arg.session, time + arg.lease
     known_session(id)
-    local row = call('HMGET', K.session(id), 'worker', 'since', 'lease', 'dead_at')
+    local row = call('HMGET', K.session(id), 'worker', 'since', 'lease', 'dead_at', 'permits')
     call('HSET', K.session(id), 'deadline', deadline)
     if row[4] then
         live(id, deadline, tonumber(row[3]), row[1] == '1', tonumber(row[2]))
     else
         call('ZADD', K.sessions, deadline, id)
     end
+    if row[5] then call('ZADD', K.permit_ends, 'XX', time + 2 * arg.lease, id) end
     local lost, cancelled = {}, {}
     for _, number in ipairs(arg.leases) do
         local lease = G.lease_named(id .. ':' .. number)

@@ -88,6 +88,16 @@ local function end_drafts(time)
     return #keys == 10
 end
 
+-- Ends the permits of sessions that nobody has heard of for so long that no lease under them is held any more.
+local function end_permits(time, woken)
+    for _, id in ipairs(call('ZRANGEBYSCORE', K.permit_ends, '-inf', time, 'LIMIT', 0, 1)) do
+        if bounded(SOFT_CALLS / 3) then return true end
+        G.end_permits_of(id, woken)
+        return call('ZRANGEBYSCORE', K.permit_ends, '-inf', time, 'LIMIT', 0, 1)[1] ~= nil
+    end
+    return false
+end
+
 -- Notes which sessions have died, and forgets those that died long ago and hold nothing.
 local function end_sessions(time)
     local died = call('ZRANGEBYSCORE', K.sessions, '-inf', time, 'LIMIT', 0, 10)
@@ -98,8 +108,8 @@ local function end_sessions(time)
         call('ZADD', K.dead, now(), id)
     end
     for _, id in ipairs(call('ZRANGEBYSCORE', K.dead, '-inf', now() - SESSION_KEPT, 'LIMIT', 0, 10)) do
-        if call('EXISTS', K.lease(id)) == 0 then
-            call('UNLINK', K.session(id), K.progress(id))
+        if call('EXISTS', K.lease(id)) == 0 and not call('ZSCORE', K.permit_ends, id) then
+            call('UNLINK', K.session(id), K.progress(id), K.permits(id))
             call('ZREM', K.dead, id)
         end
     end
@@ -508,6 +518,8 @@ function DO.tick()
     more = make_due() or more
     if bounded(SOFT_CALLS) then more = true else more = G.look_at_keys() or more end
     more = end_drafts(time) or more
+    local woken = G.nobody_woken()
+    if more or end_permits(time, woken) then more = true end
     more = end_sessions(time) or more
     G.cascade()
     -- A chore takes what the operation's bound has left; with much done before, it waits for the next bite.
@@ -521,7 +533,8 @@ function DO.tick()
     G.flush()
     local scheduled = next_schedule()
     if scheduled then next_in = math.min(next_in or NEVER, scheduled) end
-    return { more = more, ready = has_ready(), next_in = next_in, schedules = due_schedules(), now = now(), woken = G.wake() }
+    for _, port in ipairs(G.wake()) do woken.ports[#woken.ports + 1] = port end
+    return { more = more, ready = has_ready(), next_in = next_in, schedules = due_schedules(), now = now(), woken = woken.ports }
 end
 
 -- What a tick would find: whether it is worth a write now, and if not, when. Writes nothing.
@@ -536,7 +549,7 @@ function DO.look_ahead()
         due = due or left <= 0
         next_in = math.min(next_in or left, left)
     end
-    for _, key in ipairs({ K.leases, K.drafts, K.sessions }) do
+    for _, key in ipairs({ K.leases, K.drafts, K.sessions, K.permit_ends }) do
         local first = call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
         if first then consider(tonumber(first) - time) end
     end
