@@ -98,6 +98,7 @@ pub struct NewJob<'c, J> {
     queue: String,
     priority: i32,
     due: Option<Due>,
+    expires: Option<Due>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +109,15 @@ enum Due {
 
 impl<J: Job> fmt::Debug for NewJob<'_, J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "NewJob({} into {}, priority {}, {:?})", J::NAME, self.queue, self.priority, self.due)
+        write!(
+            f,
+            "NewJob({} into {}, priority {}, {:?}, {:?})",
+            J::NAME,
+            self.queue,
+            self.priority,
+            self.due,
+            self.expires
+        )
     }
 }
 
@@ -137,6 +146,19 @@ impl<J: Job> NewJob<'_, J> {
         self
     }
 
+    /// Is cancelled if it has not settled after so long: then it never starts, or is told to come to its end, like one that
+    /// [is cancelled](crate::Client::cancel_job).
+    pub fn expires_in(mut self, time: Duration) -> Self {
+        self.expires = Some(Due::In(time));
+        self
+    }
+
+    /// Is cancelled if it has not settled by a time, in milliseconds since the epoch; see [`expires_in`](Self::expires_in).
+    pub fn deadline(mut self, time: Millis) -> Self {
+        self.expires = Some(Due::At(time));
+        self
+    }
+
     #[cfg(feature = "sqlite")]
     pub(crate) fn client(&self) -> &Client {
         self.client
@@ -144,10 +166,19 @@ impl<J: Job> NewJob<'_, J> {
 
     /// When it may start, if not at once.
     pub(crate) fn due_at(&self) -> Option<Millis> {
-        self.due.map(|due| match due {
+        self.due.map(|due| self.time_of(due))
+    }
+
+    /// By when it must have settled, if it must.
+    pub(crate) fn expires_at(&self) -> Option<Millis> {
+        self.expires.map(|due| self.time_of(due))
+    }
+
+    fn time_of(&self, due: Due) -> Millis {
+        match due {
             Due::In(wait) => self.client.store().now().saturating_add(millis(wait)),
             Due::At(time) => time,
-        })
+        }
     }
 
     /// Its queue, its priority and its parameters, if it can be enqueued.
@@ -166,9 +197,9 @@ impl<'c, J: Job> IntoFuture for NewJob<'c, J> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let (client, due) = (self.client, self.due_at());
+            let (client, times) = (self.client, Times { due: self.due_at(), expires: self.expires_at() });
             let (queue, priority, json) = self.checked()?;
-            let id = client.enqueued(queue, priority, J::NAME, json, due).await?;
+            let id = client.enqueued(queue, priority, J::NAME, json, times).await?;
             Ok(client.lone(id))
         })
     }
@@ -197,6 +228,10 @@ impl<J: Job> LoneJob<J> {
     /// Which it is.
     pub fn id(&self) -> JobId {
         self.id
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
     }
 
     /// The job, whole. An error of kind `NotFound` once it has settled and is not kept any more.
@@ -258,11 +293,18 @@ impl<J: Job> LoneJob<J> {
     }
 }
 
+/// When a job may start, and by when it must have settled.
+#[derive(Clone, Copy, Default)]
+struct Times {
+    due: Option<Millis>,
+    expires: Option<Millis>,
+}
+
 /// A job on its way to the store, and who waits to hear of it.
 struct Waiting {
     lane: Lane,
     json: Vec<u8>,
-    due: Option<Millis>,
+    times: Times,
     told: oneshot::Sender<Result<JobId>>,
 }
 
@@ -320,7 +362,7 @@ impl Client {
     /// # Ok(()) }
     /// ```
     pub fn enqueue<J: Job>(&self, job: J) -> NewJob<'_, J> {
-        NewJob { client: self, job, queue: J::QUEUE.to_owned(), priority: 0, due: None }
+        NewJob { client: self, job, queue: J::QUEUE.to_owned(), priority: 0, due: None, expires: None }
     }
 
     /// Enqueues many jobs of one type; returns how many. They are read one at a time and come some thousand a call, so there may be any
@@ -347,8 +389,13 @@ impl Client {
         }
         let shard = self.store().next_shard();
         let count = chunks.iter().map(|chunk| u64::from(chunk.jobs)).sum();
-        let lone =
-            |chunk| LoneJobs { lane: Lane::new(shard, J::QUEUE, 0, J::NAME), chunk, due: Vec::new(), waits: None };
+        let lone = |chunk| LoneJobs {
+            lane: Lane::new(shard, J::QUEUE, 0, J::NAME),
+            chunk,
+            due: Vec::new(),
+            deadlines: Vec::new(),
+            waits: None,
+        };
         self.send_lone(shard, chunks.into_iter().map(lone).collect()).await?;
         Ok(count)
     }
@@ -411,12 +458,12 @@ impl Client {
         priority: i32,
         job_type: &str,
         json: Vec<u8>,
-        due: Option<Millis>,
+        times: Times,
     ) -> Result<JobId> {
         let (told, answer) = oneshot::channel();
         let shard = self.gathering().next.load(Ordering::Relaxed) % self.store().shards().max(1);
         let lane = Lane::new(shard, &queue, priority, job_type);
-        if self.gathering().add(shard, Waiting { lane, json, due, told }) {
+        if self.gathering().add(shard, Waiting { lane, json, times, told }) {
             // A task of its own: should this caller stop to wait, those whose jobs travel with its own still hear of theirs. It ends as
             // soon as nobody waits.
             tokio::spawn(send_gathered(self.clone(), shard));
@@ -473,6 +520,7 @@ struct Growing {
     chunk: ChunkBuilder,
     jobs: usize,
     due: Vec<(Millis, Mask)>,
+    deadlines: Vec<(Millis, Mask)>,
 }
 
 impl Call {
@@ -496,7 +544,7 @@ impl Call {
             });
             let growing = &mut lanes[number].1;
             told.push((next.told, number, growing.jobs as u64));
-            growing.add(&next.json, next.due);
+            growing.add(&next.json, next.times);
         }
         let jobs = lanes.into_iter().filter_map(|(lane, growing)| growing.finish(lane)).collect();
         Self { jobs, waiting: told }
@@ -509,21 +557,22 @@ impl Growing {
         self.jobs < CHUNK_JOBS && self.chunk.has_room(json)
     }
 
-    fn add(&mut self, json: &[u8], due: Option<Millis>) {
+    fn add(&mut self, json: &[u8], times: Times) {
         // There is room, so no chunk is full; and its size has been checked.
         debug_assert!(self.takes(json));
         let _ = self.chunk.push(json);
-        if let Some(due) = due {
-            match self.due.iter_mut().find(|(other, _)| *other == due) {
+        let lists = [(times.due, &mut self.due), (times.expires, &mut self.deadlines)];
+        for (time, list) in lists.into_iter().filter_map(|(time, list)| Some((time?, list))) {
+            match list.iter_mut().find(|(other, _)| *other == time) {
                 Some((_, mask)) => mask.insert(self.jobs),
-                None => self.due.push((due, Mask::range(self.jobs..self.jobs + 1))),
+                None => list.push((time, Mask::range(self.jobs..self.jobs + 1))),
             }
         }
         self.jobs += 1;
     }
 
     fn finish(mut self, lane: Lane) -> Option<LoneJobs> {
-        Some(LoneJobs { lane, chunk: self.chunk.finish()?, due: self.due, waits: None })
+        Some(LoneJobs { lane, chunk: self.chunk.finish()?, due: self.due, deadlines: self.deadlines, waits: None })
     }
 }
 
@@ -532,7 +581,8 @@ mod tests {
     use super::*;
 
     fn waiting(lane: &Lane, due: Option<Millis>) -> Waiting {
-        Waiting { lane: lane.clone(), json: b"{}".to_vec(), due, told: oneshot::channel().0 }
+        let times = Times { due, expires: None };
+        Waiting { lane: lane.clone(), json: b"{}".to_vec(), times, told: oneshot::channel().0 }
     }
 
     #[test]

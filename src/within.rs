@@ -17,10 +17,11 @@ impl<J: Job> NewJob<'_, J> {
     ///
     /// The transaction's type is that of [`gusher::store::sqlite::rusqlite`](crate::store::sqlite::rusqlite).
     pub fn within(self, tx: &Transaction<'_>) -> Result<LoneJob<J>> {
-        let (client, due) = (self.client().clone(), self.due_at());
+        let (client, due, expires) = (self.client().clone(), self.due_at(), self.expires_at());
         let (queue, priority, json) = self.checked()?;
         let store = client.store();
-        let jobs = LoneJobs::one(Lane::new(store.next_shard(), &queue, priority, J::NAME), &json, due)?;
+        let mut jobs = LoneJobs::one(Lane::new(store.next_shard(), &queue, priority, J::NAME), &json, due)?;
+        jobs.deadlines.extend(expires.map(|time| (time, crate::slice::Mask::range(0..1))));
         let index = enqueue_within(tx, &store.url(), store.now(), &jobs)?;
         Ok(client.lone(JobId { lane: jobs.lane.id, index }))
     }

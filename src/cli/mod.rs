@@ -20,6 +20,7 @@ mod failures;
 mod follow;
 mod graph;
 mod house;
+mod jobs;
 mod keep;
 mod lanes;
 mod list;
@@ -94,6 +95,7 @@ enum Command {
     Unpin(keep::Unpin),
     Workers(workers::Workers),
     Lanes(lanes::Lanes),
+    Jobs(jobs::Jobs),
     Du(du::Du),
     Doctor(doctor::Doctor),
     Schedule(schedule::Schedule),
@@ -122,6 +124,7 @@ impl Command {
             Command::Unpin(command) => command.run(house).await,
             Command::Workers(command) => command.run(house).await,
             Command::Lanes(command) => command.run(house).await,
+            Command::Jobs(command) => command.run(house).await,
             Command::Du(command) => command.run(house).await,
             Command::Doctor(command) => command.run(house).await,
             Command::Schedule(command) => command.run(house).await,

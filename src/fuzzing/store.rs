@@ -21,7 +21,7 @@ use crate::store::{Claim, LeaseReport, List, Report, RetryFailed, Session, Slice
 use crate::testing::conformance::scene::{LEASE, QUEUE, ROW, START, Scene, job, session};
 
 /// What is decoded when it is read back. Counters are left out: they are recounted by `doctor` and decode to any number.
-const COLUMNS: [(&str, &str); 32] = [
+const COLUMNS: [(&str, &str); 33] = [
     ("workflow", "id"),
     ("workflow", "arguments"),
     ("workflow", "state"),
@@ -52,11 +52,12 @@ const COLUMNS: [(&str, &str); 32] = [
     ("session", "last_answer"),
     ("lease", "jobs"),
     ("lease", "progress"),
+    ("lease", "stop"),
     ("timer", "jobs"),
     ("chore", "kind"),
 ];
 
-const TABLES: [&str; 24] = [
+const TABLES: [&str; 26] = [
     "shard",
     "workflow",
     "step",
@@ -79,6 +80,8 @@ const TABLES: [&str; 24] = [
     "session",
     "lease",
     "timer",
+    "deadline",
+    "checkpoint",
     "chore",
     "draft",
 ];

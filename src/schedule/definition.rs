@@ -159,7 +159,7 @@ impl Definition {
             _ => None,
         };
         let lane = Lane::new(shard, &self.queue, self.priority, &self.job_type());
-        Ok(chunk.finish().map(|chunk| LoneJobs { lane, chunk, due, waits }))
+        Ok(chunk.finish().map(|chunk| LoneJobs { lane, chunk, due, deadlines: Vec::new(), waits }))
     }
 
     fn job_type(&self) -> String {

@@ -409,6 +409,8 @@ pub struct Renewed {
     pub lost: Vec<u64>,
     /// Leases of cancelled workflows: start nothing more of them.
     pub cancelled: Vec<u64>,
+    /// Leases with lone jobs that are cancelled by themselves: start none of these, and stop those that run.
+    pub stopped: Vec<(u64, Mask)>,
     /// Leases on a part of the store that is away: they have not been renewed, and the call is to be repeated for them.
     pub away: Vec<u64>,
 }
@@ -496,6 +498,8 @@ pub struct Reported {
     pub refused: Vec<u64>,
     /// Leases of cancelled workflows: start nothing more of them.
     pub cancelled: Vec<u64>,
+    /// Leases with lone jobs that are cancelled by themselves: start none of these, and stop those that run.
+    pub stopped: Vec<(u64, Mask)>,
     /// Leases on a part of the store that is away: the call is to be repeated for them.
     pub away: Vec<u64>,
     /// Error texts that the steps' tables hold: lease and number.
@@ -526,6 +530,8 @@ pub struct Ticked {
     pub schedules: Vec<DueSchedule>,
     /// Whom to wake.
     pub woken: Woken,
+    /// Workers that run what has been cancelled, since it has not settled in time: who is told renews at once.
+    pub told: Woken,
 }
 
 /// Parameters of [`Store::enqueue`](super::Store::enqueue): lone jobs, for lanes of one shard.
@@ -548,6 +554,8 @@ pub struct LoneJobs {
     pub chunk: Chunk,
     /// Those that may not start before a time. The others may start at once.
     pub due: Vec<(Millis, Mask)>,
+    /// Those that are cancelled if they have not settled by a time.
+    pub deadlines: Vec<(Millis, Mask)>,
     /// What these jobs are to start waits for its turn.
     pub waits: Option<Waits>,
 }
@@ -559,7 +567,7 @@ impl LoneJobs {
         chunk.push(json)?;
         let chunk = chunk.finish().ok_or_else(|| Error::usage("there is no job to enqueue"))?;
         let due = due.map(|due| (due, Mask::range(0..1))).into_iter().collect();
-        Ok(Self { lane, chunk, due, waits: None })
+        Ok(Self { lane, chunk, due, deadlines: Vec::new(), waits: None })
     }
 }
 

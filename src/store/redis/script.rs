@@ -61,15 +61,16 @@ impl Text {
 
 pub static SESSION: Script =
     script!("session": "retention" "chore" "line" "timer" "lease" "settle" "error" "lane" "recovery");
-pub static CREATE: Script =
-    script!("create": "retention" "chore" "line" "timer" "lease" "settle" "repeat" "draft" "occurrence" "build");
+pub static CREATE: Script = script!("create": "retention" "chore" "line" "timer" "deadline" "lease" "settle" "repeat" "draft" "occurrence" "build");
 pub static SCHEDULE: Script =
-    script!("schedule": "retention" "chore" "line" "timer" "lease" "settle" "occurrence" "build");
+    script!("schedule": "retention" "chore" "line" "timer" "deadline" "lease" "settle" "occurrence" "build");
 pub static CLAIM: Script = script!("claim": "chore" "line" "lease");
 pub static REPORT: Script =
     script!("report": "retention" "chore" "line" "timer" "lease" "settle" "error" "lane" "draft");
-pub static TICK: Script =
-    script!("tick": "retention" "chore" "line" "timer" "lease" "settle" "error" "lane" "recovery" "draft");
+pub static TICK: Script = script!("tick": "retention" "chore" "line" "timer" "deadline" "lease" "settle" "error" "lane" "recovery" "stop" "draft");
+pub static CHECKPOINT: Script = script!("checkpoint": "lease");
+pub static CANCEL: Script =
+    script!("cancel": "retention" "chore" "line" "timer" "lease" "settle" "error" "lane" "stop");
 pub static COMMAND: Script = script!("command": "retention" "chore" "line" "timer" "lease" "settle" "repeat" "draft");
 pub static READ: Script = script!("read": "chore" "line" "lease");
 pub static DOCTOR: Script = script!("doctor": "retention" "timer" "lease" "error" "lane");
@@ -255,7 +256,8 @@ mod tests {
 
     #[test]
     fn each_script_has_the_functions_that_its_parts_call() {
-        let scripts = [&SESSION, &CREATE, &SCHEDULE, &CLAIM, &REPORT, &TICK, &COMMAND, &READ, &DOCTOR];
+        let scripts =
+            [&SESSION, &CREATE, &SCHEDULE, &CLAIM, &REPORT, &TICK, &CHECKPOINT, &CANCEL, &COMMAND, &READ, &DOCTOR];
         let without_comments = |text: &str| -> String {
             text.lines().map(|line| format!("{}\n", line.split("--").next().unwrap_or_default())).collect()
         };

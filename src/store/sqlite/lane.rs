@@ -17,6 +17,9 @@ use crate::store::{Enqueue, Enqueued, Lane, LoneJobs, NewWorkflow, Part};
 /// With more error texts than that a lane's table loses those that no failed job has any more.
 const TEXTS_KEPT: i64 = 500;
 
+/// Why a chunk is refused whose times name jobs that it does not have.
+pub const UNWANTED_MASK: &str = "jobs that have a time are not among those that come";
+
 impl Tx<'_> {
     /// Takes lone jobs into their lanes.
     pub fn enqueue_lone(&mut self, enqueue: &Enqueue) -> Result<Enqueued> {
@@ -41,6 +44,7 @@ impl Tx<'_> {
             self.wait_for_turn(waits, wf, first)?;
         }
         let chunk = self.add_chunk(segment, first, &jobs.chunk)?;
+        self.add_deadlines(wf, chunk, first, all, &jobs.deadlines)?;
         let count = i64::from(jobs.chunk.jobs);
         self.run("UPDATE segment SET jobs = jobs + ?2 WHERE segment = ?1", (segment, count))?;
         let (mut step, mut workflow) = (self.step(wf, 0)?, self.workflow(wf)?);
@@ -159,7 +163,7 @@ impl Tx<'_> {
                        AND (SELECT count(*) FROM error WHERE wf = ?1 AND step = ?2) > ?3";
             self.run(sql, (wf, number, TEXTS_KEPT))?;
         }
-        for table in ["params", "bytes", "recovered", "outcome", "failed", "mended", "timer"] {
+        for table in ["params", "bytes", "recovered", "outcome", "failed", "mended", "timer", "deadline"] {
             self.run(&format!("DELETE FROM {table} WHERE chunk = ?"), [chunk])?;
         }
         let sql = "DELETE FROM chunk WHERE first = ?3 AND segment = (SELECT segment FROM segment WHERE wf = ?1 AND step = ?2)";

@@ -71,8 +71,18 @@ impl Tx<'_> {
         }
 
         let mut after = before.clone();
+        let reported_jobs = all_jobs(part);
+        let stopped = super::stop::heed(part, lease.stop);
+        let part = stopped.as_ref().map_or(part, |stopped| &stopped.part);
         self.settle_part(&step, lease, part, &before, &mut after, stops)?;
         self.note_part(lease, part, stops)?;
+        if let Some(stopped) = &stopped {
+            self.cancel_unstarted(lease, stopped.unstarted, &mut after)?;
+        }
+        if step.checkpoints > 0 {
+            let ended = reported_jobs.iter().filter(|at| JobState::of(after[*at]).is_settled()).collect();
+            self.forget_checkpoints(lease.wf, lease.step, lease.chunk, ended)?;
+        }
         let mut outcome = lease.outcome;
         if self.is_lane(lease.wf)? && part.keep == 0 && self.is_unwanted(lease.chunk, &after)? {
             self.drop_chunk(&step, lease.chunk, lease.first, &after)?;
@@ -88,7 +98,6 @@ impl Tx<'_> {
         }
         self.take_drafts(report, lease, part)?;
 
-        let reported_jobs = all_jobs(part);
         let mut left = lease.jobs.minus(reported_jobs);
         if planted!("what is retrying goes back with a lease that ended") && !left.is_empty() {
             left = part.retries.iter().fold(left, |left, (_, retried)| left.or(*retried));
@@ -99,6 +108,9 @@ impl Tx<'_> {
         self.put_step(step);
         if was_at_limit && !step.is_at_limit() {
             self.unpark_step(&step)?;
+        }
+        if !left.and(lease.stop).is_empty() {
+            reported.stopped.push((part.lease, left.and(lease.stop)));
         }
         if left.is_empty() {
             self.run("DELETE FROM lease WHERE session = ? AND number = ?", (lease.session, lease.number))?;

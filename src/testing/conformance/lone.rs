@@ -12,7 +12,13 @@ const DAY: Millis = 24 * 3_600_000;
 
 /// Jobs for the lane of [`ROW`] in [`QUEUE`].
 fn rows(scene: &Scene, jobs: u32) -> LoneJobs {
-    LoneJobs { lane: scene.lane(ROW, 0), chunk: chunk(jobs, "lone rows"), due: Vec::new(), waits: None }
+    LoneJobs {
+        lane: scene.lane(ROW, 0),
+        chunk: chunk(jobs, "lone rows"),
+        due: Vec::new(),
+        deadlines: Vec::new(),
+        waits: None,
+    }
 }
 
 fn call(scene: &Scene, jobs: Vec<LoneJobs>) -> Enqueue {

@@ -112,6 +112,7 @@ pub mod set_paused {
             lane: scene.lane(ROW, 0),
             chunk: chunk(2, "rows"),
             due: Vec::new(),
+            deadlines: Vec::new(),
             waits: None,
         }];
         scene.store.enqueue(scene.enqueue_of(jobs)).await.unwrap();

@@ -72,6 +72,7 @@ pub(super) fn fire(name: &str, from: Millis, instants: u32) -> Fire {
         lane: Lane::new(SHARD, QUEUE, 0, ROW),
         chunk: chunk(instants, "starts"),
         due: Vec::new(),
+        deadlines: Vec::new(),
         waits: None,
     });
     Fire {

@@ -16,6 +16,13 @@ function G.take_back(lease, expired)
         G.settle_jobs(wf, number, chunk, bytes, open, CANCELLED)
         return G.check_settled(wf, number)
     end
+    local stopped = M.both(open, lease.stop or '')
+    if stopped ~= '' then
+        -- What is to be stopped runs nowhere else.
+        G.settle_jobs(wf, number, chunk, bytes, stopped, CANCELLED)
+        G.keep_chunk(step, chunk, arg.killed.cancelled_keep)
+        bytes, open = G.bytes(wf, chunk.chunk, chunk.jobs), M.minus(open, stopped)
+    end
     if open == '' then return end
     local function back(jobs) return { chunk = chunk.chunk, first = chunk.first, jobs = jobs } end
     if not expired then

@@ -42,7 +42,11 @@ local function make_jobs_due(wf, number, chunk, first, jobs)
     if step.state ~= STEP.running then return end
     if chunk == 0 then return G.enqueue_all(step, 0) end
     if jobs == '' then return G.stop_keeping(step, chunk, first) end
-    local before = G.bytes(wf, chunk, G.chunk_at(wf, number, first).jobs)
+    local at = G.find_chunk(wf, number, first)
+    -- A lane's chunk is gone once all of its jobs have been cancelled and are not kept any more.
+    if G.is_lane(wf) and (not at or at.chunk ~= chunk) then return end
+    at = at or G.chunk_at(wf, number, first)
+    local before = G.bytes(wf, chunk, at.jobs)
     local bytes = before
     -- What is tried again comes first; what was put off comes behind what has been waiting.
     for _, from in ipairs({ RETRYING, DEFERRED }) do
@@ -71,6 +75,23 @@ local function make_due()
         end
     end
     return #names == 15
+end
+
+-- Cancels a bite of what has not settled in time; returns whether there may be more.
+local function keep_deadlines(told)
+    local members = call('ZRANGEBYSCORE', K.deadlines, '-inf', now(), 'LIMIT', 0, 8)
+    for _, member in ipairs(members) do
+        if bounded(SOFT_CALLS) then return true end
+        local why = damage_in(function()
+            local wf, name, first, jobs = G.take_deadline(member)
+            local chunk = first and G.find_chunk(wf, 0, first)
+            if not chunk or chunk.chunk ~= name then return end
+            local answer = G.cancel_in_chunk(G.step(wf, 0), chunk, jobs, arg.killed.cancelled_keep)
+            for _, port in ipairs(answer.told) do told[#told + 1] = port end
+        end)
+        if why then call('ZADD', K.deadlines, now() + SET_ASIDE, member) end
+    end
+    return #members == 8
 end
 
 local function end_drafts(time)
@@ -472,6 +493,8 @@ function DO.tick()
     local time = G.advance_lease_time(arg.lease)
     local more = take_back_expired(time)
     more = make_due() or more
+    local told = {}
+    more = keep_deadlines(told) or more
     more = end_drafts(time) or more
     more = end_sessions(time) or more
     G.cascade()
@@ -486,7 +509,7 @@ function DO.tick()
     G.flush()
     local scheduled = next_schedule()
     if scheduled then next_in = math.min(next_in or NEVER, scheduled) end
-    return { more = more, ready = has_ready(), next_in = next_in, schedules = due_schedules(), now = now(), woken = G.wake() }
+    return { more = more, ready = has_ready(), next_in = next_in, schedules = due_schedules(), now = now(), woken = G.wake(), told = told }
 end
 
 -- What a tick would find: whether it is worth a write now, and if not, when. Writes nothing.
@@ -507,6 +530,8 @@ function DO.look_ahead()
     end
     local timer = call('ZRANGE', K.timers, 0, 0, 'WITHSCORES')[2]
     if timer then consider(tonumber(timer) - now()) end
+    local deadline = call('ZRANGE', K.deadlines, 0, 0, 'WITHSCORES')[2]
+    if deadline then consider(tonumber(deadline) - now()) end
     local dead = call('ZRANGE', K.dead, 0, 0, 'WITHSCORES')[2]
     if dead then consider(tonumber(dead) + SESSION_KEPT - now()) end
     -- Lease time moves only while somebody moves it; and once the clock has jumped back it would stand still.
@@ -517,6 +542,6 @@ function DO.look_ahead()
     if scheduled then next_in = math.min(next_in or NEVER, scheduled) end
     return {
         more = due, ready = has_ready(), next_in = next_in and math.max(next_in, 0), schedules = due_schedules(), now = now(),
-        woken = {},
+        woken = {}, told = {},
     }
 end
