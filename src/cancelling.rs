@@ -37,6 +37,9 @@ impl Cancelled {
     }
 }
 
+/// Whether a job is meant, by its parameters as JSON.
+type Chosen<'f> = &'f mut (dyn FnMut(&[u8]) -> bool + Send);
+
 impl Client {
     /// Cancels a lone job: one that waits never starts, one that runs sees [its token](crate::Context::cancellation) and is dropped after
     /// a grace period of ten seconds. One that has settled stays as it is, and is not counted.
@@ -75,7 +78,7 @@ impl Client {
         &self,
         job_type: &str,
         queue: Option<&str>,
-        mut chosen: Option<&mut (dyn FnMut(&[u8]) -> bool + Send)>,
+        mut chosen: Option<Chosen<'_>>,
         progress: &mut (dyn FnMut(u64, u64) + Send),
     ) -> Result<Cancelled> {
         let (mut cancelled, mut looked) = (Cancelled::default(), 0);
@@ -104,11 +107,7 @@ impl Client {
         Ok(cancelled)
     }
 
-    async fn chosen_of(
-        &self,
-        chunk: &ChunkOutcomes,
-        chosen: &mut Option<&mut (dyn FnMut(&[u8]) -> bool + Send)>,
-    ) -> Result<Mask> {
+    async fn chosen_of(&self, chunk: &ChunkOutcomes, chosen: &mut Option<Chosen<'_>>) -> Result<Mask> {
         let unsettled: Mask =
             (0..chunk.bytes.len()).filter(|at| !JobState::of(chunk.bytes[*at]).is_settled()).collect();
         let Some(chosen) = chosen.as_mut().filter(|_| !unsettled.is_empty()) else { return Ok(unsettled) };

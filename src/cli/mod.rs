@@ -251,6 +251,9 @@ mod tests {
         assert!(parse(&["start", "Import", "--slots", "3"]).is_err());
         assert!(parse(&["start", "Import", "--run", "--slots", "3"]).is_ok());
         assert!(parse(&["retry", "latest", "--params", "rows.csv"]).is_err());
+        assert!(parse(&["jobs", "cancel"]).is_err());
+        assert!(parse(&["jobs", "cancel", "--type", "SendMail", "--queue", "mail"]).is_ok());
+        assert!(parse(&["jobs", "cancel", "some#1", "--type", "SendMail"]).is_err());
     }
 
     #[test]

@@ -367,4 +367,21 @@ mod tests {
         let given_back: Vec<u16> = held.ended.lock().iter().map(|ended| ended.at).collect();
         assert_eq!((given_back, held.unstarted()), (vec![1, 2], 0));
     }
+
+    #[tokio::test]
+    async fn a_job_that_has_been_cancelled_is_passed_over_and_one_that_runs_is_told() {
+        let held = held(3);
+        assert_eq!(held.take().map(|taken| taken.at), Some(0));
+        let told = tokio::spawn({
+            let held = held.clone();
+            async move { held.until_stopped(0).await }
+        });
+        held.stop(Mask::range(0..2));
+        told.await.unwrap();
+        assert!(held.is_stopped(0) && !held.is_stopped(2));
+        assert_eq!(held.take().map(|taken| taken.at), Some(2));
+        let given_back: Vec<u16> = held.ended.lock().iter().map(|ended| ended.at).collect();
+        assert_eq!(given_back, [1]);
+        assert!(!held.token.is_cancelled(), "the others of the slice go on");
+    }
 }
