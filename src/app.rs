@@ -44,6 +44,8 @@ pub(crate) struct Registry {
     /// How long workflows are kept once they have finished: by type, and all others.
     pub retentions: BTreeMap<&'static str, Retention>,
     pub retention: Retention,
+    /// How long lone jobs are kept once they have settled.
+    pub keep: crate::lone::Keep,
 }
 
 /// Everything that a program registers. Its jobs share one state, made by an async function where jobs run and nowhere else.
@@ -229,6 +231,7 @@ impl<S: Send + Sync + 'static> App<S> {
     /// How long lone jobs are kept once they have settled.
     pub fn keep_lone_jobs(mut self, keep: Keep) -> Self {
         self.options.keep = keep;
+        self.registry.keep = keep;
         self
     }
 

@@ -134,6 +134,7 @@ impl Client {
             match self.store.tick(Tick { lease: self.store.lease() }).await {
                 Ok(ticked) => {
                     wake(&ticked.woken);
+                    crate::wake::hurry(&ticked.told);
                     if !ticked.more {
                         return;
                     }

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
+use crate::checkpoint;
 use crate::client::Client;
 use crate::clock::Millis;
 use crate::emitter::Emitter;
@@ -363,7 +364,8 @@ pub struct Context<S = ()> {
     pub(crate) held: Arc<Held>,
     at: u16,
     attempt: u8,
-    token: CancellationToken,
+    /// Made when somebody asks for it: most jobs never do.
+    token: OnceLock<CancellationToken>,
     logs: Mutex<Vec<String>>,
 }
 
@@ -374,8 +376,8 @@ impl<S> fmt::Debug for Context<S> {
 }
 
 impl<S> Context<S> {
-    pub(crate) fn new(state: Arc<S>, held: Arc<Held>, at: u16, attempt: u8, token: CancellationToken) -> Self {
-        Self { state, held, at, attempt, token, logs: Mutex::new(Vec::new()) }
+    pub(crate) fn new(state: Arc<S>, held: Arc<Held>, at: u16, attempt: u8) -> Self {
+        Self { state, held, at, attempt, token: OnceLock::new(), logs: Mutex::new(Vec::new()) }
     }
 
     /// The application's state.
@@ -452,15 +454,62 @@ impl<S> Context<S> {
         Start { client: self.client(), key: self.idempotency_key(), since: self.workflow_id().made_at(), workflow }
     }
 
-    /// Cancelled when the workflow is, at the attempt's time limit, and when the worker stops. A job that ends soon after is
-    /// counted by what it returns; one that does not is dropped.
+    /// Cancelled when the workflow is, or this lone job, at the attempt's time limit, and when the worker stops. A job that ends soon
+    /// after is counted by what it returns; one that does not is dropped.
     pub fn cancellation(&self) -> &CancellationToken {
-        &self.token
+        self.token.get_or_init(|| self.held.token.child_token())
+    }
+
+    /// Its position in its chunk.
+    pub(crate) fn at(&self) -> u16 {
+        self.at
     }
 
     /// Tells how far the job is, for those who watch.
     pub fn progress(&self, done: u64, of: u64) {
         self.held.set_progress(self.at, done, of);
+    }
+
+    /// Saves how far the job has come, so that it goes on from there when it runs again: after a retry, a deploy, a killed worker. In place
+    /// of what it saved before; forgotten once it has settled. An error of kind `Refused` if the job has been given to another worker
+    /// meanwhile: then end it.
+    ///
+    /// What happens between an effect and its checkpoint happens again, so save after each piece of work that is safe to repeat once.
+    /// At most 256 KiB of JSON. A job that never saves anything pays nothing.
+    ///
+    /// ```
+    /// # use gusher::prelude::*;
+    /// # #[derive(Serialize, Deserialize)] struct Reindex { rows: u64 }
+    /// impl Job for Reindex {
+    ///     const NAME: &str = "Reindex";
+    ///     type Output = ();
+    ///     type State = ();
+    ///     async fn perform(self, ctx: &Context) -> JobResult<()> {
+    ///         let from: u64 = ctx.last_checkpoint().await?.unwrap_or(0);
+    ///         for page in from..self.rows / 1_000 {
+    ///             // … a page of rows …
+    ///             ctx.checkpoint(&(page + 1)).await?;
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    pub async fn checkpoint<C: Serialize + Sync + ?Sized>(&self, cursor: &C) -> crate::Result<()>
+    where
+        S: Sync + Send,
+    {
+        let body = checkpoint::written(cursor)?;
+        self.held.save_checkpoint(self.at, body).await
+    }
+
+    /// What this job saved last with [`checkpoint`](Self::checkpoint), in whatever attempt; `None` if it has saved nothing. Asks the store.
+    pub async fn last_checkpoint<C: DeserializeOwned>(&self) -> crate::Result<Option<C>>
+    where
+        S: Sync + Send,
+    {
+        let saved = self.held.store.checkpoint(self.held.slice.chunk, self.at).await?;
+        let of = || format!("job {} of `{}`", self.index(), self.step());
+        saved.map(|body| checkpoint::read(&body, of)).transpose()
     }
 
     /// Keeps a line in the job's record: the first 50 of an attempt, 500 bytes each.

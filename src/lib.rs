@@ -4,6 +4,8 @@
 //! an [`App`]. Start with the README, then `examples/import`; `ARCHITECTURE.md` says where everything is.
 
 mod app;
+mod cancelling;
+mod checkpoint;
 mod checkup;
 #[cfg(feature = "cli")]
 mod cli;
@@ -52,6 +54,7 @@ mod worker;
 mod workflow;
 
 pub use app::App;
+pub use cancelling::{Cancelled, LoneJobs, LoneJobsOf};
 #[cfg(feature = "cli")]
 pub use cli::{logging::log_to_stderr, progress::Progress};
 pub use client::{Client, Workflows};

@@ -112,13 +112,14 @@ pub struct NewJob<'c, J> {
     priority: i32,
     due: Option<Due>,
     unique: Option<Unique>,
+    expires: Option<Due>,
 }
 
 /// A job as it goes to the store.
 pub(crate) struct Prepared {
     pub lane: Lane,
     pub json: Vec<u8>,
-    pub due: Option<Millis>,
+    pub times: Times,
     pub keyed: Option<Keyed>,
     pub unique: Option<Unique>,
 }
@@ -142,7 +143,15 @@ enum Due {
 
 impl<J: Job> fmt::Debug for NewJob<'_, J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "NewJob({} into {}, priority {}, {:?})", J::NAME, self.queue, self.priority, self.due)
+        write!(
+            f,
+            "NewJob({} into {}, priority {}, {:?}, {:?})",
+            J::NAME,
+            self.queue,
+            self.priority,
+            self.due,
+            self.expires
+        )
     }
 }
 
@@ -190,6 +199,19 @@ impl<J: Job> NewJob<'_, J> {
         self
     }
 
+    /// Is cancelled if it has not settled after so long: then it never starts, or is told to come to its end, like one that
+    /// [is cancelled](crate::Client::cancel_job).
+    pub fn expires_in(mut self, time: Duration) -> Self {
+        self.expires = Some(Due::In(time));
+        self
+    }
+
+    /// Is cancelled if it has not settled by a time, in milliseconds since the epoch; see [`expires_in`](Self::expires_in).
+    pub fn deadline(mut self, time: Millis) -> Self {
+        self.expires = Some(Due::At(time));
+        self
+    }
+
     #[cfg(feature = "sqlite")]
     pub(crate) fn client(&self) -> &Client {
         self.client
@@ -200,16 +222,17 @@ impl<J: Job> NewJob<'_, J> {
         self.client.check_lone::<J>(&self.queue)?;
         let json = to_json(&self.job)?;
         check_size("parameters", json.len())?;
-        let due = self.due.map(|due| match due {
+        let time_of = |due| match due {
             Due::In(wait) => self.client.store().now().saturating_add(millis(wait)),
             Due::At(time) => time,
-        });
+        };
+        let times = Times { due: self.due.map(time_of), expires: self.expires.map(time_of) };
         let (keyed, shard) = match keyed(&self.job, self.unique.as_ref(), self.client.store().shards())? {
             Some((keyed, shard)) => (Some(keyed), shard),
             None => (None, self.client.gathering().shard()),
         };
         let lane = Lane::new(shard, &self.queue, self.priority, J::NAME);
-        Ok(Prepared { lane, json, due, keyed, unique: self.unique })
+        Ok(Prepared { lane, json, times, keyed, unique: self.unique })
     }
 }
 
@@ -271,6 +294,10 @@ impl<J: Job> LoneJob<J> {
         self.id
     }
 
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// The job, whole. An error of kind `NotFound` once it has settled and is not kept any more.
     pub async fn status(&self) -> Result<JobView> {
         self.client.find(self.id.lane).await?.job(J::NAME, self.id.index).await
@@ -328,6 +355,13 @@ impl<J: Job> LoneJob<J> {
             (state, _) => Err(failed(state.as_str())),
         }))
     }
+}
+
+/// When a job may start, and by when it must have settled.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Times {
+    pub due: Option<Millis>,
+    pub expires: Option<Millis>,
 }
 
 /// A job on its way to the store, and who waits to hear of it.
@@ -395,7 +429,7 @@ impl Client {
     /// # Ok(()) }
     /// ```
     pub fn enqueue<J: Job>(&self, job: J) -> NewJob<'_, J> {
-        NewJob { client: self, job, queue: J::QUEUE.to_owned(), priority: 0, due: None, unique: None }
+        NewJob { client: self, job, queue: J::QUEUE.to_owned(), priority: 0, due: None, unique: None, expires: None }
     }
 
     /// Enqueues many jobs of one type; returns how many. They are read one at a time and come some thousand a call, so there may be any
@@ -431,7 +465,7 @@ impl Client {
             if of_shard.jobs > 0 && !of_shard.takes(&json) {
                 count += self.enqueue_grown::<J>(shard, std::mem::take(of_shard)).await?;
             }
-            of_shard.add(&json, None, keyed);
+            of_shard.add(&json, Times::default(), keyed);
         }
         for (shard, grown) in growing {
             count += self.enqueue_grown::<J>(shard, grown).await?;
@@ -583,6 +617,7 @@ struct Growing {
     jobs: usize,
     due: Vec<(Millis, Mask)>,
     keyed: Vec<Keyed>,
+    deadlines: Vec<(Millis, Mask)>,
 }
 
 impl Call {
@@ -607,7 +642,7 @@ impl Call {
             });
             let growing = &mut lanes[lane].1;
             told.push(Told { told: to_tell, lane, at: growing.jobs as u16, unique: job.unique });
-            growing.add(&job.json, job.due, job.keyed);
+            growing.add(&job.json, job.times, job.keyed);
         }
         let jobs = lanes.into_iter().filter_map(|(lane, growing)| growing.finish(lane)).collect();
         Self { jobs, waiting: told }
@@ -620,14 +655,15 @@ impl Growing {
         self.jobs < CHUNK_JOBS && self.chunk.has_room(json)
     }
 
-    fn add(&mut self, json: &[u8], due: Option<Millis>, keyed: Option<Keyed>) {
+    fn add(&mut self, json: &[u8], times: Times, keyed: Option<Keyed>) {
         // There is room, so no chunk is full; and its size has been checked.
         debug_assert!(self.takes(json));
         let _ = self.chunk.push(json);
-        if let Some(due) = due {
-            match self.due.iter_mut().find(|(other, _)| *other == due) {
+        let lists = [(times.due, &mut self.due), (times.expires, &mut self.deadlines)];
+        for (time, list) in lists.into_iter().filter_map(|(time, list)| Some((time?, list))) {
+            match list.iter_mut().find(|(other, _)| *other == time) {
                 Some((_, mask)) => mask.insert(self.jobs),
-                None => self.due.push((due, Mask::range(self.jobs..self.jobs + 1))),
+                None => list.push((time, Mask::range(self.jobs..self.jobs + 1))),
             }
         }
         self.keyed.extend(keyed.map(|keyed| Keyed { at: self.jobs as u16, ..keyed }));
@@ -635,7 +671,9 @@ impl Growing {
     }
 
     fn finish(mut self, lane: Lane) -> Option<LoneJobs> {
-        Some(LoneJobs { due: self.due, keyed: self.keyed, ..LoneJobs::new(lane, self.chunk.finish()?) })
+        let chunk = self.chunk.finish()?;
+        let (due, deadlines, keyed) = (self.due, self.deadlines, self.keyed);
+        Some(LoneJobs { due, deadlines, keyed, ..LoneJobs::new(lane, chunk) })
     }
 }
 
@@ -644,7 +682,8 @@ mod tests {
     use super::*;
 
     fn waiting(lane: &Lane, due: Option<Millis>) -> Waiting {
-        let job = Prepared { lane: lane.clone(), json: b"{}".to_vec(), due, keyed: None, unique: None };
+        let times = Times { due, expires: None };
+        let job = Prepared { lane: lane.clone(), json: b"{}".to_vec(), times, keyed: None, unique: None };
         Waiting { job, told: oneshot::channel().0 }
     }
 

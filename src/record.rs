@@ -20,6 +20,9 @@ pub const KILLED: &str = "killed its worker: each process that ran this job alon
 /// How long a lone job is kept that ended so: nobody was left to say how long.
 pub const KILLED_KEPT: Millis = 30 * 24 * 3_600_000;
 
+/// How long a lone job is kept that was cancelled when nobody was there to say how long.
+pub const CANCELLED_KEPT: Millis = 24 * 3_600_000;
+
 /// What became of the attempts of one lease.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Record {

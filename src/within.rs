@@ -18,9 +18,10 @@ impl<J: Job> NewJob<'_, J> {
     /// The transaction's type is that of [`gusher::store::sqlite::rusqlite`](crate::store::sqlite::rusqlite).
     pub fn within(self, tx: &Transaction<'_>) -> Result<LoneJob<J>> {
         let client = self.client().clone();
-        let Prepared { lane, json, due, keyed, unique } = self.prepared()?;
+        let Prepared { lane, json, times, keyed, unique } = self.prepared()?;
         let store = client.store();
-        let jobs = LoneJobs { keyed: keyed.into_iter().collect(), ..LoneJobs::one(lane, &json, due)? };
+        let mut jobs = LoneJobs { keyed: keyed.into_iter().collect(), ..LoneJobs::one(lane, &json, times.due)? };
+        jobs.deadlines.extend(times.expires.map(|time| (time, crate::slice::Mask::range(0..1))));
         let (index, refused) = enqueue_within(tx, &store.url(), store.now(), &jobs)?;
         let id = JobId { lane: jobs.lane.id, index };
         let first = refused.first().map(|(_, first)| *first);

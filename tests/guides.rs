@@ -146,6 +146,17 @@ mod sidekiq {
         client.enqueue_all(readers).await.unwrap();
         let (to, user) = (String::from("ada@example.org"), 7);
         client.enqueue(SendMail { to }).unique(Unique::until_settled(user)).later(hour).await.unwrap();
+        let to = String::from("ada@example.org");
+        client.enqueue(SendMail { to }).expires_in(hour).await.unwrap();
+        let to = String::from("ada@example.org");
+        client.enqueue(SendMail { to }).deadline(time).await.unwrap();
+        let job = client.enqueue(Remind { to: "bob@example.org".into() }).later(hour).await.unwrap();
+        let id = job.id();
+        let cancelled = async {
+            client.cancel_job(id).await?;
+            client.lone_jobs().of::<Remind>().cancel_all().await
+        };
+        cancelled.await.unwrap();
         client.pause(Pausable::Queue("mail".into())).await.unwrap();
         let worker = house.worker(&app()).await;
         let of = vec![1, 2, 3];
@@ -389,6 +400,34 @@ mod lone_jobs {
         Ok(())
     }
 
+    async fn cancel(client: &Client) -> gusher::Result<()> {
+        let reminder = client.enqueue(SendMail { to: "bob@example.org".into() }).later(Duration::from_secs(3_600)).await?;
+        reminder.cancel().await?;
+        let mails = client.lone_jobs().of::<SendMail>().queue("newsletters");
+        let gone = mails.cancel(|mail| mail.to == "eve@example.org").await?;
+        println!("{} never start, {} are told to stop", gone.cancelled, gone.stopping);
+        client.enqueue(SendMail { to: "ada@example.org".into() }).expires_in(Duration::from_secs(600)).await?;
+        Ok(())
+    }
+
+    /// Goes on where it was.
+    #[derive(Serialize, Deserialize)]
+    struct Welcome { readers: Vec<String> }
+
+    impl Job for Welcome {
+        const NAME: &str = "Welcome";
+        type Output = ();
+        type State = Mailer;
+        async fn perform(self, ctx: &Context<Mailer>) -> JobResult<()> {
+            let from: usize = ctx.last_checkpoint().await?.unwrap_or(0);
+            for (n, to) in self.readers.iter().enumerate().skip(from) {
+                ctx.state().welcome(to).await?;
+                ctx.checkpoint(&(n + 1)).await?;
+            }
+            Ok(())
+        }
+    }
+
     #[tokio::test]
     async fn a_mail_is_one_line() {
         let house = House::new();
@@ -398,6 +437,21 @@ mod lone_jobs {
         let jobs: Vec<(String, u64)> =
             client.lanes().await.unwrap().into_iter().map(|lane| (lane.queue, lane.jobs.total)).collect();
         assert_eq!(jobs, [("default".to_owned(), 3), ("newsletters".to_owned(), 1)]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_mail_is_cancelled_and_a_long_job_goes_on() {
+        let house = House::new();
+        let app = App::new(|| async { Ok::<_, std::convert::Infallible>(Mailer) }).job::<SendMail>().job::<Welcome>();
+        let client = house.client(&app);
+        cancel(&client).await.unwrap();
+        let lanes = client.lanes().await.unwrap();
+        assert_eq!(lanes.iter().map(|lane| lane.jobs.cancelled).sum::<u64>(), 1);
+        let worker = house.worker(&app).await;
+        let readers = vec!["a@example.org".into(), "b@example.org".into()];
+        client.enqueue(Welcome { readers }).await.unwrap().wait().await.unwrap();
+        worker.stop().await;
+        house.check().await;
     }
 }
 

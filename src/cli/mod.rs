@@ -21,6 +21,7 @@ mod failures;
 mod follow;
 mod graph;
 mod house;
+mod jobs;
 mod keep;
 mod lanes;
 mod list;
@@ -96,6 +97,7 @@ enum Command {
     Unpin(keep::Unpin),
     Workers(workers::Workers),
     Lanes(lanes::Lanes),
+    Jobs(jobs::Jobs),
     Du(du::Du),
     Doctor(doctor::Doctor),
     Schedule(schedule::Schedule),
@@ -125,6 +127,7 @@ impl Command {
             Command::Unpin(command) => command.run(house).await,
             Command::Workers(command) => command.run(house).await,
             Command::Lanes(command) => command.run(house).await,
+            Command::Jobs(command) => command.run(house).await,
             Command::Du(command) => command.run(house).await,
             Command::Doctor(command) => command.run(house).await,
             Command::Schedule(command) => command.run(house).await,
@@ -251,6 +254,9 @@ mod tests {
         assert!(parse(&["start", "Import", "--slots", "3"]).is_err());
         assert!(parse(&["start", "Import", "--run", "--slots", "3"]).is_ok());
         assert!(parse(&["retry", "latest", "--params", "rows.csv"]).is_err());
+        assert!(parse(&["jobs", "cancel"]).is_err());
+        assert!(parse(&["jobs", "cancel", "--type", "SendMail", "--queue", "mail"]).is_ok());
+        assert!(parse(&["jobs", "cancel", "some#1", "--type", "SendMail"]).is_err());
     }
 
     #[test]

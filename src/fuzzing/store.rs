@@ -23,7 +23,7 @@ use crate::store::{
 use crate::testing::conformance::scene::{LEASE, QUEUE, ROW, START, Scene, job, session};
 
 /// What is decoded when it is read back. Counters are left out: they are recounted by `doctor` and decode to any number.
-const COLUMNS: [(&str, &str); 34] = [
+const COLUMNS: [(&str, &str); 36] = [
     ("workflow", "id"),
     ("workflow", "arguments"),
     ("workflow", "state"),
@@ -56,11 +56,13 @@ const COLUMNS: [(&str, &str); 34] = [
     ("lease", "progress"),
     ("limited", "said"),
     ("limited", "starts"),
+    ("lease", "stop"),
     ("timer", "jobs"),
     ("chore", "kind"),
+    ("key_row", "row"),
 ];
 
-const TABLES: [&str; 26] = [
+const TABLES: [&str; 31] = [
     "shard",
     "workflow",
     "step",
@@ -85,8 +87,13 @@ const TABLES: [&str; 26] = [
     "limited",
     "permit",
     "timer",
+    "deadline",
+    "checkpoint",
     "chore",
     "draft",
+    "keyed",
+    "key_row",
+    "sole",
 ];
 
 /// More pages or ticks than a store of this size can give.

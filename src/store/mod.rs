@@ -9,10 +9,12 @@
 //! | `permit` | what the session says that it has and wants, in absolute numbers |
 //! | `append`, `begin` | draft and chunk number |
 //! | `create` | the workflow's id |
-//! | `cancel`, `pause`, `resume`, `set_paused`, `delete`, `keep`, `abandon`, `join`, `leave`, `tick` | what they ask for: done twice is done once |
+//! | `cancel`, `cancel_jobs`, `pause`, `resume`, `set_paused`, `delete`, `keep`, `abandon`, `join`, `leave`, `tick`, `save_checkpoint` | what they ask for: done twice is done once |
 //! | `put_schedule`, `change_schedule`, `fire` | the schedule's name, and the instant at which it fires next |
 //! | `enqueue`, `retry` | the session's command number |
 
+mod cancel;
+mod checkpoint;
 mod meter;
 mod permits;
 #[cfg(feature = "redis")]
@@ -27,6 +29,8 @@ use std::fmt;
 
 use futures::future::BoxFuture;
 
+pub use self::cancel::*;
+pub use self::checkpoint::*;
 pub use self::meter::{Cost, MAX_BYTES, MAX_CALLS, Meters, VerbCost};
 pub use self::permits::*;
 pub use self::rows::*;
@@ -38,7 +42,7 @@ use crate::graph::StepNumber;
 use crate::id::{SessionId, WorkflowId};
 
 // The parts of the pure core that every store needs.
-pub use crate::record::{KILLED_KEPT, error_number};
+pub use crate::record::{CANCELLED_KEPT, KILLED_KEPT, error_number};
 pub use crate::retry::due_time;
 pub use crate::slice::fair_share;
 pub use crate::state::{MAX_ATTEMPTS, attempts, job_byte};
@@ -83,11 +87,15 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn renew(&self, renew: Renew) -> Answer<'_, Renewed>;
     /// Settles jobs, retries them or gives them back; settles their steps, releases what follows, finishes the workflow.
     fn report(&self, report: Report) -> Answer<'_, Reported>;
+    /// Keeps what a job under a lease goes on from when it runs again, until it settles; in place of what it said before.
+    fn save_checkpoint(&self, save: SaveCheckpoint) -> Answer<'_, ()>;
     /// Does one bite of what is due: leases that ended, timers, chores, dead drafts and sessions.
     fn tick(&self, tick: Tick) -> Answer<'_, Ticked>;
 
     /// Hands out nothing more of a workflow, gives what runs `grace` milliseconds, and cancels the rest.
     fn cancel(&self, workflow: WorkflowId, grace: Millis) -> Answer<'_, ()>;
+    /// Cancels lone jobs: those that wait at once, those under a lease as soon as their workers hear of it. Refused for a workflow.
+    fn cancel_jobs(&self, cancel: CancelJobs) -> Answer<'_, CancelledJobs>;
     /// Hands out nothing more of a workflow until `resume`.
     fn pause(&self, workflow: WorkflowId) -> Answer<'_, ()>;
     /// Undoes `pause`.
@@ -113,6 +121,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn edges(&self, workflow: WorkflowId, step: StepNumber, upstream: bool, limit: u32) -> Answer<'_, Vec<EdgeRow>>;
     /// The parameters of a chunk.
     fn parameters(&self, chunk: ChunkRef) -> Answer<'_, Parameters>;
+    /// What the job at a position of a chunk goes on from, if it has saved anything and has not settled.
+    fn checkpoint(&self, chunk: ChunkRef, at: u16) -> Answer<'_, Option<Vec<u8>>>;
     /// What became of the jobs of a step, chunk by chunk, from job `from` on; of the first chunk the records behind number `after`
     /// (0: all). At most about 256 KiB a page. Empty behind the last job.
     fn outcomes(&self, workflow: WorkflowId, step: StepNumber, from: u64, after: u64)

@@ -423,6 +423,8 @@ pub struct Renewed {
     pub lost: Vec<u64>,
     /// Leases of cancelled workflows: start nothing more of them.
     pub cancelled: Vec<u64>,
+    /// Leases with lone jobs that are cancelled by themselves: start none of these, and stop those that run.
+    pub stopped: Vec<(u64, Mask)>,
     /// Leases on a part of the store that is away: they have not been renewed, and the call is to be repeated for them.
     pub away: Vec<u64>,
     /// The shards that are away: permits there have not been renewed.
@@ -512,6 +514,8 @@ pub struct Reported {
     pub refused: Vec<u64>,
     /// Leases of cancelled workflows: start nothing more of them.
     pub cancelled: Vec<u64>,
+    /// Leases with lone jobs that are cancelled by themselves: start none of these, and stop those that run.
+    pub stopped: Vec<(u64, Mask)>,
     /// Leases on a part of the store that is away: the call is to be repeated for them.
     pub away: Vec<u64>,
     /// Error texts that the steps' tables hold: lease and number.
@@ -542,6 +546,8 @@ pub struct Ticked {
     pub schedules: Vec<DueSchedule>,
     /// Whom to wake.
     pub woken: Woken,
+    /// Workers that run what has been cancelled, since it has not settled in time: who is told renews at once.
+    pub told: Woken,
 }
 
 /// Parameters of [`Store::enqueue`](super::Store::enqueue): lone jobs, for lanes of one shard.
@@ -564,6 +570,8 @@ pub struct LoneJobs {
     pub chunk: Chunk,
     /// Those that may not start before a time. The others may start at once.
     pub due: Vec<(Millis, Mask)>,
+    /// Those that are cancelled if they have not settled by a time.
+    pub deadlines: Vec<(Millis, Mask)>,
     /// What these jobs are to start waits for its turn.
     pub waits: Option<Waits>,
     /// Those with a key, in the order in which they stand in the chunk.
@@ -606,7 +614,7 @@ impl Until {
 impl LoneJobs {
     /// Jobs that may start at once.
     pub fn new(lane: Lane, chunk: Chunk) -> Self {
-        Self { lane, chunk, due: Vec::new(), waits: None, keyed: Vec::new() }
+        Self { lane, chunk, due: Vec::new(), deadlines: Vec::new(), waits: None, keyed: Vec::new() }
     }
 
     /// One job, to be run at a time or at once.

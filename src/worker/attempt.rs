@@ -89,7 +89,7 @@ impl<J: Job> Handler<J::State> for JobHandler<J> {
                 if let Some(watcher) = &hub.watcher {
                     watch::start(&**watcher, &held, taken).await;
                 }
-                let ctx = context(&state, &held, taken, limit);
+                let ctx = context(&state, &held, taken);
                 let work = async {
                     let performed = decode::<J>(&held, taken)?.perform(&ctx).await;
                     encode(&performed.map_err(|error| error.ruled_by(J::retry_on, J::discard_on))?)
@@ -140,7 +140,7 @@ impl<S: Source> Handler<S::State> for SourceHandler<S> {
                 if let Some(watcher) = &hub.watcher {
                     watch::start(&**watcher, &held, taken).await;
                 }
-                let ctx = context(&state, &held, taken, limit);
+                let ctx = context(&state, &held, taken);
                 let mut emitter = Emitter::<S::Emits>::new(held.clone());
                 let work = async {
                     let produced = decode::<S>(&held, taken)?.produce(&ctx, &mut emitter).await;
@@ -170,10 +170,8 @@ fn span(held: &Held, taken: Taken) -> Span {
     )
 }
 
-fn context<S>(state: &Arc<S>, held: &Arc<Held>, taken: Taken, limit: Option<Duration>) -> Context<S> {
-    // Only a job with a time limit can be told to end by itself; the others share their slice's token.
-    let token = if limit.is_some() { held.token.child_token() } else { held.token.clone() };
-    Context::new(state.clone(), held.clone(), taken.at, taken.attempt, token)
+fn context<S>(state: &Arc<S>, held: &Arc<Held>, taken: Taken) -> Context<S> {
+    Context::new(state.clone(), held.clone(), taken.at, taken.attempt)
 }
 
 fn decode<J: DeserializeOwned>(held: &Held, taken: Taken) -> JobResult<J> {
@@ -214,6 +212,7 @@ async fn guard<S>(
         biased;
         result = &mut work => return caught(result),
         () = held.token.cancelled() => false,
+        () = held.until_stopped(ctx.at()) => false,
         () = time_over => true,
     };
     ctx.cancellation().cancel();
@@ -225,7 +224,7 @@ async fn guard<S>(
             let limit = limit.unwrap_or_default();
             End::Failed(JobError::new(format!("timed out: the attempt took longer than {limit:?}")))
         }
-        (_, false) if held.is_stopping() => End::Stopped,
+        (_, false) if held.is_stopping() && !held.is_stopped(ctx.at()) => End::Stopped,
         (_, false) => End::Cancelled,
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::OnceCell;
+use tokio::sync::{Notify, OnceCell};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,7 @@ use crate::job::JobError;
 use crate::outputs::ChunkParameters;
 use crate::planted::planted;
 use crate::slice::Mask;
-use crate::store::{DraftKey, Slice, Store};
+use crate::store::{DraftKey, SaveCheckpoint, Slice, Store};
 
 /// A job of a held slice that a slot has taken.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +73,10 @@ pub struct Held {
     deadline: AtomicU64,
     /// The store no longer holds the lease: nothing more is reported.
     lost: AtomicBool,
+    /// Jobs that have been cancelled by themselves. Nobody looks there before there are any.
+    stopped: Mutex<Mask>,
+    has_stopped: AtomicBool,
+    stop_told: Notify,
     pub parameters: OnceCell<ChunkParameters>,
     pub ended: Mutex<Vec<Ended>>,
     /// What has been reported of it is for a part of the store that is away, and has not come there yet.
@@ -134,6 +138,9 @@ impl Held {
             running: AtomicU32::new(0),
             deadline: AtomicU64::new(deadline),
             lost: AtomicBool::new(false),
+            stopped: Mutex::default(),
+            has_stopped: AtomicBool::new(false),
+            stop_told: Notify::new(),
             on_its_way: AtomicBool::new(false),
             parameters: OnceCell::new_with(parameters),
             ended: Mutex::new(Vec::new()),
@@ -174,16 +181,52 @@ impl Held {
         // Counted before it is taken, so that nobody sees the slice without jobs to run and without running jobs in between.
         self.running.fetch_add(1, Ordering::SeqCst);
         let left = |next| (next < self.jobs.len()).then_some(next + 1);
-        match self.next.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) {
-            Ok(number) => {
-                self.limits.iter().for_each(|limit| limit.started());
-                let used = self.slice.attempts.get(number).copied().unwrap_or(0);
-                Some(Taken { at: self.jobs[number], attempt: used + 1 })
+        while let Ok(number) = self.next.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) {
+            let at = self.jobs[number];
+            if self.is_stopped(at) {
+                self.limits.iter().for_each(|limit| limit.returned(1));
+                // The store makes a cancelled one of what is given back to it.
+                self.ended.lock().push(Ended::unstarted(at, self.hub.wall_at(Instant::now())));
+                self.hub.list_for_report(self);
+                continue;
             }
-            Err(_) => {
-                self.running.fetch_sub(1, Ordering::SeqCst);
-                None
+            self.limits.iter().for_each(|limit| limit.started());
+            let used = self.slice.attempts.get(number).copied().unwrap_or(0);
+            return Some(Taken { at, attempt: used + 1 });
+        }
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        if self.has_stopped.load(Ordering::SeqCst) && self.is_through() {
+            self.hub.report_now.notify_one();
+        }
+        None
+    }
+
+    /// Jobs of it have been cancelled by themselves: none of them is started any more, and those that run are told.
+    pub fn stop(&self, jobs: Mask) {
+        let mut stopped = self.stopped.lock();
+        if !jobs.is_within(*stopped) {
+            *stopped = stopped.or(jobs);
+            self.has_stopped.store(true, Ordering::SeqCst);
+            drop(stopped);
+            self.stop_told.notify_waiters();
+        }
+    }
+
+    /// Whether a job has been cancelled by itself.
+    pub fn is_stopped(&self, at: u16) -> bool {
+        self.has_stopped.load(Ordering::SeqCst) && self.stopped.lock().contains(usize::from(at))
+    }
+
+    /// Ends once a job has been cancelled by itself.
+    pub async fn until_stopped(&self, at: u16) {
+        loop {
+            let told = self.stop_told.notified();
+            tokio::pin!(told);
+            told.as_mut().enable();
+            if self.is_stopped(at) {
+                return;
             }
+            told.await;
         }
     }
 
@@ -293,6 +336,12 @@ impl Held {
         serde_json::to_string(&told).ok()
     }
 
+    /// Keeps what a job goes on from when it runs again.
+    pub async fn save_checkpoint(&self, at: u16, body: Vec<u8>) -> crate::Result<()> {
+        let save = SaveCheckpoint { session: self.hub.session, lease: self.slice.lease, at, body };
+        self.store.save_checkpoint(save).await
+    }
+
     /// The key of a draft that nobody has used before; it is renewed until its job ends.
     pub fn begin_draft(&self) -> DraftKey {
         self.hub.begin_draft()
@@ -342,5 +391,22 @@ mod tests {
         assert!(held.take().is_none());
         let given_back: Vec<u16> = held.ended.lock().iter().map(|ended| ended.at).collect();
         assert_eq!((given_back, held.unstarted()), (vec![1, 2], 0));
+    }
+
+    #[tokio::test]
+    async fn a_job_that_has_been_cancelled_is_passed_over_and_one_that_runs_is_told() {
+        let held = held(3);
+        assert_eq!(held.take().map(|taken| taken.at), Some(0));
+        let told = tokio::spawn({
+            let held = held.clone();
+            async move { held.until_stopped(0).await }
+        });
+        held.stop(Mask::range(0..2));
+        told.await.unwrap();
+        assert!(held.is_stopped(0) && !held.is_stopped(2));
+        assert_eq!(held.take().map(|taken| taken.at), Some(2));
+        let given_back: Vec<u16> = held.ended.lock().iter().map(|ended| ended.at).collect();
+        assert_eq!(given_back, [1]);
+        assert!(!held.token.is_cancelled(), "the others of the slice go on");
     }
 }

@@ -98,6 +98,7 @@ async fn renew(hub: &Hub, session: &Session) {
                     if renewed.cancelled.contains(&lease) {
                         super::report::stop_cancelled(hub, held);
                     }
+                    renewed.stopped.iter().filter(|(of, _)| *of == lease).for_each(|(_, jobs)| held.stop(*jobs));
                 }
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {

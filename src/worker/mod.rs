@@ -47,7 +47,7 @@ use crate::job::JobError;
 use crate::lone::Keep;
 use crate::outputs::ChunkParameters;
 use crate::store::{Answer, Session};
-use crate::wake::wake;
+use crate::wake::{RENEW, wake};
 
 /// `wait`, give or take a fifth.
 fn jitter(wait: Duration) -> Duration {
@@ -382,6 +382,7 @@ async fn listen(hub: Arc<Hub>, socket: UdpSocket) {
     loop {
         tokio::select! {
             received = socket.recv_from(&mut buffer) => match received {
+                Ok((length, _)) if buffer[..length] == *RENEW => hub.renew_now.notify_one(),
                 Ok(_) => hub.woken.notify_one(),
                 // Such an error speaks of a datagram sent earlier, which is nobody's concern here.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,

@@ -191,6 +191,9 @@ fn add_outcome(
     let (state, result) = match ended.end {
         End::Stopped => {
             part.returned.insert(at);
+            if held.is_stopped(ended.at) {
+                part.keep = part.keep.max(millis(keep.outputs));
+            }
             part.dropped.extend(ended.draft);
             return;
         }
@@ -206,7 +209,8 @@ fn add_outcome(
             part.cancelled.insert(at);
             part.keep = part.keep.max(millis(keep.outputs));
             part.dropped.extend(ended.draft);
-            (JobState::Cancelled, Err(ErrorText::Text("stopped: the workflow is cancelled".to_owned())))
+            let what = if held.is_stopped(ended.at) { "job" } else { "workflow" };
+            (JobState::Cancelled, Err(ErrorText::Text(format!("stopped: the {what} is cancelled"))))
         }
         End::Failed(error) if matches!(error.then(), Then::Postpone(_) | Then::Discard) => {
             part.dropped.extend(ended.draft);

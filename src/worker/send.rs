@@ -120,6 +120,7 @@ fn settle(hub: &Arc<Hub>, parts: &[Part], reported: Reported) {
         if reported.cancelled.contains(&part.lease) {
             super::report::stop_cancelled(hub, held);
         }
+        reported.stopped.iter().filter(|(of, _)| *of == part.lease).for_each(|(_, jobs)| held.stop(*jobs));
         for (_, number) in reported.known_errors.iter().filter(|(lease, _)| *lease == part.lease) {
             hub.learn_error(held, *number);
         }

@@ -25,6 +25,7 @@ pub async fn tick(hub: Arc<Hub>) {
             Ok(ticked) => {
                 backoff.reset();
                 wake(&ticked.woken);
+                crate::wake::hurry(&ticked.told);
                 let fired = fire_due(&*hub.store, &ticked).await;
                 if ticked.more || fired {
                     continue;

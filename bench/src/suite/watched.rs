@@ -169,6 +169,9 @@ impl Store for Watched {
         occurrences(shard: u16, name: String, before: Millis, limit: u32) -> Vec<OccurrenceRow>;
         renew(renew: Renew) -> Renewed;
         cancel(workflow: WorkflowId, grace: Millis) -> ();
+        cancel_jobs(cancel: CancelJobs) -> CancelledJobs;
+        save_checkpoint(save: SaveCheckpoint) -> ();
+        checkpoint(chunk: ChunkRef, at: u16) -> Option<Vec<u8>>;
         pause(workflow: WorkflowId) -> ();
         set_paused(what: Pausable, paused: bool) -> Woken;
         paused() -> Vec<Pausable>;

@@ -248,11 +248,38 @@ pub struct Renewed {
     lost: Vec<u64>,
     #[serde(deserialize_with = "list")]
     cancelled: Vec<u64>,
+    #[serde(deserialize_with = "list")]
+    stopped: Vec<(u64, usize)>,
 }
 
-impl From<Renewed> for store::Renewed {
-    fn from(renewed: Renewed) -> Self {
-        Self { lost: renewed.lost, cancelled: renewed.cancelled, ..Self::default() }
+pub fn renewed(mut told: Answer<Renewed>) -> Result<store::Renewed> {
+    let stopped = std::mem::take(&mut told.json.stopped);
+    let stopped = stops(&mut told, stopped)?;
+    let Renewed { lost, cancelled, .. } = told.json;
+    Ok(store::Renewed { lost, cancelled, stopped, ..store::Renewed::default() })
+}
+
+/// Leases with jobs that are to be stopped.
+fn stops<T>(told: &mut Answer<T>, stops: Vec<(u64, usize)>) -> Result<Vec<(u64, Mask)>> {
+    stops.into_iter().map(|(lease, jobs)| Ok((lease, mask(&told.take(jobs)?)?))).collect()
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Checkpoint {
+    pub body: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct CancelledJobs {
+    cancelled: u32,
+    stopping: u32,
+    #[serde(deserialize_with = "list")]
+    told: Vec<u16>,
+}
+
+impl From<CancelledJobs> for store::CancelledJobs {
+    fn from(told: CancelledJobs) -> Self {
+        Self { cancelled: told.cancelled, stopping: told.stopping, told: Woken(told.told) }
     }
 }
 
@@ -264,19 +291,23 @@ pub struct Reported {
     cancelled: Vec<u64>,
     #[serde(deserialize_with = "list")]
     known_errors: Vec<(u64, String)>,
+    #[serde(deserialize_with = "list")]
+    stopped: Vec<(u64, usize)>,
     more: bool,
     #[serde(deserialize_with = "list")]
     woken: Vec<u16>,
 }
 
-impl TryFrom<Reported> for store::Reported {
-    type Error = Error;
-
-    fn try_from(told: Reported) -> Result<Self> {
+impl Reported {
+    pub fn all(mut answer: Answer<Self>) -> Result<store::Reported> {
+        let stopped = std::mem::take(&mut answer.json.stopped);
+        let stopped = stops(&mut answer, stopped)?;
+        let told = answer.json;
         let known = |(lease, number): (u64, String)| {
             Ok((lease, number.parse().map_err(|_| corrupt("an error without number"))?))
         };
-        Ok(Self {
+        Ok(store::Reported {
+            stopped,
             refused: told.refused,
             cancelled: told.cancelled,
             away: Vec::new(),
@@ -297,6 +328,8 @@ pub struct Ticked {
     now: f64,
     #[serde(deserialize_with = "list")]
     woken: Vec<u16>,
+    #[serde(deserialize_with = "list")]
+    told: Vec<u16>,
 }
 
 impl Ticked {
@@ -311,6 +344,7 @@ impl Ticked {
                 .map(|row| Ok(DueSchedule { schedule: row.on(shard)?, now: self.now as Millis }))
                 .collect::<Result<_>>()?,
             woken: Woken(self.woken),
+            told: Woken(self.told),
         })
     }
 }

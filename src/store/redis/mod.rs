@@ -7,11 +7,11 @@
 //! |---|---|
 //! | `scripts/base.lua` | the keys (this is the one place that spells them), masks, rows of workflows and steps, chunks |
 //! | `scripts/retention.lua` | when finished workflows are deleted; keys that workflows hold |
-//! | `scripts/{line,timer,chore,lease,draft,lane}.lua` | what a script does with these; each has the ones that it needs (`script`) |
-//! | `scripts/{settle,recovery,error,repeat}.lua` | what follows when jobs settle; slices whose workers have gone; texts of errors; commands sent again |
-//! | `scripts/permits.lua` | who may run how many of what is limited |
+//! | `scripts/{line,timer,deadline,chore,lease,draft,lane}.lua` | what a script does with these; each has the ones that it needs (`script`) |
+//! | `scripts/{settle,recovery,stop,error,repeat}.lua` | what follows when jobs settle; slices whose workers have gone; lone jobs that are cancelled; texts of errors; commands sent again |
+//! | `scripts/{starts,limited,permits}.lua` | what counts towards a rate; lone jobs whose key limits them; who may run how many of what is limited |
 //! | `scripts/note.lua` | what a test's ledger is told |
-//! | `scripts/{session,create,permit,claim,report,tick,command,read,doctor}.lua` | the verbs |
+//! | `scripts/{session,create,permit,claim,report,tick,command,cancel,checkpoint,read,doctor}.lua` | the verbs |
 //! | `script` | how one is run |
 //! | `parameters`, `answers` | what goes in and comes out |
 //! | `options`, `servers`, `link` | the URL, the servers it names, the connection to them |
@@ -323,6 +323,29 @@ impl Store for RedisStore {
         Box::pin(self.report_all(report))
     }
 
+    fn save_checkpoint(&self, save: SaveCheckpoint) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let (shard, number) = self.shards.lease(save.lease);
+            let mut blobs = Blobs::default();
+            let of = json!({
+                "session": save.session.to_string(), "lease": number, "at": save.at, "body": blobs.put(save.body),
+            });
+            let shard = self.shards.numbered(shard)?;
+            self.run::<Value>(shard, "save checkpoint", &script::CHECKPOINT, of, blobs).await.map(|_| ())
+        })
+    }
+
+    fn checkpoint(&self, chunk: ChunkRef, at: u16) -> Answer<'_, Option<Vec<u8>>> {
+        Box::pin(async move {
+            let (wf, number) = answers::split_chunk(chunk.id);
+            let of = json!({ "wf": wf, "chunk": number, "at": at });
+            let shard = self.shards.numbered(chunk.shard)?;
+            let mut told: Told<answers::Checkpoint> =
+                self.run(shard, "checkpoint", &script::CHECKPOINT, of, Blobs::default()).await?;
+            told.json.body.map(|number| told.take(number)).transpose()
+        })
+    }
+
     fn tick(&self, tick: Tick) -> Answer<'_, Ticked> {
         Box::pin(self.tick_all(tick))
     }
@@ -332,6 +355,15 @@ impl Store for RedisStore {
             let mut of = parameters::of_workflow(workflow);
             (of["grace"], of["lease"]) = (grace.into(), self.lease().into());
             self.command::<Value>(workflow, "cancel", of).await.map(|_| ())
+        })
+    }
+
+    fn cancel_jobs(&self, cancel: CancelJobs) -> Answer<'_, CancelledJobs> {
+        Box::pin(async move {
+            let (shard, (parameters, blobs)) = (self.shards.of(cancel.lane)?, parameters::cancel_jobs(&cancel));
+            let told: Told<answers::CancelledJobs> =
+                self.run(shard, "cancel jobs", &script::CANCEL, parameters, blobs).await?;
+            Ok(told.json.into())
         })
     }
 

@@ -8,7 +8,7 @@ use crate::clock::millis;
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::id::WorkflowId;
-use crate::record::{KILLED, KILLED_KEPT, error_number};
+use crate::record::{CANCELLED_KEPT, KILLED, KILLED_KEPT, error_number};
 use crate::retention::{KeepFor, Retention};
 use crate::slice::Mask;
 use crate::state::Tolerate;
@@ -29,9 +29,12 @@ pub fn of_step(id: WorkflowId, step: StepNumber) -> Value {
     of
 }
 
-/// What is noted of a job that killed its worker too often.
+/// Behind any job that a lane can have: a number that scripts can count with.
+const MAX_INDEX: u64 = 1 << 44;
+
+/// What is noted of a job that killed its worker too often, and how long one is kept that was cancelled without a word on that.
 pub fn killed() -> Value {
-    json!({ "number": error_number(KILLED).to_string(), "text": KILLED, "keep": KILLED_KEPT })
+    json!({ "number": error_number(KILLED).to_string(), "text": KILLED, "keep": KILLED_KEPT, "cancelled_keep": CANCELLED_KEPT })
 }
 
 fn draft_name(key: DraftKey) -> String {
@@ -177,9 +180,12 @@ pub fn enqueue(enqueue: Enqueue) -> Result<(Value, Blobs)> {
     Ok((value, blobs))
 }
 
-fn lone_jobs(LoneJobs { lane, chunk, due, waits, keyed }: LoneJobs, blobs: &mut Blobs) -> Result<Value> {
+fn lone_jobs(LoneJobs { lane, chunk, due, deadlines, waits, keyed }: LoneJobs, blobs: &mut Blobs) -> Result<Value> {
     let step = Part::Step { spec: lane.step(), upstreams: 0, always: false };
-    let due: Vec<Value> = due.into_iter().map(|(due, mask)| json!([due, blobs.put(mask.to_bytes())])).collect();
+    let mut timed = |times: Vec<(Millis, Mask)>| -> Vec<Value> {
+        times.into_iter().map(|(time, mask)| json!([time, blobs.put(mask.to_bytes())])).collect()
+    };
+    let (due, deadlines) = (timed(due), timed(deadlines));
     let waits = waits.map(|Waits { name, key, ids }| {
         json!({ "name": name, "key": key, "ids": ids.into_iter().map(id_text).collect::<Vec<_>>() })
     });
@@ -192,6 +198,7 @@ fn lone_jobs(LoneJobs { lane, chunk, due, waits, keyed }: LoneJobs, blobs: &mut 
         "jobs": chunk.jobs,
         "body": blobs.put(chunk.body),
         "due": due,
+        "deadlines": deadlines,
         "waits": waits,
         "keyed": keyed.into_iter().map(of_key).collect::<Vec<_>>(),
     }))
@@ -212,6 +219,14 @@ fn of_key(Keyed { at, limit, unique }: Keyed) -> Value {
         "until": until,
         "time": time.flatten(),
     })
+}
+
+pub fn cancel_jobs(cancel: &CancelJobs) -> (Value, Blobs) {
+    let mut blobs = Blobs::default();
+    let mut of = of_workflow(cancel.lane);
+    (of["index"], of["keep"]) = (cancel.index.min(MAX_INDEX).into(), cancel.keep.into());
+    of["jobs"] = blobs.put(cancel.jobs.to_bytes());
+    (of, blobs)
 }
 
 pub fn put_schedule(put: &PutSchedule) -> Value {

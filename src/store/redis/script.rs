@@ -60,14 +60,16 @@ impl Text {
 }
 
 pub static SESSION: Script = script!("session": "retention" "chore" "line" "starts" "limited" "timer" "lease" "settle" "error" "lane" "recovery" "permits");
-pub static CREATE: Script = script!("create": "retention" "chore" "line" "starts" "limited" "timer" "lease" "settle" "repeat" "draft" "occurrence" "build");
-pub static SCHEDULE: Script =
-    script!("schedule": "retention" "chore" "line" "starts" "limited" "timer" "lease" "settle" "occurrence" "build");
+pub static CREATE: Script = script!("create": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "settle" "repeat" "draft" "occurrence" "build");
+pub static SCHEDULE: Script = script!("schedule": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "settle" "occurrence" "build");
 pub static PERMIT: Script = script!("permit": "lease" "starts" "permits");
 pub static CLAIM: Script = script!("claim": "chore" "line" "starts" "limited" "lease");
 pub static REPORT: Script =
     script!("report": "retention" "chore" "line" "starts" "limited" "timer" "lease" "settle" "error" "lane" "draft");
-pub static TICK: Script = script!("tick": "retention" "chore" "line" "starts" "limited" "timer" "lease" "settle" "error" "lane" "recovery" "draft" "permits");
+pub static TICK: Script = script!("tick": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "settle" "error" "lane" "recovery" "stop" "draft" "permits");
+pub static CHECKPOINT: Script = script!("checkpoint": "lease");
+pub static CANCEL: Script =
+    script!("cancel": "retention" "chore" "line" "starts" "limited" "timer" "lease" "settle" "error" "lane" "stop");
 pub static COMMAND: Script = script!("command": "retention" "chore" "line" "timer" "lease" "settle" "repeat" "draft");
 pub static READ: Script = script!("read": "chore" "line" "lease" "starts" "permits");
 pub static DOCTOR: Script =
@@ -254,7 +256,20 @@ mod tests {
 
     #[test]
     fn each_script_has_the_functions_that_its_parts_call() {
-        let scripts = [&SESSION, &CREATE, &SCHEDULE, &PERMIT, &CLAIM, &REPORT, &TICK, &COMMAND, &READ, &DOCTOR];
+        let scripts = [
+            &SESSION,
+            &CREATE,
+            &SCHEDULE,
+            &PERMIT,
+            &CLAIM,
+            &REPORT,
+            &TICK,
+            &CHECKPOINT,
+            &CANCEL,
+            &COMMAND,
+            &READ,
+            &DOCTOR,
+        ];
         let without_comments = |text: &str| -> String {
             text.lines().map(|line| format!("{}\n", line.split("--").next().unwrap_or_default())).collect()
         };

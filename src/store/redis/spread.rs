@@ -171,6 +171,7 @@ impl RedisStore {
             let in_session = |lease| self.shards.lease_in_session(shard, lease);
             all.lost.extend(one.lost.into_iter().map(in_session));
             all.cancelled.extend(one.cancelled.into_iter().map(in_session));
+            all.stopped.extend(one.stopped.into_iter().map(|(lease, jobs)| (in_session(lease), jobs)));
         }
         Ok(all)
     }
@@ -207,8 +208,7 @@ impl RedisStore {
 
     async fn renew_on(&self, shard: &Shard, part: Renew) -> Result<Renewed> {
         let parameters = parameters::renew(&part);
-        let told = self.run::<answers::Renewed>(shard, "renew", &script::SESSION, parameters, Blobs::default()).await?;
-        Ok(told.json.into())
+        answers::renewed(self.run(shard, "renew", &script::SESSION, parameters, Blobs::default()).await?)
     }
 
     pub(super) async fn report_all(&self, report: Report) -> Result<Reported> {
@@ -227,8 +227,7 @@ impl RedisStore {
             let there = async move {
                 let (parameters, blobs) = parameters::report(Report { session: report.session, leases });
                 let shard = self.shards.numbered(number)?;
-                let told = self.run::<answers::Reported>(shard, "report", &script::REPORT, parameters, blobs).await?;
-                Reported::try_from(told.json)
+                answers::Reported::all(self.run(shard, "report", &script::REPORT, parameters, blobs).await?)
             };
             (number, there)
         };
@@ -238,6 +237,7 @@ impl RedisStore {
             let in_session = |lease| self.shards.lease_in_session(shard, lease);
             all.refused.extend(one.refused.into_iter().map(in_session));
             all.cancelled.extend(one.cancelled.into_iter().map(in_session));
+            all.stopped.extend(one.stopped.into_iter().map(|(lease, jobs)| (in_session(lease), jobs)));
             all.known_errors.extend(one.known_errors.into_iter().map(|(lease, error)| (in_session(lease), error)));
             all.more |= one.more;
             all.woken.0.extend(one.woken.0);
@@ -255,6 +255,7 @@ impl RedisStore {
             all.ready |= one.ready;
             all.next_in = [all.next_in, one.next_in].into_iter().flatten().min();
             all.schedules.extend(one.schedules);
+            all.told.0.extend(one.told.0);
             all.woken.0.extend(one.woken.0);
         }
         Ok(all)

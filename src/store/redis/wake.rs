@@ -53,8 +53,9 @@ async fn pass_on(link: &Link, channel: &str, port: u16) -> Result<()> {
     let mut subscription = link.listen().await?;
     subscription.subscribe(channel).await.map_err(|error| redis_error("listening for wake-ups", error))?;
     let mut messages = subscription.on_message();
-    while messages.next().await.is_some() {
-        crate::wake::wake(&Woken(vec![port]));
+    while let Some(message) = messages.next().await {
+        let port = Woken(vec![port]);
+        if message.get_payload_bytes() == b"renew" { crate::wake::hurry(&port) } else { crate::wake::wake(&port) }
     }
     Ok(())
 }

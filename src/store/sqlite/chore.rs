@@ -430,7 +430,7 @@ impl Tx<'_> {
 
     /// As much of it as one operation may; returns whether it is gone.
     pub fn delete_some(&mut self, wf: Wf) -> Result<bool> {
-        const TABLES: [(&str, &str); 8] = [
+        const TABLES: [(&str, &str); 9] = [
             ("lease", "session, number"),
             ("entry", "wf, step, suspect, seq"),
             ("ready", "line, wf, step"),
@@ -439,6 +439,7 @@ impl Tx<'_> {
             ("hold", "wf, step, name"),
             ("error", "wf, step, number"),
             ("edge", "wf, up, down, kind"),
+            ("checkpoint", "chunk, at"),
         ];
         for (table, key) in
             TABLES.into_iter().filter(|(table, _)| *table != "edge" || !planted!("a deletion leaves edges"))

@@ -270,6 +270,7 @@ impl Tx<'_> {
     ) -> Result<Option<Lease>> {
         let (wf, number) = (step.wf, step.step);
         let (chunk, first, jobs, rest) = match entry.work {
+            Work::Run { low, high } if self.is_lane(wf)? => self.cut_lone(step, (low, high), take)?,
             Work::Run { low, high } => {
                 let chunk = self.chunk_at(wf, number, low)?;
                 let from = (low - chunk.first) as usize;
@@ -283,8 +284,13 @@ impl Tx<'_> {
                 )
             }
             Work::Masked { chunk, first, jobs } => {
-                let len = self.chunk_at(wf, number, first)?.jobs;
-                let bytes = self.bytes(chunk, len)?;
+                // A lane's chunk is gone once all of its jobs have been cancelled and are not kept any more.
+                let there = self.find_chunk(wf, number, first)?.filter(|there| there.chunk == chunk);
+                if there.is_none() && !self.is_lane(wf)? {
+                    self.chunk_at(wf, number, first)?;
+                }
+                let len = there.map_or(0, |there| there.jobs);
+                let bytes = if len > 0 { self.bytes(chunk, len)? } else { Vec::new() };
                 let open: Mask =
                     jobs.iter().filter(|at| *at < len && JobState::of(bytes[*at]) == JobState::Open).collect();
                 let (front, back) = open.split(take);
@@ -310,6 +316,7 @@ impl Tx<'_> {
             chunk,
             first,
             jobs,
+            stop: Mask::EMPTY,
             last_report: 0,
             outcome: None,
             record: 0,

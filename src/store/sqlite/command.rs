@@ -30,7 +30,7 @@ pub fn refuse_lane(id: WorkflowId, state: WorkflowState) -> Result<()> {
         return Ok(());
     }
     Err(Error::refused(format!(
-        "{id} is a lane of lone jobs and no workflow: it cannot be cancelled, paused, kept or deleted; `pause --type NAME` pauses its jobs"
+        "{id} is a lane of lone jobs and no workflow: it cannot be cancelled, paused, kept or deleted; `pause --type NAME` pauses its jobs, `jobs cancel` cancels them"
     )))
 }
 

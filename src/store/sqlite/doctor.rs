@@ -69,6 +69,14 @@ const ORPHANS: &[(&str, &str)] = &[
     ),
     ("timers without a workflow", "SELECT timer.wf FROM timer LEFT JOIN workflow USING (wf) WHERE workflow.wf IS NULL"),
     (
+        "checkpoints without a chunk",
+        "SELECT c.chunk FROM checkpoint c LEFT JOIN params USING (chunk) WHERE params.chunk IS NULL AND NOT EXISTS (SELECT 1 FROM workflow w WHERE w.wf = c.wf AND w.state = 8)",
+    ),
+    (
+        "deadlines without a chunk",
+        "SELECT deadline.chunk FROM deadline LEFT JOIN params USING (chunk) WHERE params.chunk IS NULL",
+    ),
+    (
         "chores without a workflow",
         "SELECT chore.wf FROM chore LEFT JOIN workflow USING (wf) WHERE chore.wf <> 0 AND workflow.wf IS NULL",
     ),
@@ -300,7 +308,18 @@ impl Tx<'_> {
                     self.count_admitted(chunk, &bytes, findings)?;
                 }
                 if !busy {
-                    check_whereabouts(step, &work, chunk, &bytes, place, findings);
+                    check_whereabouts((step, is_lane), &work, chunk, &bytes, place, findings);
+                }
+                if step.checkpoints > 0 {
+                    let sql = "SELECT at FROM checkpoint WHERE chunk = ?";
+                    for at in self.all(sql, [chunk.chunk], |row| row.get::<_, u16>(0).map(usize::from))? {
+                        if bytes.get(at).is_none_or(|byte| JobState::of(*byte).is_settled()) {
+                            findings.add(format!(
+                                "{place}: job {} has settled and has a checkpoint",
+                                chunk.first + at as i64
+                            ));
+                        }
+                    }
                 }
                 if is_lane && self.is_unwanted(chunk.chunk, &bytes)? {
                     findings.add(format!("{place}: chunk {} is kept although nobody wants it", chunk.chunk));
@@ -312,6 +331,9 @@ impl Tx<'_> {
         }
         findings.expect(place, "its count of jobs", step.jobs, counted);
         findings.expect(place, "its count of jobs under a lease", step.leased, work.leased);
+        let sql = "SELECT count(*) FROM checkpoint WHERE wf = ? AND step = ?";
+        let checkpoints = self.one(sql, (wf, number), |row| row.get::<_, i64>(0))?.unwrap_or(0);
+        findings.expect(place, "its count of checkpoints", step.checkpoints, checkpoints);
         let sql = "SELECT coalesce(sum(jobs), 0) FROM error WHERE wf = ? AND step = ?";
         let explained = self.one(sql, (wf, number), |row| row.get::<_, i64>(0))?.unwrap_or(0) as u64;
         if !busy {
@@ -436,7 +458,7 @@ fn put(masks: &mut HashMap<i64, Mask>, chunk: i64, jobs: Mask) {
 
 /// Each open job of a running step is in exactly one place, each retrying or deferred one has a timer, and nothing else is in any.
 fn check_whereabouts(
-    step: &Step,
+    (step, is_lane): (&Step, bool),
     work: &Whereabouts,
     chunk: &Chunk,
     bytes: &[u8],
@@ -459,6 +481,8 @@ fn check_whereabouts(
             JobState::Open if running => places == 1 && !timed,
             JobState::Deferred if running => places == 0 && (timed || waits),
             JobState::Retrying if running => places == 0 && timed,
+            // What was cancelled stays in its entry until a claim comes by.
+            JobState::Cancelled if is_lane => !masked(&work.leases, at) && !timed,
             _ => places == 0 && !timed,
         };
         if !right {

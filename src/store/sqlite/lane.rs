@@ -18,6 +18,9 @@ use crate::store::{Enqueue, Enqueued, Keyed, Lane, LoneJobs, NewWorkflow, Part, 
 /// With more error texts than that a lane's table loses those that no failed job has any more.
 const TEXTS_KEPT: i64 = 500;
 
+/// Why a chunk is refused whose times name jobs that it does not have.
+pub const UNWANTED_MASK: &str = "jobs that have a time are not among those that come";
+
 impl Tx<'_> {
     /// Takes lone jobs into their lanes.
     pub fn enqueue_lone(&mut self, enqueue: &Enqueue) -> Result<Enqueued> {
@@ -42,7 +45,7 @@ impl Tx<'_> {
         let all = Mask::range(0..jobs.chunk.jobs as usize);
         let later = jobs.due.iter().fold(Mask::EMPTY, |later, (_, mask)| later.or(*mask));
         if !later.is_within(all) {
-            return Err(Error::usage("jobs that are deferred are not among those that come"));
+            return Err(Error::usage(UNWANTED_MASK));
         }
         if jobs.keyed.iter().any(|keyed| !all.contains(usize::from(keyed.at))) {
             return Err(Error::usage("jobs with a key are not among those that come"));
@@ -58,6 +61,10 @@ impl Tx<'_> {
             self.wait_for_turn(waits, wf, first)?;
         }
         let chunk = self.add_chunk(segment, first, &jobs.chunk)?;
+        let taken = |(time, mask): &(Millis, Mask)| (*time, mask.minus(not_taken));
+        let deadlines: Vec<(Millis, Mask)> =
+            jobs.deadlines.iter().map(taken).filter(|(_, mask)| !mask.is_empty()).collect();
+        self.add_deadlines(wf, chunk, first, all, &deadlines)?;
         let count = i64::from(jobs.chunk.jobs);
         self.run("UPDATE segment SET jobs = jobs + ?2 WHERE segment = ?1", (segment, count))?;
         let (mut step, mut workflow) = (self.step(wf, 0)?, self.workflow(wf)?);
@@ -188,7 +195,7 @@ impl Tx<'_> {
                        AND (SELECT count(*) FROM error WHERE wf = ?1 AND step = ?2) > ?3";
             self.run(sql, (wf, number, TEXTS_KEPT))?;
         }
-        for table in ["params", "bytes", "recovered", "outcome", "failed", "mended", "timer"] {
+        for table in ["params", "bytes", "recovered", "outcome", "failed", "mended", "timer", "deadline"] {
             self.run(&format!("DELETE FROM {table} WHERE chunk = ?"), [chunk])?;
         }
         let sql = "DELETE FROM chunk WHERE first = ?3 AND segment = (SELECT segment FROM segment WHERE wf = ?1 AND step = ?2)";

@@ -39,6 +39,8 @@ pub struct Lease {
     pub first: i64,
     /// The jobs that have not been reported.
     pub jobs: Mask,
+    /// Those of them that are to be stopped: lone jobs that have been cancelled.
+    pub stop: Mask,
     pub last_report: i64,
     /// The row of the open outcome record, and that record's number in the lease.
     pub outcome: Option<i64>,
@@ -158,10 +160,19 @@ impl Tx<'_> {
         let sql = &format!(
             "UPDATE lease SET deadline = min(?3, coalesce((SELECT w.grace_until FROM {of}), ?3)) \
              WHERE session = ?1 AND number IN (SELECT value FROM json_each(?2)) \
-             RETURNING number, coalesce((SELECT w.state FROM {of}), 0)"
+             RETURNING number, coalesce((SELECT w.state FROM {of}), 0), stop, jobs"
         );
-        let held =
-            self.all(sql, (session, &numbers, deadline), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, u8>(1)?)))?;
+        let mut stops = Vec::new();
+        let held = self.all(sql, (session, &numbers, deadline), |row| {
+            let number = row.get::<_, i64>(0)?;
+            if let Some(stop) = row.get::<_, Option<Vec<u8>>>(2)? {
+                stops.push((number as u64, stop, row.get::<_, Vec<u8>>(3)?));
+            }
+            Ok((number, row.get::<_, u8>(1)?))
+        })?;
+        let stops = stops.into_iter().map(|(number, stop, jobs)| Ok((number, mask(&stop)?.and(mask(&jobs)?))));
+        let mut stopped = stops.collect::<Result<Vec<(u64, Mask)>>>()?;
+        stopped.retain(|(_, jobs)| !jobs.is_empty());
         if !renew.drafts.is_empty() {
             let sql =
                 "UPDATE draft SET deadline = ?3 WHERE session = ?1 AND number IN (SELECT value FROM json_each(?2))";
@@ -182,6 +193,7 @@ impl Tx<'_> {
                 .filter(|number| !held.iter().any(|(held, _)| *held == *number as i64))
                 .collect(),
             cancelled: held.iter().filter(|(_, state)| cancelled(*state)).map(|(number, _)| *number as u64).collect(),
+            stopped,
             ..Renewed::default()
         })
     }
@@ -189,7 +201,7 @@ impl Tx<'_> {
     /// Leases by a condition that ends in a limit.
     pub fn leases_where(&mut self, condition: &str, params: impl rusqlite::Params) -> Result<Vec<Lease>> {
         let sql = format!(
-            "SELECT session, number, wf, step, chunk, first, jobs, last_report, outcome, record, recoveries, alone, suspect \
+            "SELECT session, number, wf, step, chunk, first, jobs, last_report, outcome, record, recoveries, alone, suspect, stop \
              FROM lease WHERE {condition}"
         );
         let rows = self.all(&sql, params, |row| {
@@ -201,6 +213,7 @@ impl Tx<'_> {
                 chunk: row.get(4)?,
                 first: row.get(5)?,
                 jobs: Mask::EMPTY,
+                stop: Mask::EMPTY,
                 last_report: row.get(7)?,
                 outcome: row.get(8)?,
                 record: row.get(9)?,
@@ -208,9 +221,13 @@ impl Tx<'_> {
                 alone: row.get(11)?,
                 suspect: row.get(12)?,
             };
-            Ok((row.get::<_, Vec<u8>>(6)?, lease))
+            Ok((row.get::<_, Vec<u8>>(6)?, row.get::<_, Option<Vec<u8>>>(13)?, lease))
         })?;
-        rows.into_iter().map(|(jobs, lease)| Ok(Lease { jobs: mask(&jobs)?, ..lease })).collect()
+        let whole = |(jobs, stop, lease): (Vec<u8>, Option<Vec<u8>>, Lease)| {
+            let stop = stop.map_or(Ok(Mask::EMPTY), |stop| mask(&stop))?;
+            Ok(Lease { jobs: mask(&jobs)?, stop, ..lease })
+        };
+        rows.into_iter().map(whole).collect()
     }
 
     /// How many jobs the chunk of a lease has.
@@ -242,6 +259,7 @@ impl Tx<'_> {
             self.settle_jobs(lease.wf, lease.step, (lease.chunk, lease.first), bytes, open, JobState::Cancelled)?;
             return self.check_settled(lease.wf, lease.step);
         }
+        let (open, bytes) = self.cancel_stopped(&step, lease, open, bytes)?;
         let anew = self.start_anew(&step, lease.chunk, open)?;
         let open = open.minus(anew);
         if !anew.is_empty() {

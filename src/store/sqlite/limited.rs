@@ -81,6 +81,7 @@ impl LimitedRows {
 struct KeyedJob {
     at: usize,
     limited: i64,
+    waits: bool,
 }
 
 impl Tx<'_> {
@@ -182,9 +183,10 @@ impl Tx<'_> {
         if jobs.is_empty() {
             return Ok(Vec::new());
         }
-        let sql = "SELECT at, key_row FROM keyed WHERE chunk = ? ORDER BY at";
-        let found = self
-            .all(sql, [chunk], |row| Ok(KeyedJob { at: usize::from(row.get::<_, u16>(0)?), limited: row.get(1)? }))?;
+        let sql = "SELECT at, key_row, waits FROM keyed WHERE chunk = ? ORDER BY at";
+        let found = self.all(sql, [chunk], |row| {
+            Ok(KeyedJob { at: usize::from(row.get::<_, u16>(0)?), limited: row.get(1)?, waits: row.get(2)? })
+        })?;
         let found: Vec<KeyedJob> = found.into_iter().filter(|job| jobs.contains(job.at)).collect();
         self.load_limited(&found.iter().map(|job| job.limited).collect())?;
         Ok(found)
@@ -276,6 +278,8 @@ impl Tx<'_> {
         for job in self.keyed_jobs(chunk, Mask::range(0..crate::slice::CHUNK_JOBS))? {
             let row = self.limited_row(job.limited)?;
             row.jobs = row.jobs.saturating_sub(1);
+            // One that was cancelled while it waited.
+            row.waiting = row.waiting.saturating_sub(u32::from(job.waits));
             self.limited.touched.insert(job.limited);
         }
         self.run("DELETE FROM keyed WHERE chunk = ?", [chunk]).map(|_| ())

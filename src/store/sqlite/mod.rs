@@ -24,10 +24,12 @@
 //! | `note` | what a test's ledger is told |
 //! | `memory` | stores in memory, one test after another |
 
+mod checkpoint;
 mod chore;
 mod claim;
 mod command;
 mod create;
+mod deadline;
 mod doctor;
 mod lane;
 mod lease;
@@ -47,6 +49,7 @@ mod schedule;
 mod schema;
 mod settle;
 mod sole;
+mod stop;
 mod tick;
 mod tx;
 mod within;
@@ -424,6 +427,14 @@ impl Store for SqliteStore {
         Box::pin(self.write("report", move |tx| tx.report(&report)))
     }
 
+    fn save_checkpoint(&self, save: SaveCheckpoint) -> Answer<'_, ()> {
+        Box::pin(self.grow("save checkpoint", move |tx| tx.save_checkpoint(&save)))
+    }
+
+    fn checkpoint(&self, chunk: ChunkRef, at: u16) -> Answer<'_, Option<Vec<u8>>> {
+        Box::pin(self.read("checkpoint", move |tx| tx.read_checkpoint(chunk, at)))
+    }
+
     fn tick(&self, tick: Tick) -> Answer<'_, Ticked> {
         Box::pin(async move {
             let now = self.now();
@@ -436,6 +447,10 @@ impl Store for SqliteStore {
     fn cancel(&self, workflow: WorkflowId, grace: Millis) -> Answer<'_, ()> {
         let lease = self.lease();
         Box::pin(self.write("cancel", move |tx| tx.cancel(workflow, lease, grace)))
+    }
+
+    fn cancel_jobs(&self, cancel: CancelJobs) -> Answer<'_, CancelledJobs> {
+        Box::pin(self.write("cancel jobs", move |tx| tx.cancel_jobs(&cancel)))
     }
 
     fn pause(&self, workflow: WorkflowId) -> Answer<'_, ()> {

@@ -286,6 +286,7 @@ impl Tx<'_> {
             outcome_bytes: sum(&of_chunks("outcome"))? + sum("SELECT total(length(text)) FROM error WHERE wf = ?")?,
             state_bytes: sum(&of_chunks("bytes"))?
                 + sum(&of_chunks("recovered"))?
+                + sum("SELECT total(length(body)) FROM checkpoint WHERE wf = ?")?
                 + sum("SELECT total(length(spec) + length(options) + length(name)) FROM step WHERE wf = ?")?
                 + sum("SELECT total(length(arguments)) FROM workflow WHERE wf = ?")?,
         })

@@ -72,11 +72,23 @@ impl Tx<'_> {
         }
 
         let mut after = before.clone();
+        let reported_jobs = all_jobs(part);
+        let stopped = super::stop::heed(part, lease.stop);
+        let part = stopped.as_ref().map_or(part, |stopped| &stopped.part);
         self.settle_part(&step, lease, part, &before, &mut after, stops)?;
         self.note_part(lease, part, stops)?;
-        self.leave_turn(&step, lease.chunk, all_jobs(part).minus(part.returned), true)?;
-        let settled = part.succeeded.or(part.failed).or(part.skipped).or(part.cancelled);
-        self.end_sole_of_settled(&step, lease.chunk, settled)?;
+        if let Some(stopped) = &stopped {
+            self.cancel_unstarted(lease, stopped.unstarted, &mut after)?;
+        }
+        if step.checkpoints > 0 {
+            let ended = reported_jobs.iter().filter(|at| JobState::of(after[*at]).is_settled()).collect();
+            self.forget_checkpoints(lease.wf, lease.step, lease.chunk, ended)?;
+        }
+        self.leave_turn(&step, lease.chunk, reported_jobs.minus(part.returned), true)?;
+        if step.keyed.sole() {
+            let settled = reported_jobs.iter().filter(|at| JobState::of(after[*at]).is_settled()).collect();
+            self.end_sole_of_settled(&step, lease.chunk, settled)?;
+        }
         let mut outcome = lease.outcome;
         if self.is_lane(lease.wf)? && part.keep == 0 && self.is_unwanted(lease.chunk, &after)? {
             self.drop_chunk(&step, lease.chunk, lease.first, &after)?;
@@ -92,7 +104,6 @@ impl Tx<'_> {
         }
         self.take_drafts(report, lease, part)?;
 
-        let reported_jobs = all_jobs(part);
         let mut left = lease.jobs.minus(reported_jobs);
         if planted!("what is retrying goes back with a lease that ended") && !left.is_empty() {
             left = part.retries.iter().fold(left, |left, (_, retried)| left.or(*retried));
@@ -103,6 +114,9 @@ impl Tx<'_> {
         self.put_step(step);
         if was_at_limit && !step.is_at_limit() {
             self.unpark_step(&step)?;
+        }
+        if !left.and(lease.stop).is_empty() {
+            reported.stopped.push((part.lease, left.and(lease.stop)));
         }
         if left.is_empty() {
             self.run("DELETE FROM lease WHERE session = ? AND number = ?", (lease.session, lease.number))?;

@@ -5,6 +5,7 @@
 //!           │        │                    ├─ mended      parameters that a repair replaced
 //!           │        │                    ├─ bytes       one byte a job: the only truth about what has settled
 //!           │        │                    ├─ recovered   one byte a job: how often its worker died
+//!           │        │                    ├─ checkpoint  what jobs go on from that have not settled
 //!           │        │                    ├─ failed       which failed jobs ended with which error
 //!           │        │                    └─ outcome     what the attempts of each lease came to
 //!           │        ├─ error    first texts of failed jobs
@@ -16,7 +17,7 @@
 //! held, queued                        which workflow has a key, and what waits for it
 //! keyed, key_row, sole                lone jobs with a key, how those of one key stand, which may have no other beside it
 //! schedule ── occurrence              what is started at certain times, and what became of it
-//! timer, chore, draft                 what is due, what is under way, what is being written
+//! timer, deadline, chore, draft       what is due, what is under way, what is being written
 //! ```
 //!
 //! A segment is a run of chunks that was written together, so that a draft is adopted by one row, however many chunks it has.
@@ -132,6 +133,7 @@ CREATE TABLE step (
     deferred INTEGER NOT NULL,
     leased INTEGER NOT NULL,
     keyed INTEGER NOT NULL DEFAULT 0, -- of a lane: which sorts of keys its jobs have
+    checkpoints INTEGER NOT NULL DEFAULT 0,   -- jobs that have saved what they go on from
     released_at INTEGER, started_at INTEGER, finished_at INTEGER,
     PRIMARY KEY (wf, step)
 ) WITHOUT ROWID;
@@ -164,6 +166,11 @@ CREATE TABLE bytes (chunk INTEGER PRIMARY KEY, body BLOB NOT NULL);       -- no 
 CREATE TABLE recovered (chunk INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE outcome (outcome INTEGER PRIMARY KEY, chunk INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE INDEX outcome_by_chunk ON outcome (chunk);
+CREATE TABLE checkpoint (                              -- what jobs that have not settled go on from
+    chunk INTEGER NOT NULL, at INTEGER NOT NULL, wf INTEGER NOT NULL, step INTEGER NOT NULL, body BLOB NOT NULL,
+    PRIMARY KEY (chunk, at)
+);
+CREATE INDEX checkpoint_by_step ON checkpoint (wf, step);
 CREATE TABLE error (
     wf INTEGER NOT NULL, step INTEGER NOT NULL, number INTEGER NOT NULL, text TEXT NOT NULL, jobs INTEGER NOT NULL,
     PRIMARY KEY (wf, step, number)
@@ -209,6 +216,7 @@ CREATE TABLE lease (
     session INTEGER NOT NULL, number INTEGER NOT NULL,
     wf INTEGER NOT NULL, step INTEGER NOT NULL, chunk INTEGER NOT NULL, first INTEGER NOT NULL,
     jobs BLOB NOT NULL,               -- those not reported yet
+    stop BLOB,                        -- lone ones among them that have been cancelled
     deadline INTEGER NOT NULL, claimed_at INTEGER NOT NULL,
     last_report INTEGER NOT NULL, outcome INTEGER, record INTEGER NOT NULL, progress TEXT,
     recoveries INTEGER NOT NULL, alone INTEGER NOT NULL, suspect INTEGER NOT NULL,
@@ -245,6 +253,12 @@ CREATE TABLE timer (
 ) WITHOUT ROWID;
 CREATE INDEX timer_by_due ON timer (due);
 CREATE INDEX timer_by_chunk ON timer (chunk);
+
+CREATE TABLE deadline (                                -- lone jobs that are cancelled if they have not settled by then
+    due INTEGER NOT NULL, chunk INTEGER NOT NULL, wf INTEGER NOT NULL, first INTEGER NOT NULL, jobs BLOB NOT NULL,
+    PRIMARY KEY (due, chunk)
+) WITHOUT ROWID;
+CREATE INDEX deadline_by_chunk ON deadline (chunk);
 
 CREATE TABLE chore (
     chore INTEGER PRIMARY KEY, turn INTEGER NOT NULL,

@@ -230,6 +230,7 @@ impl Tx<'_> {
             bytes[at] = job_byte(state, attempts(bytes[at]));
             self.shift(wf, step, before, state, 1)?;
         }
+        self.forget_checkpoints(wf, step, chunk, jobs)?;
         self.note_alone(What::Settled(state), wf, step, first, jobs)?;
         self.put_bytes(chunk, &bytes)
     }

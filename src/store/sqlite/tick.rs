@@ -31,6 +31,8 @@ impl Tx<'_> {
         let lease_time = self.advance_lease_time(tick.lease)?;
         let mut more = self.take_back_expired(lease_time)?;
         more |= self.make_due()?;
+        let mut told = Woken::default();
+        more |= self.keep_deadlines(&mut told)?;
         more |= if self.cost().calls < SOFT_CALLS { self.look_at_keys()? } else { true };
         more |= self.end_drafts(lease_time)?;
         let is_room = !more && self.cost().calls < SOFT_CALLS / 2;
@@ -42,13 +44,14 @@ impl Tx<'_> {
         if !more && self.cost().calls < 80 {
             more |= self.work_on_chore()?;
         }
+        self.admit()?;
         more |= self.has_chores()?;
         let next_in = if !more && self.cost().calls < 80 { self.prune()? } else { None };
         let ready = self.one("SELECT 1 FROM place WHERE turn IS NOT NULL LIMIT 1", (), |_| Ok(()))?.is_some();
         let (schedules, scheduled) = self.due_schedules()?;
         let next_in = [next_in, scheduled].into_iter().flatten().min();
         woken.0.extend(self.wake()?.0);
-        Ok(Ticked { more, ready, next_in, schedules, woken })
+        Ok(Ticked { more, ready, next_in, schedules, woken, told })
     }
 
     fn take_back_expired(&mut self, lease_time: Millis) -> Result<bool> {
@@ -166,7 +169,7 @@ impl Tx<'_> {
 
 /// What a tick would find, seen without a lock: whether it is worth a transaction now, and if not, when.
 pub fn look_ahead(conn: &Connection, now: Millis, lease: Millis) -> rusqlite::Result<Ticked> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM chore WHERE error IS NULL), (SELECT min(due) FROM timer), (SELECT min(deadline) FROM lease), \
+    let sql = "SELECT EXISTS (SELECT 1 FROM chore WHERE error IS NULL), (SELECT min(due) FROM (SELECT min(due) AS due FROM timer UNION ALL SELECT min(due) FROM deadline)), (SELECT min(deadline) FROM lease), \
                (SELECT min(deadline) FROM draft), (SELECT min(deadline) FROM session WHERE dead_at IS NULL), \
                (SELECT min(dead_at) FROM session WHERE dead_at IS NOT NULL), lease_time, lease_time_at, shortest, \
                EXISTS (SELECT 1 FROM place WHERE turn IS NOT NULL), (SELECT min(deadline) FROM permit WHERE deadline IS NOT NULL) FROM shard";
@@ -207,6 +210,6 @@ pub fn look_ahead(conn: &Connection, now: Millis, lease: Millis) -> rusqlite::Re
             due |= left <= 0;
         }
         let next_in = [next, pruned, scheduled].into_iter().flatten().min().map(|left| left.max(0));
-        Ok(Ticked { more: due, ready: row.get(9)?, next_in, schedules, woken: Default::default() })
+        Ok(Ticked { more: due, ready: row.get(9)?, next_in, schedules, ..Ticked::default() })
     })
 }

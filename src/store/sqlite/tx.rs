@@ -65,6 +65,8 @@ pub struct Step {
     pub leased: i64,
     /// Which sorts of keys the jobs of a lane have.
     pub keyed: Keys,
+    /// Jobs that have saved what they go on from.
+    pub checkpoints: i64,
     pub released_at: Option<Millis>,
     pub started_at: Option<Millis>,
     pub finished_at: Option<Millis>,
@@ -255,7 +257,7 @@ impl<'c> Tx<'c> {
         }
         let sql = "SELECT line, feeds, always, tolerate_jobs, tolerate_fraction, max_in_flight, max_recoveries, delay, \
                    state, decided, pending, skips, waits, cancels, total, succeeded, failed, skipped, cancelled, retrying, deferred, \
-                   leased, released_at, started_at, finished_at, keyed FROM step WHERE wf = ? AND step = ?";
+                   leased, released_at, started_at, finished_at, keyed, checkpoints FROM step WHERE wf = ? AND step = ?";
         let found = self.one(sql, (wf, step), |row| {
             let jobs: Option<i64> = row.get(3)?;
             let fraction: Option<f64> = row.get(4)?;
@@ -285,6 +287,7 @@ impl<'c> Tx<'c> {
                 released_at: row.get(22)?,
                 started_at: row.get(23)?,
                 finished_at: row.get(24)?,
+                checkpoints: row.get(26)?,
             };
             Ok((row.get::<_, u8>(8)?, row.get::<_, Option<u8>>(9)?, value))
         })?;
@@ -414,12 +417,12 @@ impl<'c> Tx<'c> {
             self.run(
                 "UPDATE step SET state = ?3, decided = ?4, pending = ?5, skips = ?6, waits = ?7, cancels = ?8, total = ?9, \
                  succeeded = ?10, failed = ?11, skipped = ?12, cancelled = ?13, retrying = ?14, leased = ?15, released_at = ?16, \
-                 started_at = ?17, finished_at = ?18, deferred = ?19, keyed = ?20 WHERE wf = ?1 AND step = ?2",
+                 started_at = ?17, finished_at = ?18, deferred = ?19, keyed = ?20, checkpoints = ?21 WHERE wf = ?1 AND step = ?2",
                 rusqlite::params![
                     s.wf, s.step, s.state as u8, s.decided.map(|d| d as u8), s.pending, s.skips, s.waits, s.cancels,
                     s.jobs.total as i64, s.jobs.succeeded as i64, s.jobs.failed as i64, s.jobs.skipped as i64,
                     s.jobs.cancelled as i64, s.jobs.retrying as i64, s.leased, s.released_at, s.started_at, s.finished_at,
-                    s.jobs.deferred as i64, s.keyed.0
+                    s.jobs.deferred as i64, s.keyed.0, s.checkpoints
                 ],
             )?;
         }

@@ -26,15 +26,18 @@
 //! the doctor must find nothing and no operation may have gone over its bound; then all that the case has left is cancelled, runs out
 //! and is deleted, and the store must be as empty as before.
 
+mod checkpoints;
 mod claims;
 mod commands;
 mod creation;
+mod deadlines;
 mod followers;
 mod inspection;
 mod keeping;
 mod keyed;
 mod keys;
 mod lone;
+mod lone_cancel;
 mod occurrences;
 mod paused;
 mod permits;
@@ -57,15 +60,18 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 
+use self::checkpoints::checkpoint;
 use self::claims::{claim, turns, wake};
 use self::commands::{cancel, pause, resume};
 use self::creation::{append, create};
+use self::deadlines::deadline;
 use self::followers::{table, tolerance};
 use self::inspection::{doctor, errors, outcomes, parameters, size, waiting, whereabouts, workers};
 use self::keeping::{keep, retention};
 use self::keyed::{limit_of_a_key, unique};
 use self::keys::{abandon, begin};
 use self::lone::{enqueue, lane};
+use self::lone_cancel::cancel_jobs;
 use self::occurrences::{allow, cancel_other, missed_all, missed_last, missed_none, skip, wait, wait_one};
 use self::paused::set_paused;
 use self::permits::permit;
@@ -243,6 +249,52 @@ macro_rules! conformance_table {
                 what_was_put_off_comes_behind_what_waits,
                 a_job_that_kills_its_workers_fails_and_is_kept,
                 of_thousands_of_calls_keeps_its_bounds,
+            }
+            cancel_jobs {
+                fresh_is_never_handed_out,
+                repeated_is_answered_the_same,
+                answer_lost_cancels_once,
+                lease_taken_back_cancels_what_was_to_be_stopped,
+                lease_given_back_cancels_what_was_to_be_stopped,
+                paused_queue_has_them_cancelled_all_the_same,
+                cancelling_workflow_is_no_lane,
+                deleted_workflow_is_not_there,
+                what_is_under_a_lease_is_told_by_the_renewal_and_by_the_report,
+                what_succeeds_in_time_counts,
+                what_would_run_again_does_not,
+                retrying_and_deferred_jobs_lose_their_timers,
+                is_kept_for_its_time_or_not_at_all,
+                what_is_gone_stops_no_timer_and_no_entry,
+                beyond_one_chunk_is_refused,
+                of_a_whole_chunk_keeps_its_bounds,
+            }
+            deadline {
+                fresh_cancels_what_waits_at_its_time_and_not_before,
+                repeated_enqueue_keeps_one,
+                answer_lost_of_the_tick_cancels_once,
+                lease_taken_back_behind_it_cancels,
+                paused_queue_lets_them_pass,
+                cancelled_before_has_nothing_left_to_do,
+                deleted_with_its_chunk,
+                what_settled_in_time_stays_as_it_is,
+                what_retries_or_is_put_off_is_cancelled_too,
+                is_what_the_next_tick_waits_for,
+                of_jobs_that_do_not_come_is_refused,
+                of_many_times_keeps_its_bounds,
+            }
+            checkpoint {
+                fresh_is_read_back_and_forgotten_with_the_job,
+                repeated_takes_the_place_of_the_one_before,
+                answer_lost_is_saved_all_the_same,
+                lease_taken_back_goes_on_elsewhere_and_refuses_the_dead,
+                paused_is_saved,
+                cancelling_is_forgotten_with_the_job,
+                deleted_leaves_nothing,
+                is_kept_over_a_retry,
+                of_a_job_that_is_reported_already_is_refused,
+                of_a_lone_job_is_forgotten_when_it_is_cancelled,
+                of_a_job_that_kills_its_workers_is_forgotten,
+                of_256_kib_keeps_its_bounds,
             }
             put_schedule {
                 fresh_is_listed_with_all_that_it_is,

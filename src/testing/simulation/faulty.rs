@@ -217,12 +217,33 @@ impl Store for Faulty {
         })
     }
 
+    fn save_checkpoint(&self, save: SaveCheckpoint) -> Answer<'_, ()> {
+        Box::pin(self.call("save_checkpoint", self.store.save_checkpoint(save), as_it_is))
+    }
+
+    fn checkpoint(&self, chunk: ChunkRef, at: u16) -> Answer<'_, Option<Vec<u8>>> {
+        Box::pin(self.call("checkpoint", self.store.checkpoint(chunk, at), as_it_is))
+    }
+
     fn tick(&self, tick: Tick) -> Answer<'_, Ticked> {
-        Box::pin(self.call("tick", self.store.tick(tick), |ticked| self.stage.wake(&mut ticked.woken)))
+        Box::pin(self.call("tick", self.store.tick(tick), |ticked| {
+            self.stage.wake(&mut ticked.woken);
+            if !std::mem::take(&mut ticked.told).0.is_empty() {
+                self.stage.look_at_the_leases();
+            }
+        }))
     }
 
     fn cancel(&self, workflow: WorkflowId, grace: Millis) -> Answer<'_, ()> {
         Box::pin(self.call("cancel", self.store.cancel(workflow, grace), |()| {
+            self.stage.look_at_the_clock();
+            self.stage.look_at_the_leases();
+        }))
+    }
+
+    fn cancel_jobs(&self, cancel: CancelJobs) -> Answer<'_, CancelledJobs> {
+        Box::pin(self.call("cancel_jobs", self.store.cancel_jobs(cancel), |cancelled| {
+            cancelled.told.0.clear();
             self.stage.look_at_the_clock();
             self.stage.look_at_the_leases();
         }))

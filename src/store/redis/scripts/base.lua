@@ -18,6 +18,7 @@ local G = {
 -- The verbs that bring new work, and whether this script only reads.
 local GROWS, READS = {
     append = true, begin = true, create = true, enqueue = true, put_schedule = true, fire = true,
+    save_checkpoint = true,
 }, false
 
 local function call(...)
@@ -88,6 +89,7 @@ local K = {
     paused = base .. ':paused',         -- set: q: or t: and the name of a queue or job type of which nothing is handed out
     leases = base .. ':leases',         -- zset by deadline: session:number
     timers = base .. ':timers',         -- zset by time: wf:step:due:chunk
+    deadlines = base .. ':deadlines',   -- zset by time: wf:chunk:due, lone jobs that are cancelled if they have not settled by then
     chores = base .. ':chores',         -- zset by turn: a chore's name
     chore_state = base .. ':chore-state', -- hash: a chore's name -> cursor and error
     drafts = base .. ':drafts',         -- zset by deadline: session:number
@@ -153,6 +155,7 @@ local PARTS = {
     'bytes',     -- hash: chunk -> a byte a job; none: every job is open and untried
     'recovered', -- hash: chunk -> a byte a job
     'outcomes',  -- hash: chunk:n -> record; chunk -> the highest n
+    'checkpoints', -- hash: chunk:position -> what that job goes on from
     'failed',    -- hash: chunk -> which failed jobs ended with which error
     'errors',    -- hash: step:number -> text
     'error-jobs',-- hash: step:number -> jobs; step -> texts and bytes
@@ -167,6 +170,7 @@ local PARTS = {
     'chores',    -- set: names of its chores
     'kept',      -- hash, of a lane: chunk -> until when it is kept
     'keys',      -- hash, of a lane: chunk -> keys of its jobs
+    'deadlines', -- hash, of a lane: chunk -> its first job, and by when which of its jobs must have settled
 }
 
 -- Numbers in members of sorted sets, so that they sort as text.
@@ -337,10 +341,11 @@ local STEP_FIELDS = {
     'line', 'suspect_line', 'feeds', 'always', 'tolerate_jobs', 'tolerate_fraction', 'limit', 'max_recoveries', 'delay',
     'state', 'decided', 'pending', 'skips', 'waits', 'cancels', 'total', 'succeeded', 'failed', 'skipped', 'cancelled',
     'retrying', 'leased', 'released_at', 'started_at', 'finished_at', 'generation', 'deferred', 'keyed',
+    'deadlines', 'checkpoints',
 }
 local LEASE_FIELDS = {
     'wf', 'step', 'chunk', 'first', 'jobs', 'deadline', 'claimed_at', 'last_report', 'outcome', 'record', 'recoveries', 'alone',
-    'suspect',
+    'suspect', 'stop',
 }
 
 local function pack(row, fields)

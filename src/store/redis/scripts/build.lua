@@ -139,9 +139,11 @@ end
 
 local function check_lone(jobs)
     if jobs.jobs < 1 or jobs.jobs > 1024 then fail('usage', 'a chunk has ' .. jobs.jobs .. ' jobs; it may have 1 to 1024') end
-    for _, one in ipairs(jobs.due) do
-        if M.minus(blob(one[2]), M.range(0, jobs.jobs)) ~= '' then
-            fail('usage', 'jobs that are deferred are not among those that come')
+    for _, name in ipairs({ 'due', 'deadlines' }) do
+        for _, one in ipairs(jobs[name] or {}) do
+            if M.minus(blob(one[2]), M.range(0, jobs.jobs)) ~= '' then
+                fail('usage', 'jobs that have a time are not among those that come')
+            end
         end
     end
     for _, one in ipairs(jobs.keyed) do
@@ -164,6 +166,12 @@ local function add_lone(jobs, nexts)
     step.total, workflow.total = step.total + jobs.jobs, workflow.total + jobs.jobs
     G.put_step(step)
     G.put_workflow(workflow)
+    local deadlines = {}
+    for _, one in ipairs(jobs.deadlines or {}) do
+        local mask = M.minus(blob(one[2]), refused)
+        if mask ~= '' then deadlines[#deadlines + 1] = { one[1], mask } end
+    end
+    G.add_deadlines(step, chunk, first, deadlines)
     local deferred = ''
     for _, one in ipairs(jobs.due) do
         local mask = M.minus(blob(one[2]), refused)

@@ -98,7 +98,30 @@ end
 local function cut(line, step, entry, take, wishes)
     local wf, number = step.wf, step.step
     local chunk, first, jobs, rest
-    if entry.low then
+    local is_lane = G.workflow(wf).state == WF.standing
+    if entry.low and is_lane then
+        -- Jobs of it may have been cancelled, and whole chunks be gone.
+        local at = G.find_chunk(wf, number, entry.low) or G.chunks_from(wf, number, entry.low, 1)[1]
+        if at and at.first < entry.high then
+            chunk, first = at.chunk, at.first
+            local from, till = math.max(entry.low - first, 0), math.min(at.jobs, entry.high - first)
+            local open, back = M.range(from, till), nil
+            if step.cancelled > 0 then
+                open = M.both(open, M.where(G.bytes(wf, chunk, at.jobs), function(byte) return state_of(byte) == OPEN end))
+            end
+            jobs, back = M.split(open, take)
+            local after = till
+            if back ~= '' then
+                after = nil
+                M.each(back, function(place) after = after or place end)
+            end
+            if first + after < entry.high then
+                rest = { low = first + after, high = entry.high, recoveries = entry.recoveries, alone = entry.alone }
+            end
+        else
+            jobs = ''
+        end
+    elseif entry.low then
         local at = G.chunk_at(wf, number, entry.low)
         chunk, first = at.chunk, at.first
         local from = entry.low - first
@@ -108,8 +131,11 @@ local function cut(line, step, entry, take, wishes)
             rest = { low = first + till, high = entry.high, recoveries = entry.recoveries, alone = entry.alone }
         end
     else
-        local at = G.chunk_at(wf, number, entry.first)
-        local bytes = G.bytes(wf, entry.chunk, at.jobs)
+        -- A lane's chunk is gone once all of its jobs have been cancelled and are not kept any more.
+        local at = G.find_chunk(wf, number, entry.first)
+        if is_lane and (not at or at.chunk ~= entry.chunk) then at = { jobs = 0 } end
+        at = at or G.chunk_at(wf, number, entry.first)
+        local bytes = at.jobs > 0 and G.bytes(wf, entry.chunk, at.jobs) or ''
         local open = M.both(entry.jobs, M.where(bytes, function(byte) return state_of(byte) == OPEN end))
         chunk, first = entry.chunk, entry.first
         local back

@@ -9,7 +9,7 @@ local function commanded()
     local workflow = G.workflow(G.find(arg.workflow))
     if workflow.state == WF.standing then
         fail('refused', arg.shown .. ' is a lane of lone jobs and no workflow: it cannot be cancelled, paused, kept or deleted; ' ..
-            '`pause --type NAME` pauses its jobs')
+            '`pause --type NAME` pauses its jobs, `jobs cancel` cancels them')
     end
     return workflow
 end

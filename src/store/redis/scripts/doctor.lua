@@ -114,6 +114,8 @@ local function check_chunk(step, work, chunk, bytes, place)
         if step.state == STEP.running and (state == RETRYING or state == DEFERRED) then
             right = places == 0 and (timed or state == DEFERRED and turns[at] == true)
         end
+        -- What was cancelled by itself stays in its entry until a claim comes by.
+        if state == CANCELLED and G.is_lane(step.wf) then right = true end
         if not right then
             return find(place .. ': job ' .. index .. ' is ' .. JOB_WORDS[state] .. ' and stands in ' .. places .. ' places and ' ..
                 (timed and 1 or 0) .. ' timers (the first such job of its chunk)')
@@ -131,7 +133,7 @@ end
 local function check_step(wf, workflow, step, place, busy)
     local work = work_of(wf, step)
     busy = busy or call('HEXISTS', K.wf(wf, 'holds'), step.step) == 1
-    local counted, next_job = {}, 0
+    local counted, next_job, settled_of = {}, 0, {}
     for _, name in ipairs(COUNTS) do counted[name] = 0 end
     while true do
         local chunks = G.chunks_from(wf, step.step, next_job, 200)
@@ -143,6 +145,7 @@ local function check_step(wf, workflow, step, place, busy)
             next_job = chunk.first + chunk.jobs
             counted.total = counted.total + chunk.jobs
             local bytes = G.bytes(wf, chunk.chunk, chunk.jobs)
+            if step.checkpoints and step.checkpoints ~= 0 then settled_of[chunk.chunk] = bytes end
             for at = 1, #bytes do
                 local byte = bytes:byte(at)
                 local counter = COUNTERS[state_of(byte)]
@@ -157,6 +160,28 @@ local function check_step(wf, workflow, step, place, busy)
     end
     for _, name in ipairs(COUNTS) do expect(place, 'its count of jobs (' .. name .. ')', step[name], counted[name]) end
     expect(place, 'its count of jobs under a lease', step.leased, work.leased)
+    if workflow.state == WF.standing then
+        expect(place, 'its count of chunks with deadlines', step.deadlines or 0, call('HLEN', K.wf(wf, 'deadlines')))
+    end
+    if step.checkpoints and step.checkpoints ~= 0 then
+        -- Only workflows of which somebody saves something are looked at as a whole.
+        local saved, cursor = 0, '0'
+        repeat
+            local page = call('HSCAN', K.wf(wf, 'checkpoints'), cursor, 'COUNT', 1000)
+            cursor = page[1]
+            for i = 1, #page[2], 2 do
+                local chunk, at = page[2][i]:match('^(%d+):(%d+)$')
+                local bytes = settled_of[tonumber(chunk)]
+                if bytes then
+                    saved = saved + 1
+                    if state_of(bytes:byte(tonumber(at) + 1) or SUCCEEDED) >= SUCCEEDED then
+                        find(place .. ': position ' .. at .. ' of chunk ' .. chunk .. ' has settled and has a checkpoint')
+                    end
+                end
+            end
+        until cursor == '0'
+        expect(place, 'its count of checkpoints', step.checkpoints, saved)
+    end
     if not busy then
         local explained = 0
         for number in (call('HGET', K.wf(wf, 'error-list'), step.step) or ''):gmatch('%d+') do

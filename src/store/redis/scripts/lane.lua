@@ -72,6 +72,14 @@ function G.drop_chunk(step, chunk, bytes)
         for _, one in ipairs(cmsgpack.unpack(mended).valid) do fields[#fields + 1] = name .. ':' .. one[1] end
         call('HDEL', K.wf(wf, 'mended'), unpack(fields))
     end
+    local deadlines = (step.deadlines or 0) > 0 and call('HGET', K.wf(wf, 'deadlines'), name)
+    if deadlines then
+        local members = {}
+        for i, one in ipairs(cmsgpack.unpack(deadlines)[2]) do members[i] = wf .. ':' .. hex(name, 8) .. ':' .. hex(one[1], 14) end
+        call('ZREM', K.deadlines, unpack(members))
+        call('HDEL', K.wf(wf, 'deadlines'), name)
+        step.deadlines = step.deadlines - 1
+    end
     call('HDEL', K.wf(wf, 'params'), name)
     call('HDEL', K.wf(wf, 'bytes'), name)
     call('HDEL', K.wf(wf, 'recovered'), name)

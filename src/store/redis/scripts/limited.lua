@@ -316,7 +316,7 @@ local function choose(name, chosen, order)
                 chosen[of] = {}
                 order[#order + 1] = of
             end
-            chosen[of][tonumber(at)] = true
+            chosen[of][tonumber(at)] = name
         end
         if cost.calls >= ADMIT_CALLS then return touch(name) end
     end
@@ -335,11 +335,19 @@ local function enqueue_admitted(step, chunk, first, jobs)
     G.enqueue(step, { chunk = chunk, first = first, jobs = jobs }, false, false, 0, 0)
 end
 
--- Puts jobs that have been admitted into their line. Those that have been cancelled while they waited leave at once.
-local function let_in(wf, first, chunk, jobs)
-    local step = G.step(wf, 0)
+-- Puts jobs that have been admitted (each with the name of its key) into their line. Those that have been cancelled while they waited leave
+-- at once.
+local function let_in(wf, first, chunk, names)
+    local step, jobs = G.step(wf, 0), M.of(names, 1024)
     local at = G.find_chunk(wf, 0, first)
-    if not at or at.chunk ~= chunk then return end
+    if not at or at.chunk ~= chunk then
+        for _, name in pairs(names) do
+            local row = limited_row(name)
+            row.admitted, row.unstarted = math.max(row.admitted - 1, 0), math.max(row.unstarted - 1, 0)
+            touch(name)
+        end
+        return
+    end
     local bytes = G.bytes(wf, chunk, at.jobs)
     local deferred = M.both(jobs, M.where(bytes, function(byte) return state_of(byte) == DEFERRED end))
     G.leave_turn(step, chunk, M.minus(jobs, deferred), false)
@@ -367,7 +375,7 @@ function G.admit()
     end
     for _, of in ipairs(order) do
         local wf, first, chunk = of:match('^(%d+):(%d+):(%d+)$')
-        let_in(tonumber(wf), tonumber(first), tonumber(chunk), M.of(chosen[of], 1024))
+        let_in(tonumber(wf), tonumber(first), tonumber(chunk), chosen[of])
     end
     for _, name in ipairs(left) do touch(name) end
 end
@@ -378,7 +386,8 @@ function G.flush_limited()
         if row and row.dirty then
             local due = limited_due(row)
             if G.touched[name] and row.waiting > 0 then due = now() end
-            if row.jobs == 0 and not due then
+            -- Of one that was cancelled while it waited, and is gone, the turn is left.
+            if row.jobs == 0 and row.waiting == 0 and not due then
                 batch('HDEL', K.limited, name)
             else
                 batch('HSET', K.limited, name, pack(row, LIMITED_FIELDS))

@@ -16,6 +16,15 @@ function G.take_back(lease, expired)
         G.settle_jobs(wf, number, chunk, bytes, open, CANCELLED)
         return G.check_settled(wf, number)
     end
+    local stopped = M.both(open, lease.stop or '')
+    if stopped ~= '' then
+        -- What is to be stopped runs nowhere else.
+        G.settle_jobs(wf, number, chunk, bytes, stopped, CANCELLED)
+        G.leave_turn(step, chunk.chunk, stopped, true)
+        G.end_sole_of_settled(step, chunk.chunk, stopped)
+        G.keep_chunk(step, chunk, arg.killed.cancelled_keep)
+        bytes, open = G.bytes(wf, chunk.chunk, chunk.jobs), M.minus(open, stopped)
+    end
     local anew
     anew, bytes = G.start_anew(step, chunk.chunk, chunk.first, bytes, open)
     if anew ~= '' then

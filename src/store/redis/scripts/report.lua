@@ -43,6 +43,24 @@ local function check_part(lease, part, bytes)
     return all
 end
 
+-- What a report comes to if jobs are to be stopped: what would run again does not. What was given back or put off uses up no attempt.
+local function heed_stop(part, stop)
+    part.unstarted = M.both(part.returned, stop)
+    part.returned = M.minus(part.returned, stop)
+    local tried = ''
+    for _, name in ipairs({ 'retries', 'postponed' }) do
+        local left = {}
+        for _, wait in ipairs(part[name]) do
+            local ends, rest = M.both(wait[2], stop), M.minus(wait[2], stop)
+            if name == 'retries' then tried = M.either(tried, ends) else part.unstarted = M.either(part.unstarted, ends) end
+            if rest ~= '' then left[#left + 1] = { wait[1], rest } end
+        end
+        part[name] = left
+    end
+    part.cancelled = M.either(part.cancelled, tried)
+    if part.keep == 0 and (tried ~= '' or part.unstarted ~= '') then part.keep = arg.killed.cancelled_keep end
+end
+
 local function settle_part(step, lease, part, chunk, bytes, stops)
     local wf, number = lease.wf, lease.step
     local function put(mask, state, attempt)
@@ -62,6 +80,7 @@ local function settle_part(step, lease, part, chunk, bytes, stops)
     settle(part.failed, FAILED, 1)
     settle(part.skipped, SKIPPED, 1)
     settle(part.cancelled, CANCELLED, 1)
+    settle(part.unstarted or '', CANCELLED, 0)
     for _, wait in ipairs(part.postponed) do
         if stops then
             settle(wait[2], CANCELLED, 0)
@@ -108,7 +127,7 @@ local function put_record(lease, part)
 end
 
 function DO.report()
-    local refused, cancelled, known, parts, bytes = {}, {}, {}, {}, {}
+    local refused, cancelled, stopped, known, parts, bytes = {}, {}, {}, {}, {}, {}
     for _, part in ipairs(arg.leases) do
         for _, name in ipairs({ 'succeeded', 'failed', 'skipped', 'returned', 'cancelled', 'record' }) do
             part[name] = part[name] and blob(part[name]) or ''
@@ -135,12 +154,14 @@ function DO.report()
         local step = G.step(wf, number)
         local stops = G.workflow(wf).state == WF.cancelling and not step.always
         if stops then cancelled[#cancelled + 1] = part.lease end
+        if lease.stop then heed_stop(part, lease.stop) end
         local before = bytes[name]
         bytes[name] = settle_part(step, lease, part, chunk, before, stops)
-        if step.keyed then
-            G.leave_turn(step, chunk.chunk, M.minus(part.all, part.returned), true)
-            local settled = M.either(M.either(part.succeeded, part.failed), M.either(part.skipped, part.cancelled))
-            G.end_sole_of_settled(step, chunk.chunk, settled)
+        if step.keyed then G.leave_turn(step, chunk.chunk, M.minus(part.all, part.returned), true) end
+        if has_keys(step, SOLE) or (step.checkpoints or 0) > 0 then
+            local ended = M.both(part.all, M.where(bytes[name], function(byte) return state_of(byte) >= SUCCEEDED end))
+            G.end_sole_of_settled(step, chunk.chunk, ended)
+            G.forget_checkpoints(wf, number, chunk.chunk, ended)
         end
         local is_lane = G.is_lane(wf)
         if is_lane and part.keep == 0 and G.is_unwanted(wf, chunk, bytes[name]) then
@@ -160,6 +181,8 @@ function DO.report()
         G.put_step(step)
         if was_at_limit and not is_at_limit(step) then G.unpark_step(step) end
         lease.jobs = M.minus(lease.jobs, part.all)
+        local stop = M.both(lease.jobs, lease.stop or '')
+        if stop ~= '' then stopped[#stopped + 1] = { part.lease, put_blob(stop) } end
         if lease.jobs == '' then
             G.drop_lease(lease)
         else
@@ -171,5 +194,5 @@ function DO.report()
     G.cascade()
     G.admit()
     G.flush()
-    return { refused = refused, cancelled = cancelled, known_errors = known, more = G.has_chores(), woken = G.wake() }
+    return { refused = refused, cancelled = cancelled, stopped = stopped, known_errors = known, more = G.has_chores(), woken = G.wake() }
 end

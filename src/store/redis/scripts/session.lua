@@ -81,7 +81,7 @@ function DO.renew()
         call('ZADD', K.sessions, deadline, id)
     end
     if row[5] then call('ZADD', K.permit_ends, 'XX', time + 2 * arg.lease, id) end
-    local lost, cancelled = {}, {}
+    local lost, cancelled, stopped = {}, {}, {}
     for _, number in ipairs(arg.leases) do
         local lease = G.lease_named(id .. ':' .. number)
         if not lease then
@@ -94,6 +94,8 @@ function DO.renew()
                 cancelled[#cancelled + 1] = number
                 lease.deadline = math.min(deadline, workflow.grace_until or deadline)
             end
+            local stop = lease.stop and M.both(lease.jobs, lease.stop) or ''
+            if stop ~= '' then stopped[#stopped + 1] = { number, put_blob(stop) } end
             G.put_lease(lease)
             call('ZADD', K.leases, lease.deadline, lease.name)
         end
@@ -105,5 +107,5 @@ function DO.renew()
     for _, told in ipairs(arg.progress) do
         if call('HEXISTS', K.lease(id), told[1]) == 1 then call('HSET', K.progress(id), told[1], told[2]) end
     end
-    return { lost = lost, cancelled = cancelled }
+    return { lost = lost, cancelled = cancelled, stopped = stopped }
 end

@@ -42,6 +42,16 @@ local function release(step)
     G.enqueue_all(step, 0)
 end
 
+-- Jobs of a chunk have settled: they go on from nothing. Their step counts who has a checkpoint, so that those without pay nothing.
+function G.forget_checkpoints(wf, number, chunk, jobs)
+    local step = G.step(wf, number)
+    if (step.checkpoints or 0) == 0 or jobs == '' then return end
+    local fields = {}
+    M.each(jobs, function(at) fields[#fields + 1] = chunk .. ':' .. at end)
+    step.checkpoints = step.checkpoints - call('HDEL', K.wf(wf, 'checkpoints'), unpack(fields))
+    G.put_step(step)
+end
+
 -- Puts jobs of a chunk (its number, and its first job) into a state; their attempts stay as they are.
 function G.settle_jobs(wf, step, chunk, bytes, jobs, state)
     if jobs == '' then return end
@@ -49,6 +59,7 @@ function G.settle_jobs(wf, step, chunk, bytes, jobs, state)
         G.shift(wf, step, state_of(byte), state, 1)
         return byte - state_of(byte) + state
     end)
+    G.forget_checkpoints(wf, step, chunk.chunk, jobs)
     G.note('settled', state, { wf = wf, step = step, first = chunk.first }, jobs)
     G.put_bytes(wf, chunk.chunk, bytes)
 end

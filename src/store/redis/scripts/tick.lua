@@ -42,7 +42,11 @@ local function make_jobs_due(wf, number, chunk, first, jobs)
     if step.state ~= STEP.running then return end
     if chunk == 0 then return G.enqueue_all(step, 0) end
     if jobs == '' then return G.stop_keeping(step, chunk, first) end
-    local before = G.bytes(wf, chunk, G.chunk_at(wf, number, first).jobs)
+    local at = G.find_chunk(wf, number, first)
+    -- A lane's chunk is gone once all of its jobs have been cancelled and are not kept any more.
+    if G.is_lane(wf) and (not at or at.chunk ~= chunk) then return end
+    at = at or G.chunk_at(wf, number, first)
+    local before = G.bytes(wf, chunk, at.jobs)
     local bytes = before
     -- What is tried again comes first; what was put off comes behind what has been waiting.
     for _, from in ipairs({ RETRYING, DEFERRED }) do
@@ -77,6 +81,23 @@ local function make_due()
         end
     end
     return #names == 15
+end
+
+-- Cancels a bite of what has not settled in time; returns whether there may be more.
+local function keep_deadlines(told)
+    local members = call('ZRANGEBYSCORE', K.deadlines, '-inf', now(), 'LIMIT', 0, 8)
+    for _, member in ipairs(members) do
+        if bounded(SOFT_CALLS) then return true end
+        local why = damage_in(function()
+            local wf, name, first, jobs = G.take_deadline(member)
+            local chunk = first and G.find_chunk(wf, 0, first)
+            if not chunk or chunk.chunk ~= name then return end
+            local answer = G.cancel_in_chunk(G.step(wf, 0), chunk, jobs, arg.killed.cancelled_keep)
+            for _, port in ipairs(answer.told) do told[#told + 1] = port end
+        end)
+        if why then call('ZADD', K.deadlines, now() + SET_ASIDE, member) end
+    end
+    return #members == 8
 end
 
 local function end_drafts(time)
@@ -516,6 +537,8 @@ function DO.tick()
     local time = G.advance_lease_time(arg.lease)
     local more = take_back_expired(time)
     more = make_due() or more
+    local told = {}
+    more = keep_deadlines(told) or more
     if bounded(SOFT_CALLS) then more = true else more = G.look_at_keys() or more end
     more = end_drafts(time) or more
     local woken = G.nobody_woken()
@@ -530,11 +553,14 @@ function DO.tick()
     more = G.has_chores() or more
     local next_in
     if not more and cost.calls + dirty_rows() < 80 then next_in = prune() end
+    G.admit()
     G.flush()
     local scheduled = next_schedule()
     if scheduled then next_in = math.min(next_in or NEVER, scheduled) end
     for _, port in ipairs(G.wake()) do woken.ports[#woken.ports + 1] = port end
-    return { more = more, ready = has_ready(), next_in = next_in, schedules = due_schedules(), now = now(), woken = woken.ports }
+    return {
+        more = more, ready = has_ready(), next_in = next_in, schedules = due_schedules(), now = now(), woken = woken.ports, told = told,
+    }
 end
 
 -- What a tick would find: whether it is worth a write now, and if not, when. Writes nothing.
@@ -553,7 +579,7 @@ function DO.look_ahead()
         local first = call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
         if first then consider(tonumber(first) - time) end
     end
-    for _, key in ipairs({ K.timers, K.limited_due, K.sole_due }) do
+    for _, key in ipairs({ K.timers, K.limited_due, K.sole_due, K.deadlines }) do
         local first = call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
         if first then consider(tonumber(first) - now()) end
     end
@@ -567,6 +593,6 @@ function DO.look_ahead()
     if scheduled then next_in = math.min(next_in or NEVER, scheduled) end
     return {
         more = due, ready = has_ready(), next_in = next_in and math.max(next_in, 0), schedules = due_schedules(), now = now(),
-        woken = {},
+        woken = {}, told = {},
     }
 end
