@@ -303,18 +303,21 @@ impl Tx<'_> {
 
     /// Admits those that come next of the keys of which this operation has made room.
     pub fn admit(&mut self) -> Result<()> {
-        let mut admitted: BTreeMap<(Wf, i64, i64), Mask> = BTreeMap::new();
         let mut left = BTreeSet::new();
-        while let Some(id) = self.limited.touched.pop_first() {
-            // Each chunk of those that are admitted takes up to eight statements.
-            if self.cost().calls + self.calls_at_end() + 8 * admitted.len() as u64 >= SOFT_CALLS {
-                left.insert(id);
-            } else {
-                self.choose(id, &mut admitted)?;
+        // Those that were cancelled while they waited make room for others once more.
+        while !self.limited.touched.is_empty() {
+            let mut admitted: BTreeMap<(Wf, i64, i64), Mask> = BTreeMap::new();
+            while let Some(id) = self.limited.touched.pop_first() {
+                // Each chunk of those that are admitted takes up to eight statements.
+                if self.cost().calls + self.calls_at_end() + 8 * admitted.len() as u64 >= SOFT_CALLS {
+                    left.insert(id);
+                } else {
+                    self.choose(id, &mut admitted)?;
+                }
             }
-        }
-        for ((wf, chunk, first), jobs) in admitted {
-            self.let_in(wf, chunk, first, jobs)?;
+            for ((wf, chunk, first), jobs) in admitted {
+                self.let_in(wf, chunk, first, jobs)?;
+            }
         }
         // The flush sees that those are due at once.
         self.limited.touched.extend(left);

@@ -9,7 +9,7 @@ use crate::limit::Limit;
 use crate::lone::JobId;
 use crate::slice::Mask;
 use crate::state::JobState;
-use crate::store::{Claim, Enqueue, Enqueued, Keyed, LeaseReport, LoneJobs, Slice, Until};
+use crate::store::{CancelJobs, Claim, Enqueue, Enqueued, Keyed, LeaseReport, LoneJobs, Slice, Until};
 
 const MINUTE: Millis = 60_000;
 const DAY: Millis = 24 * 60 * MINUTE;
@@ -64,6 +64,12 @@ async fn states(scene: &Scene) -> Vec<JobState> {
 
 fn lane(scene: &Scene) -> WorkflowId {
     scene.lane(ROW, 0).id
+}
+
+async fn cancel(scene: &Scene, index: u64) {
+    let told = CancelJobs { lane: lane(scene), index, jobs: job(0), keep: DAY };
+    scene.store.cancel_jobs(told).await.expect("lone jobs are cancelled");
+    scene.check().await;
 }
 
 fn kept(part: LeaseReport) -> LeaseReport {
@@ -233,6 +239,46 @@ pub mod limit_of_a_key {
         }
         scene.check().await;
         assert_eq!(states(scene).await, [JobState::Failed, JobState::Open]);
+    }
+
+    pub async fn one_that_is_cancelled_gives_up_its_turn_and_one_that_waits_is_passed_over(scene: &Scene) {
+        super::enqueue(scene, limited(scene, Limit::at_once(1), &["a", "a", "a", "b"])).await;
+        for (index, deferred) in [(1, 1), (0, 0)] {
+            cancel(scene, index).await;
+            assert_eq!(scene.jobs(lane(scene)).await.deferred, deferred);
+        }
+        let worker = scene.worker().await;
+        assert_eq!(indices(&worker).await, [2, 3]);
+    }
+
+    pub async fn one_that_is_cancelled_while_it_runs_gives_up_its_turn_with_its_end(scene: &Scene) {
+        super::enqueue(scene, limited(scene, Limit::at_once(1), &["a", "a"])).await;
+        let worker = scene.worker().await;
+        let slice = worker.take(2).await;
+        cancel(scene, 0).await;
+        assert_eq!(indices(&worker).await, NONE, "it may still run");
+        worker.give_back(&slice).await;
+        scene.check().await;
+        assert_eq!(indices(&worker).await, [1]);
+        assert_eq!(states(scene).await[0], JobState::Cancelled);
+    }
+
+    pub async fn chunks_that_are_gone_leave_no_turn(scene: &Scene) {
+        super::enqueue(scene, limited(scene, Limit::at_once(1), &["a"])).await;
+        for _ in 0..3 {
+            super::enqueue(scene, limited(scene, Limit::at_once(1), &["a"])).await;
+        }
+        let worker = scene.worker().await;
+        let slice = worker.take(1).await;
+        for index in 1..4 {
+            let told = CancelJobs { lane: lane(scene), index, jobs: job(0), keep: 0 };
+            assert_eq!(scene.store.cancel_jobs(told).await.unwrap().cancelled, 1);
+        }
+        scene.check().await;
+        worker.succeed(&slice).await;
+        scene.tick().await;
+        scene.leave(&worker).await;
+        scene.at_rest().await;
     }
 
     pub async fn a_slice_never_exceeds_the_free_slots(scene: &Scene) {
@@ -426,6 +472,18 @@ pub mod unique {
         assert_eq!(refused(scene, both("one")).await, Some(first(scene, 0)));
         let worker = scene.worker().await;
         assert_eq!(indices(&worker).await, [0]);
+    }
+
+    pub async fn cancelled_frees_the_key(scene: &Scene) {
+        super::enqueue(scene, sole(scene, Until::Settled, &["a"])).await;
+        cancel(scene, 0).await;
+        assert_eq!(refused(scene, sole(scene, Until::Settled, &["a"])).await, None);
+        let worker = scene.worker().await;
+        let slice = worker.take(1).await;
+        cancel(scene, 1).await;
+        assert!(refused(scene, sole(scene, Until::Settled, &["a"])).await.is_some(), "it may still run");
+        worker.give_back(&slice).await;
+        assert_eq!(refused(scene, sole(scene, Until::Settled, &["a"])).await, None);
     }
 
     pub async fn put_off_holds_the_key_meanwhile(scene: &Scene) {

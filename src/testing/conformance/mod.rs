@@ -213,6 +213,9 @@ macro_rules! conformance_table {
                 what_is_due_later_asks_for_its_turn_then,
                 a_failed_one_gives_up_its_turn_and_asks_again_when_it_is_repaired,
                 one_that_kills_its_workers_gives_up_its_turn,
+                one_that_is_cancelled_gives_up_its_turn_and_one_that_waits_is_passed_over,
+                one_that_is_cancelled_while_it_runs_gives_up_its_turn_with_its_end,
+                chunks_that_are_gone_leave_no_turn,
                 a_slice_never_exceeds_the_free_slots,
                 a_raised_limit_holds_from_the_next_job_on,
                 a_rate_lets_so_many_start_in_any_period,
@@ -232,6 +235,7 @@ macro_rules! conformance_table {
                 for_a_time,
                 one_of_two_that_come_together,
                 with_a_limit_of_its_own,
+                cancelled_frees_the_key,
                 put_off_holds_the_key_meanwhile,
             }
             lane {

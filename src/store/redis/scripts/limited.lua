@@ -362,20 +362,24 @@ function G.admit()
     if #G.touched_order == 0 then return end
     -- What waits is read from here on.
     write_batches()
-    local names, chosen, order, left = G.touched_order, {}, {}, {}
-    G.touched, G.touched_order = {}, {}
-    load_limited(names)
-    for _, name in ipairs(names) do
-        -- Each chunk of those that are admitted takes up to ten commands.
-        if cost.calls + dirty_rows() + 10 * #order >= ADMIT_CALLS then
-            left[#left + 1] = name
-        else
-            choose(name, chosen, order)
+    local left = {}
+    -- Those that were cancelled while they waited make room for others once more.
+    while #G.touched_order > 0 do
+        local names, chosen, order = G.touched_order, {}, {}
+        G.touched, G.touched_order = {}, {}
+        load_limited(names)
+        for _, name in ipairs(names) do
+            -- Each chunk of those that are admitted takes up to ten commands.
+            if cost.calls + dirty_rows() + 10 * #order >= ADMIT_CALLS then
+                left[#left + 1] = name
+            else
+                choose(name, chosen, order)
+            end
         end
-    end
-    for _, of in ipairs(order) do
-        local wf, first, chunk = of:match('^(%d+):(%d+):(%d+)$')
-        let_in(tonumber(wf), tonumber(first), tonumber(chunk), chosen[of])
+        for _, of in ipairs(order) do
+            local wf, first, chunk = of:match('^(%d+):(%d+):(%d+)$')
+            let_in(tonumber(wf), tonumber(first), tonumber(chunk), chosen[of])
+        end
     end
     for _, name in ipairs(left) do touch(name) end
 end
