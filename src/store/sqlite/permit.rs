@@ -311,3 +311,15 @@ impl Tx<'_> {
         Ok(rows)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permits_outlive_the_leases_under_them_by_a_lease() {
+        // Those were renewed at the latest when the permits were.
+        let leases_end = 5_000 + 1_000;
+        assert_eq!(permits_end(5_000, 1_000), leases_end + 1_000);
+    }
+}
