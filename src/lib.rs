@@ -17,7 +17,9 @@ mod error;
 pub mod fuzzing;
 mod graph;
 mod handle;
+mod hooks;
 mod id;
+mod inline;
 mod job;
 // Without a store, or without tests, nobody has anything to tell.
 #[cfg_attr(not(feature = "testing"), allow(dead_code))]
@@ -25,6 +27,7 @@ mod ledger;
 mod lone;
 mod outputs;
 mod payload;
+mod perform_now;
 mod planted;
 mod pruning;
 mod record;
@@ -57,6 +60,7 @@ pub use emitter::Emitter;
 pub use error::{Error, ErrorKind, Result};
 pub use graph::{Edge, Graph, MAX_EDGES, MAX_NAME, MAX_STEPS, StepNumber, StepSpec};
 pub use handle::Handle;
+pub use hooks::{AroundPerform, JobToEnqueue, Next, Performed};
 pub use id::{SessionId, WorkflowId};
 pub use job::{Context, Job, JobError, JobResult, ResultExt, Source, Start, Stored};
 pub use lone::{JobId, Keep, LoneJob, NewJob};

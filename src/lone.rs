@@ -156,6 +156,8 @@ impl<J: Job> NewJob<'_, J> {
         let json = serde_json::to_vec(&self.job)
             .map_err(|e| Error::usage(format!("{} cannot be written as JSON", J::NAME)).because(e))?;
         check_size("parameters", json.len())?;
+        let hooks = &self.client.registry().before_enqueue;
+        hooks.ask(J::NAME, &self.queue, self.priority, self.due_at(), &json)?;
         Ok((self.queue, self.priority, json))
     }
 }
@@ -168,7 +170,10 @@ impl<'c, J: Job> IntoFuture for NewJob<'c, J> {
         Box::pin(async move {
             let (client, due) = (self.client, self.due_at());
             let (queue, priority, json) = self.checked()?;
-            let id = client.enqueued(queue, priority, J::NAME, json, due).await?;
+            let id = match client.performed_at_once::<J>(&queue, priority, due, &json).await? {
+                Some(id) => id,
+                None => client.enqueued(queue, priority, J::NAME, json, due).await?,
+            };
             Ok(client.lone(id))
         })
     }
@@ -206,6 +211,9 @@ impl<J: Job> LoneJob<J> {
 
     /// Waits until it has settled; returns its output, or its last error as one of kind `Failed`.
     pub async fn wait(&self) -> Result<J::Output> {
+        if let Some(ended) = self.client.outcome_at_once::<J>(self.id) {
+            return ended;
+        }
         let JobId { lane, index } = self.id;
         let store = self.client.store();
         let mut pause = Duration::from_millis(2);
@@ -331,6 +339,11 @@ impl Client {
         for job in jobs {
             let json = serde_json::to_vec(&job)
                 .map_err(|e| Error::usage(format!("{} cannot be written as JSON", J::NAME)).because(e))?;
+            self.registry().before_enqueue.ask(J::NAME, J::QUEUE, 0, None, &json)?;
+            if self.performed_at_once::<J>(J::QUEUE, 0, None, &json).await?.is_some() {
+                count += 1;
+                continue;
+            }
             chunks.extend(builder.push(&json)?);
             if chunks.len() >= CALL_CHUNKS {
                 count += self.enqueue_chunks::<J>(std::mem::take(&mut chunks)).await?;
