@@ -172,7 +172,8 @@ impl<S: Send + Sync + 'static> App<S> {
 
     /// Asks before each lone job that a client of this application enqueues, whether by `client`, `ctx` or within a transaction; what a
     /// schedule enqueues was declared before. If it answers with an error, nothing is enqueued, and the caller is told:
-    /// an error of kind `Refused`, caused by that one. Several are asked in the order in which they are registered.
+    /// an error of kind `Refused`, caused by that one. Several are asked in the order in which they are registered. It runs in the
+    /// caller's task, so it should not block, and its panic is the caller's.
     ///
     /// ```
     /// # use gusher::prelude::*;

@@ -1,5 +1,5 @@
-//! A whole workflow in this process, on a store in memory, in virtual time: what takes days takes milliseconds, and the same seed
-//! gives the same run.
+//! A whole workflow, or code that enqueues lone jobs, in this process, on a store in memory, in virtual time: what takes days takes
+//! milliseconds, and the same seed gives the same run.
 //!
 //! The worker is the real one. Everything runs in one thread with tokio's time paused: when nothing can go on, the clock jumps to the
 //! next thing that is due. `stage` is what the processes of a simulation share, `faulty` the store as they see it, `script` what goes
@@ -30,7 +30,7 @@ pub use self::played::{Enqueued, Played};
 pub use self::run::{Attempt, AttemptEnd, Run};
 use self::script::Script;
 use self::stage::{Process, Stage};
-use crate::app::App;
+use crate::app::{App, Registry};
 use crate::client::Client;
 use crate::clock::{Clock, Millis};
 use crate::error::{Error, Result};
@@ -54,7 +54,7 @@ const FOREVER: Keep =
 
 type Act = Box<dyn FnOnce(Handle) -> BoxFuture<'static, Result<()>> + Send>;
 
-/// Runs a workflow in this process, in virtual time, the same way for the same seed.
+/// Runs a workflow in this process, in virtual time, the same way for the same seed; or [plays](Self::play) code that enqueues lone jobs.
 ///
 /// ```
 /// use std::time::Duration;
@@ -118,11 +118,27 @@ pub(super) struct Setup {
     pub at_most: Duration,
     pub lesson: Lesson,
     pub run_by: RunBy,
+    /// What the worker takes from, beside the queues of the registered types.
+    pub queues: Vec<String>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { seed: 0, slots: 4, at_most: 100 * DAY, lesson: Lesson::new(PATIENCE), run_by: RunBy::default() }
+        Self {
+            seed: 0,
+            slots: 4,
+            at_most: 100 * DAY,
+            lesson: Lesson::new(PATIENCE),
+            run_by: RunBy::default(),
+            queues: Vec::new(),
+        }
+    }
+}
+
+impl Setup {
+    /// The queues that the worker takes from.
+    fn queues_of(&self, registry: &Registry) -> Vec<String> {
+        registry.queues().into_iter().chain(self.queues.iter().cloned()).collect()
     }
 }
 
@@ -148,6 +164,12 @@ impl<S: Send + Sync + 'static> Simulation<S> {
     /// How many jobs run at once; 4 unless set.
     pub fn slots(mut self, slots: u32) -> Self {
         self.setup.slots = slots;
+        self
+    }
+
+    /// The worker takes from this queue, too, beside those of the registered types.
+    pub fn queue(mut self, queue: impl Into<String>) -> Self {
+        self.setup.queues.push(queue.into());
         self
     }
 
@@ -301,7 +323,12 @@ async fn work<S: Send + Sync + 'static>(
     let observer = Process::new(0, stage.clone());
     for number in 1.. {
         let process = Process::new(number, stage.clone());
-        let options = WorkerOptions { slots: setup.slots, keep: FOREVER, ..WorkerOptions::default() };
+        let options = WorkerOptions {
+            slots: setup.slots,
+            queues: Some(setup.queues_of(&app.registry)),
+            keep: FOREVER,
+            ..WorkerOptions::default()
+        };
         let mut worker = app.worker_on(Faulty::for_worker(store.clone(), process.clone()), options).await?;
         worker.watcher = Some(process.clone());
         worker.client = worker.client.watched_by(observer.clone());

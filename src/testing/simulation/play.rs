@@ -4,7 +4,6 @@ use std::cell::OnceCell;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::played::{Played, note_what_became};
 use super::script::Script;
@@ -134,7 +133,7 @@ async fn conduct<S: Send + Sync + 'static, F: Future<Output = Result<()>>>(
         (Err(_), None) => {
             return Err(Error::refused(format!("the code has not ended after {:?} of virtual time", setup.at_most)));
         }
-        (Err(_), Some(Ok(()))) => return Err(what_is_left(&client, setup.at_most).await?),
+        (Err(_), Some(Ok(()))) => return Err(what_is_left(&client, setup).await?),
     }
     let elapsed = stage.elapsed();
     check(&store).await?;
@@ -168,14 +167,18 @@ async fn is_at_rest(store: &dyn Store) -> Result<bool> {
     Ok(true)
 }
 
-async fn what_is_left(client: &Client, after: Duration) -> Result<Error> {
-    let lanes = client.lanes().await?.into_iter().map(|lane| (lane.jobs.unsettled(), lane));
-    let lanes = lanes
-        .filter(|(jobs, _)| *jobs > 0)
-        .map(|(jobs, lane)| format!("{jobs} of {} in {}", lane.job_type, lane.queue));
+async fn what_is_left(client: &Client, setup: &Setup) -> Result<Error> {
+    let queues = setup.queues_of(client.registry());
+    let lanes = client.lanes().await?.into_iter().filter(|lane| lane.jobs.unsettled() > 0).map(|lane| {
+        let taken = queues.contains(&lane.queue);
+        let hint =
+            if taken { "" } else { ", from which no worker takes unless the simulation is given that `.queue(..)`" };
+        format!("{} of {} in `{}`{hint}", lane.jobs.unsettled(), lane.job_type, lane.queue)
+    });
     let workflows = client.workflows().page(LANES).await?.into_iter().filter(|workflow| !workflow.state.is_finished());
     let workflows =
         workflows.map(|workflow| format!("{} {} ({})", workflow.name, workflow.id, workflow.state.as_str()));
     let left: Vec<String> = lanes.chain(workflows).collect();
-    Ok(Error::refused(format!("after {after:?} of virtual time these have not come to their end: {}", left.join(", "))))
+    let after = setup.at_most;
+    Ok(Error::refused(format!("after {after:?} of virtual time these have not come to their end: {}", left.join("; "))))
 }

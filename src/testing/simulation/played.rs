@@ -62,7 +62,7 @@ impl Played {
     /// The lone jobs of a type, in the order in which they were enqueued, by the code or by jobs. An error if they are of another type
     /// with that name.
     pub fn enqueued<J: Job>(&self) -> Result<Vec<Enqueued<J>>> {
-        self.of(J::NAME).map(|noted| self.told(noted)).collect()
+        self.enqueued.iter().filter(|noted| noted.job_type == J::NAME).map(|noted| self.told(noted)).collect()
     }
 
     /// How many attempts there were at the jobs of a type, those of workflows included.
@@ -77,7 +77,7 @@ impl Played {
 
     /// Type and last error of the lone jobs that failed for good, in the order in which they were enqueued.
     pub fn failures(&self) -> Vec<(&str, &str)> {
-        let failed = |noted: &'_ &Noted| state(noted) == JobState::Failed;
+        let failed = |noted: &&Noted| state(noted) == JobState::Failed;
         let failed = self.enqueued.iter().filter(failed);
         failed.map(|noted| (noted.job_type.as_str(), error(noted).unwrap_or_default())).collect()
     }
@@ -85,10 +85,6 @@ impl Played {
     /// How much virtual time it took until the last job had ended.
     pub fn elapsed(&self) -> Duration {
         self.elapsed
-    }
-
-    fn of(&self, job_type: &str) -> impl Iterator<Item = &Noted> {
-        self.enqueued.iter().filter(move |noted| noted.job_type == job_type)
     }
 
     fn told<J: Job>(&self, noted: &Noted) -> Result<Enqueued<J>> {

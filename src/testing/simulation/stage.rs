@@ -269,7 +269,6 @@ impl Watcher for Process {
     fn outcome(&self, job: JobId) -> Option<(JobState, String)> {
         let enqueued = self.stage.enqueued.lock();
         let settled = enqueued.iter().find(|noted| noted.id == job)?.settled.as_ref()?;
-        (self.stage.run_by == RunBy::Caller)
-            .then(|| (settled.state, settled.output.clone().or(settled.error.clone()).unwrap_or_default()))
+        Some((settled.state, settled.output.clone().or(settled.error.clone())?))
     }
 }
