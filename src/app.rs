@@ -11,9 +11,11 @@ use serde_json::value::RawValue;
 
 use crate::client::Client;
 use crate::error::{Error, Result};
+use crate::hooks::{AroundPerform, EnqueueHooks, Hook, JobToEnqueue, Surroundings};
 use crate::job::{Job, Source};
 use crate::limit::Limit;
 use crate::lone::Keep;
+use crate::perform_now::{AnySurroundings, Home};
 use crate::queue_setup::QueueSetup;
 use crate::retention::Retention;
 use crate::schedule::Unruled;
@@ -46,6 +48,8 @@ pub(crate) struct Registry {
     pub retention: Retention,
     /// How long lone jobs are kept once they have settled.
     pub keep: crate::lone::Keep,
+    /// What is asked before a lone job is enqueued.
+    pub before_enqueue: EnqueueHooks,
 }
 
 /// Everything that a program registers. Its jobs share one state, made by an async function where jobs run and nowhere else.
@@ -63,6 +67,7 @@ pub(crate) struct Registry {
 pub struct App<S = ()> {
     factory: StateFactory<S>,
     handlers: Handlers<S>,
+    hooks: Vec<Arc<dyn Hook<S>>>,
     pub(crate) registry: Registry,
     pub(crate) options: WorkerOptions,
     pub(crate) default_store: String,
@@ -84,7 +89,8 @@ impl App<()> {
 }
 
 impl<S: Send + Sync + 'static> App<S> {
-    /// An application whose jobs share what `state` makes. It is called in workers only: `list` or `show` opens no database.
+    /// An application whose jobs share what `state` makes. It is called in workers, and by clients that
+    /// [perform](Client::perform_now) a job themselves: `list` or `show` opens no database.
     pub fn new<F, E>(state: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<S, E>> + Send + 'static,
@@ -96,6 +102,7 @@ impl<S: Send + Sync + 'static> App<S> {
                 Box::pin(async move { made.await.map_err(Into::into) })
             }),
             handlers: BTreeMap::new(),
+            hooks: Vec::new(),
             registry: Registry::default(),
             options: WorkerOptions::default(),
             default_store: "sqlite:gusher.db".to_owned(),
@@ -183,6 +190,35 @@ impl<S: Send + Sync + 'static> App<S> {
         self
     }
 
+    /// Does something around every attempt: at jobs of workflows and lone ones, at sources, and at the jobs that start workflows
+    /// (`start Import`). Several nest: the first that is registered is the outermost. Without any, attempts cost nothing more.
+    pub fn around_perform(mut self, hook: impl AroundPerform<S>) -> Self {
+        self.hooks.push(Arc::new(hook));
+        self
+    }
+
+    /// Asks before each lone job that a client of this application enqueues, whether by `client`, `ctx` or within a transaction; what a
+    /// schedule enqueues was declared before. If it answers with an error, nothing is enqueued, and the caller is told:
+    /// an error of kind `Refused`, caused by that one. Several are asked in the order in which they are registered. It runs in the
+    /// caller's task, so it should not block, and its panic is the caller's.
+    ///
+    /// ```
+    /// # use gusher::prelude::*;
+    /// let app = App::stateless().before_enqueue(|job| {
+    ///     if job.queue == "mail" && job.parameters.contains("@example.invalid") {
+    ///         return Err("nobody reads mail there".into());
+    ///     }
+    ///     Ok(())
+    /// });
+    /// ```
+    pub fn before_enqueue(
+        mut self,
+        hook: impl Fn(&JobToEnqueue<'_>) -> Result<(), Box<dyn StdError + Send + Sync>> + Send + Sync + 'static,
+    ) -> Self {
+        self.registry.before_enqueue.add(Arc::new(hook));
+        self
+    }
+
     pub(crate) fn declare(mut self, name: String, definition: Result<Definition>) -> Self {
         match definition {
             Ok(definition) if !self.registry.schedules.contains_key(&name) => {
@@ -243,16 +279,26 @@ impl<S: Send + Sync + 'static> App<S> {
 
     /// A client on an open store.
     pub fn client_on(&self, store: Arc<dyn Store>) -> Client {
-        Client::new(store, Arc::new(self.registry.clone()))
+        self.client_with(store, None)
+    }
+
+    /// The same, with the state that has been made already.
+    fn client_with(&self, store: Arc<dyn Store>, made: Option<AnySurroundings>) -> Client {
+        let (factory, hooks) = (self.factory.clone(), self.hooks.clone());
+        let make = move || -> BoxFuture<'static, Result<AnySurroundings>> {
+            let made = surroundings(factory.clone(), hooks.clone());
+            Box::pin(async move { Ok(made.await? as AnySurroundings) })
+        };
+        Client::new(store, Arc::new(self.registry.clone()), Home::new(Arc::new(make), made))
     }
 
     /// A worker on an open store; makes the application's state.
     pub async fn worker_on(&self, store: Arc<dyn Store>, options: WorkerOptions) -> Result<Worker<S>> {
         self.check()?;
-        let state =
-            (self.factory)().await.map_err(|e| Error::unavailable("making the application's state").because(e))?;
-        let (client, handlers) = (self.client_on(store), Arc::new(self.handlers.clone()));
-        Ok(Worker { client, handlers, state: Arc::new(state), options, watcher: None })
+        let surroundings = surroundings(self.factory.clone(), self.hooks.clone()).await?;
+        let client = self.client_with(store, Some(surroundings.clone()));
+        let handlers = Arc::new(self.handlers.clone());
+        Ok(Worker { client, handlers, surroundings, options, watcher: None })
     }
 
     /// Runs the command line of the program's arguments.
@@ -260,6 +306,12 @@ impl<S: Send + Sync + 'static> App<S> {
     pub fn main(self) -> std::process::ExitCode {
         crate::cli::main(self)
     }
+}
+
+/// Makes the application's state.
+async fn surroundings<S>(factory: StateFactory<S>, hooks: Vec<Arc<dyn Hook<S>>>) -> Result<Arc<Surroundings<S>>> {
+    let state = factory().await.map_err(|e| Error::unavailable("making the application's state").because(e))?;
+    Ok(Arc::new(Surroundings { state, hooks }))
 }
 
 /// The plan of a workflow.

@@ -18,12 +18,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
 use crate::id::{SessionId, WorkflowId};
 use crate::lone::Gathering;
+use crate::perform_now::Home;
 use crate::pruning::Pruning;
 use crate::state::WorkflowState;
 use crate::store::{Answer, DraftKey, List, Session, Store, Tick, WorkflowRow};
 use crate::view::WorkflowView;
 use crate::wake::wake;
 use crate::worker::backoff::Backoff;
+use crate::worker::watch::Watcher;
 use crate::workflow::Workflow;
 
 /// A client of a store: starts workflows and tells of them. Cheap to clone.
@@ -38,6 +40,10 @@ pub struct Client {
     /// Whether the store knows the session.
     joined: Arc<OnceCell<()>>,
     gathering: Arc<Gathering>,
+    /// What it performs jobs with itself.
+    home: Arc<Home>,
+    /// Set in a simulation.
+    watcher: Option<Arc<dyn Watcher>>,
 }
 
 impl fmt::Debug for Client {
@@ -47,7 +53,7 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    pub(crate) fn new(store: Arc<dyn Store>, registry: Arc<Registry>) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, registry: Arc<Registry>, home: Home) -> Self {
         Self {
             registry,
             session: SessionId::random(),
@@ -55,8 +61,24 @@ impl Client {
             commands: (0..store.shards().max(1)).map(|_| Mutex::new(0)).collect(),
             joined: Arc::default(),
             gathering: Arc::new(Gathering::new(store.shards(), store.next_shard())),
+            home: Arc::new(home),
+            watcher: None,
             store,
         }
+    }
+
+    /// The same in a simulation, which is told of what it performs.
+    #[cfg(feature = "testing")]
+    pub(crate) fn watched_by(self, watcher: Arc<dyn Watcher>) -> Self {
+        Self { watcher: Some(watcher), ..self }
+    }
+
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
+    }
+
+    pub(crate) fn watcher(&self) -> Option<&Arc<dyn Watcher>> {
+        self.watcher.as_ref()
     }
 
     pub(crate) fn registry(&self) -> &Registry {

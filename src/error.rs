@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use crate::job::JobError;
 use crate::lone::JobId;
 
 /// The result of everything that a client or a store does.
@@ -33,7 +34,7 @@ pub enum ErrorKind {
     Full,
     /// What the store holds, or the store itself, is not what it must be.
     Corrupt,
-    /// The job that was waited for has failed.
+    /// The job that was waited for, or that the caller performed, has failed.
     Failed,
 }
 
@@ -100,6 +101,18 @@ impl Error {
         matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Full)
     }
 
+    /// Whether it was caused by an error of that type, for example by what [`App::before_enqueue`](crate::App::before_enqueue) answered.
+    pub fn is<E: StdError + 'static>(&self) -> bool {
+        self.downcast_ref::<E>().is_some()
+    }
+
+    /// The first error of that type among its causes.
+    pub fn downcast_ref<E: StdError + 'static>(&self) -> Option<&E> {
+        let first: Option<&(dyn StdError + 'static)> = self.source.as_deref().map(|source| source as _);
+        std::iter::successors(first, |error: &&(dyn StdError + 'static)| (**error).source())
+            .find_map(|error| error.downcast_ref())
+    }
+
     /// A copy for another waiter on the same failed operation.
     pub(crate) fn copy(&self) -> Self {
         Self { kind: self.kind, message: self.to_string(), source: None, first: self.first }
@@ -119,6 +132,13 @@ impl fmt::Display for Error {
 }
 
 impl StdError for Error {}
+
+/// The error of a job that was [performed](crate::Client::perform_now) by the caller itself: one of kind `Failed`.
+impl From<JobError> for Error {
+    fn from(error: JobError) -> Self {
+        Self::new(ErrorKind::Failed, error.into_text())
+    }
+}
 
 /// The names among `known` that someone who typed `name` may have meant, nearest first, as `; did you mean …?`; empty if none is near.
 pub(crate) fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {

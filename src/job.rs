@@ -17,6 +17,7 @@ use crate::client::Client;
 use crate::clock::Millis;
 use crate::emitter::Emitter;
 use crate::handle::Handle;
+use crate::hooks::Surroundings;
 use crate::id::WorkflowId;
 use crate::limit::Limit;
 use crate::lone::NewJob;
@@ -236,6 +237,8 @@ pub(crate) enum Then {
     Postpone(Duration),
     /// There is nothing to be done any more.
     Discard,
+    /// It was told to come to its end.
+    Stopped,
 }
 
 impl JobError {
@@ -257,6 +260,17 @@ impl JobError {
     /// Nothing is to be done any more: the job ends as skipped, which is no failure.
     pub fn discard(why: impl fmt::Display) -> Self {
         Self { then: Then::Discard, ..Self::new(why) }
+    }
+
+    /// What a hook hears of an attempt that was told to come to its end.
+    pub(crate) fn stopped() -> Self {
+        Self { then: Then::Stopped, ..Self::new("stopped: its workflow is cancelled, or its worker stops") }
+    }
+
+    /// Whether it counts as a failure: not if it [postpones](Self::postpone) or [discards](Self::discard) the job, and not if the job
+    /// was told to stop, because its workflow is cancelled or its worker stops.
+    pub fn is_failure(&self) -> bool {
+        matches!(self.then, Then::Retry | Then::RetryIn(_) | Then::Never)
     }
 
     /// Whether there is no further attempt after it.
@@ -360,7 +374,7 @@ impl<T, E: Into<JobError>> ResultExt<T> for Result<T, E> {
 
 /// What a running job knows of itself and of its application.
 pub struct Context<S = ()> {
-    state: Arc<S>,
+    surroundings: Arc<Surroundings<S>>,
     pub(crate) held: Arc<Held>,
     at: u16,
     attempt: u8,
@@ -376,13 +390,17 @@ impl<S> fmt::Debug for Context<S> {
 }
 
 impl<S> Context<S> {
-    pub(crate) fn new(state: Arc<S>, held: Arc<Held>, at: u16, attempt: u8) -> Self {
-        Self { state, held, at, attempt, token: OnceLock::new(), logs: Mutex::new(Vec::new()) }
+    pub(crate) fn new(surroundings: Arc<Surroundings<S>>, held: Arc<Held>, at: u16, attempt: u8) -> Self {
+        Self { surroundings, held, at, attempt, token: OnceLock::new(), logs: Mutex::new(Vec::new()) }
+    }
+
+    pub(crate) fn surroundings(&self) -> &Arc<Surroundings<S>> {
+        &self.surroundings
     }
 
     /// The application's state.
     pub fn state(&self) -> &S {
-        &self.state
+        &self.surroundings.state
     }
 
     /// Which attempt this is; the first is 1.
@@ -393,6 +411,16 @@ impl<S> Context<S> {
     /// The workflow that the job belongs to.
     pub fn workflow_id(&self) -> WorkflowId {
         self.held.slice.workflow
+    }
+
+    /// The name of that workflow's type; of a lone job, the job's own.
+    pub fn workflow_name(&self) -> &str {
+        &self.held.slice.workflow_name
+    }
+
+    /// The name of the job's type.
+    pub fn job_type(&self) -> &str {
+        &self.held.slice.job_type
     }
 
     /// The name of the job's step.

@@ -19,7 +19,9 @@ mod error;
 pub mod fuzzing;
 mod graph;
 mod handle;
+mod hooks;
 mod id;
+mod inline;
 mod job;
 // Without a store, or without tests, nobody has anything to tell.
 #[cfg_attr(not(feature = "testing"), allow(dead_code))]
@@ -28,6 +30,7 @@ mod limit;
 mod lone;
 mod outputs;
 mod payload;
+mod perform_now;
 mod planted;
 mod pruning;
 mod queue_setup;
@@ -63,6 +66,7 @@ pub use emitter::Emitter;
 pub use error::{Error, ErrorKind, Result};
 pub use graph::{Edge, Graph, MAX_EDGES, MAX_NAME, MAX_STEPS, StepNumber, StepSpec};
 pub use handle::Handle;
+pub use hooks::{AroundPerform, JobToEnqueue, Next, Performed};
 pub use id::{SessionId, WorkflowId};
 pub use job::{Context, Job, JobError, JobResult, ResultExt, Source, Start, Stored};
 pub use limit::{Limit, Rate};

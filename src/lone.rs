@@ -227,6 +227,8 @@ impl<J: Job> NewJob<'_, J> {
             Due::At(time) => time,
         };
         let times = Times { due: self.due.map(time_of), expires: self.expires.map(time_of) };
+        let hooks = &self.client.registry().before_enqueue;
+        hooks.ask(J::NAME, &self.queue, self.priority, times.due, &json)?;
         let (keyed, shard) = match keyed(&self.job, self.unique.as_ref(), self.client.store().shards())? {
             Some((keyed, shard)) => (Some(keyed), shard),
             None => (None, self.client.gathering().shard()),
@@ -263,7 +265,12 @@ impl<'c, J: Job> IntoFuture for NewJob<'c, J> {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let client = self.client;
-            let id = client.enqueued(self.prepared()?).await?;
+            let job = self.prepared()?;
+            let (lane, due) = (&job.lane, job.times.due);
+            let id = match client.performed_at_once::<J>(&lane.queue, lane.priority, due, &job.json).await? {
+                Some(id) => id,
+                None => client.enqueued(job).await?,
+            };
             Ok(client.lone(id))
         })
     }
@@ -305,6 +312,9 @@ impl<J: Job> LoneJob<J> {
 
     /// Waits until it has settled; returns its output, or its last error as one of kind `Failed`.
     pub async fn wait(&self) -> Result<J::Output> {
+        if let Some(ended) = self.client.outcome_at_once::<J>(self.id) {
+            return ended;
+        }
         let JobId { lane, index } = self.id;
         let store = self.client.store();
         let mut pause = Duration::from_millis(2);
@@ -441,7 +451,13 @@ impl Client {
         }
         let (mut builder, mut chunks, mut count) = (ChunkBuilder::default(), Vec::new(), 0);
         for job in jobs {
-            chunks.extend(builder.push(&to_json(&job)?)?);
+            let json = to_json(&job)?;
+            self.registry().before_enqueue.ask(J::NAME, J::QUEUE, 0, None, &json)?;
+            if self.performed_at_once::<J>(J::QUEUE, 0, None, &json).await?.is_some() {
+                count += 1;
+                continue;
+            }
+            chunks.extend(builder.push(&json)?);
             if chunks.len() >= CALL_CHUNKS {
                 count += self.enqueue_chunks::<J>(std::mem::take(&mut chunks)).await?;
             }
@@ -457,6 +473,11 @@ impl Client {
         for job in jobs {
             let json = to_json(&job)?;
             check_size("parameters", json.len())?;
+            self.registry().before_enqueue.ask(J::NAME, J::QUEUE, 0, None, &json)?;
+            if self.performed_at_once::<J>(J::QUEUE, 0, None, &json).await?.is_some() {
+                count += 1;
+                continue;
+            }
             let (keyed, shard) = match keyed(&job, None, self.store().shards())? {
                 Some((keyed, shard)) => (Some(keyed), shard),
                 None => (None, self.gathering().shard()),

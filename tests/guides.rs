@@ -1,6 +1,6 @@
 //! What the guides show: every line of Rust in them is one of these.
 //!
-//! docs/lone-jobs.md, docs/limits.md, docs/schedules.md, docs/coming-from-*.md
+//! docs/lone-jobs.md, docs/limits.md, docs/schedules.md, docs/coming-from-*.md, and lone jobs in docs/testing-your-workflow.md
 
 mod support;
 
@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use gusher::prelude::*;
-use gusher::{Pausable, Retention, Started, Unique, WorkflowState};
+use gusher::testing::Simulation;
+use gusher::{AroundPerform, JobState, Next, Pausable, Performed, Retention, Started, Unique, WorkflowState};
 use support::House;
 
 #[derive(Clone, Default)]
@@ -87,6 +88,8 @@ mod sidekiq {
         async fn perform(self, ctx: &Context<Mailer>) -> JobResult<()> {
             ctx.state().welcome(&self.to).await?;
             let to = self.to.parse::<String>().fatal()?;
+            ctx.perform_now(SendMail { to }).await?;
+            let to = self.to;
             ctx.enqueue(SendMail { to }).await?;
             Ok(())
         }
@@ -142,6 +145,8 @@ mod sidekiq {
         client.enqueue(SendMail { to }).at(time).await.unwrap();
         let to = String::from("ada@example.org");
         client.enqueue(SendMail { to }).queue("low").priority(5).await.unwrap();
+        let to = String::from("ada@example.org");
+        client.perform_now(SendMail { to }).await.unwrap();
         let readers = (0..3).map(|n| SendMail { to: format!("{n}@example.org") });
         client.enqueue_all(readers).await.unwrap();
         let (to, user) = (String::from("ada@example.org"), 7);
@@ -480,6 +485,140 @@ mod limits {
     #[test]
     fn limits_are_two_lines() {
         app().check().unwrap();
+    }
+}
+
+#[rustfmt::skip]
+mod hooks {
+    use super::*;
+
+    tokio::task_local! {
+        static TENANT: &'static str;
+    }
+
+    /// The databases of tenants.
+    #[derive(Default)]
+    struct Tenants;
+
+    impl Tenants {
+        async fn connect() -> Result<Self, std::io::Error> {
+            Ok(Self)
+        }
+
+        async fn check_out(&self, job_type: &str) -> Result<&'static str, std::io::Error> {
+            if job_type == "SendMail" { Ok("acme") } else { Err(std::io::Error::other("whose?")) }
+        }
+    }
+
+    /// Tells for whom it works.
+    #[derive(Serialize, Deserialize)]
+    struct SendMail { to: String }
+
+    impl Job for SendMail {
+        const NAME: &str = "SendMail";
+        type Output = String;
+        type State = Tenants;
+        async fn perform(self, _: &Context<Tenants>) -> JobResult<String> {
+            if self.to.is_empty() {
+                return Err(JobError::fatal("to nobody"));
+            }
+            Ok(format!("{} of {}", self.to, TENANT.get()))
+        }
+    }
+
+    static REPORTED: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
+
+    fn report(job_type: &str, _: String, attempt: u32, error: &JobError) {
+        REPORTED.lock().unwrap().push(format!("{job_type}, attempt {attempt}: {error}"));
+    }
+
+    /// Sends what fails to where people look.
+    struct ReportErrors;
+
+    impl<S: Send + Sync + 'static> AroundPerform<S> for ReportErrors {
+        async fn around(&self, ctx: &Context<S>, next: Next<'_>) -> JobResult<Performed> {
+            let ended = next.run().await;
+            if let Err(error) = &ended && error.is_failure() {
+                report(ctx.job_type(), ctx.idempotency_key(), ctx.attempt(), error);
+            }
+            ended
+        }
+    }
+
+    /// Lets the jobs of a tenant work for that tenant, whoever it is.
+    struct ForTenant;
+
+    impl AroundPerform<Tenants> for ForTenant {
+        async fn around(&self, ctx: &Context<Tenants>, next: Next<'_>) -> JobResult<Performed> {
+            let tenant = ctx.state().check_out(ctx.job_type()).await?;
+            TENANT.scope(tenant, next.run()).await
+        }
+    }
+
+    fn app() -> App<Tenants> {
+        App::new(Tenants::connect)
+            .job::<SendMail>()
+            .around_perform(ReportErrors)
+            .around_perform(ForTenant)
+            .before_enqueue(|job| match job.parameters.contains("@example.invalid") {
+                true => Err("nobody reads mail there".into()),
+                false => Ok(()),
+            })
+    }
+
+    async fn send_now(client: &Client) -> gusher::Result<String> {
+        let sent = client.perform_now(SendMail { to: "ada@example.org".into() }).await?;
+        Ok(sent)
+    }
+
+    #[tokio::test]
+    async fn hooks_are_around_what_is_performed_and_are_asked_before_what_is_enqueued() {
+        let house = House::new();
+        let client = house.client(&app());
+        assert_eq!(send_now(&client).await.unwrap(), "ada@example.org of acme");
+        client.perform_now(SendMail { to: String::new() }).await.unwrap_err();
+        assert_eq!(*REPORTED.lock().unwrap(), ["SendMail, attempt 1: to nobody"]);
+        let refused = client.enqueue(SendMail { to: "eve@example.invalid".into() }).await.unwrap_err();
+        assert_eq!(refused.to_string(), "SendMail is not enqueued: nobody reads mail there");
+    }
+}
+
+#[rustfmt::skip]
+mod played {
+    use super::*;
+
+    #[derive(Serialize, Deserialize)]
+    struct SendMail { to: String }
+
+    impl Job for SendMail {
+        const NAME: &str = "SendMail";
+        const QUEUE: &str = "mail";
+        type Output = ();
+        type State = Mailer;
+        async fn perform(self, ctx: &Context<Mailer>) -> JobResult<()> {
+            Ok(ctx.state().welcome(&self.to).await?)
+        }
+    }
+
+    fn app() -> App<Mailer> {
+        App::new(|| async { Ok::<_, std::convert::Infallible>(Mailer) }).job::<SendMail>()
+    }
+
+    async fn sign_up(client: &Client, who: &str) -> gusher::Result<()> {
+        client.enqueue(SendMail { to: who.into() }).await?;
+        client.enqueue(SendMail { to: who.into() }).later(Duration::from_secs(24 * 3_600)).await?;
+        Ok(())
+    }
+
+    #[test]
+    fn who_signs_up_gets_a_mail_at_once_and_another_one_a_day_later() {
+        let played = Simulation::new(app()).play(async |client| sign_up(&client, "ada@example.org").await).unwrap();
+
+        let mails = played.enqueued::<SendMail>().unwrap();
+        assert_eq!((mails.len(), mails[0].job.to.as_str()), (2, "ada@example.org"));
+        assert_eq!((mails[1].queue.as_str(), mails[1].later), ("mail", Some(Duration::from_secs(24 * 3_600))));
+        assert_eq!((mails[1].state, mails[1].attempts.len()), (JobState::Succeeded, 1));
+        assert!(played.failures().is_empty());
     }
 }
 

@@ -1,10 +1,11 @@
-//! What a job logs, with the span around it. Alone in its program: whether a span is wanted is remembered for all threads.
+//! What a job and its hooks log, with the span around it. Alone in its program: whether a span is wanted is remembered for all threads.
 
 mod support;
 
 use std::sync::Arc;
 
 use gusher::prelude::*;
+use gusher::{AroundPerform, Next, Performed};
 use support::House;
 
 /// Logs a line.
@@ -23,6 +24,16 @@ impl Job for Weigh {
         tokio::task::yield_now().await;
         tracing::info!("weighed");
         Ok(())
+    }
+}
+
+/// Logs a line before each job.
+struct Announce;
+
+impl AroundPerform<()> for Announce {
+    async fn around(&self, _: &Context, next: Next<'_>) -> JobResult<Performed> {
+        tracing::info!("about to weigh");
+        next.run().await
     }
 }
 
@@ -48,7 +59,7 @@ async fn what_a_job_logs_is_told_with_what_it_is() {
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::DEBUG);
     let _during = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
     let house = House::new();
-    let app = App::stateless().job::<Weigh>();
+    let app = App::stateless().job::<Weigh>().around_perform(Announce);
     let worker = house.worker(&app).await;
     let weigh = house.client(&app).enqueue(Weigh { grams: 7 }).await.unwrap();
     weigh.wait().await.unwrap();
@@ -57,5 +68,5 @@ async fn what_a_job_logs_is_told_with_what_it_is() {
     let told: Vec<&str> = log.lines().filter(|line| line.contains("weigh")).collect();
     let lane = weigh.id().lane;
     let span = format!("job{{type=\"Weigh\" workflow={lane} step=\"Weigh\" index=0 attempt=1}}");
-    assert!(told.len() == 2 && told.iter().all(|line| line.contains(&span)), "{log}");
+    assert!(told.len() == 3 && told.iter().all(|line| line.contains(&span)), "{log}");
 }

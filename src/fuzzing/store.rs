@@ -8,8 +8,6 @@ use rusqlite::types::Value;
 use tokio::sync::Mutex;
 
 use super::bytes::Bytes;
-use crate::app::Registry;
-use crate::client::Client;
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::id::WorkflowId;
@@ -241,7 +239,7 @@ fn seen<T>(result: Result<T>) -> Option<T> {
 }
 
 async fn read(store: &Arc<dyn Store>, id: WorkflowId) {
-    let client = Client::new(store.clone(), Arc::new(Registry::default()));
+    let client = crate::app::App::stateless().client_on(store.clone());
     seen(store.workflows(List { limit: 10, ..List::default() }).await);
     seen(store.workers(10).await);
     seen(store.doctor().await);

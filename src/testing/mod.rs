@@ -1,6 +1,7 @@
 //! For tests: of workflows, in process and with virtual time; and of stores.
 //!
-//! - [`Simulation`] runs a whole workflow in milliseconds and tells what ran, in which order, with which outputs.
+//! - [`Simulation`] runs a whole workflow, or code that enqueues lone jobs, in milliseconds and tells what ran, in which order, with
+//!   which outputs.
 //! - [`torture`](fn@torture) kills its workers, loses answers, runs jobs twice, and names the jobs that are not safe to repeat.
 //! - [`store_tests`] is what every store must pass.
 
@@ -11,7 +12,7 @@ mod simulation;
 mod torture;
 
 pub use self::conformance::store_tests;
-pub use self::simulation::{Attempt, AttemptEnd, Run, Simulation};
+pub use self::simulation::{Attempt, AttemptEnd, Enqueued, Played, Run, Simulation};
 pub use self::torture::{Surprise, Torture, TortureReport, UnsafeJob, torture};
 
 use crate::error::Result;

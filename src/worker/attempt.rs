@@ -1,5 +1,6 @@
 //! Where user code runs: a slot takes the jobs of a slice one after another, and each attempt ends in an outcome, whatever it does.
 
+use std::any::Any;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::panic::AssertUnwindSafe;
@@ -14,9 +15,11 @@ use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
 use super::held::{End, Ended, Held, Taken};
+use super::hooked::attempt;
 use super::hub::Hub;
 use super::watch;
 use crate::emitter::Emitter;
+use crate::hooks::Surroundings;
 use crate::job::{Context, Job, JobError, JobResult, Source, panic_text};
 use crate::limit::Limit;
 use crate::payload::check_size;
@@ -46,7 +49,7 @@ pub struct Kind {
 pub trait Handler<S>: Send + Sync {
     fn kind(&self) -> &Kind;
     /// Runs jobs of the slice until it has none that may be started.
-    fn run(&self, state: Arc<S>, held: Arc<Held>, hub: Arc<Hub>) -> BoxFuture<'static, ()>;
+    fn run(&self, surroundings: Arc<Surroundings<S>>, held: Arc<Held>, hub: Arc<Hub>) -> BoxFuture<'static, ()>;
 }
 
 /// The handler of a job type.
@@ -79,7 +82,7 @@ impl<J: Job> Handler<J::State> for JobHandler<J> {
         &self.0
     }
 
-    fn run(&self, state: Arc<J::State>, held: Arc<Held>, hub: Arc<Hub>) -> BoxFuture<'static, ()> {
+    fn run(&self, surroundings: Arc<Surroundings<J::State>>, held: Arc<Held>, hub: Arc<Hub>) -> BoxFuture<'static, ()> {
         let limit = held.slice.options.timeout.or(self.0.timeout);
         Box::pin(async move {
             let mut clock = Instant::now();
@@ -89,12 +92,12 @@ impl<J: Job> Handler<J::State> for JobHandler<J> {
                 if let Some(watcher) = &hub.watcher {
                     watch::start(&**watcher, &held, taken).await;
                 }
-                let ctx = context(&state, &held, taken);
+                let ctx = context(&surroundings, &held, taken);
                 let work = async {
-                    let performed = decode::<J>(&held, taken)?.perform(&ctx).await;
-                    encode(&performed.map_err(|error| error.ruled_by(J::retry_on, J::discard_on))?)
+                    let job = decode::<J>(&held, taken)?;
+                    perform(job, &ctx).await
                 };
-                let end = guard(&held, &ctx, limit, work.instrument(span(&held, taken))).await;
+                let end = attempt(&held, &ctx, limit, work).instrument(span(&held, taken)).await;
                 finish(&held, &hub, taken, &mut clock, end, ctx.into_logs(), None);
                 // Jobs that only compute would keep this thread from claims, reports and other slots until the slice has ended.
                 if clock.duration_since(turn) >= TURN {
@@ -131,7 +134,7 @@ impl<S: Source> Handler<S::State> for SourceHandler<S> {
         &self.0
     }
 
-    fn run(&self, state: Arc<S::State>, held: Arc<Held>, hub: Arc<Hub>) -> BoxFuture<'static, ()> {
+    fn run(&self, surroundings: Arc<Surroundings<S::State>>, held: Arc<Held>, hub: Arc<Hub>) -> BoxFuture<'static, ()> {
         let limit = held.slice.options.timeout.or(self.0.timeout);
         Box::pin(async move {
             let mut clock = Instant::now();
@@ -140,7 +143,7 @@ impl<S: Source> Handler<S::State> for SourceHandler<S> {
                 if let Some(watcher) = &hub.watcher {
                     watch::start(&**watcher, &held, taken).await;
                 }
-                let ctx = context(&state, &held, taken);
+                let ctx = context(&surroundings, &held, taken);
                 let mut emitter = Emitter::<S::Emits>::new(held.clone());
                 let work = async {
                     let produced = decode::<S>(&held, taken)?.produce(&ctx, &mut emitter).await;
@@ -148,7 +151,7 @@ impl<S: Source> Handler<S::State> for SourceHandler<S> {
                     emitter.finish().await?;
                     Ok(Vec::new())
                 };
-                let end = guard(&held, &ctx, limit, work.instrument(span(&held, taken))).await;
+                let end = attempt(&held, &ctx, limit, work).instrument(span(&held, taken)).await;
                 let draft = emitter.draft();
                 finish(&held, &hub, taken, &mut clock, end, ctx.into_logs(), draft);
             }
@@ -157,7 +160,7 @@ impl<S: Source> Handler<S::State> for SourceHandler<S> {
 }
 
 /// What a job logs is told with what it is, if that is asked for: `RUST_LOG=info,gusher::job=debug`.
-fn span(held: &Held, taken: Taken) -> Span {
+pub fn span(held: &Held, taken: Taken) -> Span {
     let slice = &held.slice;
     tracing::debug_span!(
         target: "gusher::job",
@@ -170,8 +173,15 @@ fn span(held: &Held, taken: Taken) -> Span {
     )
 }
 
-fn context<S>(state: &Arc<S>, held: &Arc<Held>, taken: Taken) -> Context<S> {
-    Context::new(state.clone(), held.clone(), taken.at, taken.attempt)
+/// What an attempt runs in.
+pub fn context<S>(surroundings: &Arc<Surroundings<S>>, held: &Arc<Held>, taken: Taken) -> Context<S> {
+    Context::new(surroundings.clone(), held.clone(), taken.at, taken.attempt)
+}
+
+/// The job's own part of an attempt: its output as JSON, nothing for `null`.
+pub async fn perform<J: Job>(job: J, ctx: &Context<J::State>) -> JobResult<Vec<u8>> {
+    let performed = job.perform(ctx).await;
+    encode(&performed.map_err(|error| error.ruled_by(J::retry_on, J::discard_on))?)
 }
 
 fn decode<J: DeserializeOwned>(held: &Held, taken: Taken) -> JobResult<J> {
@@ -189,44 +199,68 @@ fn encode(output: &impl serde::Serialize) -> JobResult<Vec<u8>> {
     Ok(if json == b"null" { Vec::new() } else { json })
 }
 
-/// Lets one attempt run to its end: of itself, by a panic, at its time limit, or by a cancel or a stop.
-async fn guard<S>(
+/// Lets work run to its end: of itself, by a panic, at its time limit, or by a cancel or a stop.
+pub async fn guard<S>(
     held: &Held,
     ctx: &Context<S>,
     limit: Option<Duration>,
+    grace: Duration,
     work: impl Future<Output = JobResult<Vec<u8>>>,
 ) -> End {
-    let mut work = pin!(AssertUnwindSafe(work).catch_unwind());
-    let caught = |result: Result<JobResult<Vec<u8>>, Box<dyn std::any::Any + Send>>| match result {
+    let over_time = async {
+        let time_over = async {
+            match limit {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = held.token.cancelled() => false,
+            () = held.until_stopped(ctx.at()) => false,
+            () = time_over => true,
+        }
+    };
+    match until_told(work, over_time, || ctx.cancellation().cancel(), grace).await {
         Ok(Ok(output)) => End::Succeeded(output),
         Ok(Err(error)) => End::Failed(error),
-        Err(panic) => End::Failed(JobError::new(format!("panicked: {}", panic_text(panic.as_ref())))),
-    };
-    let time_over = async {
-        match limit {
-            Some(limit) => tokio::time::sleep(limit).await,
-            None => std::future::pending().await,
-        }
-    };
-    let over_time = tokio::select! {
-        biased;
-        result = &mut work => return caught(result),
-        () = held.token.cancelled() => false,
-        () = held.until_stopped(ctx.at()) => false,
-        () = time_over => true,
-    };
-    ctx.cancellation().cancel();
-    let ended = tokio::time::timeout(GRACE, work).await.map(caught);
-    match (ended, over_time) {
-        // Who manages to finish within the grace has finished.
-        (Ok(End::Succeeded(output)), _) => End::Succeeded(output),
-        (_, true) => {
-            let limit = limit.unwrap_or_default();
-            End::Failed(JobError::new(format!("timed out: the attempt took longer than {limit:?}")))
-        }
-        (_, false) if held.is_stopping() && !held.is_stopped(ctx.at()) => End::Stopped,
-        (_, false) => End::Cancelled,
+        Err(true) => End::Failed(timed_out(limit)),
+        Err(false) => stopped(held, ctx.at()),
     }
+}
+
+/// Lets work run to its end, which may be a panic. Once there is a reason to tell it to come to its end, it is told, and has `grace` for
+/// that: who manages to succeed within it has succeeded, all others are dropped, or not heard. Then the reason is returned.
+pub async fn until_told<R>(
+    work: impl Future<Output = JobResult<Vec<u8>>>,
+    reason: impl Future<Output = R>,
+    tell: impl FnOnce(),
+    grace: Duration,
+) -> Result<JobResult<Vec<u8>>, R> {
+    let mut work = pin!(AssertUnwindSafe(work).catch_unwind());
+    let reason = tokio::select! {
+        biased;
+        ended = &mut work => return Ok(caught(ended)),
+        reason = reason => reason,
+    };
+    tell();
+    match tokio::time::timeout(grace, work).await.map(caught) {
+        Ok(Ok(output)) => Ok(Ok(output)),
+        _ => Err(reason),
+    }
+}
+
+fn caught(ended: Result<JobResult<Vec<u8>>, Box<dyn Any + Send>>) -> JobResult<Vec<u8>> {
+    ended.unwrap_or_else(|panic| Err(JobError::new(format!("panicked: {}", panic_text(panic.as_ref())))))
+}
+
+pub fn timed_out(limit: Option<Duration>) -> JobError {
+    JobError::new(format!("timed out: the attempt took longer than {:?}", limit.unwrap_or_default()))
+}
+
+/// The end of what was told to end, by its workflow, by its worker, or by itself.
+pub fn stopped(held: &Held, at: u16) -> End {
+    if held.is_stopping() && !held.is_stopped(at) { End::Stopped } else { End::Cancelled }
 }
 
 fn finish(

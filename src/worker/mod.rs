@@ -11,6 +11,7 @@ pub(crate) mod attempt;
 pub(crate) mod backoff;
 mod claim;
 pub(crate) mod held;
+pub(crate) mod hooked;
 pub(crate) mod hub;
 mod lease;
 pub(crate) mod permits;
@@ -42,6 +43,7 @@ use self::watch::Watcher;
 use crate::client::Client;
 use crate::clock::{Millis, millis};
 use crate::error::{Error, Result};
+use crate::hooks::Surroundings;
 use crate::id::{SessionId, random_bytes};
 use crate::job::JobError;
 use crate::lone::Keep;
@@ -99,7 +101,7 @@ pub struct Worker<S> {
     /// Its store, and what its jobs start and find workflows with.
     pub(crate) client: Client,
     pub(crate) handlers: Arc<Handlers<S>>,
-    pub(crate) state: Arc<S>,
+    pub(crate) surroundings: Arc<Surroundings<S>>,
     pub(crate) options: WorkerOptions,
     /// Set in a simulation: then everything runs in the worker's own runtime, by tokio's time alone.
     pub(crate) watcher: Option<Arc<dyn Watcher>>,
@@ -164,7 +166,7 @@ impl<S: Send + Sync + 'static> Worker<S> {
         }
         let mut slots = JoinSet::new();
         for _ in 0..hub.slots {
-            slots.spawn(slot(hub.clone(), self.handlers.clone(), self.state.clone()));
+            slots.spawn(slot(hub.clone(), self.handlers.clone(), self.surroundings.clone()));
         }
 
         let ended = tokio::select! {
@@ -282,7 +284,7 @@ impl Drop for EndWithRun {
 }
 
 /// One slot: takes jobs of the slices in hand, one after another.
-async fn slot<S: Send + Sync + 'static>(hub: Arc<Hub>, handlers: Arc<Handlers<S>>, state: Arc<S>) {
+async fn slot<S: Send + Sync + 'static>(hub: Arc<Hub>, handlers: Arc<Handlers<S>>, surroundings: Arc<Surroundings<S>>) {
     loop {
         let Some(held) = next_slice(&hub).await else { return };
         let handler = handlers.get(held.slice.job_type.as_str());
@@ -295,17 +297,17 @@ async fn slot<S: Send + Sync + 'static>(hub: Arc<Hub>, handlers: Arc<Handlers<S>
                 fail_all(&hub, &held, &Error::corrupt(format!("no type `{}` is registered here", held.slice.job_type)))
             }
             Some(handler) if hub.watcher.is_some() => {
-                let run = handler.run(state.clone(), held, hub.clone());
+                let run = handler.run(surroundings.clone(), held, hub.clone());
                 watch::follow(hub.watcher.clone(), run).await;
             }
             Some(handler) if handler.kind().blocking => {
-                let run = handler.run(state.clone(), held, hub.clone());
+                let run = handler.run(surroundings.clone(), held, hub.clone());
                 let runtime = tokio::runtime::Handle::current();
                 if let Err(error) = tokio::task::spawn_blocking(move || runtime.block_on(run)).await {
                     tracing::error!(%error, "a thread for blocking jobs died");
                 }
             }
-            Some(handler) => handler.run(state.clone(), held, hub.clone()).await,
+            Some(handler) => handler.run(surroundings.clone(), held, hub.clone()).await,
         }
         hub.claim_again.notify_one();
     }

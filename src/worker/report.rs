@@ -259,7 +259,7 @@ fn wait_after(error: &JobError, attempt: u8, rule: Retry, dice: f64) -> Option<D
     match (error.then(), error.rule().unwrap_or(rule).wait_after(attempt, dice)) {
         (Then::Never, _) | (_, None) => None,
         (Then::RetryIn(wait), Some(_)) => Some(wait),
-        (Then::Retry | Then::Postpone(_) | Then::Discard, wait) => wait,
+        (Then::Retry | Then::Postpone(_) | Then::Discard | Then::Stopped, wait) => wait,
     }
 }
 

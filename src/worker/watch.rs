@@ -10,6 +10,10 @@ use parking_lot::{Condvar, Mutex};
 
 use super::held::{Ended, Held, Taken};
 use super::hub::Hub;
+use crate::clock::Millis;
+use crate::lone::JobId;
+use crate::state::JobState;
+use crate::store::Lane;
 
 /// Sees what a worker does, and stands in for what a process has beside it.
 pub trait Watcher: Send + Sync {
@@ -31,6 +35,12 @@ pub trait Watcher: Send + Sync {
     fn patience(&self) -> Duration;
     /// Whether one has.
     fn waited(&self, came: bool);
+    /// A lone job is to be enqueued, to start so much later: which one it is, if it is performed at once instead.
+    fn takes(&self, lane: &Lane, later: Option<Millis>, json: &[u8]) -> Option<JobId>;
+    /// What became of it, with its output as JSON or its error.
+    fn performed(&self, job: JobId, state: JobState, text: String);
+    /// The same, for those who ask later.
+    fn outcome(&self, job: JobId) -> Option<(JobState, String)>;
 }
 
 /// Lets others go first, as often as the watcher says, and tells it of the start.

@@ -168,7 +168,9 @@ impl Store for Faulty {
     }
 
     fn enqueue(&self, enqueue: Enqueue) -> Answer<'_, Enqueued> {
-        Box::pin(self.call("enqueue", self.store.enqueue(enqueue), |enqueued| {
+        let jobs = enqueue.jobs.clone();
+        Box::pin(self.call("enqueue", self.store.enqueue(enqueue), move |enqueued| {
+            self.stage.enqueued(&jobs, enqueued, self.store.now());
             self.stage.wake(&mut enqueued.woken);
             self.stage.look_at_the_clock();
         }))

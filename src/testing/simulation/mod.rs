@@ -1,12 +1,14 @@
-//! A whole workflow in this process, on a store in memory, in virtual time: what takes days takes milliseconds, and the same seed
-//! gives the same run.
+//! A whole workflow, or code that enqueues lone jobs, in this process, on a store in memory, in virtual time: what takes days takes
+//! milliseconds, and the same seed gives the same run.
 //!
 //! The worker is the real one. Everything runs in one thread with tokio's time paused: when nothing can go on, the clock jumps to the
 //! next thing that is due. `stage` is what the processes of a simulation share, `faulty` the store as they see it, `script` what goes
-//! wrong in it, `patience` what holds the clock while a job waits for another thread.
+//! wrong in it, `patience` what holds the clock while a job waits for another thread, `play` code that enqueues lone jobs.
 
 mod faulty;
 mod patience;
+mod play;
+mod played;
 mod run;
 pub(super) mod script;
 mod stage;
@@ -23,13 +25,17 @@ use tokio_util::sync::CancellationToken;
 use self::faulty::Faulty;
 pub(super) use self::patience::Lesson;
 use self::patience::Patience;
+use self::play::RunBy;
+pub use self::played::{Enqueued, Played};
 pub use self::run::{Attempt, AttemptEnd, Run};
 use self::script::Script;
 use self::stage::{Process, Stage};
-use crate::app::App;
+use crate::app::{App, Registry};
+use crate::client::Client;
 use crate::clock::{Clock, Millis};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
+use crate::lone::Keep;
 use crate::store::Store;
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::worker::WorkerOptions;
@@ -42,10 +48,13 @@ const LEASE: Duration = DAY;
 /// How long, in real time, the clock is held at most for what a job may have asked of somebody else.
 const PATIENCE: Duration = Duration::from_millis(100);
 const DAY: Duration = Duration::from_secs(24 * 3600);
+/// Nothing is forgotten before a test has looked.
+const FOREVER: Keep =
+    Keep { outputs: Duration::from_secs(100 * 365 * 24 * 3600), failures: Duration::from_secs(100 * 365 * 24 * 3600) };
 
 type Act = Box<dyn FnOnce(Handle) -> BoxFuture<'static, Result<()>> + Send>;
 
-/// Runs a workflow in this process, in virtual time, the same way for the same seed.
+/// Runs a workflow in this process, in virtual time, the same way for the same seed; or [plays](Self::play) code that enqueues lone jobs.
 ///
 /// ```
 /// use std::time::Duration;
@@ -101,18 +110,35 @@ pub struct Simulation<S> {
     setup: Setup,
 }
 
-/// How a workflow is simulated.
+/// How an application is simulated.
 #[derive(Clone, Debug)]
 pub(super) struct Setup {
     pub seed: u64,
     pub slots: u32,
     pub at_most: Duration,
     pub lesson: Lesson,
+    pub run_by: RunBy,
+    /// What the worker takes from, beside the queues of the registered types.
+    pub queues: Vec<String>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { seed: 0, slots: 4, at_most: 100 * DAY, lesson: Lesson::new(PATIENCE) }
+        Self {
+            seed: 0,
+            slots: 4,
+            at_most: 100 * DAY,
+            lesson: Lesson::new(PATIENCE),
+            run_by: RunBy::default(),
+            queues: Vec::new(),
+        }
+    }
+}
+
+impl Setup {
+    /// The queues that the worker takes from.
+    fn queues_of(&self, registry: &Registry) -> Vec<String> {
+        registry.queues().into_iter().chain(self.queues.iter().cloned()).collect()
     }
 }
 
@@ -123,7 +149,8 @@ impl<S> fmt::Debug for Simulation<S> {
 }
 
 impl<S: Send + Sync + 'static> Simulation<S> {
-    /// A simulation of what an application does with a workflow. Its state is made as for a real worker.
+    /// A simulation of what an application does with a [workflow](Self::run), or with the lone jobs that [code](Self::play) of its own
+    /// enqueues. Its state is made as for a real worker.
     pub fn new(app: App<S>) -> Self {
         Self { app, acts: Vec::new(), setup: Setup::default() }
     }
@@ -137,6 +164,12 @@ impl<S: Send + Sync + 'static> Simulation<S> {
     /// How many jobs run at once; 4 unless set.
     pub fn slots(mut self, slots: u32) -> Self {
         self.setup.slots = slots;
+        self
+    }
+
+    /// The worker takes from this queue, too, beside those of the registered types.
+    pub fn queue(mut self, queue: impl Into<String>) -> Self {
+        self.setup.queues.push(queue.into());
         self
     }
 
@@ -183,18 +216,30 @@ impl<S: Send + Sync + 'static> Simulation<S> {
     /// Runs the workflow until it has finished. An error if it cannot be created, if the application's state cannot be made, or if
     /// the workflow does not finish: then it tells why.
     pub fn run<W: Workflow>(self, workflow: W) -> Result<Run> {
-        play(&self.app, workflow, &self.setup, Script::default(), self.acts)
+        if self.setup.run_by == RunBy::Nobody {
+            return Err(Error::usage("without workers no workflow runs; `.without_workers()` is for `.play(..)`"));
+        }
+        simulate(&self.app, workflow, &self.setup, Script::default(), self.acts)
     }
 }
 
-/// Plays one run, in a thread of its own.
-pub(super) fn play<S: Send + Sync + 'static, W: Workflow>(
+/// Runs a workflow by a script.
+pub(super) fn simulate<S: Send + Sync + 'static, W: Workflow>(
     app: &App<S>,
     workflow: W,
     setup: &Setup,
     script: Script,
     acts: Vec<(Duration, Act)>,
 ) -> Result<Run> {
+    in_virtual_time(setup, script, async |stage| conduct(app, workflow, setup, stage, acts).await)
+}
+
+/// Plays something in a thread of its own, in which time is virtual.
+fn in_virtual_time<T: Send>(
+    setup: &Setup,
+    script: Script,
+    conduct: impl AsyncFnOnce(Arc<Stage>) -> Result<T> + Send,
+) -> Result<T> {
     let in_its_thread = || {
         crate::id::seed_this_thread(setup.seed);
         let patience = Patience::new(setup.lesson.clone());
@@ -205,13 +250,33 @@ pub(super) fn play<S: Send + Sync + 'static, W: Workflow>(
             .on_thread_park(move || parks.parks())
             .build()
             .map_err(|e| Error::unavailable("starting the simulation's runtime").because(e))?;
-        runtime.block_on(async { conduct(app, workflow, setup, Stage::new(script, patience), acts).await })
+        runtime.block_on(async { conduct(Stage::new(script, patience, setup.run_by)).await })
     };
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("gusher-simulation".into()).spawn_scoped(scope, in_its_thread);
         let thread = thread.map_err(|e| Error::unavailable("starting the simulation's thread").because(e))?;
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+/// An empty store in memory, and a client of the application on it.
+fn open<S: Send + Sync + 'static>(app: &App<S>, stage: &Arc<Stage>) -> Result<(Arc<dyn Store>, Client)> {
+    app.check()?;
+    let options = Options { clock: Clock::tokio(BEGIN), lease: LEASE, ..Options::in_memory() };
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options)?);
+    let client = app.client_on(Faulty::for_client(store.clone(), stage.clone()));
+    Ok((store, client.watched_by(Process::new(0, stage.clone()))))
+}
+
+/// The store is as it should be.
+async fn check(store: &Arc<dyn Store>) -> Result<()> {
+    match store.doctor().await?.findings {
+        findings if findings.is_empty() => Ok(()),
+        findings => Err(Error::corrupt(format!(
+            "a fault of gusher, please report it: the store is not as it should be: {}",
+            findings.join("; ")
+        ))),
+    }
 }
 
 async fn conduct<S: Send + Sync + 'static, W: Workflow>(
@@ -221,9 +286,7 @@ async fn conduct<S: Send + Sync + 'static, W: Workflow>(
     stage: Arc<Stage>,
     acts: Vec<(Duration, Act)>,
 ) -> Result<Run> {
-    let options = Options { clock: Clock::tokio(BEGIN), lease: LEASE, ..Options::in_memory() };
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options)?);
-    let client = app.client_on(Faulty::for_client(store.clone(), stage.clone()));
+    let (store, client) = open(app, &stage)?;
     let handle = client.start(workflow).await?;
     stage.is_about(handle.id());
     let mut actors: JoinSet<Result<()>> = JoinSet::new();
@@ -234,7 +297,7 @@ async fn conduct<S: Send + Sync + 'static, W: Workflow>(
             act(handle).await
         });
     }
-    let work = work(app, setup, &store, &stage, &handle, &mut actors);
+    let work = work(app, setup, &store, &stage, async || finished(&store, &stage, &handle, &mut actors).await);
     let worked = tokio::time::timeout(setup.at_most, work).await;
     stage.is_over();
     match worked {
@@ -242,40 +305,40 @@ async fn conduct<S: Send + Sync + 'static, W: Workflow>(
         Err(_) => return Err(unfinished(&handle, setup.at_most).await),
     }
     let elapsed = stage.elapsed();
-    let findings = store.doctor().await?.findings;
-    if !findings.is_empty() {
-        return Err(Error::corrupt(format!(
-            "a fault of gusher, please report it: the store is not as it should be: {}",
-            findings.join("; ")
-        )));
-    }
+    check(&store).await?;
     let (view, steps) = run::settled(&handle).await?;
     let (calls, again, attempts) = stage.take_records();
     let finished = view.finished_at.map_or(elapsed, |at| Duration::from_millis((at - view.created_at).max(0) as u64));
     Ok(Run { view, steps, attempts, elapsed: finished, calls, again })
 }
 
-/// Lets workers work until the workflow has finished: one after another, if they are killed.
+/// Lets workers work until what is simulated has finished: one after another, if they are killed.
 async fn work<S: Send + Sync + 'static>(
     app: &App<S>,
     setup: &Setup,
     store: &Arc<dyn Store>,
     stage: &Arc<Stage>,
-    handle: &Handle,
-    actors: &mut JoinSet<Result<()>>,
+    mut finished: impl AsyncFnMut() -> Result<()>,
 ) -> Result<()> {
+    let observer = Process::new(0, stage.clone());
     for number in 1.. {
         let process = Process::new(number, stage.clone());
-        let options = WorkerOptions { slots: setup.slots, ..WorkerOptions::default() };
+        let options = WorkerOptions {
+            slots: setup.slots,
+            queues: Some(setup.queues_of(&app.registry)),
+            keep: FOREVER,
+            ..WorkerOptions::default()
+        };
         let mut worker = app.worker_on(Faulty::for_worker(store.clone(), process.clone()), options).await?;
         worker.watcher = Some(process.clone());
+        worker.client = worker.client.watched_by(observer.clone());
         let stop = CancellationToken::new();
         let mut running = Box::pin(worker.run(stop.clone()));
         let ended = tokio::select! {
             biased;
             () = process.killed.cancelled() => None,
             ended = &mut running => Some(ended.and(Err(Error::corrupt("the worker ended by itself")))),
-            finished = finished(store, stage, handle, actors) => Some(finished),
+            finished = finished() => Some(finished),
         };
         if let Some(ended) = ended {
             stage.is_over();

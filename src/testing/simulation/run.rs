@@ -1,17 +1,20 @@
 //! What came of a simulated workflow.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
 
 use super::script::JobKey;
 use crate::error::{Error, Result, did_you_mean};
-use crate::graph::MAX_STEPS;
+use crate::graph::{MAX_STEPS, StepNumber};
 use crate::handle::Handle;
+use crate::id::WorkflowId;
 use crate::job::Job;
 use crate::outputs::{error_text, last_outcomes, pages};
 use crate::state::{JobState, WorkflowState};
+use crate::store::Store;
 use crate::view::WorkflowView;
 
 /// One attempt at a job, as it happened.
@@ -34,6 +37,8 @@ pub struct Attempt {
     pub end: Option<AttemptEnd>,
     /// The lines that it logged.
     pub logs: Vec<String>,
+    /// The workflow or lane of the job.
+    pub(crate) workflow: WorkflowId,
     /// `None` for what runs beside the workflow.
     pub(crate) key: Option<JobKey>,
 }
@@ -154,25 +159,36 @@ pub(crate) async fn settled(handle: &Handle) -> Result<(WorkflowView, Vec<Settle
     let view = handle.status_with(MAX_STEPS as u32).await?;
     let mut steps = Vec::new();
     for step in &view.steps {
-        let mut jobs = Vec::new();
-        let mut chunks = pages(handle.store().clone(), view.id, step.number);
-        while let Some((chunk, texts)) = chunks.try_next().await? {
-            let outcomes = last_outcomes(&chunk)?;
-            for (byte, outcome) in chunk.bytes.iter().zip(outcomes) {
-                let state = JobState::of(*byte);
-                let (output, error) = match outcome.map(|outcome| outcome.result) {
-                    Some(Ok(json)) if json.is_empty() => (Some("null".to_owned()), None),
-                    Some(Ok(json)) => (Some(String::from_utf8_lossy(&json).into_owned()), None),
-                    Some(Err(error)) => (None, Some(error_text(&error, &texts))),
-                    None if state == JobState::Failed => (None, Some(crate::record::KILLED.to_owned())),
-                    None => (None, None),
-                };
-                jobs.push(Settled { state, output, error });
-            }
-        }
+        let jobs = settled_jobs(handle.store(), view.id, step.number).await?;
+        let jobs = jobs.into_iter().map(|(_, settled)| settled).collect();
         steps.push(SettledStep { name: step.name.clone(), job_type: step.job_type.clone(), jobs });
     }
     Ok((view, steps))
+}
+
+/// What became of each job of a step that the store keeps, with its index.
+pub(crate) async fn settled_jobs(
+    store: &Arc<dyn Store>,
+    workflow: WorkflowId,
+    step: StepNumber,
+) -> Result<Vec<(u64, Settled)>> {
+    let mut jobs = Vec::new();
+    let mut chunks = pages(store.clone(), workflow, step);
+    while let Some((chunk, texts)) = chunks.try_next().await? {
+        let outcomes = last_outcomes(&chunk)?;
+        for ((index, byte), outcome) in (chunk.first..).zip(&chunk.bytes).zip(outcomes) {
+            let state = JobState::of(*byte);
+            let (output, error) = match outcome.map(|outcome| outcome.result) {
+                Some(Ok(json)) if json.is_empty() => (Some("null".to_owned()), None),
+                Some(Ok(json)) => (Some(String::from_utf8_lossy(&json).into_owned()), None),
+                Some(Err(error)) => (None, Some(error_text(&error, &texts))),
+                None if state == JobState::Failed => (None, Some(crate::record::KILLED.to_owned())),
+                None => (None, None),
+            };
+            jobs.push((index, Settled { state, output, error }));
+        }
+    }
+    Ok(jobs)
 }
 
 impl Run {

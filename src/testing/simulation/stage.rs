@@ -11,11 +11,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::patience::Patience;
-use super::run::{Attempt, AttemptEnd};
+use super::play::RunBy;
+use super::played::Noted;
+use super::run::{Attempt, AttemptEnd, Settled};
 use super::script::{Fault, JobKey, Script};
+use crate::clock::Millis;
 use crate::graph::StepNumber;
 use crate::id::{WorkflowId, random_bytes};
-use crate::store::Woken;
+use crate::lone::JobId;
+use crate::payload::Lines;
+use crate::state::JobState;
+use crate::store::{Enqueued, Lane, LoneJobs, Woken};
 use crate::worker::held::{End, Ended, Held, Taken};
 use crate::worker::hub::Hub;
 use crate::worker::watch::Watcher;
@@ -37,6 +43,9 @@ pub struct Stage {
     pub called: Notify,
     hubs: Mutex<BTreeMap<u16, Weak<Hub>>>,
     patience: Arc<Patience>,
+    run_by: RunBy,
+    /// Every lone job that was enqueued.
+    enqueued: Mutex<Vec<Noted>>,
 }
 
 /// Every attempt, in the order of their starts.
@@ -48,7 +57,7 @@ struct Ledger {
 }
 
 impl Stage {
-    pub fn new(script: Script, patience: Arc<Patience>) -> Arc<Self> {
+    pub fn new(script: Script, patience: Arc<Patience>, run_by: RunBy) -> Arc<Self> {
         Arc::new(Self {
             began: Instant::now(),
             script,
@@ -60,6 +69,8 @@ impl Stage {
             called: Notify::new(),
             hubs: Mutex::default(),
             patience,
+            run_by,
+            enqueued: Mutex::default(),
         })
     }
 
@@ -104,6 +115,38 @@ impl Stage {
     pub fn take_records(&self) -> (Vec<&'static str>, u64, Vec<Attempt>) {
         let again = self.ran_again.lock().len() as u64;
         (std::mem::take(&mut self.calls.lock()), again, std::mem::take(&mut self.ledger.lock().attempts))
+    }
+
+    /// Every lone job that was enqueued, in that order.
+    pub fn take_enqueued(&self) -> Vec<Noted> {
+        std::mem::take(&mut self.enqueued.lock())
+    }
+
+    /// Lone jobs have come into the store.
+    pub fn enqueued(&self, jobs: &[LoneJobs], enqueued: &Enqueued, now: Millis) {
+        for (lane, (jobs, first)) in jobs.iter().zip(&enqueued.firsts).enumerate() {
+            // The store has taken it, so it can be read.
+            let Ok(lines) = Lines::unpack(&jobs.chunk.body) else { continue };
+            let taken = |at: &usize| !enqueued.refused.iter().any(|one| (one.lane, usize::from(one.at)) == (lane, *at));
+            for at in (0..jobs.chunk.jobs as usize).filter(taken) {
+                let due = jobs.due.iter().find(|(_, mask)| mask.contains(at)).map(|(due, _)| *due);
+                let id = JobId { lane: jobs.lane.id, index: first + at as u64 };
+                self.note(id, &jobs.lane, due.map(|due| due - now), lines.get(at).unwrap_or_default());
+            }
+        }
+    }
+
+    fn note(&self, id: JobId, lane: &Lane, later: Option<Millis>, json: &[u8]) {
+        self.enqueued.lock().push(Noted {
+            id,
+            job_type: lane.job_type.clone(),
+            queue: lane.queue.clone(),
+            priority: lane.priority,
+            at: self.elapsed(),
+            later: later.map(|wait| Duration::from_millis(wait.max(0) as u64)),
+            parameters: String::from_utf8_lossy(json).into_owned(),
+            settled: None,
+        });
     }
 
     /// Wakes those workers whom the store has picked; none is left for the wake-ups between real processes.
@@ -171,6 +214,7 @@ impl Watcher for Process {
             ended: None,
             end: None,
             logs: Vec::new(),
+            workflow: held.slice.workflow,
             key: self.stage.key(held.slice.workflow, held.slice.step, held.slice.first + u64::from(taken.at)),
         });
     }
@@ -203,5 +247,29 @@ impl Watcher for Process {
 
     fn waited(&self, came: bool) {
         self.stage.patience.waited(came);
+    }
+
+    fn takes(&self, lane: &Lane, later: Option<Millis>, json: &[u8]) -> Option<JobId> {
+        if self.stage.run_by != RunBy::Caller {
+            return None;
+        }
+        let index = self.stage.enqueued.lock().iter().filter(|noted| noted.id.lane == lane.id).count() as u64;
+        let id = JobId { lane: lane.id, index };
+        self.stage.note(id, lane, later, json);
+        Some(id)
+    }
+
+    fn performed(&self, job: JobId, state: JobState, text: String) {
+        let (output, error) = if state == JobState::Succeeded { (Some(text), None) } else { (None, Some(text)) };
+        let mut enqueued = self.stage.enqueued.lock();
+        if let Some(noted) = enqueued.iter_mut().find(|noted| noted.id == job) {
+            noted.settled = Some(Settled { state, output, error });
+        }
+    }
+
+    fn outcome(&self, job: JobId) -> Option<(JobState, String)> {
+        let enqueued = self.stage.enqueued.lock();
+        let settled = enqueued.iter().find(|noted| noted.id == job)?.settled.as_ref()?;
+        Some((settled.state, settled.output.clone().or(settled.error.clone())?))
     }
 }

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use self::outcome::{Outcome, difference};
 pub use self::report::{Surprise, TortureReport, UnsafeJob};
 use super::simulation::script::{Again, Fault, JobKey, Script};
-use super::simulation::{Lesson, Setup, play};
+use super::simulation::{Lesson, Setup, simulate};
 use crate::app::{App, arguments_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::workflow::Workflow;
@@ -167,7 +167,7 @@ impl<V, S: Send + Sync + 'static, P: PartialEq + fmt::Debug> Torture<'_, V, S, P
     fn round<W: Workflow>(&mut self, arguments: &str, script: Script) -> Result<Outcome<P>> {
         let world = (self.world)();
         let workflow = workflow_of::<W>(arguments)?;
-        let run = play(&(self.app)(&world), workflow, &self.setup, script, Vec::new())?;
+        let run = simulate(&(self.app)(&world), workflow, &self.setup, script, Vec::new())?;
         let seen = (self.look)(&world);
         Ok(Outcome { run, seen })
     }
