@@ -3,6 +3,7 @@
 //! A job that has been admitted is open: it stands in a line or under a lease. One that waits is deferred, without a timer. Whatever changes
 //! what is admitted is noted in memory; the end of the operation admits those that come next, up to its bound, and leaves the rest to ticks.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::create::to_json;
@@ -152,10 +153,10 @@ impl Tx<'_> {
     }
 
     fn remember(&mut self, id: i64, row: &str) -> Result<()> {
-        if !self.limited.rows.contains_key(&id) {
-            let row =
-                serde_json::from_str(row).map_err(|e| Error::corrupt("a key's row does not decode").because(e))?;
-            self.limited.rows.insert(id, (row, false));
+        if let Entry::Vacant(place) = self.limited.rows.entry(id) {
+            let row = serde_json::from_str(row);
+            let row = row.map_err(|e| Error::corrupt("a key's row does not decode").because(e))?;
+            place.insert((row, false));
         }
         Ok(())
     }
@@ -400,7 +401,8 @@ impl Tx<'_> {
     pub fn flush_limited(&mut self) -> Result<()> {
         let rows = std::mem::take(&mut self.limited.rows);
         let now = self.now;
-        let (mut changed, mut over): (Vec<(i64, Option<Millis>, String)>, Vec<i64>) = (Vec::new(), Vec::new());
+        let mut changed: Vec<(i64, Option<Millis>, String)> = Vec::new();
+        let mut over: Vec<i64> = Vec::new();
         for (id, (mut row, dirty)) in rows {
             if !dirty {
                 continue;

@@ -210,13 +210,11 @@ pub mod discard {
     use crate::state::{EdgeKind, JobState, StepState, WorkflowState};
     use crate::store::{LeaseReport, LoneJobs, RetryFailed};
 
-    fn discard(scene: &Scene, retry: RetryFailed) -> impl Future<Output = u64> + '_ {
-        async move {
-            let jobs = scene.store.retry(RetryFailed { discard: true, ..retry }).await.unwrap().jobs;
-            scene.tick().await;
-            scene.check().await;
-            jobs
-        }
+    async fn discard(scene: &Scene, retry: RetryFailed) -> u64 {
+        let jobs = scene.store.retry(RetryFailed { discard: true, ..retry }).await.unwrap().jobs;
+        scene.tick().await;
+        scene.check().await;
+        jobs
     }
 
     pub async fn fresh_skips_what_failed_and_what_waits_goes_on(scene: &Scene) {
