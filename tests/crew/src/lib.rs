@@ -116,8 +116,26 @@ impl Job for Sweep {
     }
 }
 
+/// A ride in a lift that takes three, wherever they get in.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Ride {
+    pub takes: Duration,
+}
+
+impl Job for Ride {
+    const NAME: &str = "Ride";
+    const LIMIT: Limit = Limit::at_once(3);
+    type Output = ();
+    type State = ();
+
+    async fn perform(self, _: &Context) -> JobResult<()> {
+        tokio::time::sleep(self.takes).await;
+        Ok(())
+    }
+}
+
 /// The application of the tests and of their workers.
 pub fn app() -> App {
     let app = App::new(|| async { Ok::<(), Infallible>(()) }).workflow::<Count>().job::<Row>().job::<Report>();
-    app.job::<Visit>().job::<Sweep>()
+    app.job::<Visit>().job::<Sweep>().job::<Ride>()
 }

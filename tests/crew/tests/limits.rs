@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crew::{Sweep, Visit, app};
+use crew::{Ride, Sweep, Visit, app};
 use gusher::testing::ledger::{Kind, Ledger, Record};
 use gusher::{JobId, Unique};
 use support::House;
@@ -14,6 +14,7 @@ use tokio::process::Child;
 
 const HOSTS: u64 = 5;
 const VISITS: u64 = 400;
+const RIDES: u64 = 300;
 const KILLS: usize = 30;
 
 /// A job as ledgers name it: its lane, and its index there.
@@ -116,6 +117,10 @@ async fn no_moment_has_one_over_the_limit_whoever_is_killed(house: House) {
         let visit = client.enqueue(Visit { host: n % HOSTS, takes: Duration::from_millis(5 + n % 30) }).await.unwrap();
         hosts.insert(named(visit.id()), n % HOSTS);
     }
+    let mut rides = BTreeSet::new();
+    for n in 0..RIDES {
+        rides.insert(named(client.enqueue(Ride { takes: Duration::from_millis(5 + n % 40) }).await.unwrap().id()));
+    }
     let mut crew = Crew::of(&house, 4);
     let mut sweeps = BTreeSet::new();
     for kill in 0..KILLS {
@@ -135,11 +140,12 @@ async fn no_moment_has_one_over_the_limit_whoever_is_killed(house: House) {
     let visits = |host| ran.iter().copied().filter(move |one| hosts.get(&one.job) == Some(&host));
     let hosts_seen: Vec<i32> = (0..HOSTS).map(|host| most_at_once(visits(host))).collect();
     assert_eq!(hosts_seen, [2; HOSTS as usize]);
+    assert_eq!(most_at_once(ran.iter().copied().filter(|one| rides.contains(&one.job))), 3);
     let sweeping = || ran.iter().copied().filter(|one| sweeps.contains(&one.job));
     assert_eq!(most_at_once(sweeping()), 1);
     let done: BTreeSet<Named> = ran.iter().map(|one| one.job).collect();
-    assert!(hosts.keys().chain(&sweeps).all(|job| done.contains(job)), "every job has run");
-    eprintln!("{} attempts at {VISITS} visits and {} sweeps, {KILLS} kills", ran.len(), sweeps.len());
+    assert!(hosts.keys().chain(&sweeps).chain(&rides).all(|job| done.contains(job)), "every job has run");
+    eprintln!("{} attempts at {VISITS} visits, {RIDES} rides and {} sweeps, {KILLS} kills", ran.len(), sweeps.len());
     house.check().await;
 }
 
