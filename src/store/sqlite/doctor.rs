@@ -3,10 +3,10 @@
 
 use std::collections::HashMap;
 
+use super::key_row::KeyRow;
 use super::tx::{Chunk, Step, Tx, Wf, mask};
 use crate::error::Result;
 use crate::graph::StepNumber;
-use crate::limit::KeyRow;
 use crate::slice::Mask;
 use crate::state::{Counts, Decision, EdgeKind, JobState, MAX_ATTEMPTS, StepState, WorkflowState, attempts};
 use crate::store::Checkup;

@@ -7,11 +7,12 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::create::to_json;
+use super::key_row::KeyRow;
 use super::line::{End, Work};
 use super::tx::{Step, Tx, Wf};
 use crate::clock::Millis;
 use crate::error::{Error, Result};
-use crate::limit::{KeyRow, Limit};
+use crate::limit::Limit;
 use crate::planted::planted;
 use crate::slice::Mask;
 use crate::state::{JobState, attempts, job_byte};

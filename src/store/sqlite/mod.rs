@@ -31,6 +31,7 @@ mod command;
 mod create;
 mod deadline;
 mod doctor;
+mod key_row;
 mod lane;
 mod lease;
 mod limited;
