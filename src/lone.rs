@@ -35,6 +35,8 @@ use crate::view::{JobView, LaneView};
 const CALL_JOBS: usize = 128;
 /// About the most bytes of JSON of one call.
 const CALL_BYTES: usize = 200 * 1024;
+/// The most jobs of a chunk of which one has a key.
+const KEYED_JOBS: usize = 64;
 /// The most lanes of one call.
 const CALL_LANES: usize = 16;
 /// How many chunks one call of [`Client::enqueue_all`] brings.
@@ -673,7 +675,9 @@ impl Call {
 impl Growing {
     /// Whether there is room for one more in the chunk.
     fn takes(&self, json: &[u8]) -> bool {
-        self.jobs < CHUNK_JOBS && self.chunk.has_room(json)
+        // Each report of a chunk's jobs reads all of its keys.
+        let most = if self.keyed.is_empty() { CHUNK_JOBS } else { KEYED_JOBS };
+        self.jobs < most && self.chunk.has_room(json)
     }
 
     fn add(&mut self, json: &[u8], times: Times, keyed: Option<Keyed>) {

@@ -84,6 +84,8 @@ impl RedisStore {
             let claimed = match self.claim_on(shard, &claim).await {
                 Err(error) if error.is_transient() && self.shards.count() > 1 => {
                     tracing::debug!(%error, shard = shard.number, "a claim was not answered");
+                    // It may have been granted: the permits that came with it are not for another shard.
+                    claim.permits.iter_mut().for_each(|(_, jobs)| *jobs = 0);
                     away = Some(error);
                     continue;
                 }

@@ -312,7 +312,7 @@ impl Tx<'_> {
             }
             return self.end_retry(wf, number, mended);
         }
-        let (chunks, next) = if mended <= 0 {
+        let (chunks, mut next) = if mended <= 0 {
             let chunks = self.chunks_from(wf, number, from, RETRY_CHUNKS)?;
             let next = (chunks.len() == RETRY_CHUNKS).then(|| chunks.last().map_or(0, |c| c.first + c.jobs as i64));
             (chunks.into_iter().map(|chunk| (chunk, None)).collect(), next)
@@ -321,6 +321,10 @@ impl Tx<'_> {
         };
         let step = self.step(wf, number)?;
         for (chunk, mend) in chunks {
+            if mended <= 0 && self.cost().calls + self.calls_at_end() >= SOFT_CALLS {
+                next = Some(chunk.first);
+                break;
+            }
             let mut bytes = self.bytes(chunk.chunk, chunk.jobs)?;
             let failed = (0..chunk.jobs).filter(|at| JobState::of(bytes[*at]) == JobState::Failed).collect::<Mask>();
             let jobs = mend.map_or(failed, |mask| failed.and(mask));

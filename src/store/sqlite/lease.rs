@@ -103,7 +103,7 @@ impl Tx<'_> {
 
     /// A session ends: its leases go back as they are.
     pub fn leave(&mut self, id: SessionId) -> Result<Left> {
-        const LEASES: usize = 30;
+        const LEASES: usize = 15;
         let Some(session) = self.session(id)? else { return Ok(Left::default()) };
         let leases = self.leases_where("session = ?1 LIMIT ?2", (session, LEASES as i64))?;
         let more = leases.len() == LEASES;

@@ -19,10 +19,12 @@ use crate::state::{JobState, attempts, job_byte};
 use crate::store::{KEYED_SLICE, Keyed};
 
 /// From this many statements on an operation leaves those that come next to ticks.
-const SOFT_CALLS: u64 = 430;
+const SOFT_CALLS: u64 = 320;
 /// How many jobs of one key are admitted at once, and how many keys a tick looks at.
 const ADMITTED: u32 = 16;
 const KEYS: usize = 16;
+/// How long a key whose rows are damaged is left alone.
+const SET_ASIDE: Millis = 3_600_000;
 /// How many keys of jobs that are the only ones end in one tick.
 const ENDED: i64 = 100;
 
@@ -32,17 +34,11 @@ pub struct Keys(pub i64);
 
 impl Keys {
     const LIMITED: i64 = 1;
-    const RATED: i64 = 2;
-    const SOLE: i64 = 4;
+    const SOLE: i64 = 2;
 
     /// Whether jobs have a key that limits them.
     pub fn limited(self) -> bool {
         self.0 & Self::LIMITED != 0
-    }
-
-    /// Whether starts are limited.
-    pub fn rated(self) -> bool {
-        self.0 & Self::RATED != 0
     }
 
     /// Whether jobs may be the only ones of their key.
@@ -57,10 +53,7 @@ impl Keys {
 
     pub fn and(self, keyed: &[Keyed]) -> Self {
         Self(keyed.iter().fold(self.0, |keys, keyed| {
-            let limited = keyed
-                .limit
-                .as_ref()
-                .map_or(0, |(_, limit)| Self::LIMITED | if limit.starts().is_some() { Self::RATED } else { 0 });
+            let limited = keyed.limit.as_ref().map_or(0, |_| Self::LIMITED);
             keys | limited | keyed.unique.as_ref().map_or(0, |_| Self::SOLE)
         }))
     }
@@ -228,7 +221,7 @@ impl Tx<'_> {
     /// What goes back to its line although it has counted as a start waits for its turn once more. Returns which of these open jobs do;
     /// their bytes are the caller's to write.
     pub fn start_anew(&mut self, step: &Step, chunk: i64, jobs: Mask) -> Result<Mask> {
-        if !step.keyed.rated() {
+        if !step.keyed.limited() {
             return Ok(Mask::EMPTY);
         }
         let rated: Mask = self
@@ -243,11 +236,15 @@ impl Tx<'_> {
 
     /// A worker has been given these jobs.
     pub fn note_start(&mut self, step: &Step, chunk: i64, jobs: Mask) -> Result<()> {
-        if step.keyed.rated() {
+        // All lanes of a type share the row: it knows whether starts are limited, the lane need not.
+        if step.keyed.limited() {
             let now = self.now;
             for job in self.keyed_jobs(chunk, jobs)? {
-                self.limited_row(job.limited)?.start(1, now);
-                self.limited.touched.insert(job.limited);
+                let is_rated = |(row, _): &(KeyRow, bool)| row.limit.starts().is_some() || row.unstarted > 0;
+                if self.limited.rows.get(&job.limited).is_some_and(is_rated) {
+                    self.limited_row(job.limited)?.start(1, now);
+                    self.limited.touched.insert(job.limited);
+                }
             }
         }
         if step.keyed.sole() {
@@ -293,25 +290,46 @@ impl Tx<'_> {
         let due =
             self.all(sql, (self.now, KEYS as i64), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
         for (id, row) in &due {
-            self.remember(*id, row)?;
+            if let Err(error) = self.remember(*id, row) {
+                tracing::error!(%error, key = id, "a key is set aside");
+                self.set_keys_aside(&[*id])?;
+                continue;
+            }
             self.limited_row(*id)?;
             self.limited.touched.insert(*id);
         }
         let sql = "DELETE FROM sole WHERE (type, key) IN (SELECT type, key FROM sole WHERE due <= ?1 LIMIT ?2)";
         let ended = self.run(sql, (self.now, ENDED))?;
         self.admit()?;
-        Ok(due.len() == KEYS || ended as i64 == ENDED)
+        Ok(due.len() == KEYS || ended as i64 == ENDED || !self.limited.touched.is_empty())
     }
 
-    /// Admits those that come next of the keys of which this operation has made room.
+    /// Admits those that come next of the keys of which this operation has made room. What is damaged is set aside: it must not keep anybody
+    /// from the rest.
     pub fn admit(&mut self) -> Result<()> {
+        let touched: Vec<i64> = self.limited.touched.iter().copied().collect();
+        if touched.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.guarded(Self::admit_touched)? {
+            tracing::error!(%error, "the next jobs of some keys cannot be admitted; they are set aside");
+            self.set_keys_aside(&touched)?;
+        }
+        Ok(())
+    }
+
+    fn set_keys_aside(&mut self, keys: &[i64]) -> Result<()> {
+        let sql = "UPDATE key_row SET due = ?1 WHERE due IS NOT NULL AND key_row IN (SELECT value FROM json_each(?2))";
+        self.run(sql, (self.now + SET_ASIDE, to_json(&keys)?)).map(|_| ())
+    }
+
+    fn admit_touched(&mut self) -> Result<()> {
         let mut left = BTreeSet::new();
         // Those that were cancelled while they waited make room for others once more.
         while !self.limited.touched.is_empty() {
             let mut admitted: BTreeMap<(Wf, i64, i64), Mask> = BTreeMap::new();
             while let Some(id) = self.limited.touched.pop_first() {
-                // Each chunk of those that are admitted takes up to eight statements.
-                if self.cost().calls + self.calls_at_end() + 8 * admitted.len() as u64 >= SOFT_CALLS {
+                if self.is_full(&admitted) {
                     left.insert(id);
                 } else {
                     self.choose(id, &mut admitted)?;
@@ -324,6 +342,11 @@ impl Tx<'_> {
         // The flush sees that those are due at once.
         self.limited.touched.extend(left);
         Ok(())
+    }
+
+    /// Whether ticks are to admit the rest. Each chunk of those that are admitted takes up to nine statements.
+    fn is_full(&self, admitted: &BTreeMap<(Wf, i64, i64), Mask>) -> bool {
+        self.cost().calls + self.calls_at_end() + 9 * admitted.len() as u64 >= SOFT_CALLS
     }
 
     /// Takes those that come next out of a key's row.
@@ -357,7 +380,7 @@ impl Tx<'_> {
             for (chunk, at) in next {
                 admitted.entry(chunk).or_default().insert(at);
             }
-            if self.cost().calls >= SOFT_CALLS {
+            if self.is_full(admitted) {
                 self.limited.touched.insert(id);
                 return Ok(());
             }
@@ -385,10 +408,11 @@ impl Tx<'_> {
     /// Puts jobs of a chunk behind all others of their lane: with those of the chunk that came just before, if no worker has them yet, as one
     /// entry.
     fn enqueue_admitted(&mut self, step: &Step, chunk: i64, first: i64, jobs: Mask) -> Result<()> {
-        let sql = "SELECT seq, jobs FROM entry WHERE wf = ?1 AND step = ?2 AND suspect = 0 AND chunk = ?3 AND recoveries = 0 \
+        let sql = "SELECT seq, jobs FROM entry WHERE wf = ?1 AND step = ?2 AND suspect = 0 AND chunk = ?3 AND first = ?4 AND recoveries = 0 \
                    AND seq = (SELECT max(seq) FROM entry WHERE wf = ?1 AND step = ?2 AND suspect = 0)";
-        let last =
-            self.one(sql, (step.wf, step.step, chunk), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
+        let last = self.one(sql, (step.wf, step.step, chunk, first), |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))
+        })?;
         let Some((seq, there)) = last else {
             return self.enqueue(step, &Work::Masked { chunk, first, jobs }, End::Back, false, 0, 0);
         };

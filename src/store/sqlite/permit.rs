@@ -117,9 +117,11 @@ impl Tx<'_> {
         if since >= row.since {
             (row.limit, row.since) = (wanted.limit, since);
         }
-        let mine = self.permits_of(session, of)?.unwrap_or_default();
+        let mine = self.permits_of(session, of)?;
         let used = i64::try_from(wanted.used).unwrap_or(i64::MAX);
-        row.note(now, used - mine.used);
+        // Of a session that had been forgotten nobody knows when it used them.
+        row.note(now, mine.as_ref().map_or(0, |mine| used - mine.used));
+        let mine = mine.unwrap_or_default();
         let (held, unstarted) = (i64::from(wanted.held), i64::from(wanted.unstarted));
         let held = if row.limit.jobs().is_some() { held } else { 0 };
         let unstarted = if row.limit.starts().is_some() { unstarted } else { 0 };

@@ -29,16 +29,15 @@ impl Tx<'_> {
     /// Does one bite of what is due.
     pub fn tick(&mut self, tick: Tick) -> Result<Ticked> {
         let lease_time = self.advance_lease_time(tick.lease)?;
-        let mut more = self.take_back_expired(lease_time)?;
+        // First, for no backlog of others may keep the permits of the dead.
+        let (mut more, mut woken) = self.end_permits(lease_time)?;
+        more |= self.take_back_expired(lease_time)?;
         more |= self.make_due()?;
         let mut told = Woken::default();
         more |= self.keep_deadlines(&mut told)?;
         more |= if self.cost().calls < SOFT_CALLS { self.look_at_keys()? } else { true };
-        more |= self.end_drafts(lease_time)?;
-        let is_room = !more && self.cost().calls < SOFT_CALLS / 2;
-        let (left, mut woken) = if is_room { self.end_permits(lease_time)? } else { (true, Woken::default()) };
-        more |= left;
-        more |= self.end_sessions(lease_time)?;
+        more |= if self.cost().calls < SOFT_CALLS { self.end_drafts(lease_time)? } else { true };
+        more |= if self.cost().calls < SOFT_CALLS { self.end_sessions(lease_time)? } else { true };
         self.cascade()?;
         // A chore takes what the operation's bound has left; with much done before, it waits for the next bite.
         if !more && self.cost().calls < 80 {

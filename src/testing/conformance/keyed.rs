@@ -317,6 +317,22 @@ pub mod limit_of_a_key {
         scene.at_rest().await;
     }
 
+    pub async fn a_rate_that_comes_with_one_lane_holds_in_all(scene: &Scene) {
+        super::enqueue(scene, limited(scene, Limit::at_once(1), &["a", "a"])).await;
+        let both = Limit::at_once(1).and_rate(1, milliseconds(MINUTE));
+        let urgent = LoneJobs { lane: scene.lane(ROW, 5), ..limited(scene, both, &["a"]) };
+        super::enqueue(scene, urgent).await;
+        let worker = long_worker(scene).await;
+        for index in [0, 1] {
+            let slices = worker.drain().await;
+            assert_eq!(jobs_of(&slices), [index]);
+            settle(scene, &worker, &slices).await;
+            assert_eq!(indices(&worker).await, NONE, "one has started in this minute");
+            scene.wait(MINUTE + MINUTE / 16).await;
+        }
+        assert_eq!(worker.take(1).await.workflow, scene.lane(ROW, 5).id);
+    }
+
     pub async fn a_retry_is_a_start(scene: &Scene) {
         super::enqueue(scene, limited(scene, per_minute(1), &["a"])).await;
         let worker = long_worker(scene).await;
@@ -350,6 +366,18 @@ pub mod limit_of_a_key {
         let mut jobs = limited(scene, Limit::at_once(1), &["a"]);
         jobs.keyed[0].at = 1;
         assert_eq!(refusal(scene.store.enqueue(scene.enqueue_of(vec![jobs])).await), ErrorKind::Usage);
+    }
+
+    pub async fn of_one_key_that_lets_many_in_at_once_keeps_its_bounds(scene: &Scene) {
+        for _ in 0..300 {
+            let jobs = limited(scene, Limit::at_once(1), &["a"]);
+            scene.store.enqueue(scene.enqueue_of(vec![jobs])).await.unwrap();
+        }
+        super::enqueue(scene, limited(scene, Limit::at_once(1_000), &["a"])).await;
+        scene.tick().await;
+        scene.check().await;
+        assert_eq!(scene.jobs(lane(scene)).await.deferred, 0);
+        assert_eq!(count_jobs(&scene.worker().await.drain().await), 301);
     }
 
     pub async fn of_a_thousand_keys_keeps_its_bounds(scene: &Scene) {
@@ -451,6 +479,14 @@ pub mod unique {
         assert_eq!(refused(scene, sole(scene, Until::Over(MINUTE), &["a"])).await, Some(first(scene, 0)));
         scene.wait(100).await;
         assert_eq!(refused(scene, sole(scene, Until::Over(MINUTE), &["a"])).await, None);
+    }
+
+    pub async fn for_a_time_that_is_over_leaves_the_next_one_its_key(scene: &Scene) {
+        super::enqueue(scene, sole(scene, Until::Over(MINUTE), &["a"])).await;
+        scene.clock.advance(MINUTE);
+        assert_eq!(refused(scene, sole(scene, Until::Settled, &["a"])).await, None);
+        scene.tick().await;
+        assert_eq!(refused(scene, sole(scene, Until::Settled, &["a"])).await, Some(first(scene, 1)));
     }
 
     pub async fn one_of_two_that_come_together(scene: &Scene) {

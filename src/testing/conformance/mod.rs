@@ -219,10 +219,12 @@ macro_rules! conformance_table {
                 a_slice_never_exceeds_the_free_slots,
                 a_raised_limit_holds_from_the_next_job_on,
                 a_rate_lets_so_many_start_in_any_period,
+                a_rate_that_comes_with_one_lane_holds_in_all,
                 a_retry_is_a_start,
                 what_a_worker_gives_back_has_counted_as_a_start,
                 jobs_without_a_key_are_not_limited,
                 of_a_job_that_does_not_come_is_refused,
+                of_one_key_that_lets_many_in_at_once_keeps_its_bounds,
                 of_a_thousand_keys_keeps_its_bounds,
             }
             unique {
@@ -233,6 +235,7 @@ macro_rules! conformance_table {
                 until_it_has_settled,
                 until_it_has_started,
                 for_a_time,
+                for_a_time_that_is_over_leaves_the_next_one_its_key,
                 one_of_two_that_come_together,
                 with_a_limit_of_its_own,
                 cancelled_frees_the_key,

@@ -2,16 +2,16 @@
 -- admitted is open; one that waits is deferred, without a timer. What is admitted next is decided at the end of an operation.
 
 -- Which sorts of keys the jobs of a lane have: bits of `step.keyed`.
-local LIMITED, RATED, SOLE = 1, 2, 4
+local LIMITED, SOLE = 1, 2
 -- From this many commands on an operation leaves those that come next to ticks; so many of one key are admitted at once.
-local ADMIT_CALLS, ADMITTED = 430, 16
+local ADMIT_CALLS, ADMITTED = 320, 16
 -- As in `store/verbs.rs`: the most jobs of one slice.
 local KEYED_SLICE = 32
 local LIMITED_FIELDS = {
     'at_once', 'starts', 'period', 'admitted', 'unstarted', 'waiting', 'jobs', 'next', 'counted',
 }
 
-G.limited, G.touched, G.touched_order = {}, {}, {}
+G.limited, G.touched, G.touched_order, G.keys_read, G.sole_ended = {}, {}, {}, {}, {}
 
 local function has_keys(step, kind)
     return step.keyed ~= nil and bit.band(step.keyed, kind) ~= 0
@@ -83,10 +83,13 @@ end
 
 -- What a lane's chunk has of jobs with keys: a list of {at, key or false, turn, key of which it is the only one or false, until}.
 local function keys_of(wf, chunk)
-    local text = call('HGET', K.wf(wf, 'keys'), chunk)
-    if not text then return {} end
-    count_bytes(#text)
-    return cmsgpack.unpack(text)
+    local name = wf .. ':' .. chunk
+    if not G.keys_read[name] then
+        local text = call('HGET', K.wf(wf, 'keys'), chunk)
+        count_bytes(#(text or ''))
+        G.keys_read[name] = text and cmsgpack.unpack(text) or {}
+    end
+    return G.keys_read[name]
 end
 
 local function name_of(wf, key)
@@ -152,6 +155,8 @@ function G.take_sole(wf, chunk, first, jobs, refused)
         if one.sole and not is_refused[one.at] then
             local name = jobs.lane.step.type .. '\0' .. one.sole
             local due = one.time and now() + one.time
+            -- One that was so for a time, and whose time is over, may still be listed.
+            if not due then batch('ZREM', K.sole_due, name) end
             rows[#rows + 1] = name
             rows[#rows + 1] =
                 cmsgpack.pack({ lane = jobs.lane.id, index = first + one.at, wf = wf, chunk = chunk, at = one.at, due = due })
@@ -196,13 +201,16 @@ function G.add_keyed(step, chunk, first, jobs, later, refused)
                         if room_of(row) > 0 then touch(name) end
                     end
                 end
-                keyed = bit.bor(keyed, LIMITED, one.starts and RATED or 0)
+                keyed = bit.bor(keyed, LIMITED)
             end
             if one.sole then keyed = bit.bor(keyed, SOLE) end
             list[#list + 1] = { one.at, one.key or false, turn, one.sole or false, one['until'] or 0 }
         end
     end
-    if #list > 0 then batch('HSET', K.wf(wf, 'keys'), chunk, cmsgpack.pack(list)) end
+    if #list > 0 then
+        batch('HSET', K.wf(wf, 'keys'), chunk, cmsgpack.pack(list))
+        G.keys_read[wf .. ':' .. chunk] = list
+    end
     step.keyed = keyed
     return M.of(waits, jobs.jobs)
 end
@@ -235,7 +243,7 @@ end
 -- What goes back to its line although it has counted as a start waits for its turn once more. Returns which of these open jobs do, and the
 -- chunk's bytes with them deferred.
 function G.start_anew(step, chunk, first, bytes, jobs)
-    if jobs == '' or not has_keys(step, RATED) then return '', bytes end
+    if jobs == '' or not has_keys(step, LIMITED) then return '', bytes end
     local rated = {}
     for _, job in ipairs(keyed_jobs(step.wf, chunk, jobs)) do
         if G.limited[job.name] and G.limited[job.name].starts then rated[#rated + 1] = job end
@@ -248,30 +256,45 @@ function G.start_anew(step, chunk, first, bytes, jobs)
     return anew, M.change(bytes, anew, function(byte) return byte + DEFERRED end)
 end
 
--- Jobs of a chunk need not be the only ones of their keys any more: they have started (0), or settled (1).
+-- Jobs of a chunk need not be the only ones of their keys any more: they have started (0), or settled (1). The end of the operation lets
+-- go of all of them.
 local function end_sole(wf, chunk, jobs, event)
-    local in_mask, names = {}, {}
+    local in_mask = {}
     M.each(jobs, function(at) in_mask[at] = true end)
     for _, one in ipairs(keys_of(wf, chunk)) do
-        if one[4] and in_mask[one[1]] and one[5] <= event then names[#names + 1] = name_of(wf, one[4]) end
+        if one[4] and in_mask[one[1]] and one[5] <= event then
+            G.sole_ended[#G.sole_ended + 1] = { name = name_of(wf, one[4]), wf = wf, chunk = chunk, at = one[1] }
+        end
     end
-    if #names == 0 then return end
-    local gone = {}
-    for i, text in ipairs(call('HMGET', K.sole, unpack(names))) do
-        local there = text and cmsgpack.unpack(text)
-        if there and there.wf == wf and there.chunk == chunk and in_mask[there.at] then gone[#gone + 1] = names[i] end
+end
+
+local function flush_sole()
+    local ended = G.sole_ended
+    G.sole_ended = {}
+    for from = 1, #ended, 1000 do
+        local names = {}
+        for i = from, math.min(from + 999, #ended) do names[#names + 1] = ended[i].name end
+        for i, text in ipairs(call('HMGET', K.sole, unpack(names))) do
+            local there, mine = text and cmsgpack.unpack(text), ended[from + i - 1]
+            if there and there.wf == mine.wf and there.chunk == mine.chunk and there.at == mine.at then
+                batch('HDEL', K.sole, names[i])
+            end
+        end
     end
-    if #gone > 0 then call('HDEL', K.sole, unpack(gone)) end
 end
 
 -- A worker has been given these jobs.
 function G.note_start(step, chunk, jobs)
-    if has_keys(step, RATED) then
+    -- All lanes of a type share the row: it knows whether starts are limited, the lane need not.
+    if has_keys(step, LIMITED) then
         for _, job in ipairs(keyed_jobs(step.wf, chunk, jobs)) do
-            local row = limited_row(job.name)
-            row.unstarted = math.max(row.unstarted - 1, 0)
-            note_starts(row, 1)
-            touch(job.name)
+            local there = G.limited[job.name]
+            if there and (there.starts or there.unstarted > 0) then
+                local row = limited_row(job.name)
+                row.unstarted = math.max(row.unstarted - 1, 0)
+                note_starts(row, 1)
+                touch(job.name)
+            end
         end
     end
     if has_keys(step, SOLE) then end_sole(step.wf, chunk, jobs, 0) end
@@ -291,6 +314,12 @@ function G.forget_keyed(step, chunk, jobs)
         touch(job.name)
     end
     call('HDEL', K.wf(step.wf, 'keys'), chunk)
+    G.keys_read[step.wf .. ':' .. chunk] = nil
+end
+
+-- Whether ticks are to admit the rest. Each chunk of those that are admitted takes up to ten commands.
+local function is_full(order)
+    return cost.calls + dirty_rows() + 10 * #order >= ADMIT_CALLS
 end
 
 -- Takes those that come next out of a key's row.
@@ -318,7 +347,7 @@ local function choose(name, chosen, order)
             end
             chosen[of][tonumber(at)] = name
         end
-        if cost.calls >= ADMIT_CALLS then return touch(name) end
+        if is_full(order) then return touch(name) end
     end
 end
 
@@ -327,7 +356,7 @@ local function enqueue_admitted(step, chunk, first, jobs)
     local queue = K.queue(step.wf, step.step, false)
     local text = call('LINDEX', queue, -1)
     local last = text and cmsgpack.unpack(text)
-    if last and last.chunk == chunk and last.recoveries == 0 then
+    if last and last.chunk == chunk and last.first == first and last.recoveries == 0 then
         last.jobs = M.either(last.jobs, jobs)
         call('LSET', queue, -1, cmsgpack.pack(last))
         return feed(step.line)
@@ -369,8 +398,7 @@ function G.admit()
         G.touched, G.touched_order = {}, {}
         load_limited(names)
         for _, name in ipairs(names) do
-            -- Each chunk of those that are admitted takes up to ten commands.
-            if cost.calls + dirty_rows() + 10 * #order >= ADMIT_CALLS then
+            if is_full(order) then
                 left[#left + 1] = name
             else
                 choose(name, chosen, order)
@@ -378,7 +406,9 @@ function G.admit()
         end
         for _, of in ipairs(order) do
             local wf, first, chunk = of:match('^(%d+):(%d+):(%d+)$')
-            let_in(tonumber(wf), tonumber(first), tonumber(chunk), chosen[of])
+            -- What is damaged is left as it is, for the doctor to find: it must not keep anybody from the rest.
+            local ok, why = pcall(let_in, tonumber(wf), tonumber(first), tonumber(chunk), chosen[of])
+            if not ok and not (type(why) == 'table' and why.gusher) then error(why, 0) end
         end
     end
     for _, name in ipairs(left) do touch(name) end
@@ -386,6 +416,7 @@ end
 
 -- Writes the rows of keys that have changed; those of which others may still come next are due at once.
 function G.flush_limited()
+    flush_sole()
     for name, row in pairs(G.limited) do
         if row and row.dirty then
             local due = limited_due(row)
@@ -424,5 +455,5 @@ function G.look_at_keys()
         call('ZREM', K.sole_due, unpack(ended))
     end
     G.admit()
-    return #names == 16 or #ended == 100
+    return #names == 16 or #ended == 100 or #G.touched_order > 0
 end

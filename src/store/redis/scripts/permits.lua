@@ -40,7 +40,7 @@ end
 
 local function permit_of(id, name)
     local text = call('HGET', K.permits(id), name)
-    return text and unpack_row(text, PERMIT_FIELDS) or { hold = 0, reserved = 0, used = 0 }
+    return text and unpack_row(text, PERMIT_FIELDS) or { hold = 0, reserved = 0, used = 0, is_new = true }
 end
 
 -- Who waits for a limit, with the lowest turns: id, when it asked last, and where it is told.
@@ -101,7 +101,8 @@ function G.permit(id, since, told_at, wanted, woken)
     if since >= row.since then
         row.at_once, row.starts, row.period, row.since = wanted.at_once, wanted.starts, wanted.period, since
     end
-    note_starts(row, wanted.used - mine.used)
+    -- Of a session that had been forgotten nobody knows when it used them.
+    if not mine.is_new then note_starts(row, wanted.used - mine.used) end
     local held, unstarted = row.at_once and wanted.held or 0, row.starts and wanted.unstarted or 0
     row.taken, row.reserved = row.taken + held - mine.hold, row.reserved + unstarted - mine.reserved
     local more, ask_in = 0, nil

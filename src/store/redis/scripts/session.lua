@@ -42,9 +42,9 @@ end
 function DO.leave()
     local id = arg.session
     if call('EXISTS', K.session(id)) == 0 then return { more = false, woken = {} } end
-    local held = call('HSCAN', K.lease(id), 0, 'COUNT', 30)[2]
-    local more = #held / 2 > 30 or call('HLEN', K.lease(id)) > #held / 2
-    for i = 1, math.min(#held / 2, 30) do
+    local held = call('HSCAN', K.lease(id), 0, 'COUNT', 12)[2]
+    local more = #held / 2 > 12 or call('HLEN', K.lease(id)) > #held / 2
+    for i = 1, math.min(#held / 2, 12) do
         local lease = G.lease_named(id .. ':' .. held[i * 2 - 1])
         if lease then G.take_back(lease, false) end
     end
@@ -59,6 +59,7 @@ function DO.leave()
         call('HDEL', K.idle_about, id)
     end
     G.cascade()
+    G.admit()
     G.flush()
     for _, port in ipairs(G.wake()) do woken.ports[#woken.ports + 1] = port end
     return { more = more, woken = woken.ports }

@@ -332,6 +332,10 @@ BITE['retry jobs'] = function(wf, number, from, mended)
     local step = G.step(wf, number)
     for _, one in ipairs(chunks) do
         local chunk = one.chunk
+        if mended <= 0 and bounded(440) then
+            next_one = chunk.first
+            break
+        end
         local bytes = G.bytes(wf, chunk.chunk, chunk.jobs)
         local jobs = M.where(bytes, function(byte) return state_of(byte) == FAILED end)
         if one.mend then jobs = M.both(jobs, one.mend) end
@@ -535,15 +539,16 @@ end
 
 function DO.tick()
     local time = G.advance_lease_time(arg.lease)
-    local more = take_back_expired(time)
+    -- First, for no backlog of others may keep the permits of the dead.
+    local woken = G.nobody_woken()
+    local more = end_permits(time, woken)
+    more = take_back_expired(time) or more
     more = make_due() or more
     local told = {}
     more = keep_deadlines(told) or more
     if bounded(SOFT_CALLS) then more = true else more = G.look_at_keys() or more end
-    more = end_drafts(time) or more
-    local woken = G.nobody_woken()
-    if more or end_permits(time, woken) then more = true end
-    more = end_sessions(time) or more
+    if bounded(SOFT_CALLS) then more = true else more = end_drafts(time) or more end
+    if bounded(SOFT_CALLS) then more = true else more = end_sessions(time) or more end
     G.cascade()
     -- A chore takes what the operation's bound has left; with much done before, it waits for the next bite.
     if not more and cost.calls + dirty_rows() < 80 then
