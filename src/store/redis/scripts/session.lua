@@ -42,9 +42,15 @@ end
 function DO.leave()
     local id = arg.session
     if call('EXISTS', K.session(id)) == 0 then return { more = false, woken = {} } end
-    local held = call('HSCAN', K.lease(id), 0, 'COUNT', 12)[2]
-    local more = #held / 2 > 12 or call('HLEN', K.lease(id)) > #held / 2
-    for i = 1, math.min(#held / 2, 12) do
+    -- Where much has been deleted already a look at the first of it finds nothing.
+    local cursor, held = '0', {}
+    repeat
+        local page = call('HSCAN', K.lease(id), cursor, 'COUNT', 1000)
+        cursor, held = page[1], page[2]
+    until #held > 0 or cursor == '0'
+    local taken = math.min(#held / 2, 12)
+    local more = call('HLEN', K.lease(id)) > taken
+    for i = 1, taken do
         local lease = G.lease_named(id .. ':' .. held[i * 2 - 1])
         if lease then G.take_back(lease, false) end
     end
