@@ -535,7 +535,7 @@ impl<S> Context<S> {
     where
         S: Sync + Send,
     {
-        let saved = self.held.store.checkpoint(self.held.slice.chunk, self.at).await?;
+        let saved = self.held.last_checkpoint(self.at).await?;
         let of = || format!("job {} of `{}`", self.index(), self.step());
         saved.map(|body| checkpoint::read(&body, of)).transpose()
     }

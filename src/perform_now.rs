@@ -171,7 +171,7 @@ impl<S: Send + Sync + 'static> Now<S> {
             options: StepOptions::default(),
             generation: 0,
             feeds: None,
-            chunk: ChunkRef { shard: self.place.lane.shard(), id: 0 },
+            chunk: ChunkRef::NONE,
             first: self.place.index,
             jobs: Mask::range(0..1),
             attempts: Vec::new(),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use gusher::prelude::*;
 use gusher::store::Store;
-use gusher::{CancellationToken, ErrorKind, JobId, JobState, Keep, Unique, WorkerOptions, WorkflowState};
+use gusher::{CancellationToken, ErrorKind, JobId, JobState, Keep, Pausable, Unique, WorkerOptions, WorkflowState};
 use parking_lot::Mutex;
 use servers::Server;
 use support::House;
@@ -256,6 +256,18 @@ async fn jobs_of_a_key_run_one_at_a_time_in_their_order(post: Post) {
     post.end().await;
 }
 
+async fn why_names_the_key_that_a_job_waits_for(post: Post) {
+    post.client.pause(Pausable::Type("Call".into())).await.unwrap();
+    post.client.enqueue(Call { customer: 7, n: 0 }).await.unwrap();
+    let second = post.client.enqueue(Call { customer: 7, n: 1 }).await.unwrap();
+    let lane = post.client.find(second.id().lane).await.unwrap();
+    let why = lane.why_job("Call", second.id().index).await.unwrap();
+    assert!(why.summary.contains("waits for the turn of its key `customer 7`: 1 job of it"), "{}", why.summary);
+    post.client.resume(Pausable::Type("Call".into())).await.unwrap();
+    second.wait().await.unwrap();
+    post.end().await;
+}
+
 async fn a_unique_job_is_refused_while_there_is_one(post: Post) {
     let client = &post.client;
     let once = |to: &str| client.enqueue(mail(to)).later(Duration::from_millis(300)).unique(Unique::until_settled(to));
@@ -315,6 +327,7 @@ on_both! {
     many_callers_and_many_jobs_lose_nothing, Keep::default();
     jobs_of_a_key_run_one_at_a_time_in_their_order, Keep::default();
     a_unique_job_is_refused_while_there_is_one, Keep::default();
+    why_names_the_key_that_a_job_waits_for, Keep::default();
     what_is_kept_goes_at_its_time, SHORT;
 }
 

@@ -50,6 +50,8 @@ impl Job for Book {
         }
         ctx.progress(1, 1);
         ctx.log("booked");
+        assert_eq!(ctx.last_checkpoint::<u32>().await?, None);
+        ctx.checkpoint(&1).await?;
         let entry = ctx.state().entries.fetch_add(1, Ordering::SeqCst);
         Ok(Booked { entry, attempt: ctx.attempt(), key: ctx.idempotency_key() })
     }

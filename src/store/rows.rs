@@ -164,6 +164,19 @@ pub struct Whereabouts {
     pub due: Option<Millis>,
     /// In its line.
     pub ready: bool,
+    /// A lone job waits for the turn of its key.
+    pub turn: Option<Turn>,
+}
+
+/// What a lone job waits for whose key limits it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Its key.
+    pub key: String,
+    /// How many of that key have been admitted: they are about to run, or run.
+    pub admitted: u32,
+    /// How many wait, this one included.
+    pub waiting: u32,
 }
 
 /// A live worker.

@@ -392,6 +392,11 @@ pub struct ChunkRef {
     pub id: u64,
 }
 
+impl ChunkRef {
+    /// No store has it: they number chunks from 1 on.
+    pub(crate) const NONE: Self = Self { shard: 0, id: 0 };
+}
+
 /// The packed parameters of a chunk.
 #[derive(Clone, Debug)]
 pub struct Parameters {

@@ -4,7 +4,7 @@ use super::CauseKind;
 use crate::clock::Millis;
 use crate::render::words::{count, names, number, shorten, span, until};
 use crate::state::{JobState, StepState, Tolerate, WorkflowState};
-use crate::store::{EdgeRow, LimitRow, StepRow, Waiting, Whereabouts, WorkflowRow};
+use crate::store::{EdgeRow, LimitRow, StepRow, Turn, Waiting, Whereabouts, WorkflowRow};
 use crate::view::{ErrorGroup, JobView};
 
 /// The most characters of an error in a sentence.
@@ -342,7 +342,15 @@ pub fn job(job: &JobView, place: &Whereabouts, now: Millis) -> String {
             let due = place.due.map(|due| format!(" {}", until(due, now))).unwrap_or_default();
             format!("{name} waits for attempt {}, due{due}{failed_with}", job.attempts + 1)
         }
-        JobState::Deferred => format!("{name} waits for something else"),
+        JobState::Deferred => match (&place.turn, place.due) {
+            (Some(Turn { key, admitted, waiting }), _) => format!(
+                "{name} waits for the turn of its key `{key}`: {} of it run or are about to, {} wait",
+                count(u64::from(*admitted), "job"),
+                number(u64::from(*waiting))
+            ),
+            (None, Some(due)) => format!("{name} waits for its time{failed_with}; due {}", until(due, now)),
+            (None, None) => format!("{name} waits for something else"),
+        },
         JobState::Open => match &place.worker {
             Some(worker) => {
                 let progress = place.progress.as_deref().and_then(progress).unwrap_or_default();

@@ -18,7 +18,7 @@ use crate::job::JobError;
 use crate::outputs::ChunkParameters;
 use crate::planted::planted;
 use crate::slice::Mask;
-use crate::store::{DraftKey, SaveCheckpoint, Slice, Store};
+use crate::store::{ChunkRef, DraftKey, SaveCheckpoint, Slice, Store};
 
 /// A job of a held slice that a slot has taken.
 #[derive(Clone, Copy, Debug)]
@@ -338,8 +338,20 @@ impl Held {
 
     /// Keeps what a job goes on from when it runs again.
     pub async fn save_checkpoint(&self, at: u16, body: Vec<u8>) -> crate::Result<()> {
+        // Of what is performed at once the store knows nothing, and there is no second attempt to go on from it.
+        if self.slice.chunk == ChunkRef::NONE {
+            return Ok(());
+        }
         let save = SaveCheckpoint { session: self.hub.session, lease: self.slice.lease, at, body };
         self.store.save_checkpoint(save).await
+    }
+
+    /// What a job has saved to go on from.
+    pub async fn last_checkpoint(&self, at: u16) -> crate::Result<Option<Vec<u8>>> {
+        if self.slice.chunk == ChunkRef::NONE {
+            return Ok(None);
+        }
+        self.store.checkpoint(self.slice.chunk, at).await
     }
 
     /// The key of a draft that nobody has used before; it is renewed until its job ends.

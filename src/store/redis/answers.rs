@@ -682,6 +682,14 @@ pub struct Whereabouts {
     at: Option<u64>,
     due: Option<f64>,
     ready: bool,
+    turn: Option<Turn>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Turn {
+    key: String,
+    admitted: u32,
+    waiting: u32,
 }
 
 pub fn whereabouts(mut told: Answer<Whereabouts>) -> Result<store::Whereabouts> {
@@ -692,12 +700,13 @@ pub fn whereabouts(mut told: Answer<Whereabouts>) -> Result<store::Whereabouts> 
         }
         _ => None,
     };
-    let Whereabouts { worker, due, ready, .. } = told.json;
+    let Whereabouts { worker, due, ready, turn, .. } = told.json;
     Ok(store::Whereabouts {
         worker: worker.as_deref().map(worker_name),
         progress,
         due: due.map(|due| due as Millis),
         ready,
+        turn: turn.map(|Turn { key, admitted, waiting }| store::Turn { key, admitted, waiting }),
     })
 }
 

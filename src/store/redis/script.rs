@@ -71,7 +71,7 @@ pub static CHECKPOINT: Script = script!("checkpoint": "lease");
 pub static CANCEL: Script =
     script!("cancel": "retention" "chore" "line" "starts" "limited" "timer" "lease" "settle" "error" "lane" "stop");
 pub static COMMAND: Script = script!("command": "retention" "chore" "line" "timer" "lease" "settle" "repeat" "draft");
-pub static READ: Script = script!("read": "chore" "line" "lease" "starts" "permits");
+pub static READ: Script = script!("read": "chore" "line" "lease" "starts" "limited" "permits");
 pub static DOCTOR: Script =
     script!("doctor": "retention" "chore" "line" "starts" "limited" "timer" "lease" "error" "lane" "permits");
 #[cfg(feature = "testing")]

@@ -16,7 +16,7 @@ use crate::limit::Limit;
 use crate::planted::planted;
 use crate::slice::Mask;
 use crate::state::{JobState, attempts, job_byte};
-use crate::store::{KEYED_SLICE, Keyed};
+use crate::store::{KEYED_SLICE, Keyed, Turn};
 
 /// From this many statements on an operation leaves those that come next to ticks.
 const SOFT_CALLS: u64 = 320;
@@ -282,6 +282,17 @@ impl Tx<'_> {
             self.limited.touched.insert(job.limited);
         }
         self.run("DELETE FROM keyed WHERE chunk = ?", [chunk]).map(|_| ())
+    }
+
+    /// What a job waits for, if that is the turn of its key.
+    pub fn turn_of(&mut self, chunk: i64, at: usize) -> Result<Option<Turn>> {
+        let sql = "SELECT r.key, r.row FROM keyed k JOIN key_row r ON r.key_row = k.key_row WHERE k.chunk = ? AND k.at = ? AND k.waits = 1";
+        let found =
+            self.one(sql, (chunk, at as i64), |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+        let Some((key, row)) = found else { return Ok(None) };
+        let row: KeyRow =
+            serde_json::from_str(&row).map_err(|e| Error::corrupt("a key's row does not decode").because(e))?;
+        Ok(Some(Turn { key, admitted: row.admitted, waiting: row.waiting }))
     }
 
     /// Looks at the keys whose time has come. Tells whether there are more.

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::graph::{StepNumber, StepSpec};
 use crate::id::WorkflowId;
 use crate::retention::Retention;
-use crate::state::{EdgeKind, StepState};
+use crate::state::{EdgeKind, JobState, StepState};
 use crate::store::{
     ChunkOutcomes, ChunkRef, EdgeRow, ErrorRow, Key, List, Overlap, Parameters, Pausable, Session, StepRow, Waiting,
     Whereabouts, WorkerRow, WorkflowRow, WorkflowSize,
@@ -353,9 +353,12 @@ impl Tx<'_> {
                 found.due = Some(due);
             }
         }
-        let byte = self.bytes(chunk.chunk, chunk.jobs)?[at];
-        let open = crate::state::JobState::of(byte) == crate::state::JobState::Open;
-        found.ready = open && found.worker.is_none() && self.step(wf, number)?.state == StepState::Running;
+        let state = JobState::of(self.bytes(chunk.chunk, chunk.jobs)?[at]);
+        let is_running = self.step(wf, number)?.state == StepState::Running;
+        found.ready = state == JobState::Open && found.worker.is_none() && is_running;
+        if state == JobState::Deferred && found.due.is_none() {
+            found.turn = self.turn_of(chunk.chunk, at)?;
+        }
         Ok(found)
     }
 

@@ -9,7 +9,7 @@ use crate::limit::Limit;
 use crate::lone::JobId;
 use crate::slice::Mask;
 use crate::state::JobState;
-use crate::store::{CancelJobs, Claim, Enqueue, Enqueued, Keyed, LeaseReport, LoneJobs, Slice, Until};
+use crate::store::{CancelJobs, Claim, Enqueue, Enqueued, Keyed, LeaseReport, LoneJobs, Slice, Turn, Until};
 
 const MINUTE: Millis = 60_000;
 const DAY: Millis = 24 * 60 * MINUTE;
@@ -165,6 +165,13 @@ pub mod limit_of_a_key {
         assert_eq!((count_jobs(&first), first[0].workflow), (1, lane(scene)));
         settle(scene, &worker, &first).await;
         assert_eq!(worker.take(1).await.workflow, scene.lane(ROW, 5).id);
+    }
+
+    pub async fn one_that_waits_is_told_for_what(scene: &Scene) {
+        super::enqueue(scene, limited(scene, Limit::at_once(1), &["a", "b", "a", "a"])).await;
+        let turn = |index| async move { scene.store.whereabouts(lane(scene), 0, index).await.unwrap().turn };
+        assert_eq!(turn(0).await, None);
+        assert_eq!(turn(2).await, Some(Turn { key: "a".into(), admitted: 1, waiting: 2 }));
     }
 
     pub async fn one_that_waits_for_a_retry_lets_others_go_first_and_comes_before_those_behind_it(scene: &Scene) {

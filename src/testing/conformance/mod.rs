@@ -208,6 +208,7 @@ macro_rules! conformance_table {
                 paused_type_holds_its_turns_and_others_wait,
                 deleted_chunks_leave_no_row_of_their_keys,
                 lasts_over_lanes_and_priorities,
+                one_that_waits_is_told_for_what,
                 one_that_waits_for_a_retry_lets_others_go_first_and_comes_before_those_behind_it,
                 one_that_is_put_off_gives_up_its_turn,
                 what_is_due_later_asks_for_its_turn_then,

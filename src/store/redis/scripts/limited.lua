@@ -116,6 +116,19 @@ local function turn_of(name, turn, wf, first, chunk, at)
     return name .. '\0' .. hex(turn, 12) .. ':' .. wf .. ':' .. first .. ':' .. chunk .. ':' .. at
 end
 
+-- What a deferred job waits for, if that is the turn of its key.
+function G.turn_told(step, chunk, at)
+    if not has_keys(step, LIMITED) then return nil end
+    for _, one in ipairs(keys_of(step.wf, chunk.chunk)) do
+        if one[1] == at and one[2] then
+            local name = name_of(step.wf, one[2])
+            load_limited({ name })
+            local row = G.limited[name]
+            return row and { key = one[2], admitted = row.admitted, waiting = row.waiting }
+        end
+    end
+end
+
 local function mask_of(list, jobs)
     local set = {}
     for _, one in ipairs(list) do set[one.at] = true end

@@ -287,7 +287,9 @@ function DO.whereabouts()
         if holds_job(jobs, at) then answer.due = unhex(names[from]:sub(9, 22)) end
     end
     local byte = G.bytes(wf, chunk.chunk, chunk.jobs):byte(at + 1)
-    answer.ready = state_of(byte) == OPEN and not answer.worker and G.step(wf, arg.step).state == STEP.running
+    local step = G.step(wf, arg.step)
+    answer.ready = state_of(byte) == OPEN and not answer.worker and step.state == STEP.running
+    if state_of(byte) == DEFERRED and not answer.due then answer.turn = G.turn_told(step, chunk, at) end
     return answer
 end
 
