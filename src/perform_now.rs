@@ -176,6 +176,7 @@ impl<S: Send + Sync + 'static> Now<S> {
             jobs: Mask::range(0..1),
             attempts: Vec::new(),
             suspect: false,
+            limited: false,
             parameters: None,
         };
         Arc::new(Held::new(slice, Arc::new(hub), u64::MAX))

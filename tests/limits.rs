@@ -50,6 +50,12 @@ impl Shop {
         done
     }
 
+    /// A job that ends when as many as may run are there.
+    async fn meet(&self) -> JobResult<()> {
+        self.counted(self.meeting.wait()).await;
+        Ok(())
+    }
+
     fn most_at_once(&self) -> u32 {
         self.most.load(Ordering::SeqCst)
     }
@@ -64,9 +70,7 @@ impl Job for Meet {
     type Output = ();
     type State = Shop;
     async fn perform(self, ctx: &Context<Shop>) -> JobResult<()> {
-        let shop = ctx.state();
-        shop.counted(shop.meeting.wait()).await;
-        Ok(())
+        ctx.state().meet().await
     }
 }
 
@@ -79,9 +83,7 @@ impl Job for Carry {
     type Output = ();
     type State = Shop;
     async fn perform(self, ctx: &Context<Shop>) -> JobResult<()> {
-        let shop = ctx.state();
-        shop.counted(shop.meeting.wait()).await;
-        Ok(())
+        ctx.state().meet().await
     }
 }
 
@@ -94,9 +96,7 @@ impl Job for Haul {
     type Output = ();
     type State = Shop;
     async fn perform(self, ctx: &Context<Shop>) -> JobResult<()> {
-        let shop = ctx.state();
-        shop.counted(shop.meeting.wait()).await;
-        Ok(())
+        ctx.state().meet().await
     }
 }
 
@@ -128,6 +128,37 @@ impl Job for Wait {
         let shop = ctx.state();
         shop.at_gate.add_permits(1);
         shop.counted(async { shop.gate.acquire().await.unwrap().forget() }).await;
+        Ok(())
+    }
+}
+
+/// One at once for each customer.
+#[derive(Serialize, Deserialize)]
+struct Visit {
+    customer: u32,
+}
+impl Job for Visit {
+    const NAME: &str = "Visit";
+    const LIMIT_PER_KEY: Limit = Limit::at_once(1);
+    type Output = ();
+    type State = Shop;
+    fn key(&self) -> Option<String> {
+        Some(self.customer.to_string())
+    }
+    async fn perform(self, _: &Context<Shop>) -> JobResult<()> {
+        Ok(())
+    }
+}
+
+/// Lasts longer than what a worker fetches ahead.
+#[derive(Serialize, Deserialize)]
+struct Walk;
+impl Job for Walk {
+    const NAME: &str = "Walk";
+    type Output = ();
+    type State = Shop;
+    async fn perform(self, _: &Context<Shop>) -> JobResult<()> {
+        tokio::time::sleep(Duration::from_millis(100)).await;
         Ok(())
     }
 }
@@ -205,6 +236,17 @@ impl Workflow for Frees {
     }
 }
 
+/// A step of which one job may run at once.
+#[derive(Serialize, Deserialize)]
+struct Narrow;
+impl Workflow for Narrow {
+    const NAME: &str = "Narrow";
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        flow.run_each((0..4).map(|_| Free)).max_in_flight(1);
+        Ok(())
+    }
+}
+
 fn app(shop: &Shop) -> App<Shop> {
     let shop = shop.clone();
     App::new(move || {
@@ -216,11 +258,14 @@ fn app(shop: &Shop) -> App<Shop> {
     .workflow::<Calls>()
     .workflow::<Waits>()
     .workflow::<Frees>()
+    .workflow::<Narrow>()
     .job::<Meet>()
     .job::<Carry>()
     .job::<Haul>()
     .job::<Call>()
     .job::<Wait>()
+    .job::<Visit>()
+    .job::<Walk>()
     .job::<Free>()
     .queue("narrow")
     .limit(Limit::at_once(3))
@@ -247,16 +292,16 @@ impl Crew {
         crew
     }
 
-    async fn of_three_on_file() -> Self {
+    async fn on_file(workers: usize) -> Self {
         let house = House::new();
-        Self::on(house.store.clone(), 3, Box::new(house)).await
+        Self::on(house.store.clone(), workers, Box::new(house)).await
     }
 
     /// The jobs are on six shards, and so are the limits.
-    async fn of_three_on_redis() -> Self {
+    async fn on_redis(workers: usize) -> Self {
         let server = Server::redis();
         let store = gusher::store::open(&format!("{}?shards=6&lease=1s", server.url())).await.unwrap();
-        Self::on(store, 3, Box::new(server)).await
+        Self::on(store, workers, Box::new(server)).await
     }
 
     async fn join(&mut self) {
@@ -281,32 +326,33 @@ impl Crew {
     }
 }
 
-/// On both stores.
+/// On both stores, with so many workers.
 macro_rules! on_both {
-    ($($test:ident)+) => {
+    ($($test:ident($workers:literal))+) => {
         mod on_a_file {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                super::$test(super::Crew::of_three_on_file().await).await;
+                super::$test(super::Crew::on_file($workers).await).await;
             })+
         }
         mod on_redis {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                super::$test(super::Crew::of_three_on_redis().await).await;
+                super::$test(super::Crew::on_redis($workers).await).await;
             })+
         }
     };
 }
 
 on_both! {
-    three_workers_run_just_as_many_jobs_of_a_type_as_its_limit_says
-    a_queues_limit_holds_for_all_types_in_it
-    lone_jobs_and_a_large_step_of_one_type_share_its_limit_and_nobody_starves
-    a_rate_is_kept_in_every_period
-    what_waits_for_a_permit_takes_no_slot_and_says_so
-    whoever_waits_for_a_permit_does_not_ask_again_and_again
-    without_limited_work_nobody_asks_for_permits
+    three_workers_run_just_as_many_jobs_of_a_type_as_its_limit_says(3)
+    a_queues_limit_holds_for_all_types_in_it(3)
+    lone_jobs_and_a_large_step_of_one_type_share_its_limit_and_nobody_starves(3)
+    a_rate_is_kept_in_every_period(3)
+    what_waits_for_a_permit_takes_no_slot_and_says_so(3)
+    whoever_waits_for_a_permit_does_not_ask_again_and_again(3)
+    without_limited_work_nobody_asks_for_permits(3)
+    what_is_limited_or_slow_gets_its_turn_beside_a_large_quick_step_on_one_worker(1)
 }
 
 async fn three_workers_run_just_as_many_jobs_of_a_type_as_its_limit_says(crew: Crew) {
@@ -354,6 +400,31 @@ async fn lone_jobs_and_a_large_step_of_one_type_share_its_limit_and_nobody_starv
             }
         });
     }
+    large.wait().await.unwrap();
+    crew.end().await;
+}
+
+async fn what_is_limited_or_slow_gets_its_turn_beside_a_large_quick_step_on_one_worker(crew: Crew) {
+    // Now the worker knows how long it takes.
+    crew.client.enqueue(Walk).await.unwrap().wait().await.unwrap();
+    let large = crew.client.start(Frees { jobs: 500_000 }).await.unwrap();
+    while large.status().await.unwrap().jobs.settled() < 5_000 {}
+    let visits = [
+        crew.client.enqueue(Visit { customer: 1 }).await.unwrap(),
+        crew.client.enqueue(Visit { customer: 1 }).await.unwrap(),
+    ];
+    let call = crew.client.enqueue(Call).await.unwrap();
+    let walk = crew.client.enqueue(Walk).await.unwrap();
+    let narrow = crew.client.start(Narrow).await.unwrap();
+    for visit in visits {
+        visit.wait().await.unwrap();
+    }
+    call.wait().await.unwrap();
+    walk.wait().await.unwrap();
+    narrow.wait().await.unwrap();
+    let left = large.status().await.unwrap();
+    assert_eq!(left.state, WorkflowState::Running, "something waited for the large step");
+    large.cancel().await.unwrap();
     large.wait().await.unwrap();
     crew.end().await;
 }
@@ -427,7 +498,7 @@ async fn without_limited_work_nobody_asks_for_permits(crew: Crew) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_stops_gives_back_what_its_jobs_ran_under_one_by_one() {
-    let mut crew = Crew::of_three_on_file().await;
+    let mut crew = Crew::on_file(3).await;
     let waits = crew.client.start(Waits { jobs: 2 }).await.unwrap();
     crew.shop.at_gate.acquire().await.unwrap().forget();
     // Those who are there come to their end while one of them has a job; a new one takes the permit over.

@@ -77,6 +77,7 @@ impl House {
             queues: vec!["default".into()],
             takes: vec![Take { job_type: "Row".into(), jobs: 1, budget: 1 }],
             free_slots: 1,
+            max_limited: 1,
             alone: false,
             permits: Vec::new(),
             lease: LEASE,

@@ -290,6 +290,7 @@ async fn use_it(store: &Arc<dyn Store>, clock: &Clock, id: WorkflowId, worker: &
             queues: vec![QUEUE.to_owned()],
             takes: vec![take],
             free_slots: 100,
+            max_limited: 100,
             alone,
             permits: Vec::new(),
             lease: LEASE,

@@ -290,8 +290,10 @@ pub struct Claim {
     pub free_slots: u32,
     /// Whether the worker holds nothing, so that it may run what is suspected of killing workers.
     pub alone: bool,
-    /// What of its queues and types is limited, and how many permits it has for each: at most so many jobs of it are granted, and of all of
-    /// these together at most as many as could start at once, or one.
+    /// How many jobs of all that is limited to grant at most: what cannot start here at once may start elsewhere. Limited are the jobs of a
+    /// step with a bound of its own, those whose key has one, and those that need permits.
+    pub max_limited: u32,
+    /// What of its queues and types is limited, and how many permits it has for each: at most so many jobs of it are granted.
     pub permits: Vec<(Limited, u32)>,
     /// How long the leases last.
     pub lease: Millis,
@@ -362,6 +364,8 @@ pub struct Slice {
     pub attempts: Vec<u8>,
     /// Whether it is suspected of killing its worker.
     pub suspect: bool,
+    /// Whether its step or the keys of its jobs limit how many run at once.
+    pub limited: bool,
     /// What [`Store::parameters`](super::Store::parameters) would answer, if nothing of it has been mended, it is at most 4 KiB, and the
     /// slice has at most 64 jobs: a few small jobs start one call earlier.
     pub parameters: Option<Parameters>,

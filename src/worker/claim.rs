@@ -95,13 +95,14 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session, order: QueueOrder) {
                 }
             }
         };
-        let wait = hub.permits.next_ask(&hub).map_or(wait, |ask| ask.min(wait));
         // Who woke it may have left more to do than there is to claim; but what can start comes first.
         if std::mem::take(&mut was_woken) {
             hub.tick_now.notify_one();
         }
         let until = Instant::now() + wait;
         loop {
+            // What it tells about permits in between may bring the time at which it is to ask again.
+            let until = hub.permits.next_ask(&hub).map_or(until, |ask| until.min(Instant::now() + ask));
             tokio::select! {
                 biased;
                 () = hub.stopping.cancelled() => break,
@@ -116,9 +117,6 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session, order: QueueOrder) {
                         break;
                     }
                     hub.permits.give_back(&hub).await;
-                    if hub.permits.has_failed() {
-                        break;
-                    }
                 }
                 () = hub.permits.some_started() => hub.permits.give_back(&hub).await,
                 () = tokio::time::sleep_until(until) => break,
@@ -163,11 +161,16 @@ fn wishes(hub: &Hub, session: &Session) -> Option<Claim> {
     if hub.draining.load(Ordering::SeqCst) && !alone {
         // Wants nothing, but asks whether the suspect slice still waits: another worker may have come by it first.
         let takes = session.types.iter().map(|job_type| Take { job_type: job_type.clone(), jobs: 0, budget: 0 });
-        return Some(claim_of(hub, session, takes.collect(), 0, false));
+        return Some(claim_of(hub, session, takes.collect()));
     }
-    let waiting: usize = held.iter().map(|held| held.unstarted()).sum();
+    let ready: Vec<&Arc<Held>> = held.iter().filter(|held| held.unstarted() > 0).collect();
+    let waiting: usize = ready.iter().map(|held| held.unstarted()).sum();
     let idle = hub.idle_slots.load(Ordering::SeqCst);
     let free = idle.saturating_sub(u32::try_from(waiting).unwrap_or(u32::MAX));
+    // Beside a large step of quick jobs something is always ready for the next slot, and no slot is ever free: of each type, and of what is
+    // limited, one job may wait with the rest, else its turn would not come before that step has ended.
+    let free_or_one = |is_ready: bool| free.max(u32::from(waiting > 0 && !is_ready));
+    let max_limited = free_or_one(ready.iter().any(|held| held.is_limited()));
     let slots = hub.slots as usize;
     let mut means: HashMap<&str, Option<Duration>> = HashMap::new();
     for job_type in &session.types {
@@ -198,25 +201,27 @@ fn wishes(hub: &Hub, session: &Session) -> Option<Claim> {
         let budget = match mean {
             None => free.max(1) as usize,
             Some(mean) => {
-                ((room / mean.as_secs_f64().max(1e-9)) as usize).clamp(free as usize, CHUNK_JOBS * MAX_LEASES as usize)
+                let least = free_or_one(ready.iter().any(|held| held.slice.job_type == *job_type));
+                ((room / mean.as_secs_f64().max(1e-9)) as usize).clamp(least as usize, CHUNK_JOBS * MAX_LEASES as usize)
             }
         };
-        let budget = if hub.permits.limits_type(job_type) { budget.max(1) } else { budget };
         (budget > 0).then(|| Take { job_type: job_type.clone(), jobs: jobs as u32, budget: budget as u32 })
     });
     let takes: Vec<Take> = takes.collect();
-    (!takes.is_empty()).then(|| claim_of(hub, session, takes, free, alone))
+    (!takes.is_empty()).then(|| Claim { free_slots: free, max_limited, alone, ..claim_of(hub, session, takes) })
 }
 
-fn claim_of(hub: &Hub, session: &Session, takes: Vec<Take>, free_slots: u32, alone: bool) -> Claim {
+/// A claim without a free slot.
+fn claim_of(hub: &Hub, session: &Session, takes: Vec<Take>) -> Claim {
     Claim {
         session: hub.session,
         first_lease: 0,
         max_leases: MAX_LEASES,
         queues: session.queues.clone(),
         takes,
-        free_slots,
-        alone,
+        free_slots: 0,
+        max_limited: 0,
+        alone: false,
         permits: Vec::new(),
         lease: hub.lease,
     }
@@ -284,6 +289,7 @@ mod tests {
                 queues: queues.clone(),
                 takes: vec![Take { job_type: "Row".into(), jobs: 8, budget: 8 }],
                 free_slots: 8,
+                max_limited: 8,
                 alone: false,
                 permits: Vec::new(),
                 lease: 1_000,

@@ -264,6 +264,11 @@ impl Held {
         self.limits.iter().for_each(|limit| limit.reported(jobs as u32));
     }
 
+    /// Whether anything limits how many of its jobs run at once.
+    pub fn is_limited(&self) -> bool {
+        self.slice.limited || !self.limits.is_empty()
+    }
+
     /// Its jobs count towards their limits from now on.
     pub fn use_permits(&self) {
         self.limits.iter().for_each(|limit| limit.claimed(self.jobs.len() as u32));
@@ -390,6 +395,7 @@ mod tests {
             jobs: Mask::range(0..jobs),
             attempts: Vec::new(),
             suspect: false,
+            limited: false,
             parameters: None,
         };
         Arc::new(Held::new(slice, Arc::new(hub), LEASE as u64))

@@ -256,11 +256,6 @@ impl Permits {
         self.all.is_empty()
     }
 
-    /// Whether a type has a limit of its own.
-    pub fn limits_type(&self, job_type: &str) -> bool {
-        self.all.iter().any(|known| known.of.is_type() && known.of.name() == job_type)
-    }
-
     /// The limits that a slice counts towards.
     pub fn of(&self, slice: &Slice) -> Vec<Arc<Known>> {
         self.all.iter().filter(|known| known.is_of(slice)).cloned().collect()
@@ -272,15 +267,11 @@ impl Permits {
         if self.is_empty() {
             return Ok(());
         }
-        // Where every slot is taken by what was fetched ahead, one job may come all the same: else it would wait for ever beside a large
-        // step.
-        let none_waits = self.all.iter().all(|known| known.counts.lock().unstarted == 0);
-        let room = claim.free_slots.max(u32::from(none_waits));
-        self.exchange(hub, Room::For(room)).await?;
+        self.exchange(hub, Room::For(claim.max_limited)).await?;
         for known in &self.all {
             let mut spare = known.counts.lock().spare;
             if planted!("a limited job is claimed without a permit") {
-                spare = room;
+                spare = claim.max_limited;
             }
             if let Limited::Type(name) = &known.of
                 && let Some(take) = claim.takes.iter_mut().find(|take| take.job_type == *name)
@@ -403,11 +394,6 @@ impl Permits {
         self.all.iter().any(|known| known.counts.lock().is_hungry)
     }
 
-    /// Whether the store has not answered, so that it is to be told again.
-    pub fn has_failed(&self) -> bool {
-        self.all.iter().any(|known| known.counts.lock().failed_at.is_some())
-    }
-
     /// How long until it is worth while to ask again.
     pub fn next_ask(&self, hub: &Hub) -> Option<Duration> {
         let next = |known: &Arc<Known>| {
@@ -510,6 +496,7 @@ mod tests {
             queues: vec!["default".into()],
             takes: vec![Take { job_type: "Row".into(), jobs: 8, budget: 8 }],
             free_slots: 8,
+            max_limited: 8,
             alone: false,
             permits: Vec::new(),
             lease: hub.lease,

@@ -218,6 +218,7 @@ impl Hand {
             queues: self.session.queues.clone(),
             takes: vec![Take { job_type: "Number".into(), jobs: 1, budget: 1 }],
             free_slots: 1,
+            max_limited: 1,
             alone: false,
             permits: Vec::new(),
             lease: self.session.lease,

@@ -154,6 +154,7 @@ struct Slice {
     jobs: usize,
     attempts: Option<usize>,
     suspect: bool,
+    limited: bool,
     parameters: Option<usize>,
 }
 
@@ -177,6 +178,7 @@ pub fn claimed(shard: u16, mut told: Answer<Claimed>) -> Result<store::Claimed> 
             jobs: mask(&told.take(slice.jobs)?)?,
             attempts: slice.attempts.map(|number| told.take(number)).transpose()?.unwrap_or_default(),
             suspect: slice.suspect,
+            limited: slice.limited,
             parameters: slice
                 .parameters
                 .map(|number| Ok::<_, Error>(Parameters { body: told.take(number)?, mended: Vec::new() }))

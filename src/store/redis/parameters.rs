@@ -267,6 +267,7 @@ pub fn claim(claim: &Claim) -> Value {
         "queues": claim.queues,
         "takes": claim.takes.iter().map(take).collect::<Vec<_>>(),
         "free_slots": claim.free_slots,
+        "max_limited": claim.max_limited,
         "alone": claim.alone,
         "permits": (!claim.permits.is_empty()).then(|| permits_of(claim)),
         "lease": claim.lease,

@@ -403,12 +403,15 @@ fn less(claim: &mut Claim, slices: &[Slice]) {
         if let Some(take) = claim.takes.iter_mut().find(|take| take.job_type == slice.job_type) {
             take.budget = take.budget.saturating_sub(jobs);
         }
+        let mut is_limited = slice.limited;
         for (of, left) in &mut claim.permits {
             let is_of = match of {
                 Limited::Queue(name) => slice.queue.as_ref() == Some(name),
                 Limited::Type(name) => slice.job_type == *name,
             };
             *left -= if is_of { jobs.min(*left) } else { 0 };
+            is_limited |= is_of;
         }
+        claim.max_limited = claim.max_limited.saturating_sub(if is_limited { jobs } else { 0 });
     }
 }

@@ -53,10 +53,10 @@ pub struct Wishes<'a> {
     deadline: i64,
     lease: u64,
     budgets: HashMap<&'a str, (u32, u32)>,
-    free_for_limited: u32,
-    /// What is left of its permits, and of what it may take under them in all.
+    /// What is left of the jobs of all that is limited.
+    pub max_limited: u32,
+    /// What is left of its permits.
     pub permits: Vec<(&'a Limited, u32)>,
-    pub free_for_permits: u32,
 }
 
 impl Tx<'_> {
@@ -79,9 +79,8 @@ impl Tx<'_> {
             deadline: lease_time + claim.lease,
             lease: claim.first_lease,
             budgets: claim.takes.iter().map(|take| (take.job_type.as_str(), (take.jobs, take.budget))).collect(),
-            free_for_limited: claim.free_slots,
+            max_limited: claim.max_limited,
             permits: claim.permits.iter().map(|(of, jobs)| (of, *jobs)).collect(),
-            free_for_permits: claim.free_slots.max(1),
         };
         let mut claimed = Claimed::default();
         // Whether there is more for another claim of this worker; what is there for others only must not make it ask again and again.
@@ -426,6 +425,7 @@ impl Tx<'_> {
             jobs: lease.jobs,
             attempts: attempts_used,
             suspect: lease.suspect,
+            limited: self.step(lease.wf, lease.step)?.is_limited(),
             parameters,
         })
     }
@@ -464,10 +464,10 @@ impl Wishes<'_> {
             && !planted!("a limit is looked at before a slice, not in it")
         {
             let room = u32::try_from(limit - step.leased).unwrap_or(0);
-            take = take.min(room).min(self.free_for_limited);
+            take = take.min(room).min(self.max_limited);
         }
         if let Some(most) = step.keyed.slice() {
-            take = take.min(most).min(self.free_for_limited);
+            take = take.min(most).min(self.max_limited);
         }
         let fair = if line.suspect { usize::MAX } else { fair_share(step.ready_jobs(), self.workers) };
         (take > 0).then(|| (take as usize).min(fair))
@@ -478,10 +478,9 @@ impl Wishes<'_> {
         if let Some((_, budget)) = self.budgets.get_mut(line.job_type.as_str()) {
             *budget = budget.saturating_sub(jobs);
         }
-        if step.max_in_flight.is_some() || step.keyed.limited() {
-            self.free_for_limited = self.free_for_limited.saturating_sub(jobs);
+        if self.use_permits(line, jobs) || step.is_limited() {
+            self.max_limited = self.max_limited.saturating_sub(jobs);
         }
-        self.use_permits(line, jobs);
     }
 }
 

@@ -17,7 +17,7 @@ impl Wishes<'_> {
     /// How many more jobs of a line its permits let it take; `None` if nothing limits them.
     pub fn permitted(&self, line: &Line) -> Option<u32> {
         let left = self.permits.iter().filter(|(of, _)| Self::is_of(of, line)).map(|(_, left)| *left).min()?;
-        Some(left.min(self.free_for_permits))
+        Some(left.min(self.max_limited))
     }
 
     /// Leaves lines alone of which it can take nothing, and tells which permits it lacks. Nobody else is told of them: who waits for a
@@ -48,15 +48,14 @@ impl Wishes<'_> {
         }
     }
 
-    pub fn use_permits(&mut self, line: &Line, jobs: u32) {
+    /// Returns whether they need permits.
+    pub fn use_permits(&mut self, line: &Line, jobs: u32) -> bool {
         let mut is_limited = false;
         for (_, left) in self.permits.iter_mut().filter(|(of, _)| Self::is_of(of, line)) {
             *left = left.saturating_sub(jobs);
             is_limited = true;
         }
-        if is_limited {
-            self.free_for_permits = self.free_for_permits.saturating_sub(jobs);
-        }
+        is_limited
     }
 
     /// Whether its worker asks from which queue a slice is.

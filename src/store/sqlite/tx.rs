@@ -78,6 +78,11 @@ impl Step {
         self.jobs.open().saturating_sub(self.leased.max(0) as u64)
     }
 
+    /// Whether it or the keys of its jobs limit how many run at once.
+    pub fn is_limited(&self) -> bool {
+        self.max_in_flight.is_some() || self.keyed.limited()
+    }
+
     /// Whether no more jobs of it may be under a lease now.
     pub fn is_at_limit(&self) -> bool {
         self.max_in_flight.is_some_and(|limit| self.leased >= limit)

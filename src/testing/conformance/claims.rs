@@ -132,7 +132,7 @@ pub mod claim {
     pub async fn without_a_free_slot_finds_nothing_in_a_limited_step(scene: &Scene) {
         scene.plan().step_with("limited", 9, |spec| spec.max_in_flight = Some(4)).create().await;
         let worker = scene.worker().await;
-        let claimed = worker.send(Claim { free_slots: 0, ..worker.wish(4, 1) }).await;
+        let claimed = worker.send(Claim { max_limited: 0, ..worker.wish(4, 1) }).await;
         assert!(claimed.slices.is_empty() && claimed.empty, "to ask again at once would bring nothing");
         assert_eq!(worker.take(4).await.jobs.len(), 4);
     }
@@ -312,10 +312,10 @@ pub mod turns {
         assert_eq!(jobs_of(&worker.drain().await), [1], "what waits for its retry takes no room");
     }
 
-    pub async fn a_limited_slice_fits_the_free_slots(scene: &Scene) {
+    pub async fn a_limited_slice_fits_what_can_start_at_once(scene: &Scene) {
         scene.plan().step_with("rows", 100, at_most(50)).create().await;
         let worker = scene.worker().await;
-        let slices = worker.send(Claim { free_slots: 4, ..worker.wish(20, 9) }).await.slices;
+        let slices = worker.send(Claim { max_limited: 4, ..worker.wish(20, 9) }).await.slices;
         assert_eq!(count_jobs(&slices), 4);
     }
 

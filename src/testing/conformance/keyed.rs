@@ -288,12 +288,12 @@ pub mod limit_of_a_key {
         scene.at_rest().await;
     }
 
-    pub async fn a_slice_never_exceeds_the_free_slots(scene: &Scene) {
+    pub async fn never_come_in_larger_number_than_can_start_at_once(scene: &Scene) {
         let keys: Vec<String> = (0..40).map(|n| n.to_string()).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         super::enqueue(scene, limited(scene, Limit::at_once(1), &keys)).await;
         let worker = scene.worker().await;
-        let claimed = worker.send(Claim { free_slots: 3, ..worker.wish(40, 16) }).await;
+        let claimed = worker.send(Claim { max_limited: 3, ..worker.wish(40, 16) }).await;
         assert_eq!(count_jobs(&claimed.slices), 3);
     }
 

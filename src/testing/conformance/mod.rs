@@ -217,7 +217,7 @@ macro_rules! conformance_table {
                 one_that_is_cancelled_gives_up_its_turn_and_one_that_waits_is_passed_over,
                 one_that_is_cancelled_while_it_runs_gives_up_its_turn_with_its_end,
                 chunks_that_are_gone_leave_no_turn,
-                a_slice_never_exceeds_the_free_slots,
+                never_come_in_larger_number_than_can_start_at_once,
                 a_raised_limit_holds_from_the_next_job_on,
                 a_rate_lets_so_many_start_in_any_period,
                 a_rate_that_comes_with_one_lane_holds_in_all,
@@ -459,7 +459,7 @@ macro_rules! conformance_table {
                 a_limit_is_exact_over_two_workers,
                 a_limit_is_free_again_after_a_death,
                 a_limit_is_free_again_after_what_was_given_back_or_waits,
-                a_limited_slice_fits_the_free_slots,
+                a_limited_slice_fits_what_can_start_at_once,
                 a_step_at_its_limit_holds_up_no_other,
                 a_step_at_its_limit_tells_that_it_is_parked,
             }
@@ -623,6 +623,7 @@ macro_rules! conformance_table {
                 say_what_a_claim_may_take,
                 of_a_queue_say_what_a_claim_may_take_of_all_its_types,
                 never_bring_more_than_can_start_at_once,
+                share_what_can_start_at_once_with_other_limits,
                 hold_a_suspect_slice_to_its_limit,
                 of_the_most_limits_that_all_have_waiting_sessions_keep_the_bound,
             }

@@ -298,8 +298,20 @@ pub mod permit {
             scene.plan().step("rows", 50).step_with("others", 50, |spec| spec.job_type = OTHER.into()).create().await;
         let worker = scene.worker_with(|about| about.types.push(OTHER.into())).await;
         let permits = types.map(|name| (Limited::Type(name.into()), 8)).to_vec();
-        let claimed = worker.send(Claim { permits, free_slots: 4, ..worker.wish(8, 8) }).await;
+        let claimed = worker.send(Claim { permits, max_limited: 4, ..worker.wish(8, 8) }).await;
         assert_eq!(count_jobs(&claimed.slices), 4);
+    }
+
+    pub async fn share_what_can_start_at_once_with_other_limits(scene: &Scene) {
+        let plan = scene.plan().step_with("others", 50, |spec| spec.job_type = OTHER.into());
+        plan.step_with("rows", 50, |spec| spec.max_in_flight = Some(50)).create().await;
+        let worker = scene.worker_with(|about| about.types.push(OTHER.into())).await;
+        let claim = || Claim { permits: vec![(Limited::Type(OTHER.into()), 3)], max_limited: 4, ..worker.wish(3, 8) };
+        let claimed = worker.send(claim()).await;
+        assert_eq!(count_jobs(&claimed.slices), 4);
+        assert!(claimed.slices.iter().all(|slice| slice.limited == (slice.job_type == ROW)));
+        let again = scene.store.claim(Claim { first_lease: claimed.slices[0].lease, ..claim() }).await.unwrap();
+        assert!(again.slices.iter().all(|slice| slice.limited == (slice.job_type == ROW)));
     }
 
     pub async fn hold_a_suspect_slice_to_its_limit(scene: &Scene) {

@@ -39,6 +39,7 @@ impl<'s> Worker<'s> {
             queues: self.session.queues.clone(),
             takes: self.session.types.iter().map(take).collect(),
             free_slots: jobs,
+            max_limited: jobs,
             alone: false,
             permits: Vec::new(),
             lease: self.session.lease,

@@ -53,6 +53,7 @@ impl Game {
             queues: TYPES.map(String::from).into(),
             takes: takes.into(),
             free_slots: jobs,
+            max_limited: jobs,
             alone: self.hands[hand].held.is_empty(),
             permits: Vec::new(),
             lease: LEASE,

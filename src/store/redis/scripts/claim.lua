@@ -27,6 +27,11 @@ local function names_queues()
     return false
 end
 
+-- Whether it or the keys of its jobs limit how many run at once.
+local function is_limited(step)
+    return step.limit ~= nil or has_keys(step, LIMITED)
+end
+
 local function describe(lease)
     local wf, workflow, step = lease.wf, G.workflow(lease.wf), G.step(lease.wf, lease.step)
     local about = call('HGET', K.wf(wf, 'about'), lease.step)
@@ -42,7 +47,7 @@ local function describe(lease)
     return {
         lease = lease.number, workflow = workflow.id, workflow_name = workflow.name, step = lease.step, step_name = about[1],
         job_type = about[2], queue = names_queues() and call('HGET', K.line(step.line), 'queue') or nil, options = about[3], generation = step.generation, feeds = step.feeds, wf = wf, chunk = lease.chunk,
-        first = lease.first, jobs = put_blob(lease.jobs), attempts = attempts, suspect = lease.suspect or false,
+        first = lease.first, jobs = put_blob(lease.jobs), attempts = attempts, suspect = lease.suspect or false, limited = is_limited(step),
         parameters = few_parameters(lease),
     }
 end
@@ -182,15 +187,13 @@ end
 local function permitted(line, wishes)
     local of_queue, of_type = wishes.permits['q:' .. line.queue], wishes.permits['t:' .. line.job_type]
     if not of_queue and not of_type then return nil end
-    return math.min(of_queue or of_type, of_type or of_queue, wishes.free_for_permits)
+    return math.min(of_queue or of_type, of_type or of_queue, wishes.max_limited)
 end
 
 local function use_permits(line, wishes, jobs)
-    if not permitted(line, wishes) then return end
     for _, name in ipairs({ 'q:' .. line.queue, 't:' .. line.job_type }) do
         if wishes.permits[name] then wishes.permits[name] = math.max(wishes.permits[name] - jobs, 0) end
     end
-    wishes.free_for_permits = math.max(wishes.free_for_permits - jobs, 0)
 end
 
 -- Tells the limits of a line that lacks permits: all of them, for they are taken together.
@@ -223,9 +226,9 @@ local function wanted(line, step, wishes)
     local jobs = line.suspect and 1e9 or math.min(take.jobs, take.budget)
     -- It runs alone, but no more of it than its limits let run.
     jobs = math.min(jobs, permitted(line, wishes) or jobs)
-    if step.limit then jobs = math.min(jobs, math.max(step.limit - step.leased, 0), wishes.free_for_limited) end
+    if step.limit then jobs = math.min(jobs, math.max(step.limit - step.leased, 0), wishes.max_limited) end
     if jobs <= 0 then return nil end
-    if has_keys(step, LIMITED) then jobs = math.min(jobs, KEYED_SLICE, wishes.free_for_limited) end
+    if has_keys(step, LIMITED) then jobs = math.min(jobs, KEYED_SLICE, wishes.max_limited) end
     if jobs <= 0 then return nil end
     if line.suspect then return jobs end
     local fair = math.ceil(ready_jobs(step) / (2 * wishes.workers))
@@ -267,8 +270,8 @@ local function grant(line, wishes)
                         wishes.lease = wishes.lease + 1
                         wishes.granted = wishes.granted + count
                         if take then take.budget = math.max(take.budget - count, 0) end
-                        if step.limit or has_keys(step, LIMITED) then wishes.free_for_limited = math.max(wishes.free_for_limited - count, 0) end
                         use_permits(line, wishes, count)
+                        if is_limited(step) or permitted(line, wishes) then wishes.max_limited = math.max(wishes.max_limited - count, 0) end
                         return lease
                     end
                 end
@@ -294,7 +297,7 @@ function DO.claim()
     end
     local wishes = {
         lease = arg.first_lease, deadline = deadline, workers = math.max(call('ZCARD', K.workers), 1), takes = {},
-        free_for_limited = arg.free_slots, granted = 0, permits = {}, free_for_permits = math.max(arg.free_slots, 1),
+        granted = 0, max_limited = arg.max_limited, permits = {},
     }
     for _, of in ipairs(arg.permits or {}) do wishes.permits[of[1]] = of[2] end
     local waits = {}
