@@ -198,16 +198,7 @@ impl Client {
     }
 
     fn as_session(&self) -> Session {
-        Session {
-            id: self.session,
-            host: crate::worker::hostname(),
-            pid: std::process::id(),
-            queues: Vec::new(),
-            types: Vec::new(),
-            slots: 0,
-            wake_port: None,
-            lease: self.store.lease(),
-        }
+        Session { id: self.session, ..Session::new(self.store.lease()) }
     }
 }
 

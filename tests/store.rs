@@ -25,16 +25,8 @@ impl House {
         let file = Options::new(folder.path().join("gusher.db"));
         let options = Options { lease: Duration::from_millis(LEASE as u64), clock: clock.clone(), ..file };
         let store = SqliteStore::open(options).unwrap();
-        let session = Session {
-            id: SessionId::random(),
-            host: "test".into(),
-            pid: 1,
-            queues: vec!["default".into()],
-            types: vec!["Row".into()],
-            slots: 4,
-            wake_port: None,
-            lease: LEASE,
-        };
+        let session =
+            Session { queues: vec!["default".into()], types: vec!["Row".into()], slots: 4, ..Session::new(LEASE) };
         store.join(session.clone()).await.unwrap();
         Self { store, clock, worker: session.id, folder }
     }

@@ -15,6 +15,8 @@
 
 mod cancel;
 mod checkpoint;
+mod lanes;
+mod leases;
 mod meter;
 mod permits;
 #[cfg(feature = "redis")]
@@ -31,6 +33,8 @@ use futures::future::BoxFuture;
 
 pub use self::cancel::*;
 pub use self::checkpoint::*;
+pub use self::lanes::*;
+pub use self::leases::*;
 pub use self::meter::{Cost, MAX_BYTES, MAX_CALLS, Meters, VerbCost};
 pub use self::permits::*;
 pub use self::rows::*;

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::lanes::Pausable;
+use super::leases::ChunkRef;
 use super::permits::LimitRow;
-use super::verbs::{ChunkRef, Key, Pausable, Session};
+use super::verbs::{Key, Session};
 use crate::clock::Millis;
 use crate::graph::{StepNumber, StepSpec};
 use crate::id::WorkflowId;

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::verbs::{LoneJobs, Woken};
+use super::lanes::LoneJobs;
+use super::verbs::Woken;
 use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::id::WorkflowId;

@@ -258,7 +258,6 @@ pub async fn give_back_what_waits(hub: Arc<Hub>) {
 #[cfg(all(test, feature = "sqlite"))]
 mod tests {
     use super::*;
-    use crate::id::SessionId;
     use crate::store::sqlite::{Options, SqliteStore};
     use crate::store::{Enqueue, Lane, LoneJobs};
 
@@ -266,16 +265,7 @@ mod tests {
     async fn who_got_little_from_the_first_queue_asks_again_at_once_and_who_got_nothing_from_any_is_idle() {
         let store = SqliteStore::open(Options::in_memory()).unwrap();
         let queues = ["first", "later"].map(str::to_owned).to_vec();
-        let session = Session {
-            id: SessionId::random(),
-            host: "test".into(),
-            pid: 1,
-            queues: queues.clone(),
-            types: vec!["Row".into()],
-            slots: 8,
-            wake_port: None,
-            lease: 1_000,
-        };
+        let session = Session { queues: queues.clone(), types: vec!["Row".into()], slots: 8, ..Session::new(1_000) };
         store.join(session.clone()).await.unwrap();
         let job = |queue: &str| LoneJobs::one(Lane::new(0, queue, 0, "Row"), b"{}", None).unwrap();
         let jobs = queues.iter().map(|queue| job(queue)).collect();

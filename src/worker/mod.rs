@@ -44,7 +44,7 @@ use crate::client::Client;
 use crate::clock::{Millis, millis};
 use crate::error::{Error, Result};
 use crate::hooks::Surroundings;
-use crate::id::{SessionId, random_bytes};
+use crate::id::random_bytes;
 use crate::job::JobError;
 use crate::lone::Keep;
 use crate::outputs::ChunkParameters;
@@ -196,9 +196,6 @@ impl<S: Send + Sync + 'static> Worker<S> {
     fn session(&self, lease: Millis, socket: Option<&UdpSocket>) -> Session {
         let kinds: Vec<&Kind> = self.handlers.values().map(|handler| handler.kind()).collect();
         Session {
-            id: SessionId::random(),
-            host: hostname(),
-            pid: std::process::id(),
             queues: self.options.queues.clone().unwrap_or_else(|| self.client.registry().queues()),
             types: kinds.iter().map(|kind| kind.name.to_owned()).collect(),
             slots: self.options.slots,
@@ -206,15 +203,9 @@ impl<S: Send + Sync + 'static> Worker<S> {
                 Some(watcher) => Some(watcher.wake_port()),
                 None => socket.and_then(|socket| socket.local_addr().ok()).map(|address| address.port()),
             },
-            lease,
+            ..Session::new(lease)
         }
     }
-}
-
-/// The name of this host, for people.
-pub(crate) fn hostname() -> String {
-    let name = std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok());
-    name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".to_owned())
 }
 
 /// Does what a worker begins with, as soon as the store can be reached.

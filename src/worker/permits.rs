@@ -460,7 +460,6 @@ mod tests {
 
     use super::*;
     use crate::app::App;
-    use crate::id::SessionId;
     use crate::store::sqlite::{Options, SqliteStore};
     use crate::store::{Enqueue, Lane, LoneJobs, Session, Store, Take};
     use crate::worker::held::{End, Ended, Held};
@@ -471,16 +470,8 @@ mod tests {
 
     /// A worker's part of a store, which knows one limit.
     async fn hub(store: &Arc<SqliteStore>, limit: Limit) -> Arc<Hub> {
-        let session = Session {
-            id: SessionId::random(),
-            host: "test".into(),
-            pid: 1,
-            queues: vec!["default".into()],
-            types: vec!["Row".into()],
-            slots: 8,
-            wake_port: None,
-            lease: 60_000,
-        };
+        let session =
+            Session { queues: vec!["default".into()], types: vec!["Row".into()], slots: 8, ..Session::new(60_000) };
         store.join(session.clone()).await.unwrap();
         let client = App::stateless().client_on(store.clone());
         let mut hub = Hub::new(client, session.id, 60_000, 8, None, CancellationToken::new());

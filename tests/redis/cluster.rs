@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
+use gusher::Handle;
 use gusher::store::redis::Options;
 use gusher::store::{Claim, LeaseReport, Renew, Report, Session, Slice, Take};
-use gusher::{Handle, SessionId};
 use servers::{Cluster, Program};
 use tokio::sync::Semaphore;
 
@@ -195,16 +195,8 @@ impl Hand {
         for _ in 0..12 {
             client.start(Numbers { count: 1 }).await.unwrap();
         }
-        let session = Session {
-            id: SessionId::random(),
-            host: "test".into(),
-            pid: 1,
-            queues: vec!["default".into()],
-            types: vec!["Number".into()],
-            slots: 1,
-            wake_port: None,
-            lease: 60_000,
-        };
+        let session =
+            Session { queues: vec!["default".into()], types: vec!["Number".into()], slots: 1, ..Session::new(60_000) };
         store.join(session.clone()).await.unwrap();
         Self { cluster, store, session, first_lease: 1 }
     }

@@ -50,7 +50,7 @@ impl Options {
             shards: None,
             lease: Duration::from_secs(15),
             clock: Clock::system(),
-            host: crate::worker::hostname(),
+            host: crate::store::hostname(),
             allow_eviction: false,
             compress: true,
             ca: None,

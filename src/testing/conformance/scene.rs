@@ -393,14 +393,12 @@ impl Scene {
 /// A session of a worker that nobody has had before.
 pub fn session() -> Session {
     Session {
-        id: SessionId::random(),
         host: "test".into(),
         pid: 1,
         queues: vec![QUEUE.into()],
         types: vec![ROW.into()],
         slots: 4,
-        wake_port: None,
-        lease: LEASE,
+        ..Session::new(LEASE)
     }
 }
 

@@ -210,8 +210,7 @@ fn session(dice: &mut Dice, is_worker: bool) -> Session {
         queues: names.clone(),
         types: names,
         slots: 4,
-        wake_port: None,
-        lease: LEASE,
+        ..Session::new(LEASE)
     }
 }
 

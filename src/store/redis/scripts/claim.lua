@@ -6,7 +6,7 @@ local DO = {}
 local SOFT_CALLS = 440
 local MAX_PARKED = 40
 
--- As in `store/verbs.rs`.
+-- As in `store/leases.rs`.
 local FEW_BYTES, FEW_JOBS = 4096, 64
 
 -- The parameters of a few small jobs, which spare the worker a call before it starts them; nil if they are too large, or mended.

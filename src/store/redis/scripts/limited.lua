@@ -5,7 +5,7 @@
 local LIMITED, SOLE = 1, 2
 -- From this many commands on an operation leaves those that come next to ticks; so many of one key are admitted at once.
 local ADMIT_CALLS, ADMITTED = 320, 16
--- As in `store/verbs.rs`: the most jobs of one slice.
+-- As in `store/lanes.rs`: the most jobs of one slice.
 local KEYED_SLICE = 32
 local LIMITED_FIELDS = {
     'at_once', 'starts', 'period', 'admitted', 'unstarted', 'waiting', 'jobs', 'next', 'counted',
