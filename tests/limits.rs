@@ -15,6 +15,7 @@ use gusher::{CancellationToken, Limit, WorkerOptions, WorkflowState};
 use parking_lot::Mutex;
 use servers::Server;
 use support::House;
+use support::until::until;
 use tokio::sync::{Barrier, Semaphore};
 
 /// What the jobs of a test share.
@@ -472,9 +473,7 @@ async fn whoever_waits_for_a_permit_does_not_ask_again_and_again(crew: Crew) {
     let shards = u64::from(crew.store.shards());
     let looks = async |times: u64| {
         let before = crew.operations("look ahead");
-        while crew.operations("look ahead") < before + times * 3 * shards {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until(async || (crew.operations("look ahead") >= before + times * 3 * shards).then_some(())).await;
     };
     // It settles down.
     looks(1).await;

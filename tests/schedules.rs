@@ -13,6 +13,7 @@ use gusher::store::sqlite::{Options, SqliteStore};
 use gusher::{CancellationToken, Clock, ErrorKind, Handle, Millis, WorkflowState};
 use support::House;
 use support::act::{Act, Shared, Stage};
+use support::until::until;
 
 const HOUR: Millis = 3_600_000;
 const SECOND: Duration = Duration::from_secs(1);
@@ -61,14 +62,9 @@ async fn history(client: &Client, name: &str) -> Vec<OccurrenceView> {
 }
 
 /// Waits until so many occurrences of a schedule are in a state.
-async fn until(client: &Client, name: &str, state: OccurrenceState, count: usize) -> Vec<OccurrenceView> {
-    loop {
-        let history = history(client, name).await;
-        if history.iter().filter(|occurrence| occurrence.state == state).count() >= count {
-            return history;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+async fn until_in(client: &Client, name: &str, state: OccurrenceState, count: usize) -> Vec<OccurrenceView> {
+    let is_so = |history: &Vec<OccurrenceView>| history.iter().filter(|one| one.state == state).count() >= count;
+    until(async || Some(history(client, name).await).filter(is_so)).await
 }
 
 /// Fires a schedule by hand at a later instant than `last`: within one millisecond it is one and the same.
@@ -91,7 +87,7 @@ async fn what_a_program_declares_starts_at_each_instant_once_and_its_history_tel
     let app = app(&stage).schedule("often").every(Duration::from_millis(20)).start(import("ok"));
     let client = house.client(&app);
     let workers = [house.worker(&app).await, house.worker(&app).await];
-    let history = until(&client, "often", OccurrenceState::Started, 20).await;
+    let history = until_in(&client, "often", OccurrenceState::Started, 20).await;
     client.schedule("often").pause().await.unwrap();
     for worker in workers {
         worker.stop().await;
@@ -111,7 +107,7 @@ async fn a_workflow_is_told_its_instant_and_the_history_tells_how_it_went() {
     let nightly = berlin.start(Import { day: "{at:%z}".into(), does: "ok".into() }).await.unwrap();
     let at = nightly.run().await.unwrap();
     let worker = house.worker(&app).await;
-    let started = until(&client, "nightly", OccurrenceState::Started, 1).await.remove(0);
+    let started = until_in(&client, "nightly", OccurrenceState::Started, 1).await.remove(0);
     let handle: Handle = client.find(started.workflow.unwrap()).await.unwrap();
     handle.wait().await.unwrap();
     let offset = stage.ran().remove(0);
@@ -131,14 +127,14 @@ async fn an_occurrence_is_skipped_while_another_one_runs_and_tells_which() {
     let worker = house.worker(&app).await;
     schedule.run().await.unwrap();
     stage.wait_for(1).await;
-    let running = until(&client, "nightly", OccurrenceState::Started, 1).await[0].workflow;
+    let running = until_in(&client, "nightly", OccurrenceState::Started, 1).await[0].workflow;
     schedule.run().await.unwrap();
-    let skipped = until(&client, "nightly", OccurrenceState::Skipped, 1).await.remove(1);
+    let skipped = until_in(&client, "nightly", OccurrenceState::Skipped, 1).await.remove(1);
     assert_eq!(skipped.workflow, running);
     stage.gate.add_permits(2);
     client.find(running.unwrap()).await.unwrap().wait().await.unwrap();
     schedule.run().await.unwrap();
-    until(&client, "nightly", OccurrenceState::Started, 2).await;
+    until_in(&client, "nightly", OccurrenceState::Started, 2).await;
     worker.stop().await;
     house.check().await;
 }
@@ -155,7 +151,7 @@ async fn all_that_wait_start_one_after_the_other_in_order() {
     for _ in 0..4 {
         last = run_after(&schedule, last).await;
     }
-    let history = until(&client, "nightly", OccurrenceState::Started, 4).await;
+    let history = until_in(&client, "nightly", OccurrenceState::Started, 4).await;
     let mut rows = Vec::new();
     for occurrence in &history {
         rows.push(client.find(occurrence.workflow.unwrap()).await.unwrap().wait().await.unwrap());
@@ -178,11 +174,11 @@ async fn of_those_that_wait_only_one_is_kept_if_that_was_asked_for() {
     for _ in 0..3 {
         last = run_after(&schedule, last).await;
     }
-    let history = until(&client, "nightly", OccurrenceState::Skipped, 2).await;
+    let history = until_in(&client, "nightly", OccurrenceState::Skipped, 2).await;
     use OccurrenceState::{Due, Skipped, Started};
     assert_eq!(states(&history), [Started, Due, Skipped, Skipped]);
     stage.gate.add_permits(2);
-    until(&client, "nightly", Started, 2).await;
+    until_in(&client, "nightly", Started, 2).await;
     worker.stop().await;
     house.check().await;
 }
@@ -198,7 +194,7 @@ async fn the_running_one_is_cancelled_if_that_was_asked_for() {
     schedule.run().await.unwrap();
     stage.wait_for(1).await;
     schedule.run().await.unwrap();
-    let history = until(&client, "latest", OccurrenceState::Started, 2).await;
+    let history = until_in(&client, "latest", OccurrenceState::Started, 2).await;
     assert_eq!(history[0].workflow_state, Some(WorkflowState::Cancelled));
     client.find(history[1].workflow.unwrap()).await.unwrap().cancel().await.unwrap();
     worker.stop().await;
@@ -213,14 +209,8 @@ async fn a_start_that_fails_is_told_with_its_error() {
     let schedule = broken.start(import("cannot be built")).await.unwrap();
     let worker = house.worker(&app).await;
     schedule.run().await.unwrap();
-    let told = loop {
-        let told = history(&client, "nightly").await.remove(0);
-        if told.error.is_some() {
-            break told;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    };
-    assert!(told.error.unwrap().contains("two steps are named `import`"));
+    let told = until(async || history(&client, "nightly").await.remove(0).error).await;
+    assert!(told.contains("two steps are named `import`"));
     worker.stop().await;
     house.check().await;
 }
@@ -233,9 +223,7 @@ async fn lone_jobs_are_enqueued_at_their_instants() {
     let client = house.client(&app);
     let options = gusher::WorkerOptions { queues: Some(vec!["mails".into()]), ..gusher::WorkerOptions::default() };
     let worker = house.worker_with(&app, options).await;
-    while stage.ran().len() < 5 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(async || (stage.ran().len() >= 5).then_some(())).await;
     worker.stop().await;
     let lanes = client.lanes().await.unwrap();
     assert!(lanes.iter().any(|lane| lane.queue == "mails" && lane.priority == 3), "{lanes:?}");
@@ -264,9 +252,9 @@ async fn of_a_weekend_without_workers_the_last_night_is_made_up_for_and_the_othe
     let worker = app.worker_on(store.clone(), gusher::WorkerOptions::default()).await.unwrap();
     let running = tokio::spawn(worker.run(stop.clone()));
     use OccurrenceState::{Missed as Gone, Started};
-    assert_eq!(states(&until(&client, "last", Started, 1).await), [Gone, Started]);
-    assert_eq!(states(&until(&client, "all", Started, 2).await), [Gone, Started, Started]);
-    let none = until(&client, "none", Gone, 1).await.remove(0);
+    assert_eq!(states(&until_in(&client, "last", Started, 1).await), [Gone, Started]);
+    assert_eq!(states(&until_in(&client, "all", Started, 2).await), [Gone, Started, Started]);
+    let none = until_in(&client, "none", Gone, 1).await.remove(0);
     assert_eq!((none.at, none.to, none.count), (2 * HOUR, (3 * 24 + 2) * HOUR, 4));
     stop.cancel();
     running.await.unwrap().unwrap();

@@ -10,6 +10,7 @@ use gusher::prelude::*;
 use gusher::store::sqlite::rusqlite::{self, Connection, TransactionBehavior};
 use gusher::{JobState, WorkflowState};
 use support::House;
+use support::until::until;
 
 /// The application's own database.
 #[derive(Clone)]
@@ -187,9 +188,7 @@ async fn an_outbox_of_another_database_is_emptied_every_second() -> Result<()> {
     order.execute("INSERT INTO orders (customer) VALUES (?)", ["bob@example.org"])?;
     order.execute("INSERT INTO outbox (recipient) VALUES (?)", ["bob@example.org"])?;
     order.commit()?;
-    while tables.count("sent") == 0 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until(async || (tables.count("sent") > 0).then_some(())).await;
     worker.stop().await;
     assert_eq!((tables.count("outbox"), tables.count("sent")), (0, 1));
     Ok(())

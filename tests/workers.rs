@@ -12,6 +12,7 @@ use gusher::store::sqlite::{Options, SqliteStore};
 use gusher::{CancellationToken, QueueOrder, WorkerOptions, WorkflowState};
 use support::House;
 use support::act::{Act, Shared, Stage, act};
+use support::until::until;
 
 #[derive(Serialize, Deserialize)]
 struct Many {
@@ -256,9 +257,7 @@ async fn in_strict_order_nothing_of_a_queue_runs_while_one_before_it_has_anythin
     let queues = ["first", "soon", "later"].map(str::to_owned).to_vec();
     let options = WorkerOptions { slots: 1, queues: Some(queues), order: QueueOrder::Strict, ..Default::default() };
     let worker = house.worker_with(&app, options).await;
-    while stage.ran().len() < 15 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(async || (stage.ran().len() == 15).then_some(())).await;
     let queues: Vec<String> = stage.ran().iter().map(|ran| ran.split(' ').next().unwrap().to_owned()).collect();
     assert_eq!(queues, [["first"; 5], ["soon"; 5], ["later"; 5]].concat());
     // What comes once all are empty wakes the worker, whatever its queue.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::stream::{self, StreamExt, TryStreamExt};
 use serde::Serialize;
 
 use super::declare::{NewSchedule, Unruled};
@@ -20,6 +21,8 @@ use crate::wake::wake;
 
 /// How many schedules, or occurrences, one look at a store brings.
 const PAGE: u32 = 200;
+/// How many of the occurrences of a page are looked at together.
+const LOOKS_AT_ONCE: usize = 16;
 
 /// A schedule by its name, which need not be there.
 #[derive(Clone, Debug)]
@@ -146,9 +149,9 @@ impl Schedule {
             let page = store.occurrences(row.shard, self.name.clone(), before, wanted).await?;
             let Some(last) = page.last() else { break };
             before = last.at;
-            for occurrence in page {
-                views.push(self.view(occurrence).await?);
-            }
+            // Each asks the store once or twice; the answers come in order.
+            let looks = page.into_iter().map(|occurrence| self.view(occurrence));
+            views.extend(stream::iter(looks).buffered(LOOKS_AT_ONCE).try_collect::<Vec<_>>().await?);
         }
         Ok(views)
     }

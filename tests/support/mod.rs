@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod act;
+pub mod until;
 
 use std::sync::Arc;
 use std::time::Duration;

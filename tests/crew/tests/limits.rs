@@ -10,6 +10,7 @@ use crew::{Ride, Sweep, Visit, app};
 use gusher::testing::ledger::{Kind, Ledger, Record};
 use gusher::{JobId, Unique};
 use support::House;
+use support::until::until;
 use tokio::process::Child;
 
 const HOSTS: u64 = 5;
@@ -112,10 +113,11 @@ fn most_at_once(ran: impl Iterator<Item = Ran>) -> i32 {
 
 async fn no_moment_has_one_over_the_limit_whoever_is_killed(house: House) {
     let client = app().client_on(house.store.clone());
-    let mut hosts = BTreeMap::new();
+    let (mut visits, mut hosts) = (Vec::new(), BTreeMap::new());
     for n in 0..VISITS {
         let visit = client.enqueue(Visit { host: n % HOSTS, takes: Duration::from_millis(5 + n % 30) }).await.unwrap();
         hosts.insert(named(visit.id()), n % HOSTS);
+        visits.push(visit);
     }
     let mut rides = BTreeSet::new();
     for n in 0..RIDES {
@@ -123,18 +125,18 @@ async fn no_moment_has_one_over_the_limit_whoever_is_killed(house: House) {
     }
     let mut crew = Crew::of(&house, 4);
     let mut sweeps = BTreeSet::new();
-    for kill in 0..KILLS {
-        for _ in 0..5 {
+    // As long as there are visits somebody is killed after every few of them, whatever became of those that it was at.
+    for (kill, some) in visits.chunks(visits.len() / KILLS).take(KILLS).enumerate() {
+        for visit in some {
             let sweep = client.enqueue(Sweep { takes: Duration::from_millis(15) });
             sweeps.insert(named(sweep.unique(Unique::until_settled("house").or_first()).await.unwrap().id()));
-            tokio::time::sleep(Duration::from_millis(25)).await;
+            let _ = visit.wait().await;
         }
         crew.kill(kill % 3).await;
         crew.hire();
     }
-    while client.lanes().await.unwrap().iter().any(|lane| lane.jobs.unsettled() > 0) {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let all_settled = async || client.lanes().await.unwrap().iter().all(|lane| lane.jobs.unsettled() == 0);
+    until(async || all_settled().await.then_some(())).await;
     let ran = crew.disband().await;
     let (ran, hosts) = (&ran, &hosts);
     let visits = |host| ran.iter().copied().filter(move |one| hosts.get(&one.job) == Some(&host));

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crew::{Count, app};
@@ -11,36 +11,39 @@ use gusher::schedule::{OccurrenceView, Schedule};
 use gusher::store::OccurrenceState;
 use gusher::{CancellationToken, Client, Clock, Millis, WorkerOptions, WorkflowId};
 use support::House;
+use support::until::until;
 
 const INTERVAL: Millis = 20;
 const HOUR: Millis = 3_600_000;
 const NOTHING: Count = Count { rows: 0, poison: None, gate: None };
 
-async fn history(schedule: &Schedule) -> Vec<OccurrenceView> {
-    let mut history = schedule.history(None, 10_000).await.unwrap();
-    history.reverse();
-    history
+/// All that a schedule has had on record; the store forgets what is older than the last thousand.
+struct Record {
+    schedule: Schedule,
+    seen: BTreeMap<Millis, OccurrenceView>,
 }
 
-/// Waits until so many instants are on record.
-async fn until(schedule: &Schedule, count: usize) -> Vec<OccurrenceView> {
-    loop {
-        let history = history(schedule).await;
-        if history.len() >= count {
-            return history;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+impl Record {
+    fn of(schedule: Schedule) -> Self {
+        Self { schedule, seen: BTreeMap::new() }
     }
-}
 
-/// Waits until none of them is undecided.
-async fn all_decided(schedule: &Schedule) -> Vec<OccurrenceView> {
-    loop {
-        let history = history(schedule).await;
-        if history.iter().all(|occurrence| occurrence.state != OccurrenceState::Due) {
-            return history;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    /// Looks at the newest ones again and again until it is so.
+    async fn until(&mut self, newest: u32, is_so: impl Fn(&[OccurrenceView]) -> bool) -> Vec<OccurrenceView> {
+        until(async || {
+            let newest = self.schedule.history(None, newest).await.unwrap();
+            self.seen.extend(newest.into_iter().map(|one| (one.at, one)));
+            Some(self.seen.values().cloned().collect::<Vec<_>>()).filter(|all| is_so(all))
+        })
+        .await
+    }
+
+    async fn until_it_has(&mut self, instants: usize) {
+        self.until(300, |all| all.len() >= instants).await;
+    }
+
+    async fn until_all_are_decided(&mut self) -> Vec<OccurrenceView> {
+        self.until(10_000, |all| all.iter().all(|one| one.state != OccurrenceState::Due)).await
     }
 }
 
@@ -68,16 +71,17 @@ async fn five_processes_that_are_killed_at_random_start_each_instant_once(house:
     let client = app().client_on(house.store.clone());
     let often = client.schedule("often").every(Duration::from_millis(INTERVAL as u64)).start(NOTHING).await.unwrap();
     let mut workers: Vec<_> = (0..5).map(|_| house.worker()).collect();
-    until(&often, 10).await;
+    let (mut record, mut instants) = (Record::of(often.clone()), 10);
     for kill in 0..40_usize {
-        tokio::time::sleep(Duration::from_millis(60 + 37 * (kill as u64 % 5))).await;
+        record.until_it_has(instants).await;
         let at = kill * 3 % workers.len();
         workers[at].kill().await.unwrap();
         workers[at] = house.worker();
+        instants += 3 + 2 * (kill % 5);
     }
-    until(&often, 200).await;
+    record.until_it_has(instants).await;
     often.pause().await.unwrap();
-    let history = all_decided(&often).await;
+    let history = record.until_all_are_decided().await;
     each_once(&history);
     started_once(&client, &history).await;
     let count = |state| history.iter().filter(|one| one.state == state).count();
@@ -116,13 +120,14 @@ async fn on_redis_a_process_whose_clock_jumps_doubles_and_loses_nothing() {
     let client = app().client_on(house.store.clone());
     let often = client.schedule("often").every(Duration::from_millis(INTERVAL as u64)).start(NOTHING).await.unwrap();
     let (stop, worker) = worker(&house).await;
+    let mut record = Record::of(often.clone());
     for (jump, count) in [(HOUR, 20), (-HOUR, 40), (-HOUR, 60), (HOUR, 80)] {
-        until(&often, count).await;
+        record.until_it_has(count).await;
         clock.advance(jump);
     }
-    until(&often, 100).await;
+    record.until_it_has(100).await;
     often.pause().await.unwrap();
-    let history = all_decided(&often).await;
+    let history = record.until_all_are_decided().await;
     each_once(&history);
     assert!(history.iter().all(|one| one.state == OccurrenceState::Started), "{history:?}");
     started_once(&client, &history).await;
@@ -139,24 +144,22 @@ async fn in_a_file_an_hour_forth_counts_as_missed_and_an_hour_back_as_past_alrea
     let often = client.schedule("often").every(Duration::from_millis(INTERVAL as u64)).grace(Duration::from_secs(1));
     let often = often.start(NOTHING).await.unwrap();
     let (stop, worker) = worker(&house).await;
-    until(&often, 20).await;
+    let mut record = Record::of(often.clone());
+    record.until_it_has(20).await;
     clock.advance(HOUR);
     // The instants of the hour are passed over, in one row, but for those of the last second: they count as on time.
-    let passed = |history: &[OccurrenceView]| history.iter().any(|one| one.state == OccurrenceState::Missed);
-    while !passed(&history(&often).await) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    record.until(300, |all| all.iter().any(|one| one.state == OccurrenceState::Missed)).await;
     clock.advance(-HOUR);
     // Every instant up to the old time has been; it goes on when that comes again.
     let next = often.status().await.unwrap().next.unwrap();
     assert!(next > house.store.now() + HOUR / 2);
-    let before = all_decided(&often).await;
+    let before = record.until_all_are_decided().await;
     each_once(&before);
     started_once(&client, &before).await;
     clock.advance(next - house.store.now());
-    until(&often, before.len() + 5).await;
+    record.until_it_has(before.len() + 5).await;
     often.pause().await.unwrap();
-    let history = all_decided(&often).await;
+    let history = record.until_all_are_decided().await;
     each_once(&history);
     started_once(&client, &history).await;
     stop.cancel();

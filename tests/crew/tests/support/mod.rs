@@ -3,6 +3,8 @@
 
 #[path = "../../../servers/mod.rs"]
 mod servers;
+#[path = "../../../support/until.rs"]
+pub mod until;
 
 use std::any::Any;
 use std::path::Path;
