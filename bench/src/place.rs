@@ -148,6 +148,23 @@ pub fn stored_bytes(url: &str) -> Result<u64> {
     Ok(u64::try_from(bytes)?)
 }
 
+/// The same, but of a Redis server only what its keys take: all that is the store's. What the server keeps for itself, the scripts that
+/// were called for one, grows with what has been done, and it goes with the server.
+pub fn bytes_of_its_own(url: &str) -> Result<u64> {
+    if !is_redis(url) {
+        return stored_bytes(url);
+    }
+    let mut server = connect(url)?;
+    let keys: Vec<Vec<u8>> = ::redis::cmd("KEYS").arg("*").query(&mut server)?;
+    let mut sum = 0;
+    for key in keys {
+        let bytes: Option<u64> =
+            ::redis::cmd("MEMORY").arg("USAGE").arg(key).arg("SAMPLES").arg(0).query(&mut server)?;
+        sum += bytes.unwrap_or(0);
+    }
+    Ok(sum)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
