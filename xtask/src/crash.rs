@@ -237,7 +237,7 @@ fn say(options: &Options, text: &str) {
 /// Builds the harness, which is its own worker.
 fn build(options: &Options) -> Result<PathBuf> {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--release", "--quiet"]).args(crate::OF_THE_WORKSPACE).args(["--bin", "crash"]);
+    cargo.args(crate::RELEASE_BUILD).arg("--quiet");
     let mut target = PathBuf::from(crate::target_folder());
     if options.planted.is_some() {
         target.push("planted");

@@ -32,9 +32,10 @@ const USAGE: &str = "usage: cargo xtask test [--seeds N]
 const QUICK_MEMORY: [(&str, &str); 2] =
     [("MALLOC_TRIM_THRESHOLD_", "500000000"), ("MALLOC_MMAP_THRESHOLD_", "500000000")];
 
-/// All release builds select the whole workspace, so that the crate is compiled once, with the features of all its members, and not anew
-/// for each of them.
-const OF_THE_WORKSPACE: &[&str] = &["--workspace"];
+/// All that is run in release is built by this one command: another selection of members or of kinds of targets would have other features,
+/// of `serde` for one, and compile nearly everything again.
+const RELEASE_BUILD: &[&str] =
+    &["build", "--release", "--workspace", "--bin", "import", "--bin", "crash", "--test", "model"];
 
 /// What only `--full` runs, so that a change lands in time: the conformance cases of millions of jobs on more than one server, for what an
 /// operation does is the same on each that runs the scripts; and the model's games on a second kind of server.
@@ -124,7 +125,7 @@ fn bench(flags: &[&str]) -> ExitCode {
 /// Games of the model tests: the same as `cargo test` plays, but so many that only a release build is quick enough.
 fn model(seeds: &str) -> Result<()> {
     let mut test = Command::new(env!("CARGO"));
-    test.args(["test", "--release"]).args(OF_THE_WORKSPACE).args(["--test", "model", "--", "--nocapture"]);
+    test.args(["test", "--release", "--workspace", "--test", "model", "--", "--nocapture"]);
     test.env("GUSHER_SEEDS", seeds).envs(QUICK_MEMORY);
     run(test)
 }
@@ -141,7 +142,7 @@ fn documentation() -> Result<()> {
 
 /// The README's first command, as a newcomer runs it, in a folder of its own; its summary says what a correct import shows.
 fn example() -> Result<()> {
-    cargo(&[&["build", "--release"], OF_THE_WORKSPACE, &["--bin", "import"]].concat())?;
+    cargo(RELEASE_BUILD)?;
     let folder = tempfile::tempdir().context("making a temporary folder")?;
     let program = std::env::current_dir()?.join(target_folder()).join("release/import");
     let output = Command::new(&program).arg("--json").current_dir(folder.path()).output();
