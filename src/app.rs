@@ -183,6 +183,9 @@ impl<S: Send + Sync + 'static> App<S> {
     }
 
     pub(crate) fn limit_queue(mut self, name: String, limit: Limit) -> Self {
+        if let Err(mistake) = crate::graph::check_name("queue", &name) {
+            self.mistakes.push(mistake);
+        }
         match self.registry.queue_limits.get(&name) {
             Some(_) => self.mistakes.push(Error::usage(format!("queue `{name}` is given two limits"))),
             None => drop(self.registry.queue_limits.insert(name, limit)),

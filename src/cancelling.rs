@@ -42,14 +42,15 @@ type Chosen<'f> = &'f mut (dyn FnMut(&[u8]) -> bool + Send);
 
 impl Client {
     /// Cancels a lone job: one that waits never starts, one that runs sees [its token](crate::Context::cancellation) and is dropped after
-    /// a grace period of ten seconds. One that has settled stays as it is, and is not counted.
+    /// a grace period of ten seconds. One that has succeeded, failed or been skipped stays as it is, and is not counted; one that had been
+    /// cancelled before is counted again.
     pub async fn cancel_job(&self, id: JobId) -> Result<Cancelled> {
         let mut cancelled = Cancelled::default();
         cancelled.add(&self.cancel_in(id.lane, id.index, Mask::range(0..1)).await?);
         Ok(cancelled)
     }
 
-    /// Lone jobs, to be narrowed down to one type and then cancelled.
+    /// Lone jobs, to be narrowed down to one type and then cancelled, or, if they have failed, run again or given up.
     ///
     /// ```
     /// # use gusher::prelude::*;
@@ -82,11 +83,7 @@ impl Client {
         progress: &mut (dyn FnMut(u64, u64) + Send),
     ) -> Result<Cancelled> {
         let (mut cancelled, mut looked) = (Cancelled::default(), 0);
-        let lanes = self.lanes().await?;
-        let lanes: Vec<_> = lanes
-            .into_iter()
-            .filter(|lane| lane.job_type == job_type && queue.is_none_or(|queue| lane.queue == queue))
-            .collect();
+        let lanes = self.lanes_of(job_type, queue).await?;
         let of: u64 = lanes.iter().map(|lane| lane.jobs.total).sum();
         for lane in lanes.iter().flat_map(|lane| &lane.ids) {
             let mut from = 0;
@@ -135,10 +132,10 @@ impl<'c> LoneJobs<'c> {
 }
 
 /// The lone jobs of one type.
-#[must_use = "nothing is cancelled before `.cancel(..)` or `.cancel_all()`"]
+#[must_use = "nothing is done before `.cancel(..)`, `.cancel_all()`, `.retry_failed()` or `.discard_failed()`"]
 pub struct LoneJobsOf<'c, J> {
-    client: &'c Client,
-    queue: Option<String>,
+    pub(crate) client: &'c Client,
+    pub(crate) queue: Option<String>,
     progress: Box<dyn FnMut(u64, u64) + Send + 'c>,
     job: PhantomData<fn() -> J>,
 }

@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 use crate::payload::check_size;
+use crate::shape::at_field;
 
 /// A cursor's JSON.
 pub(crate) fn written(cursor: &(impl Serialize + ?Sized)) -> Result<Vec<u8>> {
@@ -17,21 +18,13 @@ pub(crate) fn written(cursor: &(impl Serialize + ?Sized)) -> Result<Vec<u8>> {
 /// The cursor that was saved. If it does not decode, a deploy has changed its type: the error names the field.
 pub(crate) fn read<C: DeserializeOwned>(json: &[u8], of: impl FnOnce() -> String) -> Result<C> {
     serde_json::from_slice(json).map_err(|error| {
-        let field = field_before(json, error.column()).map(|name| format!(", at field `{name}`")).unwrap_or_default();
+        let field = at_field(json, &error);
         Error::usage(format!(
             "the checkpoint of {} does not fit the type that is asked for{field}: {error}; let the type read what was saved before \
              (`#[serde(default)]`, an `Option`), or begin anew when this error comes",
             of()
         ))
     })
-}
-
-/// The name of the last field that begins before a column of one line of JSON.
-fn field_before(json: &[u8], column: usize) -> Option<String> {
-    let text = std::str::from_utf8(json.get(..column.min(json.len()))?).ok()?;
-    let end = text.rfind("\":")?;
-    let start = text[..end].rfind('"')? + 1;
-    Some(text[start..end].to_owned())
 }
 
 #[cfg(test)]

@@ -81,8 +81,10 @@ impl Error {
     }
 
     /// A job that is not enqueued, since there is one of its [unique](crate::NewJob::unique) key.
-    pub(crate) fn there_is_one(key: &str, first: JobId) -> Self {
-        let message = format!("not enqueued: there is a job with the key `{key}`, {first}");
+    pub(crate) fn there_is_one(job_type: &str, key: &str, first: JobId) -> Self {
+        let message = format!(
+            "`{job_type}` is not enqueued: there is a job with the key `{key}`, {first}; `Unique::or_first` returns that one instead"
+        );
         Self { first: Some(first), ..Self::refused(message) }
     }
 

@@ -264,7 +264,10 @@ impl JobError {
 
     /// What a hook hears of an attempt that was told to come to its end.
     pub(crate) fn stopped() -> Self {
-        Self { then: Then::Stopped, ..Self::new("stopped: its workflow is cancelled, or its worker stops") }
+        Self {
+            then: Then::Stopped,
+            ..Self::new("stopped: it or its workflow is cancelled, its deadline has come, or its worker stops")
+        }
     }
 
     /// Whether it counts as a failure: not if it [postpones](Self::postpone) or [discards](Self::discard) the job, and not if the job

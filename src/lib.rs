@@ -39,6 +39,7 @@ mod render;
 mod retention;
 mod retry;
 pub mod schedule;
+mod shape;
 mod slice;
 mod start_behind;
 mod start_job;

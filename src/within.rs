@@ -25,7 +25,7 @@ impl<J: Job> NewJob<'_, J> {
         let (index, refused) = enqueue_within(tx, &store.url(), store.now(), &jobs)?;
         let id = JobId { lane: jobs.lane.id, index };
         let first = refused.first().map(|(_, first)| *first);
-        Ok(client.lone(Prepared::answer(unique.as_ref(), id, first)?))
+        Ok(client.lone(Prepared::answer(J::NAME, unique.as_ref(), id, first)?))
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use gusher::prelude::*;
-use gusher::testing::torture;
+use gusher::testing::{UnsafeJob, torture};
 use gusher::{ErrorKind, WorkerOptions};
 use support::House;
 use tokio::sync::Notify;
@@ -179,6 +179,10 @@ fn a_killed_worker_goes_on_from_the_checkpoint() {
             shared.pages.load(Ordering::SeqCst) >= PAGES
         }
     };
-    torture(|| Arc::new(Shared::default()), |shared: &Arc<Shared>| app_on(shared.clone()), look).run(ReadAll).unwrap();
+    let torture = torture(|| Arc::new(Shared::default()), |shared: &Arc<Shared>| app_on(shared.clone()), look);
+    let report = torture.run(ReadAll).unwrap();
+    // An attempt tells where it began, so one that is repeated returns something else; what has been done is the same.
+    let returns = |job: &UnsafeJob| job.difference.contains("returned");
+    assert!(report.surprises.is_empty() && report.unsafe_jobs.iter().all(returns), "{report}");
     assert_eq!(furthest.load(Ordering::SeqCst), PAGES, "a kill behind the last page left nothing to be read");
 }

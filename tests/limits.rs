@@ -452,8 +452,8 @@ async fn a_rate_is_kept_in_every_period(crew: Crew) {
 
 async fn what_waits_for_a_permit_takes_no_slot_and_says_so(crew: Crew) {
     let waits = crew.client.start(Waits { jobs: 40 }).await.unwrap();
-    let other = crew.client.start(Waits { jobs: 1 }).await.unwrap();
     crew.shop.at_gate.acquire().await.unwrap().forget();
+    let other = crew.client.start(Waits { jobs: 1 }).await.unwrap();
     // All slots but one are free.
     crew.client.start(Frees { jobs: 500 }).await.unwrap().wait().await.unwrap();
     for wf in [&waits, &other] {

@@ -11,15 +11,31 @@ use std::time::{Duration, Instant};
 
 use gusher::prelude::*;
 use gusher::store::Store;
-use gusher::{CancellationToken, ErrorKind, JobId, JobState, Keep, Pausable, Unique, WorkerOptions, WorkflowState};
+use gusher::{
+    CancellationToken, ErrorKind, JobId, JobState, Keep, Pausable, Unique, WorkerOptions, WorkflowId, WorkflowState,
+};
 use parking_lot::Mutex;
 use servers::Server;
 use support::House;
+use tokio::sync::Semaphore;
 
 #[derive(Clone, Default)]
 struct Mailbox {
     sent: Arc<AtomicU32>,
     calls: Arc<Mutex<HashSet<(u32, Said)>>>,
+    door: Arc<Door>,
+}
+
+/// Where a job waits until it is let through.
+struct Door {
+    knocks: Semaphore,
+    opened: Semaphore,
+}
+
+impl Default for Door {
+    fn default() -> Self {
+        Self { knocks: Semaphore::new(0), opened: Semaphore::new(0) }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -110,12 +126,60 @@ impl Job for Newsletter {
     }
 }
 
+/// Runs until it is let go.
+#[derive(Serialize, Deserialize)]
+struct Visit;
+
+impl Job for Visit {
+    const NAME: &str = "Visit";
+    type Output = ();
+    type State = Mailbox;
+    async fn perform(self, ctx: &Context<Mailbox>) -> JobResult<()> {
+        let door = &ctx.state().door;
+        door.knocks.add_permits(1);
+        door.opened.acquire().await?.forget();
+        Ok(())
+    }
+}
+
+/// Starts a workflow, and fails once after that.
+#[derive(Serialize, Deserialize)]
+struct Launch;
+
+impl Job for Launch {
+    const NAME: &str = "Launch";
+    const RETRY: Retry = Retry::every(Duration::from_millis(1));
+    type Output = WorkflowId;
+    type State = Mailbox;
+    async fn perform(self, ctx: &Context<Mailbox>) -> JobResult<WorkflowId> {
+        let mailing = ctx.start(Mailing).once("mailing").await?;
+        if ctx.attempt() == 1 {
+            return Err(JobError::new("the first time never works"));
+        }
+        Ok(mailing.id())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Mailing;
+
+impl Workflow for Mailing {
+    const NAME: &str = "Mailing";
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        flow.run(mail("all@example.org"));
+        Ok(())
+    }
+}
+
 fn app(mailbox: Mailbox) -> App<Mailbox> {
     App::new(move || {
         let mailbox = mailbox.clone();
         async move { Ok::<_, std::convert::Infallible>(mailbox) }
     })
+    .workflow::<Mailing>()
     .job::<SendMail>()
+    .job::<Visit>()
+    .job::<Launch>()
     .job::<Call>()
     .job::<Double>()
     .job::<Newsletter>()
@@ -285,6 +349,57 @@ async fn a_unique_job_is_refused_while_there_is_one(post: Post) {
     post.end().await;
 }
 
+async fn a_unique_job_is_followed_by_another_once_it_has_started_or_settled_or_its_time_is_over(post: Post) {
+    let (client, door) = (&post.client, &post.mailbox.door);
+    let visit = |unique: Unique| client.enqueue(Visit).unique(unique);
+    let first_job = |refused: gusher::Result<_>| refused.err().and_then(|error: gusher::Error| error.first_job());
+    let hour = Duration::from_secs(3_600);
+    client.pause(Pausable::Type("Visit".into())).await.unwrap();
+    let started = visit(Unique::until_started("started")).await.unwrap();
+    let settled = visit(Unique::until_settled("settled")).await.unwrap();
+    let over = visit(Unique::for_a_time(hour, "over")).await.unwrap();
+    assert_eq!(first_job(visit(Unique::until_started("started")).await), Some(started.id()));
+    client.resume(Pausable::Type("Visit".into())).await.unwrap();
+    door.knocks.acquire_many(3).await.unwrap().forget();
+    let second = visit(Unique::until_started("started")).await.unwrap();
+    assert_eq!(first_job(visit(Unique::until_settled("settled")).await), Some(settled.id()));
+    door.opened.add_permits(4);
+    for visit in [&started, &settled, &over, &second] {
+        visit.wait().await.unwrap();
+    }
+    door.opened.add_permits(1);
+    visit(Unique::until_settled("settled")).await.unwrap().wait().await.unwrap();
+    assert_eq!(first_job(visit(Unique::for_a_time(hour, "over")).await), Some(over.id()));
+    post.end().await;
+}
+
+async fn failed_jobs_of_a_type_run_again_or_are_given_up_wherever_they_are(post: Post) {
+    for (to, queue) in [("nobody", "default"), ("no one", "numbers")] {
+        post.client.enqueue(mail(to)).queue(queue).await.unwrap().wait().await.unwrap_err();
+    }
+    let mails = || post.client.lone_jobs().of::<SendMail>();
+    let failed = async || {
+        all_settled(&post.client).await;
+        post.client.lanes().await.unwrap().iter().map(|lane| lane.jobs.failed).sum::<u64>()
+    };
+    assert_eq!(mails().queue("numbers").retry_failed().await.unwrap(), 1);
+    assert_eq!(failed().await, 2, "it has failed again");
+    assert_eq!(mails().queue("numbers").discard_failed().await.unwrap(), 1);
+    assert_eq!(failed().await, 1);
+    assert_eq!((mails().retry_failed().await.unwrap(), failed().await), (1, 1));
+    assert_eq!((mails().discard_failed().await.unwrap(), failed().await), (1, 0));
+    assert_eq!(mails().retry_failed().await.unwrap(), 0);
+    post.end().await;
+}
+
+async fn a_job_that_is_tried_again_starts_a_workflow_once(post: Post) {
+    let started = post.client.enqueue(Launch).await.unwrap().wait().await.unwrap();
+    let mailing = post.client.find(started).await.unwrap();
+    assert_eq!(mailing.wait().await.unwrap().state, WorkflowState::Succeeded);
+    assert_eq!(post.client.workflows().of::<Mailing>().page(9).await.unwrap().len(), 1);
+    post.end().await;
+}
+
 /// What has an output is kept for no longer than it is told to.
 async fn what_is_kept_goes_at_its_time(post: Post) {
     let double = post.client.enqueue(Double { n: 4 }).await.unwrap();
@@ -327,6 +442,9 @@ on_both! {
     many_callers_and_many_jobs_lose_nothing, Keep::default();
     jobs_of_a_key_run_one_at_a_time_in_their_order, Keep::default();
     a_unique_job_is_refused_while_there_is_one, Keep::default();
+    a_unique_job_is_followed_by_another_once_it_has_started_or_settled_or_its_time_is_over, Keep::default();
+    failed_jobs_of_a_type_run_again_or_are_given_up_wherever_they_are, Keep::default();
+    a_job_that_is_tried_again_starts_a_workflow_once, Keep::default();
     why_names_the_key_that_a_job_waits_for, Keep::default();
     what_is_kept_goes_at_its_time, SHORT;
 }

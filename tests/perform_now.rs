@@ -2,8 +2,8 @@
 
 mod support;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use gusher::prelude::*;
@@ -16,6 +16,14 @@ use support::House;
 struct Till {
     entries: AtomicU32,
     made: AtomicU32,
+    bell: (Mutex<bool>, Condvar),
+}
+
+impl Till {
+    fn ring(&self) {
+        *self.bell.0.lock().unwrap() = true;
+        self.bell.1.notify_all();
+    }
 }
 
 /// The application's state: made anew by each worker, and once by a client that performs jobs.
@@ -76,7 +84,7 @@ impl Job for Transfer {
     }
 }
 
-/// Blocks its thread.
+/// Blocks its thread until the bell rings.
 #[derive(Serialize, Deserialize)]
 struct Receipt;
 
@@ -85,8 +93,10 @@ impl Job for Receipt {
     const BLOCKING: bool = true;
     type Output = bool;
     type State = Shared;
-    async fn perform(self, _: &Context<Shared>) -> JobResult<bool> {
-        Ok(std::thread::spawn(|| true).join().is_ok())
+    async fn perform(self, ctx: &Context<Shared>) -> JobResult<bool> {
+        let (rung, bell) = &ctx.state().bell;
+        let waits = |rung: &mut bool| !*rung;
+        Ok(*bell.wait_timeout_while(rung.lock().unwrap(), Duration::from_secs(60), waits).unwrap().0)
     }
 }
 
@@ -184,6 +194,7 @@ fn a_job_within_a_job_is_told_when_that_one_is() {
 #[tokio::test]
 async fn a_job_performs_others_with_its_own_state_and_its_client_works() {
     let (house, till) = (House::new(), Shared::default());
+    till.ring();
     let app = app(&till);
     let client = house.client(&app);
     assert_eq!(client.perform_now(Transfer { cents: 5 }).await.unwrap(), (0, 1));
@@ -198,8 +209,10 @@ async fn a_job_performs_others_with_its_own_state_and_its_client_works() {
 
 #[tokio::test]
 async fn a_blocking_job_does_not_block_the_caller() {
-    let client = House::new().client(&app(&Shared::default()));
-    assert!(client.perform_now(Receipt).await.unwrap());
+    let till = Shared::default();
+    let client = House::new().client(&app(&till));
+    let (receipt, ()) = tokio::join!(client.perform_now(Receipt), async { till.ring() });
+    assert!(receipt.unwrap(), "the bell could not be rung meanwhile");
 }
 
 #[tokio::test]

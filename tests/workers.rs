@@ -288,8 +288,21 @@ mod deploys {
             }
         }
 
+        #[derive(Serialize, Deserialize)]
+        pub struct Label {
+            pub text: u32,
+        }
+        impl Job for Label {
+            const NAME: &str = "Label";
+            type Output = ();
+            type State = ();
+            async fn perform(self, _: &Context) -> JobResult<()> {
+                Ok(())
+            }
+        }
+
         pub fn app() -> App {
-            App::stateless().job::<Weight>()
+            App::stateless().job::<Weight>().job::<Label>()
         }
     }
 
@@ -310,6 +323,19 @@ mod deploys {
             }
         }
 
+        #[derive(Serialize, Deserialize)]
+        pub struct Label {
+            pub text: String,
+        }
+        impl Job for Label {
+            const NAME: &str = "Label";
+            type Output = ();
+            type State = ();
+            async fn perform(self, _: &Context) -> JobResult<()> {
+                Ok(())
+            }
+        }
+
         /// A type that did not exist before.
         #[derive(Serialize, Deserialize)]
         pub struct Calibrate {
@@ -325,7 +351,7 @@ mod deploys {
         }
 
         pub fn app() -> App {
-            App::stateless().job::<Weight>().job::<Calibrate>()
+            App::stateless().job::<Weight>().job::<Label>().job::<Calibrate>()
         }
     }
 }
@@ -365,6 +391,9 @@ async fn a_new_worker_that_cannot_read_an_older_shape_fails_that_job_alone_and_n
     assert_eq!(new_shape.wait().await.unwrap(), 8);
     let error = old_shape.wait().await.unwrap_err().to_string();
     assert!(error.contains("the parameters do not fit the type `Weight`: missing field `scales`"), "{error}");
+    let other_type = older.enqueue(before::Label { text: 17 }).await.unwrap();
+    let error = other_type.wait().await.unwrap_err().to_string();
+    assert!(error.contains("do not fit the type `Label`, at field `text`: invalid type: integer `17`"), "{error}");
     worker.stop().await;
     house.check().await;
 }

@@ -1,8 +1,11 @@
-//! `jobs cancel`: commands on lone jobs.
+//! `jobs cancel|retry|discard`: commands on lone jobs.
+
+use serde::Serialize;
 
 use super::house::House;
 use super::out::{Ending, Outcome};
 use crate::cancelling::Cancelled;
+use crate::client::Client;
 use crate::error::{Error, did_you_mean};
 use crate::lone::JobId;
 use crate::render::words::{count, escape};
@@ -17,12 +20,18 @@ pub struct Jobs {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Cancel(Cancel),
+    /// Run failed lone jobs of a type again
+    Retry(Failed),
+    /// Give failed lone jobs of a type up: they count as skipped
+    Discard(Failed),
 }
 
 impl Jobs {
     pub async fn run<S: Send + Sync + 'static>(self, house: &House<S>) -> Outcome {
         match self.command {
             Command::Cancel(command) => command.run(house).await,
+            Command::Retry(failed) => failed.retry(house).await,
+            Command::Discard(failed) => failed.discard(house).await,
         }
     }
 }
@@ -48,12 +57,7 @@ impl Cancel {
         let mut cancelled = Cancelled::default();
         match &self.job_type {
             Some(name) => {
-                let lanes = client.lanes().await?;
-                if !lanes.iter().any(|lane| lane.job_type == *name) {
-                    let near = did_you_mean(name, lanes.iter().map(|lane| lane.job_type.as_str()));
-                    let text = format!("no lone job of type `{}` has been enqueued{near}", escape(name));
-                    return Err(Error::not_found(text).into());
-                }
+                check_type(&client, name).await?;
                 let mut told = std::time::Instant::now();
                 let mut progress = |looked, of| {
                     if told.elapsed().as_secs() >= 1 {
@@ -78,6 +82,66 @@ impl Cancel {
         }
         Ok(Ending::Fine)
     }
+}
+
+/// Which failed lone jobs
+#[derive(Debug, clap::Args)]
+struct Failed {
+    /// Their type
+    #[arg(long = "type", value_name = "NAME")]
+    job_type: String,
+    /// Only those in this queue
+    #[arg(long, value_name = "NAME")]
+    queue: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Retried {
+    retried: u64,
+}
+
+#[derive(Serialize)]
+struct Discarded {
+    discarded: u64,
+}
+
+impl Failed {
+    async fn retry<S: Send + Sync + 'static>(self, house: &House<S>) -> Outcome {
+        let client = house.client().await?;
+        check_type(&client, &self.job_type).await?;
+        let retried = client.retry_failed_lone(&self.job_type, self.queue.as_deref()).await?;
+        self.tell(house, &Retried { retried }, retried, "runs again", "run again")
+    }
+
+    async fn discard<S: Send + Sync + 'static>(self, house: &House<S>) -> Outcome {
+        let client = house.client().await?;
+        check_type(&client, &self.job_type).await?;
+        let discarded = client.discard_failed_lone(&self.job_type, self.queue.as_deref()).await?;
+        self.tell(house, &Discarded { discarded }, discarded, "counts as skipped now", "count as skipped now")
+    }
+
+    fn tell<S>(&self, house: &House<S>, document: &impl Serialize, jobs: u64, one: &str, several: &str) -> Outcome {
+        let name = escape(&self.job_type);
+        if house.out.json {
+            house.out.document(document)?;
+        } else {
+            house.out.text(&match jobs {
+                0 => format!("no lone job of type `{name}` has failed"),
+                1 => format!("1 failed job {one}"),
+                jobs => format!("{} {several}", count(jobs, "failed job")),
+            })?;
+        }
+        Ok(Ending::Fine)
+    }
+}
+
+async fn check_type(client: &Client, name: &str) -> Result<(), Error> {
+    let lanes = client.lanes().await?;
+    if lanes.iter().any(|lane| lane.job_type == name) {
+        return Ok(());
+    }
+    let near = did_you_mean(name, lanes.iter().map(|lane| lane.job_type.as_str()));
+    Err(Error::not_found(format!("no lone job of type `{}` has been enqueued{near}", escape(name))))
 }
 
 fn sentence(Cancelled { cancelled, stopping }: Cancelled) -> String {

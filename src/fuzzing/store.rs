@@ -296,6 +296,7 @@ async fn use_it(store: &Arc<dyn Store>, clock: &Clock, id: WorkflowId, worker: &
             lease: LEASE,
         };
         let Some(claimed) = seen(store.claim(claim).await) else { break };
+        seen(store.held(newcomer.id, 10).await);
         first_lease = claimed.last_lease + 1;
         for slice in claimed.slices {
             if let Some(parameters) = seen(store.parameters(slice.chunk).await) {

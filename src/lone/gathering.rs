@@ -12,7 +12,6 @@ use super::new_job::Prepared;
 use crate::client::Client;
 use crate::clock::Millis;
 use crate::error::{Error, Result};
-use crate::id::WorkflowId;
 use crate::payload::ChunkBuilder;
 use crate::slice::{CHUNK_JOBS, Mask};
 use crate::store::{Enqueue, Enqueued, Keyed, Lane, LoneJobs};
@@ -22,7 +21,8 @@ use crate::unique::Unique;
 const CALL_JOBS: usize = 128;
 /// About the most bytes of JSON of one call.
 const CALL_BYTES: usize = 200 * 1024;
-/// The most jobs of a chunk of which one has a key.
+/// A chunk that has so many jobs takes no further one once one of them has a key. So none has more jobs with keys; of those without one
+/// there may be more, if they came first.
 const KEYED_JOBS: usize = 64;
 /// The most lanes of one call.
 const CALL_LANES: usize = 16;
@@ -112,7 +112,7 @@ async fn send_gathered(client: Client, shard: u16) {
         tokio::task::yield_now().await;
         let Some(Call { jobs, waiting }) = client.gathering().take(shard) else { return };
         client.gathering().next.store(client.store().next_shard(), Ordering::Relaxed);
-        let lanes: Vec<WorkflowId> = jobs.iter().map(|jobs| jobs.lane.id).collect();
+        let lanes: Vec<Lane> = jobs.iter().map(|jobs| jobs.lane.clone()).collect();
         match client.send_lone(shard, jobs).await {
             Ok(Enqueued { firsts, refused, .. }) => {
                 for Told { told, lane, at, unique } in waiting {
@@ -120,8 +120,8 @@ async fn send_gathered(client: Client, shard: u16) {
                     // Who does not wait any more need not be told.
                     let _ = told.send(match firsts.get(lane) {
                         Some(index) => {
-                            let id = JobId { lane: lanes[lane], index: index + u64::from(at) };
-                            Prepared::answer(unique.as_ref(), id, first)
+                            let id = JobId { lane: lanes[lane].id, index: index + u64::from(at) };
+                            Prepared::answer(&lanes[lane].job_type, unique.as_ref(), id, first)
                         }
                         None => Err(Error::corrupt("the store's answer lacks a lane")),
                     });

@@ -49,6 +49,10 @@ impl<J: Job> LoneJob<J> {
     }
 
     /// Waits until it has settled; returns its output, or its last error as one of kind `Failed`.
+    ///
+    /// Once it is not kept any more, the answer is an error of kind `NotFound`, unless its output is `()`: then it is `Ok(())`, which is
+    /// what it means for those that succeeded. One that failed, was cancelled or given up and whose time of being kept has passed can no
+    /// longer be told from these. An `Option` comes back as `None` likewise.
     pub async fn wait(&self) -> Result<J::Output> {
         if let Some(ended) = self.client.outcome_at_once::<J>(self.id) {
             return ended;
@@ -60,6 +64,7 @@ impl<J: Job> LoneJob<J> {
             let place = store.whereabouts(lane, 0, index).await?;
             if place.worker.is_none()
                 && place.due.is_none()
+                && place.turn.is_none()
                 && !place.ready
                 && let Some(settled) = self.ended().await?
             {
@@ -77,7 +82,8 @@ impl<J: Job> LoneJob<J> {
         let page = store.outcomes(lane, 0, index, 0).await?;
         let holds = |chunk: &ChunkOutcomes| (chunk.first..chunk.first + chunk.bytes.len() as u64).contains(&index);
         let Some(mut chunk) = page.into_iter().next().filter(holds) else {
-            // Only what succeeded without an output is forgotten at once.
+            // What succeeded without an output is forgotten at once. What failed, was cancelled or given up is kept for a time; after that
+            // it looks the same.
             let forgotten =
                 || Error::not_found(format!("lone job {} settled long ago, and is not kept any more", self.id));
             return Ok(Some(serde_json::from_str("null").map_err(|_| forgotten())));

@@ -14,8 +14,8 @@ use crate::store::{Lane, LoneJobs};
 const CALL_CHUNKS: usize = 4;
 
 impl Client {
-    /// Enqueues many jobs of one type; returns how many. They are read one at a time and come some thousand a call, so there may be any
-    /// number; after an error those of earlier calls are there.
+    /// Enqueues many jobs of one type; returns how many. They are read one at a time and come some thousand a call, those that a
+    /// [key](Job::LIMIT_PER_KEY) limits at most 64, so there may be any number; after an error those of earlier calls are there.
     pub async fn enqueue_all<J: Job>(&self, jobs: impl IntoIterator<Item = J>) -> Result<u64> {
         self.check_lone::<J>(J::QUEUE)?;
         if !J::LIMIT_PER_KEY.is_none() {

@@ -1,5 +1,6 @@
 //! Lone jobs: enqueued by themselves, in one line. They belong to a lane, the standing step of their queue, priority and type on a shard.
 
+mod failed;
 mod gathering;
 mod handle;
 mod many;
@@ -104,6 +105,13 @@ impl Client {
     /// The queues and job types that are paused.
     pub async fn paused(&self) -> Result<Vec<Pausable>> {
         self.store().paused().await
+    }
+
+    /// Those that take the jobs of a type, in one queue or all.
+    pub(crate) async fn lanes_of(&self, job_type: &str, queue: Option<&str>) -> Result<Vec<LaneView>> {
+        let mut lanes = self.lanes().await?;
+        lanes.retain(|lane| lane.job_type == job_type && queue.is_none_or(|queue| lane.queue == queue));
+        Ok(lanes)
     }
 
     /// The lanes of the store with how their jobs stand: those of one queue, type and priority together, on whatever shards they are.

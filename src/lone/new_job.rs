@@ -40,11 +40,11 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     /// What became of it: the job that it is, or the one that is there instead.
-    pub fn answer(unique: Option<&Unique>, id: JobId, first: Option<JobId>) -> Result<JobId> {
+    pub fn answer(job_type: &str, unique: Option<&Unique>, id: JobId, first: Option<JobId>) -> Result<JobId> {
         match (first, unique) {
             (None, _) => Ok(id),
             (Some(first), Some(unique)) if unique.or_first => Ok(first),
-            (Some(first), unique) => Err(Error::there_is_one(unique.map_or("", |unique| &unique.key), first)),
+            (Some(first), unique) => Err(Error::there_is_one(job_type, unique.map_or("", |unique| &unique.key), first)),
         }
     }
 }

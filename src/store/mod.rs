@@ -93,7 +93,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn report(&self, report: Report) -> Answer<'_, Reported>;
     /// Keeps what a job under a lease goes on from when it runs again, until it settles; in place of what it said before.
     fn save_checkpoint(&self, save: SaveCheckpoint) -> Answer<'_, ()>;
-    /// Does one bite of what is due: leases that ended, timers, chores, dead drafts and sessions.
+    /// Does one bite of what is due: leases and permits that ended, timers, deadlines, keys of lone jobs, chores, dead drafts and sessions,
+    /// workflows that are kept no longer.
     fn tick(&self, tick: Tick) -> Answer<'_, Ticked>;
 
     /// Hands out nothing more of a workflow, gives what runs `grace` milliseconds, and cancels the rest.
@@ -145,8 +146,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn occurrences(&self, shard: u16, name: String, before: Millis, limit: u32) -> Answer<'_, Vec<OccurrenceRow>>;
     /// The queues and job types that are paused.
     fn paused(&self) -> Answer<'_, Vec<Pausable>>;
-    /// Live workers, at most `limit`.
+    /// Live workers, at most `limit`: those whose sessions have not ended, whether or not anybody has taken notice of that.
     fn workers(&self, limit: u32) -> Answer<'_, Vec<WorkerRow>>;
+    /// What a session holds under leases, in the order in which it was claimed: at most `limit` slices, and at most [`HELD_PAGE`]. Nothing, if
+    /// the store does not know the session.
+    fn held(&self, session: SessionId, limit: u32) -> Answer<'_, Vec<HeldRow>>;
     /// Recounts everything and checks every invariant that the store can show. Reads all of the store.
     fn doctor(&self) -> Answer<'_, Checkup>;
 

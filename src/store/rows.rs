@@ -10,6 +10,7 @@ use crate::clock::Millis;
 use crate::graph::{StepNumber, StepSpec};
 use crate::id::WorkflowId;
 use crate::retention::Retention;
+use crate::slice::Mask;
 use crate::state::{Counts, EdgeKind, StepState, WorkflowState};
 
 /// Parameters of [`Store::workflows`](super::Store::workflows).
@@ -191,6 +192,28 @@ pub struct WorkerRow {
     /// How many leases it holds.
     pub leases: u64,
 }
+
+/// A slice that a session holds.
+#[derive(Clone, Debug)]
+pub struct HeldRow {
+    /// The workflow, or the lane.
+    pub workflow: WorkflowId,
+    /// The workflow's registered type name.
+    pub workflow_name: String,
+    /// The step.
+    pub step: StepNumber,
+    /// Its name.
+    pub step_name: String,
+    /// The index in the step of the chunk's first job.
+    pub first: u64,
+    /// The jobs of the chunk that are under the lease.
+    pub jobs: Mask,
+    /// When it was claimed.
+    pub claimed_at: Millis,
+}
+
+/// How many slices [`Store::held`](super::Store::held) tells of at most.
+pub const HELD_PAGE: u32 = 100;
 
 /// How many bytes a workflow has in the store: those of its values, without what the store itself adds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -24,6 +24,7 @@ use crate::job::{Context, Job, JobError, JobResult, Source, panic_text};
 use crate::limit::Limit;
 use crate::payload::check_size;
 use crate::retry::Retry;
+use crate::shape::at_field;
 
 /// How long a job that was told to come to its end may take for that.
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -188,7 +189,8 @@ fn decode<J: DeserializeOwned>(held: &Held, taken: Taken) -> JobResult<J> {
     let json = held.parameters.get().and_then(|parameters| parameters.get(usize::from(taken.at)));
     let json = json.ok_or_else(|| JobError::fatal("the store holds no parameters for this job"))?;
     serde_json::from_slice(json).map_err(|error| {
-        JobError::fatal(format!("the parameters do not fit the type `{}`: {error}", held.slice.job_type))
+        let field = at_field(json, &error);
+        JobError::fatal(format!("the parameters do not fit the type `{}`{field}: {error}", held.slice.job_type))
     })
 }
 

@@ -36,11 +36,15 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session, order: QueueOrder) {
         again.as_mut().enable();
         let mut idle = false;
         let wait = match wishes(&hub, &session) {
-            None => {
+            Wish::Nothing => {
                 hub.permits.wait_no_more(&hub).await;
                 hub.look_after(POLL)
             }
-            Some(mut claim) => {
+            Wish::NoMore => {
+                hub.permits.give_back(&hub).await;
+                hub.look_after(POLL)
+            }
+            Wish::Claim(mut claim) => {
                 claim.first_lease = next_lease;
                 // One that wants nothing only asks whether it should still drain.
                 let permitted = match claim.takes.iter().any(|take| take.budget > 0) {
@@ -71,7 +75,7 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session, order: QueueOrder) {
                         for slice in claimed.slices {
                             accept(&hub, slice, asked + hub.lease as u64);
                         }
-                        let is_news = hub.permits.claimed(&claimed.waits, claimed.unanswered);
+                        let is_news = hub.permits.claimed(&claimed.waits, claimed.unanswered, claimed.drain);
                         if is_news && !drains {
                             continue;
                         }
@@ -128,16 +132,24 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session, order: QueueOrder) {
 /// Claims from one set of queues after another, until one gives something.
 async fn claim_in_rounds(store: &dyn Store, mut claim: Claim, order: &QueueOrder) -> Result<Claimed> {
     let mut rounds = order.rounds(&claim.queues).into_iter().peekable();
+    let (mut waits, mut unanswered) = (Vec::new(), false);
     loop {
         claim.queues = rounds.next().unwrap_or_default();
-        if rounds.peek().is_none() {
-            return store.claim(claim).await;
-        }
+        let is_last = rounds.peek().is_none();
         let mut claimed = store.claim(claim.clone()).await?;
-        if !claimed.slices.is_empty() || claimed.drain {
-            // The queues that have not been asked may have more.
-            (claimed.empty, claimed.idle) = (false, false);
-            return Ok(claimed);
+        // What an earlier round lacked permits for is waited for, whatever a later one gives.
+        waits.append(&mut claimed.waits);
+        unanswered |= claimed.unanswered;
+        if is_last || !claimed.slices.is_empty() || claimed.drain {
+            if !is_last {
+                // The queues that have not been asked may have more.
+                (claimed.empty, claimed.idle) = (false, false);
+            }
+            return Ok(Claimed { waits, unanswered, ..claimed });
+        }
+        if unanswered {
+            // What was granted there may be all that the permits allow.
+            claim.permits.iter_mut().for_each(|(_, jobs)| *jobs = 0);
         }
         wake(&claimed.woken);
         claim.first_lease = claim.first_lease.max(claimed.last_lease + 1);
@@ -154,23 +166,32 @@ async fn rejoin(hub: &Hub, session: &Session) {
     }
 }
 
-/// What the worker would claim now; `None` if it has enough.
-fn wishes(hub: &Hub, session: &Session) -> Option<Claim> {
+/// What a worker wants.
+enum Wish {
+    Claim(Claim),
+    /// It has enough for this moment: what it waits for, it goes on waiting for.
+    NoMore,
+    /// Nothing could start here for a while.
+    Nothing,
+}
+
+/// What the worker wants now.
+fn wishes(hub: &Hub, session: &Session) -> Wish {
     let held = hub.all_held();
     let alone = held.is_empty();
+    if held.iter().any(|held| held.slice.suspect) {
+        // It may kill its worker: nothing is to die with it.
+        return Wish::Nothing;
+    }
     if hub.draining.load(Ordering::SeqCst) && !alone {
         // Wants nothing, but asks whether the suspect slice still waits: another worker may have come by it first.
         let takes = session.types.iter().map(|job_type| Take { job_type: job_type.clone(), jobs: 0, budget: 0 });
-        return Some(claim_of(hub, session, takes.collect()));
+        return Wish::Claim(claim_of(hub, session, takes.collect()));
     }
     let ready: Vec<&Arc<Held>> = held.iter().filter(|held| held.unstarted() > 0).collect();
     let waiting: usize = ready.iter().map(|held| held.unstarted()).sum();
     let idle = hub.idle_slots.load(Ordering::SeqCst);
     let free = idle.saturating_sub(u32::try_from(waiting).unwrap_or(u32::MAX));
-    // Beside a large step of quick jobs something is always ready for the next slot, and no slot is ever free: of each type, and of what is
-    // limited, one job may wait with the rest, else its turn would not come before that step has ended.
-    let free_or_one = |is_ready: bool| free.max(u32::from(waiting > 0 && !is_ready));
-    let max_limited = free_or_one(ready.iter().any(|held| held.is_limited()));
     let slots = hub.slots as usize;
     let mut means: HashMap<&str, Option<Duration>> = HashMap::new();
     for job_type in &session.types {
@@ -187,28 +208,43 @@ fn wishes(hub: &Hub, session: &Session) -> Option<Claim> {
     // Work is fetched ahead only while the slots turn it over: behind slow jobs it would just wait here instead of elsewhere.
     let quick =
         hub.monotonic().saturating_sub(hub.last_end.load(Ordering::Relaxed)) < 4 * TARGET_TIME.as_millis() as u64;
-    if free == 0 && (queued >= target / 2.0 || !quick || held.len() >= 4 * slots + MAX_LEASES as usize) {
-        return None;
+    if free == 0 && !quick {
+        return Wish::Nothing;
+    }
+    if free == 0 && (queued >= target / 2.0 || held.len() >= 4 * slots + MAX_LEASES as usize) {
+        return Wish::NoMore;
     }
     let room = (target - queued).max(0.0);
+    // Beside a large step of quick jobs something is always ready for the next slot, and no slot is ever free: of each type, and of what is
+    // limited, one job may wait with the rest, else its turn would not come before that step has ended.
+    let fits = |held: &Arc<Held>| {
+        let mean = means.get(held.slice.job_type.as_str()).copied().flatten();
+        mean.is_some_and(|mean| mean.as_secs_f64() <= room)
+    };
+    let fetches_ahead = waiting > 0 || held.iter().any(fits);
+    let most = (CHUNK_JOBS * MAX_LEASES as usize) as u32;
+    let free_or_one = |is_ready: bool| free.max(u32::from(fetches_ahead && !is_ready)).min(most);
+    let max_limited = free_or_one(ready.iter().any(|held| held.is_limited()));
     let takes = session.types.iter().filter_map(|job_type| {
-        let mean = means.get(job_type.as_str()).copied().flatten();
-        let jobs = match mean {
+        let is_ready = ready.iter().any(|held| held.slice.job_type == *job_type);
+        let (jobs, budget) = match means.get(job_type.as_str()).copied().flatten() {
             // Nobody knows how long it takes, but it must not wait until all that is known has run out.
-            None => free.max(1) as usize,
-            Some(mean) => take(Some(mean), slots),
-        };
-        let budget = match mean {
-            None => free.max(1) as usize,
+            None => {
+                let some = free.max(u32::from(!is_ready)).min(most);
+                (some, some)
+            }
             Some(mean) => {
-                let least = free_or_one(ready.iter().any(|held| held.slice.job_type == *job_type));
-                ((room / mean.as_secs_f64().max(1e-9)) as usize).clamp(least as usize, CHUNK_JOBS * MAX_LEASES as usize)
+                let fit = (room / mean.as_secs_f64().max(1e-9)) as u32;
+                (take(Some(mean), slots) as u32, fit.clamp(free_or_one(is_ready), most))
             }
         };
-        (budget > 0).then(|| Take { job_type: job_type.clone(), jobs: jobs as u32, budget: budget as u32 })
+        (budget > 0).then(|| Take { job_type: job_type.clone(), jobs, budget })
     });
     let takes: Vec<Take> = takes.collect();
-    (!takes.is_empty()).then(|| Claim { free_slots: free, max_limited, alone, ..claim_of(hub, session, takes) })
+    if takes.is_empty() {
+        return Wish::Nothing;
+    }
+    Wish::Claim(Claim { free_slots: free, max_limited, alone, ..claim_of(hub, session, takes) })
 }
 
 /// A claim without a free slot.
@@ -259,7 +295,34 @@ pub async fn give_back_what_waits(hub: Arc<Hub>) {
 mod tests {
     use super::*;
     use crate::store::sqlite::{Options, SqliteStore};
-    use crate::store::{Enqueue, Lane, LoneJobs};
+    use crate::store::{Enqueue, Lane, Limited, LoneJobs};
+
+    #[tokio::test]
+    async fn what_an_earlier_queue_lacks_permits_for_is_told_although_a_later_one_gives_something() {
+        let store = SqliteStore::open(Options::in_memory()).unwrap();
+        let queues = ["urgent", "mail", "bulk"].map(str::to_owned).to_vec();
+        let types = ["Scarce", "Row"].map(str::to_owned).to_vec();
+        let session = Session { queues: queues.clone(), types: types.clone(), slots: 8, ..Session::new(1_000) };
+        store.join(session.clone()).await.unwrap();
+        let job = |queue: &str, of: &str| LoneJobs::one(Lane::new(0, queue, 0, of), b"{}", None).unwrap();
+        let jobs = vec![job("urgent", "Scarce"), job("mail", "Row")];
+        store.enqueue(Enqueue { session: session.id, command: 1, jobs }).await.unwrap();
+        let scarce = Limited::Type("Scarce".into());
+        let claim = Claim {
+            session: session.id,
+            first_lease: 1,
+            max_leases: 4,
+            queues,
+            takes: types.into_iter().map(|job_type| Take { job_type, jobs: 8, budget: 8 }).collect(),
+            free_slots: 8,
+            max_limited: 8,
+            alone: false,
+            permits: vec![(scarce.clone(), 0)],
+            lease: 1_000,
+        };
+        let claimed = claim_in_rounds(&store, claim, &QueueOrder::Strict).await.unwrap();
+        assert_eq!((claimed.slices.len(), claimed.waits), (1, vec![scarce]));
+    }
 
     #[tokio::test]
     async fn who_got_little_from_the_first_queue_asks_again_at_once_and_who_got_nothing_from_any_is_idle() {

@@ -49,7 +49,7 @@ pub enum End {
     Succeeded(Vec<u8>),
     /// With an error of its own, by a panic, or at its time limit.
     Failed(JobError),
-    /// It was stopped because its workflow is cancelled.
+    /// It was stopped: its workflow is cancelled, or it is a lone job that was cancelled or whose deadline has come.
     Cancelled,
     /// It was stopped because its worker stops: no attempt is used up.
     Stopped,

@@ -28,6 +28,8 @@ use crate::wake::wake;
 const GATHER: Duration = Duration::from_millis(20);
 /// So soon after a refusal it is not asked again, unless the store wakes this worker.
 const PATIENCE: u64 = 250;
+/// The shortest wait before it asks of itself, in milliseconds.
+const SOON: u64 = 10;
 
 /// The limits that a worker knows.
 #[derive(Debug, Default)]
@@ -211,9 +213,12 @@ impl Known {
         counts.spare = more;
         counts.waits = more < wanted.more;
         counts.asked = wanted.more;
-        counts.refused_at = (wanted.more > 0 && more == 0 && granted.free_in.is_none()).then_some(asked);
         counts.failed_at = None;
-        counts.ask_at = granted.free_in.filter(|_| counts.waits).map(|wait| asked + wait.max(1) as u64);
+        if wanted.more > 0 {
+            // Who has only given something back knows when to ask again as before.
+            counts.refused_at = (more == 0 && granted.free_in.is_none()).then_some(asked);
+            counts.ask_at = granted.free_in.filter(|_| counts.waits).map(|wait| asked + wait.max(1) as u64);
+        }
         let has_rate = self.limit.starts().is_some();
         counts.told = Some((
             wanted.held + more,
@@ -283,8 +288,9 @@ impl Permits {
         Ok(())
     }
 
-    /// A claim has been answered, and its slices are in hand. Returns whether it tells of work that permits have not been asked for.
-    pub fn claimed(&self, waits: &[Limited], unanswered: bool) -> bool {
+    /// A claim has been answered, and its slices are in hand; one that drains may have left work that it has permits for. Returns whether it
+    /// tells of work that permits have not been asked for.
+    pub fn claimed(&self, waits: &[Limited], unanswered: bool, drains: bool) -> bool {
         let mut is_news = false;
         for known in &self.all {
             let mut counts = known.counts.lock();
@@ -297,7 +303,7 @@ impl Permits {
             if waits.contains(&known.of) {
                 is_news |= !counts.is_hungry;
                 (counts.is_hungry, counts.misses) = (true, 0);
-            } else if counts.is_hungry && (had_some || counts.waits) {
+            } else if counts.is_hungry && !drains && (had_some || counts.waits) {
                 counts.misses += 1;
                 if counts.misses >= self.shards {
                     (counts.is_hungry, counts.misses) = (false, 0);
@@ -309,7 +315,7 @@ impl Permits {
 
     /// A claim may have been granted something, but nobody has heard of it.
     pub fn claim_failed(&self) {
-        self.claimed(&[], true);
+        self.claimed(&[], true, false);
     }
 
     /// Gives back what is not used, and tells what has changed, if anything has. Who waits goes on waiting.
@@ -398,10 +404,11 @@ impl Permits {
     pub fn next_ask(&self, hub: &Hub) -> Option<Duration> {
         let next = |known: &Arc<Known>| {
             let counts = known.counts.lock();
-            [counts.ask_at, counts.failed_at.map(|at| at + PATIENCE)].into_iter().flatten().min()
+            counts.failed_at.map(|at| at + PATIENCE).or(counts.ask_at.filter(|_| counts.waits))
         };
         let first = self.all.iter().filter_map(next).min()?;
-        Some(Duration::from_millis(first.saturating_sub(hub.monotonic()).max(1)))
+        // Where the time has passed, and yet nothing is asked, a claim in a while will do.
+        Some(Duration::from_millis(first.saturating_sub(hub.monotonic()).max(SOON)))
     }
 
     /// Whether to claim what the store says is ready although nobody was woken for it: that may just be what waits for permits, so every
@@ -505,7 +512,7 @@ mod tests {
             held.use_permits();
             slices.push(held);
         }
-        hub.permits.claimed(&claimed.waits, claimed.unanswered);
+        hub.permits.claimed(&claimed.waits, claimed.unanswered, claimed.drain);
         hub.permits.give_back(hub).await;
         slices
     }

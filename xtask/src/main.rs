@@ -32,8 +32,8 @@ const USAGE: &str = "usage: cargo xtask test [--seeds N]
 const QUICK_MEMORY: [(&str, &str); 2] =
     [("MALLOC_TRIM_THRESHOLD_", "500000000"), ("MALLOC_MMAP_THRESHOLD_", "500000000")];
 
-/// All that is run in release is built by this one command: another selection of members or of kinds of targets would have other features,
-/// of `serde` for one, and compile nearly everything again.
+/// All that `test` runs in release is built by this one command: another selection of members or of kinds of targets would have other
+/// features, of `serde` for one, and compile nearly everything again.
 const RELEASE_BUILD: &[&str] =
     &["build", "--release", "--workspace", "--bin", "import", "--bin", "crash", "--test", "model"];
 
@@ -72,7 +72,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Everything that must hold before a change lands.
+/// What must hold before a change lands; some of what takes long is left to `--full`.
 fn test(seeds: &str) -> Result<()> {
     let started = Instant::now();
     check_everything(ONLY_IN_FULL)?;
@@ -85,7 +85,7 @@ fn test(seeds: &str) -> Result<()> {
     Ok(())
 }
 
-/// The same at the sizes by which the engine is accepted.
+/// All of it, at the sizes by which the engine is accepted.
 fn test_fully(flags: &[&str]) -> Result<()> {
     let sizes = full::Sizes::parse(flags)?;
     let started = Instant::now();

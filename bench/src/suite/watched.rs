@@ -188,6 +188,7 @@ impl Store for Watched {
         whereabouts(workflow: WorkflowId, step: StepNumber, index: u64) -> Whereabouts;
         size(workflow: WorkflowId) -> WorkflowSize;
         workers(limit: u32) -> Vec<WorkerRow>;
+        held(session: SessionId, limit: u32) -> Vec<HeldRow>;
         doctor() -> Checkup;
     }
 

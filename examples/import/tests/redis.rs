@@ -4,6 +4,7 @@
 #[path = "../../../tests/servers/mod.rs"]
 mod servers;
 
+use std::collections::BTreeSet;
 use std::process::{Child, Command, Output, Stdio};
 
 use servers::Server;
@@ -62,6 +63,10 @@ fn workers_of_two_hosts_import_together_what_one_of_them_fetched() {
     assert_eq!(workflows[0]["state"], "succeeded", "{workflows}");
     assert_eq!(hosts.told(&["doctor"])["findings"], serde_json::json!([]));
 
+    let there = hosts.told(&["workers"]);
+    let pids: BTreeSet<u64> = there.as_array().unwrap().iter().map(|one| one["pid"].as_u64().unwrap()).collect();
+    assert_eq!(pids, workers.iter().map(|worker| u64::from(worker.id())).collect());
+    assert_eq!(there[0]["slices"], serde_json::json!([]), "all is done");
     for worker in &mut workers {
         let pid = worker.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());

@@ -479,7 +479,12 @@ impl Store for RedisStore {
             let mut waiting = Waiting::from(told.json);
             let [queue, job_type] = of;
             for of in [Limited::Queue(queue), Limited::Type(job_type)] {
-                waiting.limits.extend(self.limit(&of).await?);
+                match self.limit(&of).await {
+                    Ok(row) => waiting.limits.extend(row),
+                    // It may be on another shard, which is away: all else can be told.
+                    Err(error) if error.is_transient() => tracing::debug!(%error, "a limit cannot be looked at"),
+                    Err(error) => return Err(error),
+                }
             }
             Ok(waiting)
         })
@@ -521,6 +526,10 @@ impl Store for RedisStore {
 
     fn workers(&self, limit: u32) -> Answer<'_, Vec<WorkerRow>> {
         Box::pin(self.workers_of_all(limit))
+    }
+
+    fn held(&self, session: SessionId, limit: u32) -> Answer<'_, Vec<HeldRow>> {
+        Box::pin(self.held_on_all(session, limit))
     }
 
     fn doctor(&self) -> Answer<'_, Checkup> {

@@ -347,6 +347,16 @@ impl RedisStore {
         Ok(workers)
     }
 
+    pub(super) async fn held_on_all(&self, session: SessionId, limit: u32) -> Result<Vec<HeldRow>> {
+        let of = json!({ "session": session.to_string(), "limit": limit.min(HELD_PAGE) });
+        let held_there = async |shard| answers::held(self.read(shard, "held", of.clone()).await?);
+        let mut held: Vec<HeldRow> =
+            try_join_all(self.shards.iter().map(held_there)).await?.into_iter().flatten().collect();
+        held.sort_by_key(|row| row.claimed_at);
+        held.truncate(limit.min(HELD_PAGE) as usize);
+        Ok(held)
+    }
+
     pub(super) async fn recount(&self) -> Result<Checkup> {
         let mut checkup = Checkup { warnings: health::what_may_be_lost(&self.link).await?, ..Checkup::default() };
         for shard in self.shards.iter() {

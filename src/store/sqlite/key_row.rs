@@ -22,6 +22,20 @@ pub struct KeyRow {
     pub next: u64,
     /// What counts towards the rate.
     pub starts: Starts,
+    /// Jobs (their chunk, their place in it) whose workers have died and that a new start lets wait for their turn, until their attempt ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recovered: Vec<(i64, usize, Recovered)>,
+}
+
+/// What a job takes with it that goes back to its line by way of its turn, since its next start counts: what its entry would have had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Recovered {
+    /// How often its worker died.
+    pub recoveries: i64,
+    /// How often it died with nothing beside it.
+    pub alone: i64,
+    /// The first of the jobs that it came back with: those, and no others, may be one entry again.
+    pub with: usize,
 }
 
 impl KeyRow {
@@ -54,6 +68,23 @@ impl KeyRow {
         if let Some(rate) = self.limit.starts() {
             self.starts.note(rate, now, jobs);
         }
+    }
+
+    /// What a job is to take with it into its line; nothing if its worker has not died.
+    pub fn recovered(&self, chunk: i64, at: usize) -> Recovered {
+        let found = self.recovered.iter().find(|(of, job, _)| (*of, *job) == (chunk, at));
+        found.map(|(_, _, recovered)| *recovered).unwrap_or_default()
+    }
+
+    /// Notes what a job is to take with it into its line.
+    pub fn put_recovered(&mut self, chunk: i64, at: usize, recovered: Recovered) {
+        self.forget_recovered(chunk, at);
+        self.recovered.push((chunk, at, recovered));
+    }
+
+    /// A job begins from nothing: it has settled, or its attempt has ended.
+    pub fn forget_recovered(&mut self, chunk: i64, at: usize) {
+        self.recovered.retain(|(of, job, _)| (*of, *job) != (chunk, at));
     }
 
     /// When a tick is to look at it again, if no event does so before.

@@ -3,7 +3,7 @@
 use rusqlite::params;
 
 use super::line::{End, Work};
-use super::tx::{Tx, Wf, mask};
+use super::tx::{Step, Tx, Wf, mask};
 use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
@@ -260,27 +260,18 @@ impl Tx<'_> {
             return self.check_settled(lease.wf, lease.step);
         }
         let (open, bytes) = self.cancel_stopped(&step, lease, open, bytes)?;
-        let anew = self.start_anew(&step, lease.chunk, open)?;
-        let open = open.minus(anew);
-        if !anew.is_empty() {
-            let mut bytes = bytes.clone();
-            anew.iter().for_each(|at| bytes[at] = job_byte(JobState::Deferred, attempts(bytes[at])));
-            self.put_bytes(lease.chunk, &bytes)?;
-            self.shift(lease.wf, lease.step, JobState::Open, JobState::Deferred, anew.len() as u64)?;
-        }
-        let back = |jobs: Mask| Work::Masked { chunk: lease.chunk, first: lease.first, jobs };
         if open.is_empty() {
             return Ok(());
         }
         if why == Taken::GivenBack {
-            let end = if lease.suspect { End::Back } else { End::Front };
-            return self.enqueue(&step, &back(open), end, lease.suspect, lease.recoveries, lease.alone);
+            return self.put_back(&step, lease, bytes, &[open]);
         }
         self.count_recoveries(lease.chunk, jobs, open)?;
         let recoveries = lease.recoveries + i64::from(!planted!("recoveries are not counted"));
+        let as_now = |suspect, alone| Lease { recoveries, alone, suspect, ..lease.clone() };
         if recoveries == 1 {
             // Whatever killed the worker, most of what it held is innocent: the first time costs no delay.
-            return self.enqueue(&step, &back(open), End::Front, false, recoveries, 0);
+            return self.put_back(&step, &as_now(false, 0), bytes, &[open]);
         }
         if open.len() == 1 {
             let alone = lease.alone + i64::from(lease.suspect);
@@ -294,12 +285,33 @@ impl Tx<'_> {
                 }
                 return self.check_settled(lease.wf, lease.step);
             }
-            return self.enqueue(&step, &back(open), End::Back, true, recoveries, alone);
+            return self.put_back(&step, &as_now(true, alone), bytes, &[open]);
         }
         let half = if planted!("suspects are not halved") { open.len() - 1 } else { open.len().div_ceil(2) };
         let (one, other) = open.split(half);
-        self.enqueue(&step, &back(one), End::Back, true, recoveries, 0)?;
-        self.enqueue(&step, &back(other), End::Back, true, recoveries, 0)
+        self.put_back(&step, &as_now(true, 0), bytes, &[one, other])
+    }
+
+    /// Puts these parts of a lease that has ended back into their line, each as an entry of its own; a suspect one goes to the back. Jobs
+    /// whose starts are limited wait for the turn of their key first.
+    fn put_back(&mut self, step: &Step, lease: &Lease, mut bytes: Vec<u8>, parts: &[Mask]) -> Result<()> {
+        let all = parts.iter().fold(Mask::EMPTY, |all, part| all.or(*part));
+        let anew = self.start_anew(step, lease.chunk, all)?;
+        if !anew.is_empty() {
+            anew.iter().for_each(|at| bytes[at] = job_byte(JobState::Deferred, attempts(bytes[at])));
+            self.put_bytes(lease.chunk, &bytes)?;
+            self.shift(lease.wf, lease.step, JobState::Open, JobState::Deferred, anew.len() as u64)?;
+        }
+        let end = if lease.suspect { End::Back } else { End::Front };
+        for part in parts {
+            self.keep_recoveries(lease, part.and(anew))?;
+            let jobs = part.minus(anew);
+            if !jobs.is_empty() {
+                let work = Work::Masked { chunk: lease.chunk, first: lease.first, jobs };
+                self.enqueue(step, &work, end, lease.suspect, lease.recoveries, lease.alone)?;
+            }
+        }
+        Ok(())
     }
 
     fn count_recoveries(&mut self, chunk: i64, jobs: usize, open: Mask) -> Result<()> {

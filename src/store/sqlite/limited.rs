@@ -7,7 +7,8 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::create::to_json;
-use super::key_row::KeyRow;
+use super::key_row::{KeyRow, Recovered};
+use super::lease::Lease;
 use super::line::{End, Work};
 use super::tx::{Step, Tx, Wf};
 use crate::clock::Millis;
@@ -71,6 +72,9 @@ impl LimitedRows {
         if self.rows.is_empty() { 0 } else { 2 }
     }
 }
+
+/// Jobs of chunks (each with its workflow and its first job) that have been admitted, apart by what they take with them.
+type Admitted = BTreeMap<(Wf, i64, i64, Recovered), Mask>;
 
 /// A job with a key.
 struct KeyedJob {
@@ -193,7 +197,9 @@ impl Tx<'_> {
             return Ok(());
         }
         for job in self.keyed_jobs(chunk, jobs)? {
-            self.limited_row(job.limited)?.leave(1, started);
+            let row = self.limited_row(job.limited)?;
+            row.leave(1, started);
+            row.forget_recovered(chunk, job.at);
             self.limited.touched.insert(job.limited);
         }
         Ok(())
@@ -218,20 +224,28 @@ impl Tx<'_> {
         Ok(waits)
     }
 
-    /// What goes back to its line although it has counted as a start waits for its turn once more. Returns which of these open jobs do;
-    /// their bytes are the caller's to write.
+    /// What goes back to its line although it has counted as a start waits for its turn once more; how often its worker died stays known.
+    /// Returns which of these open jobs do; their bytes are the caller's to write.
     pub fn start_anew(&mut self, step: &Step, chunk: i64, jobs: Mask) -> Result<Mask> {
         if !step.keyed.limited() {
             return Ok(Mask::EMPTY);
         }
-        let rated: Mask = self
-            .keyed_jobs(chunk, jobs)?
-            .iter()
-            .filter(|job| self.limited.rows.get(&job.limited).is_some_and(|(row, _)| row.limit.starts().is_some()))
-            .map(|job| job.at)
-            .collect();
-        self.leave_turn(step, chunk, rated, true)?;
-        self.wait_for_their_turn(step, chunk, rated)
+        let mut rated = self.keyed_jobs(chunk, jobs)?;
+        rated.retain(|job| self.limited.rows.get(&job.limited).is_some_and(|(row, _)| row.limit.starts().is_some()));
+        for job in &rated {
+            self.limited_row(job.limited)?.leave(1, true);
+        }
+        self.wait_for_their_turn(step, chunk, rated.iter().map(|job| job.at).collect())
+    }
+
+    /// Jobs of a lease that wait for their turn once more take with them how often their workers have died.
+    pub fn keep_recoveries(&mut self, lease: &Lease, jobs: Mask) -> Result<()> {
+        let Some(with) = jobs.iter().next().filter(|_| lease.recoveries > 0) else { return Ok(()) };
+        let recovered = Recovered { recoveries: lease.recoveries, alone: lease.alone, with };
+        for job in self.keyed_jobs(lease.chunk, jobs)? {
+            self.limited_row(job.limited)?.put_recovered(lease.chunk, job.at, recovered);
+        }
+        Ok(())
     }
 
     /// A worker has been given these jobs.
@@ -277,6 +291,7 @@ impl Tx<'_> {
         for job in self.keyed_jobs(chunk, Mask::range(0..crate::slice::CHUNK_JOBS))? {
             let row = self.limited_row(job.limited)?;
             row.jobs = row.jobs.saturating_sub(1);
+            row.forget_recovered(chunk, job.at);
             // One that was cancelled while it waited.
             row.waiting = row.waiting.saturating_sub(u32::from(job.waits));
             self.limited.touched.insert(job.limited);
@@ -338,7 +353,7 @@ impl Tx<'_> {
         let mut left = BTreeSet::new();
         // Those that were cancelled while they waited make room for others once more.
         while !self.limited.touched.is_empty() {
-            let mut admitted: BTreeMap<(Wf, i64, i64), Mask> = BTreeMap::new();
+            let mut admitted = Admitted::new();
             while let Some(id) = self.limited.touched.pop_first() {
                 if self.is_full(&admitted) {
                     left.insert(id);
@@ -346,8 +361,8 @@ impl Tx<'_> {
                     self.choose(id, &mut admitted)?;
                 }
             }
-            for ((wf, chunk, first), jobs) in admitted {
-                self.let_in(wf, chunk, first, jobs)?;
+            for ((wf, chunk, first, recovered), jobs) in admitted {
+                self.let_in(wf, chunk, first, recovered, jobs)?;
             }
         }
         // The flush sees that those are due at once.
@@ -355,13 +370,13 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Whether ticks are to admit the rest. Each chunk of those that are admitted takes up to nine statements.
-    fn is_full(&self, admitted: &BTreeMap<(Wf, i64, i64), Mask>) -> bool {
+    /// Whether ticks are to admit the rest. Each entry that those make which are admitted takes up to nine statements.
+    fn is_full(&self, admitted: &Admitted) -> bool {
         self.cost().calls + self.calls_at_end() + 9 * admitted.len() as u64 >= SOFT_CALLS
     }
 
     /// Takes those that come next out of a key's row.
-    fn choose(&mut self, id: i64, admitted: &mut BTreeMap<(Wf, i64, i64), Mask>) -> Result<()> {
+    fn choose(&mut self, id: i64, admitted: &mut Admitted) -> Result<()> {
         let now = self.now;
         self.load_limited(&BTreeSet::from([id]))?;
         // An item that has been taken back may have taken its key with it.
@@ -388,8 +403,8 @@ impl Tx<'_> {
             }
             row.waiting = row.waiting.saturating_sub(next.len() as u32);
             row.admit(next.len() as u32);
-            for (chunk, at) in next {
-                admitted.entry(chunk).or_default().insert(at);
+            for ((wf, chunk, first), at) in next {
+                admitted.entry((wf, chunk, first, row.recovered(chunk, at))).or_default().insert(at);
             }
             if self.is_full(admitted) {
                 self.limited.touched.insert(id);
@@ -399,8 +414,9 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Puts jobs that have been admitted into their line. Those that have been cancelled while they waited leave at once.
-    fn let_in(&mut self, wf: Wf, chunk: i64, first: i64, jobs: Mask) -> Result<()> {
+    /// Puts jobs that have been admitted into their line; if their workers have died, as an entry that knows it. Those that have been
+    /// cancelled while they waited leave at once.
+    fn let_in(&mut self, wf: Wf, chunk: i64, first: i64, recovered: Recovered, jobs: Mask) -> Result<()> {
         let step = self.step(wf, 0)?;
         let len = self.chunk_at(wf, 0, first)?.jobs;
         let mut bytes = self.bytes(chunk, len)?;
@@ -413,7 +429,12 @@ impl Tx<'_> {
         deferred.iter().for_each(|at| bytes[at] = job_byte(JobState::Open, attempts(bytes[at])));
         self.put_bytes(chunk, &bytes)?;
         self.shift(wf, 0, JobState::Deferred, JobState::Open, deferred.len() as u64)?;
-        self.enqueue_admitted(&step, chunk, first, deferred)
+        let Recovered { recoveries, alone, .. } = recovered;
+        if recoveries == 0 {
+            return self.enqueue_admitted(&step, chunk, first, deferred);
+        }
+        let work = Work::Masked { chunk, first, jobs: deferred };
+        self.enqueue(&step, &work, End::Back, recoveries > 1, recoveries, alone)
     }
 
     /// Puts jobs of a chunk behind all others of their lane: with those of the chunk that came just before, if no worker has them yet, as one

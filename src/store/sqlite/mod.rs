@@ -11,6 +11,9 @@
 //! | `tx` | an operation at work: counted statements, cached rows |
 //! | `create`, `overlap` | workflows and drafts, and the keys that they hold |
 //! | `lane` | lone jobs, and what becomes of them once they have settled |
+//! | `limited`, `key_row`, `sole` | lone jobs that their key limits, the row of such a key, and those that are the only ones of theirs |
+//! | `stop`, `deadline` | lone jobs that are cancelled, by somebody or since their time has come |
+//! | `checkpoint` | what a long job goes on from |
 //! | `within` | lone jobs that come with a transaction of the application's own |
 //! | `line`, `claim` | ready work, and how it is handed out |
 //! | `lease` | sessions, leases, what is taken back |
@@ -542,6 +545,10 @@ impl Store for SqliteStore {
 
     fn workers(&self, limit: u32) -> Answer<'_, Vec<WorkerRow>> {
         Box::pin(self.read("workers", move |tx| tx.live_workers(i64::from(limit))))
+    }
+
+    fn held(&self, session: SessionId, limit: u32) -> Answer<'_, Vec<HeldRow>> {
+        Box::pin(self.read("held", move |tx| tx.read_held(session, limit)))
     }
 
     fn doctor(&self) -> Answer<'_, Checkup> {

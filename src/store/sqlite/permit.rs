@@ -54,12 +54,12 @@ impl Row {
         }
     }
 
-    /// How long until one more may start, if it is time that decides.
+    /// How long until one more may start, if it is time that decides, or the turn of others.
     fn free_in(&mut self, now: Millis) -> Option<Millis> {
         if self.limit.jobs().is_some_and(|jobs| self.taken >= i64::from(jobs)) {
             return None;
         }
-        let rate = self.limit.starts()?;
+        let Some(rate) = self.limit.starts() else { return Some(AGAIN) };
         let at = self.starts.room_at(rate, unsigned(self.reserved), now)?;
         Some(if at > now { at - now } else { AGAIN })
     }
@@ -158,7 +158,9 @@ impl Tx<'_> {
         let used = used.max(mine.used);
         self.run(sql, params![session, of.is_type(), of.name(), hold, reserved, used, waiting, now, deadline])?;
         self.put_limit(of, &row)?;
-        if hold < mine.hold || reserved < mine.reserved {
+        // One that does not wait any more may have been the one that was woken for what is free.
+        let withdraws = mine.waiting.is_some() && waiting.is_none() && more == 0;
+        if hold < mine.hold || reserved < mine.reserved || withdraws {
             self.wake_waiting(of, session, &mut row, reserved < mine.reserved, woken)?;
         }
         Ok(granted)

@@ -8,12 +8,12 @@ use super::claim::workflow_state;
 use super::tx::{Tx, Wf, counts, known};
 use crate::error::{Error, Result};
 use crate::graph::{StepNumber, StepSpec};
-use crate::id::WorkflowId;
+use crate::id::{SessionId, WorkflowId};
 use crate::retention::Retention;
 use crate::state::{EdgeKind, JobState, StepState};
 use crate::store::{
-    ChunkOutcomes, ChunkRef, EdgeRow, ErrorRow, Key, List, Overlap, Parameters, Pausable, Session, StepRow, Waiting,
-    Whereabouts, WorkerRow, WorkflowRow, WorkflowSize,
+    ChunkOutcomes, ChunkRef, EdgeRow, ErrorRow, HELD_PAGE, HeldRow, Key, List, Overlap, Parameters, Pausable, Session,
+    StepRow, Waiting, Whereabouts, WorkerRow, WorkflowRow, WorkflowSize,
 };
 
 /// How many bytes of records one page of outcomes holds, about.
@@ -362,10 +362,32 @@ impl Tx<'_> {
         Ok(found)
     }
 
+    pub fn read_held(&mut self, session: SessionId, limit: u32) -> Result<Vec<HeldRow>> {
+        let sql = "SELECT w.id, w.name, l.step, s.name, l.first, l.jobs, l.claimed_at \
+                   FROM session JOIN lease l USING (session) JOIN workflow w USING (wf) JOIN step s ON s.wf = l.wf AND s.step = l.step \
+                   WHERE session.id = ?1 ORDER BY l.number LIMIT ?2";
+        let rows = self.all(sql, (session.as_bytes().as_slice(), limit.min(HELD_PAGE)), |row| {
+            Ok((
+                (row.get::<_, Vec<u8>>(0)?, row.get(1)?),
+                (row.get(2)?, row.get(3)?),
+                (row.get::<_, i64>(4)?, row.get::<_, Vec<u8>>(5)?),
+                row.get(6)?,
+            ))
+        })?;
+        rows.into_iter()
+            .map(|((id, workflow_name), (step, step_name), (first, jobs), claimed_at)| {
+                let workflow = WorkflowId::from_slice(&id)?;
+                let (first, jobs) = (first as u64, super::tx::mask(&jobs)?);
+                Ok(HeldRow { workflow, workflow_name, step, step_name, first, jobs, claimed_at })
+            })
+            .collect()
+    }
+
     pub fn live_workers(&mut self, limit: i64) -> Result<Vec<WorkerRow>> {
-        let sql = "SELECT id, about, since, (SELECT count(*) FROM lease WHERE lease.session = session.session) FROM session \
-                   WHERE worker = 1 AND dead_at IS NULL ORDER BY since LIMIT ?";
-        let rows = self.all(sql, [limit], |row| {
+        // Lease time stands still while nobody looks after the store.
+        let sql = "SELECT id, about, since, (SELECT count(*) FROM lease WHERE lease.session = session.session) FROM session, shard \
+                   WHERE worker = 1 AND dead_at IS NULL AND deadline > lease_time + max(?2 - lease_time_at, 0) ORDER BY since LIMIT ?1";
+        let rows = self.all(sql, (limit, self.now), |row| {
             Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?, row.get(2)?, row.get::<_, i64>(3)?))
         })?;
         rows.into_iter()

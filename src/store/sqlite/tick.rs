@@ -1,4 +1,5 @@
-//! What is due: leases and drafts whose time is over, dead sessions, timers, chores. Any process may tick at any time; nobody leads.
+//! What is due: leases, permits and drafts whose time is over, dead sessions, timers, deadlines and keys of lone jobs, chores, workflows
+//! that are kept no longer. Any process may tick at any time; nobody leads.
 
 use rusqlite::Connection;
 

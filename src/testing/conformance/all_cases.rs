@@ -123,6 +123,8 @@ macro_rules! conformance_table {
                 what_is_due_later_asks_for_its_turn_then,
                 a_failed_one_gives_up_its_turn_and_asks_again_when_it_is_repaired,
                 one_that_kills_its_workers_gives_up_its_turn,
+                one_that_kills_its_workers_is_given_up_although_its_starts_are_limited,
+                those_whose_worker_died_are_halved_and_stay_suspect_although_their_starts_are_limited,
                 one_that_is_cancelled_gives_up_its_turn_and_one_that_waits_is_passed_over,
                 one_that_is_cancelled_while_it_runs_gives_up_its_turn_with_its_end,
                 chunks_that_are_gone_leave_no_turn,
@@ -726,6 +728,7 @@ macro_rules! conformance_table {
                 deleted_is_not_found,
             }
             waiting {
+                for_workers_that_are_over_is_for_none,
                 fresh_counts_who_could_run_it,
                 fresh_names_who_holds_its_jobs,
                 repeated_tells_the_next_time,
@@ -763,6 +766,18 @@ macro_rules! conformance_table {
                 paused_keeps_what_it_holds,
                 cancelling_holds_nothing_after_the_grace,
                 deleted_workflow_is_held_by_nobody,
+                one_whose_lease_is_over_is_gone_although_nobody_has_looked,
+            }
+            held {
+                fresh_tells_which_jobs_of_which_step_in_the_order_of_their_claims,
+                repeated_up_to_a_limit,
+                answer_lost_tells_it_again,
+                lease_taken_back_is_nothing,
+                paused_is_still_held,
+                cancelling_is_held_until_the_grace_ends,
+                deleted_is_held_no_more,
+                names_a_lane_as_it_is_listed,
+                of_a_session_that_is_not_known_is_nothing,
             }
             doctor {
                 fresh_finds_an_empty_store_at_rest,

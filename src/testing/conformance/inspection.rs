@@ -239,6 +239,13 @@ pub mod waiting {
         assert_eq!((of(scene, id).await.able_workers, of(scene, id).await.queue_workers), (1, 2));
     }
 
+    pub async fn for_workers_that_are_over_is_for_none(scene: &Scene) {
+        let id = scene.lone(4).await;
+        scene.worker().await;
+        scene.clock.advance(LEASE);
+        assert_eq!((of(scene, id).await.able_workers, of(scene, id).await.queue_workers), (0, 0));
+    }
+
     pub async fn fresh_names_who_holds_its_jobs(scene: &Scene) {
         let id = scene.lone(8).await;
         let worker = scene.worker_with(|about| (about.host, about.pid) = ("ant".into(), 17)).await;
@@ -524,6 +531,112 @@ pub mod workers {
         worker.run().await;
         scene.delete(id).await;
         assert_eq!(leases(scene).await, [0]);
+    }
+
+    pub async fn one_whose_lease_is_over_is_gone_although_nobody_has_looked(scene: &Scene) {
+        scene.worker().await;
+        scene.clock.advance(LEASE - 1);
+        assert_eq!(leases(scene).await, [0]);
+        scene.clock.advance(1);
+        assert!(leases(scene).await.is_empty());
+    }
+}
+
+pub mod held {
+    use super::super::scene::*;
+    use super::super::worker::Worker;
+    use crate::id::{SessionId, WorkflowId};
+    use crate::store::{HeldRow, Slice};
+
+    async fn of(scene: &Scene, worker: &Worker<'_>) -> Vec<HeldRow> {
+        scene.store.held(worker.session.id, 9).await.unwrap()
+    }
+
+    /// The workflow, the step, the jobs of each slice.
+    fn told(rows: &[HeldRow]) -> Vec<(WorkflowId, String, Vec<usize>)> {
+        rows.iter().map(|row| (row.workflow, row.step_name.clone(), row.jobs.iter().collect())).collect()
+    }
+
+    pub async fn fresh_tells_which_jobs_of_which_step_in_the_order_of_their_claims(scene: &Scene) {
+        let id = scene.plan().step("rows", 5).step("others", 1).create().await;
+        let (worker, other) = (scene.worker().await, scene.worker().await);
+        let one = worker.take(2).await;
+        scene.clock.advance(10);
+        let another = worker.take(2).await;
+        let of_other = other.take(1).await;
+        let as_held = |slice: &Slice| (id, slice.step_name.clone(), slice.jobs.iter().collect::<Vec<usize>>());
+        let rows = of(scene, &worker).await;
+        assert_eq!(told(&rows), [as_held(&one), as_held(&another)]);
+        assert_eq!(told(&of(scene, &other).await), [as_held(&of_other)]);
+        let times: Vec<_> = rows.iter().map(|row| (row.step, row.first, row.claimed_at)).collect();
+        assert_eq!(times, [(one.step, 0, START), (another.step, 0, START + 10)]);
+        assert_eq!(rows[0].workflow_name, scene.row(id).await.name);
+    }
+
+    pub async fn repeated_up_to_a_limit(scene: &Scene) {
+        scene.lone(9).await;
+        let worker = scene.worker().await;
+        worker.claim(1, 5).await;
+        let rows = scene.store.held(worker.session.id, 3).await.unwrap();
+        assert_eq!(rows.iter().map(|row| row.jobs.iter().next().unwrap()).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!((of(scene, &worker).await.len(), of(scene, &worker).await.len()), (5, 5));
+    }
+
+    pub async fn answer_lost_tells_it_again(scene: &Scene) {
+        let id = scene.lone(4).await;
+        let worker = scene.worker().await;
+        worker.take(1).await;
+        lose(scene.store.held(worker.session.id, 9));
+        assert_eq!(told(&of(scene, &worker).await), [(id, "rows".into(), vec![0])]);
+    }
+
+    pub async fn lease_taken_back_is_nothing(scene: &Scene) {
+        scene.lone(4).await;
+        let worker = scene.worker().await;
+        worker.take(1).await;
+        scene.leases_end().await;
+        assert!(of(scene, &worker).await.is_empty());
+    }
+
+    pub async fn paused_is_still_held(scene: &Scene) {
+        let id = scene.lone(4).await;
+        let worker = scene.worker().await;
+        let slice = worker.take(2).await;
+        scene.pause(id).await;
+        assert_eq!(told(&of(scene, &worker).await), [(id, "rows".into(), vec![0, 1])]);
+        worker.succeed(&slice).await;
+        assert!(of(scene, &worker).await.is_empty());
+    }
+
+    pub async fn cancelling_is_held_until_the_grace_ends(scene: &Scene) {
+        let id = scene.lone(4).await;
+        let worker = scene.worker().await;
+        let slice = worker.take(1).await;
+        scene.cancel(id, 200).await;
+        assert_eq!(of(scene, &worker).await.len(), 1);
+        worker.renew(&[slice.lease]).await;
+        scene.wait(400).await;
+        assert!(of(scene, &worker).await.is_empty());
+    }
+
+    pub async fn deleted_is_held_no_more(scene: &Scene) {
+        let id = scene.lone(1).await;
+        let worker = scene.worker().await;
+        worker.run().await;
+        scene.delete(id).await;
+        assert!(of(scene, &worker).await.is_empty());
+    }
+
+    pub async fn names_a_lane_as_it_is_listed(scene: &Scene) {
+        let lane = super::super::lone::lone_rows(scene, 3).await;
+        let worker = scene.worker().await;
+        worker.take(2).await;
+        let rows = of(scene, &worker).await;
+        assert_eq!((rows[0].workflow, &rows[0].workflow_name), (lane, &scene.row(lane).await.name));
+    }
+
+    pub async fn of_a_session_that_is_not_known_is_nothing(scene: &Scene) {
+        assert!(scene.store.held(SessionId::random(), 9).await.unwrap().is_empty());
     }
 }
 

@@ -248,6 +248,57 @@ pub mod limit_of_a_key {
         assert_eq!(states(scene).await, [JobState::Failed, JobState::Open]);
     }
 
+    pub async fn one_that_kills_its_workers_is_given_up_although_its_starts_are_limited(scene: &Scene) {
+        super::enqueue(scene, limited(scene, per_minute(1), &["a", "a"])).await;
+        for death in 1..=5 {
+            let dead = scene.worker().await;
+            let slices = dead.send(Claim { alone: true, ..dead.wish(1, 1) }).await.slices;
+            assert_eq!(jobs_of(&slices), [0], "before death {death}");
+            assert_eq!(slices[0].suspect, death > 2, "before death {death}");
+            scene.leases_end().await;
+            scene.check().await;
+            let after = if death < 5 { JobState::Deferred } else { JobState::Failed };
+            assert_eq!(states(scene).await, [after, JobState::Deferred], "after death {death}");
+            let heir = scene.worker().await;
+            let early = heir.send(Claim { alone: true, ..heir.wish(1, 1) }).await;
+            assert_eq!(jobs_of(&early.slices), NONE, "one has started in this minute");
+            scene.wait(MINUTE + MINUTE / 16).await;
+        }
+        assert_eq!(scene.recoveries(lane(scene), 0).await, [5, 0]);
+        let worker = long_worker(scene).await;
+        let next = worker.drain().await;
+        assert_eq!(jobs_of(&next), [1]);
+        settle(scene, &worker, &next).await;
+    }
+
+    pub async fn those_whose_worker_died_are_halved_and_stay_suspect_although_their_starts_are_limited(scene: &Scene) {
+        super::enqueue(scene, limited(scene, per_minute(1), &["a", "b", "c", "d", "e", "f", "g", "h"])).await;
+        let mut largest = 0;
+        for _ in 0..2 {
+            let slices = scene.worker().await.drain().await;
+            assert_eq!(count_jobs(&slices), 8);
+            largest = slices.iter().map(|slice| slice.jobs.len()).max().unwrap_or(0);
+            scene.leases_end().await;
+            scene.wait(MINUTE + MINUTE / 16).await;
+            scene.check().await;
+        }
+        assert!(largest > 1, "some are held together");
+        let worker = long_worker(scene).await;
+        let mut suspects = Vec::new();
+        while count_jobs(&suspects) < 8 {
+            suspects.push(worker.take_alone().await);
+        }
+        let halves = suspects.iter().all(|slice| slice.suspect && slice.jobs.len() <= largest.div_ceil(2));
+        assert!(halves, "of at most {largest} jobs come {suspects:?}");
+        settle(scene, &worker, &suspects[1..]).await;
+        worker.give_back(&suspects[0]).await;
+        scene.check().await;
+        scene.wait(MINUTE + MINUTE / 16).await;
+        let again = worker.take_alone().await;
+        assert_eq!((again.jobs, again.suspect), (suspects[0].jobs, true));
+        worker.succeed(&again).await;
+    }
+
     pub async fn one_that_is_cancelled_gives_up_its_turn_and_one_that_waits_is_passed_over(scene: &Scene) {
         super::enqueue(scene, limited(scene, Limit::at_once(1), &["a", "a", "a", "b"])).await;
         for (index, deferred) in [(1, 1), (0, 0)] {

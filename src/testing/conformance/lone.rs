@@ -24,7 +24,7 @@ async fn enqueue(scene: &Scene, jobs: Vec<LoneJobs>) -> Enqueued {
     scene.store.enqueue(call(scene, jobs)).await.expect("lone jobs are taken")
 }
 
-async fn lone_rows(scene: &Scene, jobs: u32) -> WorkflowId {
+pub async fn lone_rows(scene: &Scene, jobs: u32) -> WorkflowId {
     enqueue(scene, vec![rows(scene, jobs)]).await;
     scene.lane(ROW, 0).id
 }

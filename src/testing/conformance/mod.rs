@@ -69,7 +69,7 @@ use self::commands::{cancel, pause, resume};
 use self::creation::{append, create};
 use self::deadlines::deadline;
 use self::followers::{table, tolerance};
-use self::inspection::{doctor, errors, outcomes, parameters, size, waiting, whereabouts, workers};
+use self::inspection::{doctor, errors, held, outcomes, parameters, size, waiting, whereabouts, workers};
 use self::keeping::{keep, retention};
 use self::keyed::{limit_of_a_key, unique};
 use self::keys::{abandon, begin};

@@ -347,6 +347,10 @@ impl Store for Faulty {
         Box::pin(self.call("workers", self.store.workers(limit), as_it_is))
     }
 
+    fn held(&self, session: SessionId, limit: u32) -> Answer<'_, Vec<HeldRow>> {
+        Box::pin(self.call("held", self.store.held(session, limit), as_it_is))
+    }
+
     fn doctor(&self) -> Answer<'_, Checkup> {
         Box::pin(self.call("doctor", self.store.doctor(), as_it_is))
     }

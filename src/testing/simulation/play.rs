@@ -31,8 +31,8 @@ pub enum RunBy {
 }
 
 impl<S: Send + Sync + 'static> Simulation<S> {
-    /// Lone jobs run as they are enqueued, each to its end before `enqueue` returns, and none is tried again. Delays, priorities and
-    /// pauses mean nothing then, and no store knows the jobs: of a handle on one only `wait` answers.
+    /// Lone jobs run as they are enqueued, each to its end before `enqueue` returns, and none is tried again. Delays, deadlines,
+    /// priorities, pauses, limits and `unique` mean nothing then, and no store knows the jobs: of a handle on one only `wait` answers.
     pub fn inline(mut self) -> Self {
         self.setup.run_by = RunBy::Caller;
         self

@@ -29,7 +29,7 @@ pub struct Attempt {
     pub job_type: String,
     /// Which attempt; the first is 1.
     pub attempt: u32,
-    /// When it started, in virtual time since the workflow did.
+    /// When it started, in virtual time since the simulation began.
     pub started: Duration,
     /// When it ended; `None` if its worker died first.
     pub ended: Option<Duration>,
@@ -51,7 +51,7 @@ pub enum AttemptEnd {
     Succeeded,
     /// With this error, by a panic, or at its time limit.
     Failed(String),
-    /// It was told to come to its end, since its workflow was cancelled.
+    /// It was told to come to its end: it or its workflow was cancelled, its deadline had come, or its worker stopped.
     Stopped,
 }
 

@@ -362,6 +362,33 @@ impl TryFrom<Worker> for WorkerRow {
 }
 
 #[derive(Debug, Deserialize)]
+pub struct Held {
+    workflow: String,
+    workflow_name: String,
+    step: StepNumber,
+    step_name: String,
+    first: u64,
+    jobs: usize,
+    claimed_at: f64,
+}
+
+pub fn held(mut told: Answer<Many<Held>>) -> Result<Vec<HeldRow>> {
+    let list = std::mem::take(&mut told.json.list);
+    let row = |row: Held| -> Result<HeldRow> {
+        Ok(HeldRow {
+            workflow: workflow_id(&row.workflow)?,
+            workflow_name: row.workflow_name,
+            step: row.step,
+            step_name: row.step_name,
+            first: row.first,
+            jobs: mask(&told.take(row.jobs)?)?,
+            claimed_at: row.claimed_at as Millis,
+        })
+    };
+    list.into_iter().map(row).collect()
+}
+
+#[derive(Debug, Deserialize)]
 pub struct ShardChecked {
     #[serde(deserialize_with = "list")]
     pub findings: Vec<String>,

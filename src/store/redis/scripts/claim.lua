@@ -73,7 +73,10 @@ local function lines_of()
     end
     if #numbers == 0 then return lines end
     local active = call('SMISMEMBER', K.active, unpack(numbers))
-    for i, number in ipairs(numbers) do
+    -- Where there are more than one claim looks at, the next one begins elsewhere.
+    for n = 1, #numbers do
+        local i = (n + now()) % #numbers + 1
+        local number = numbers[i]
         if active[i] == 1 and #lines < 64 then
             local row = call('HMGET', K.line(number), 'type', 'suspect', 'priority', 'turn', 'asked', 'queue')
             lines[#lines + 1] = {

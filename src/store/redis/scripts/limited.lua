@@ -9,6 +9,9 @@ local ADMIT_CALLS, ADMITTED = 320, 16
 local KEYED_SLICE = 32
 local LIMITED_FIELDS = {
     'at_once', 'starts', 'period', 'admitted', 'unstarted', 'waiting', 'jobs', 'next', 'counted',
+    -- Jobs (wf:chunk:position) whose workers have died and that a new start lets wait for their turn, until their attempt ends: how often, how
+    -- often with nothing beside them, and the first of the jobs that they came back with: those, and no others, may be one entry again.
+    'recovered',
 }
 
 G.limited, G.touched, G.touched_order, G.keys_read, G.sole_ended = {}, {}, {}, {}, {}
@@ -235,6 +238,7 @@ function G.leave_turn(step, chunk, jobs, started)
         local row = limited_row(job.name)
         row.admitted = math.max(row.admitted - 1, 0)
         if not started then row.unstarted = math.max(row.unstarted - 1, 0) end
+        if row.recovered then row.recovered[step.wf .. ':' .. chunk .. ':' .. job.at] = nil end
         touch(job.name)
     end
 end
@@ -253,8 +257,8 @@ function G.wait_for_their_turn(step, chunk, first, jobs)
     return mask_of(keyed, 1024)
 end
 
--- What goes back to its line although it has counted as a start waits for its turn once more. Returns which of these open jobs do, and the
--- chunk's bytes with them deferred.
+-- What goes back to its line although it has counted as a start waits for its turn once more; how often its worker died stays known. Returns
+-- which of these open jobs do, and the chunk's bytes with them deferred.
 function G.start_anew(step, chunk, first, bytes, jobs)
     if jobs == '' or not has_keys(step, LIMITED) then return '', bytes end
     local rated = {}
@@ -263,10 +267,25 @@ function G.start_anew(step, chunk, first, bytes, jobs)
     end
     local anew = mask_of(rated, 1024)
     if anew == '' then return '', bytes end
-    G.leave_turn(step, chunk, anew, true)
+    for _, job in ipairs(rated) do
+        local row = limited_row(job.name)
+        row.admitted = math.max(row.admitted - 1, 0)
+    end
     G.wait_for_their_turn(step, chunk, first, anew)
     G.shift(step.wf, step.step, OPEN, DEFERRED, M.len(anew))
     return anew, M.change(bytes, anew, function(byte) return byte + DEFERRED end)
+end
+
+-- Jobs of a chunk that wait for their turn once more take with them how often their workers have died.
+function G.keep_recoveries(step, chunk, jobs, recoveries, alone)
+    if jobs == '' or recoveries == 0 then return end
+    local with
+    for _, job in ipairs(keyed_jobs(step.wf, chunk, jobs)) do
+        local row = limited_row(job.name)
+        with = with or job.at
+        row.recovered = row.recovered or {}
+        row.recovered[step.wf .. ':' .. chunk .. ':' .. job.at] = { recoveries, alone, with }
+    end
 end
 
 -- Jobs of a chunk need not be the only ones of their keys any more: they have started (0), or settled (1). The end of the operation lets
@@ -330,7 +349,7 @@ function G.forget_keyed(step, chunk, jobs)
     G.keys_read[step.wf .. ':' .. chunk] = nil
 end
 
--- Whether ticks are to admit the rest. Each chunk of those that are admitted takes up to ten commands.
+-- Whether ticks are to admit the rest. Each entry that those make which are admitted takes up to ten commands.
 local function is_full(order)
     return cost.calls + dirty_rows() + 10 * #order >= ADMIT_CALLS
 end
@@ -352,6 +371,12 @@ local function choose(name, chosen, order)
         call('ZREM', K.turns, unpack(members))
         for _, member in ipairs(members) do
             local of, at = member:match('^%x+:(.*):(%d+)$', #of_key + 1)
+            if row.recovered then
+                -- Apart by what they take with them.
+                local wf, chunk = of:match('^(%d+):%d+:(%d+)$')
+                local recovered = row.recovered[wf .. ':' .. chunk .. ':' .. at]
+                if recovered then of = of .. ':' .. table.concat(recovered, ':') end
+            end
             admit_one(row)
             row.waiting = row.waiting - 1
             if not chosen[of] then
@@ -377,15 +402,16 @@ local function enqueue_admitted(step, chunk, first, jobs)
     G.enqueue(step, { chunk = chunk, first = first, jobs = jobs }, false, false, 0, 0)
 end
 
--- Puts jobs that have been admitted (each with the name of its key) into their line. Those that have been cancelled while they waited leave
--- at once.
-local function let_in(wf, first, chunk, names)
+-- Puts jobs that have been admitted (each with the name of its key) into their line; if their workers have died, as an entry that knows it
+-- (`recovered`: what they take with them, or empty). Those that have been cancelled while they waited leave at once.
+local function let_in(wf, first, chunk, names, recovered)
     local step, jobs = G.step(wf, 0), M.of(names, 1024)
     local at = G.find_chunk(wf, 0, first)
     if not at or at.chunk ~= chunk then
-        for _, name in pairs(names) do
+        for position, name in pairs(names) do
             local row = limited_row(name)
             row.admitted, row.unstarted = math.max(row.admitted - 1, 0), math.max(row.unstarted - 1, 0)
+            if row.recovered then row.recovered[wf .. ':' .. chunk .. ':' .. position] = nil end
             touch(name)
         end
         return
@@ -396,7 +422,10 @@ local function let_in(wf, first, chunk, names)
     if deferred == '' then return end
     G.put_bytes(wf, chunk, M.change(bytes, deferred, function(byte) return byte - DEFERRED end))
     G.shift(wf, 0, DEFERRED, OPEN, M.len(deferred))
-    enqueue_admitted(step, chunk, first, deferred)
+    local recoveries, alone = recovered:match('^:(%d+):(%d+):')
+    if not recoveries then return enqueue_admitted(step, chunk, first, deferred) end
+    recoveries, alone = tonumber(recoveries), tonumber(alone)
+    G.enqueue(step, { chunk = chunk, first = first, jobs = deferred }, false, recoveries > 1, recoveries, alone)
 end
 
 -- Admits those that come next of the keys of which this operation has made room.
@@ -418,9 +447,9 @@ function G.admit()
             end
         end
         for _, of in ipairs(order) do
-            local wf, first, chunk = of:match('^(%d+):(%d+):(%d+)$')
+            local wf, first, chunk, recovered = of:match('^(%d+):(%d+):(%d+)(.*)$')
             -- What is damaged is left as it is, for the doctor to find: it must not keep anybody from the rest.
-            local ok, why = pcall(let_in, tonumber(wf), tonumber(first), tonumber(chunk), chosen[of])
+            local ok, why = pcall(let_in, tonumber(wf), tonumber(first), tonumber(chunk), chosen[of], recovered)
             if not ok and not (type(why) == 'table' and why.gusher) then error(why, 0) end
         end
     end

@@ -1,6 +1,7 @@
 -- Permits: units of a limit, held by sessions. A limit's row has the sums; what a session has of each limit stands in a hash of its own.
 
--- As in `store/permits.rs`, `limit.rs` and `sqlite/permit.rs`.
+-- As in `store/permits.rs` and `sqlite/permit.rs`. Only when a session leaves, an operation ends as many of its permits here as a tick does;
+-- there it ends twice as many.
 local WAITS_FOR, WAITING_LOOKED_AT = 5000, 8
 local PERMITS_ENDED, PERMITS_WOKEN, ASK_AGAIN = 20, 4, 250
 
@@ -32,7 +33,8 @@ local function free_of(row)
 end
 
 local function free_in(row)
-    if row.at_once and row.taken >= row.at_once or not row.starts then return nil end
+    if row.at_once and row.taken >= row.at_once then return nil end
+    if not row.starts then return ASK_AGAIN end
     local at = G.next_start(row, math.max(row.reserved, 0))
     if not at then return nil end
     return at > now() and at - now() or ASK_AGAIN
@@ -132,7 +134,9 @@ function G.permit(id, since, told_at, wanted, woken)
         waits_no_more(name, id)
     end
     put_limit(name, row)
-    if hold < mine.hold or reserved < mine.reserved then
+    -- One that does not wait any more may have been the one that was woken for what is free.
+    local withdraws = mine.waiting and not waiting and more == 0
+    if hold < mine.hold or reserved < mine.reserved or withdraws then
         wake_waiting(name, id, row, reserved < mine.reserved, woken)
     end
     return { more = more, free_in = ask_in }

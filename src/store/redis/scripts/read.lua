@@ -179,16 +179,37 @@ end
 
 -- Live workers, oldest first.
 local function live_workers(limit)
-    local list = {}
-    for _, id in ipairs(call('ZRANGE', K.workers, 0, limit - 1)) do
+    local list, ids = {}, call('ZRANGE', K.workers, 0, limit - 1)
+    if #ids == 0 then return list end
+    -- Lease time stands still while nobody looks after the store.
+    local shard = call('HMGET', K.shard, 'lease_time', 'lease_time_at')
+    local time = tonumber(shard[1] or 0) + math.max(now() - tonumber(shard[2] or now()), 0)
+    local deadlines = call('ZMSCORE', K.sessions, unpack(ids))
+    for i, id in ipairs(ids) do
         local about, since = worker_about(id)
-        if about then list[#list + 1] = { id = id, about = about, since = tonumber(since), leases = call('HLEN', K.lease(id)) } end
+        if about and tonumber(deadlines[i] or 0) > time then list[#list + 1] = { id = id, about = about, since = tonumber(since), leases = call('HLEN', K.lease(id)) } end
     end
     return list
 end
 
 function DO.workers()
     return { list = live_workers(math.min(arg.limit, 250)) }
+end
+
+-- What a session holds, in the order in which it was claimed.
+function DO.held()
+    local list, numbers = {}, call('HKEYS', K.lease(arg.session))
+    table.sort(numbers, function(a, b) return tonumber(a) < tonumber(b) end)
+    for i = 1, math.min(#numbers, arg.limit) do
+        local lease = G.lease_named(arg.session .. ':' .. numbers[i])
+        local workflow, about = G.workflow(lease.wf), call('HGET', K.wf(lease.wf, 'about'), lease.step)
+        if not about then fail('corrupt', 'step ' .. lease.step .. ' of workflow ' .. lease.wf .. ' is missing') end
+        list[i] = {
+            workflow = workflow.id, workflow_name = workflow.name, step = lease.step, step_name = cmsgpack.unpack(about)[1],
+            first = lease.first, jobs = put_blob(lease.jobs), claimed_at = lease.claimed_at,
+        }
+    end
+    return { list = list }
 end
 
 function DO.waiting()
@@ -282,14 +303,16 @@ function DO.whereabouts()
     for _, timer in ipairs(timers) do
         if unhex(timer:sub(23)) == chunk.chunk then names[#names + 1] = timer end
     end
-    for from = 1, math.min(#names, 300) do
+    local state = state_of(G.bytes(wf, chunk.chunk, chunk.jobs):byte(at + 1))
+    -- A timer of one that was cancelled may still be there.
+    local waits_for_time = state == DEFERRED or state == RETRYING
+    for from = 1, waits_for_time and math.min(#names, 300) or 0 do
         local jobs = cmsgpack.unpack(call('HGET', K.wf(wf, 'timer-jobs'), names[from]))[2]
         if holds_job(jobs, at) then answer.due = unhex(names[from]:sub(9, 22)) end
     end
-    local byte = G.bytes(wf, chunk.chunk, chunk.jobs):byte(at + 1)
     local step = G.step(wf, arg.step)
-    answer.ready = state_of(byte) == OPEN and not answer.worker and step.state == STEP.running
-    if state_of(byte) == DEFERRED and not answer.due then answer.turn = G.turn_told(step, chunk, at) end
+    answer.ready = state == OPEN and not answer.worker and step.state == STEP.running
+    if state == DEFERRED and not answer.due then answer.turn = G.turn_told(step, chunk, at) end
     return answer
 end
 

@@ -25,17 +25,22 @@ function G.take_back(lease, expired)
         G.keep_chunk(step, chunk, arg.killed.cancelled_keep)
         bytes, open = G.bytes(wf, chunk.chunk, chunk.jobs), M.minus(open, stopped)
     end
-    local anew
-    anew, bytes = G.start_anew(step, chunk.chunk, chunk.first, bytes, open)
-    if anew ~= '' then
-        open = M.minus(open, anew)
-        G.put_bytes(wf, chunk.chunk, bytes)
-    end
     if open == '' then return end
-    local function back(jobs) return { chunk = chunk.chunk, first = chunk.first, jobs = jobs } end
-    if not expired then
-        return G.enqueue(step, back(open), not lease.suspect, lease.suspect, lease.recoveries, lease.alone)
+    -- Puts these parts of the open jobs back into their line, each as an entry of its own; a suspect one goes to the back. Jobs whose starts
+    -- are limited wait for the turn of their key first.
+    local function back(parts, suspect, recoveries, alone)
+        local anew
+        anew, bytes = G.start_anew(step, chunk.chunk, chunk.first, bytes, open)
+        if anew ~= '' then G.put_bytes(wf, chunk.chunk, bytes) end
+        for _, part in ipairs(parts) do
+            if anew ~= '' then G.keep_recoveries(step, chunk.chunk, M.both(part, anew), recoveries, alone) end
+            local jobs = M.minus(part, anew)
+            if jobs ~= '' then
+                G.enqueue(step, { chunk = chunk.chunk, first = chunk.first, jobs = jobs }, not suspect, suspect, recoveries, alone)
+            end
+        end
     end
+    if not expired then return back({ open }, lease.suspect, lease.recoveries, lease.alone) end
     local recovered = call('HGET', K.wf(wf, 'recovered'), chunk.chunk) or string.rep('\0', chunk.jobs)
     count_bytes(#recovered)
     call('HSET', K.wf(wf, 'recovered'), chunk.chunk,
@@ -43,7 +48,7 @@ function G.take_back(lease, expired)
     local recoveries = lease.recoveries + 1
     if recoveries == 1 then
         -- Whatever killed the worker, most of what it held is innocent: the first time costs no delay.
-        return G.enqueue(step, back(open), true, false, recoveries, 0)
+        return back({ open }, false, recoveries, 0)
     end
     local count = M.len(open)
     if count == 1 then
@@ -56,9 +61,8 @@ function G.take_back(lease, expired)
             if G.is_lane(wf) then G.keep_chunk(step, chunk, arg.killed.keep) end
             return G.check_settled(wf, number)
         end
-        return G.enqueue(step, back(open), false, true, recoveries, alone)
+        return back({ open }, true, recoveries, alone)
     end
     local one, rest = M.split(open, math.ceil(count / 2))
-    G.enqueue(step, back(one), false, true, recoveries, 0)
-    G.enqueue(step, back(rest), false, true, recoveries, 0)
+    back({ one, rest }, true, recoveries, 0)
 end

@@ -1,4 +1,5 @@
--- What is due: leases and drafts whose time is over, dead sessions, timers, chores.
+-- What is due: leases, permits and drafts whose time is over, dead sessions, timers, deadlines and keys of lone jobs, chores, workflows
+-- that are kept no longer.
 
 local DO = {}
 READS = arg.verb == 'look_ahead'

@@ -1,0 +1,42 @@
+//! Lone jobs that have failed for good, on whatever shards they are: run again, or given up.
+
+use crate::cancelling::LoneJobsOf;
+use crate::client::Client;
+use crate::error::Result;
+use crate::job::Job;
+
+impl Client {
+    /// Gives the failed lone jobs of a type, in one queue or all, a new set of attempts; returns how many.
+    pub(crate) async fn retry_failed_lone(&self, job_type: &str, queue: Option<&str>) -> Result<u64> {
+        let mut jobs = 0;
+        for lane in self.lanes_of(job_type, queue).await?.iter().filter(|lane| lane.jobs.failed > 0) {
+            for id in &lane.ids {
+                jobs += self.handle(*id).retry_failed(None).await?;
+            }
+        }
+        Ok(jobs)
+    }
+
+    /// Gives them up; returns how many.
+    pub(crate) async fn discard_failed_lone(&self, job_type: &str, queue: Option<&str>) -> Result<u64> {
+        let mut jobs = 0;
+        for lane in self.lanes_of(job_type, queue).await?.iter().filter(|lane| lane.jobs.failed > 0) {
+            for id in &lane.ids {
+                jobs += self.handle(*id).discard_failed(None).await?;
+            }
+        }
+        Ok(jobs)
+    }
+}
+
+impl<J: Job> LoneJobsOf<'_, J> {
+    /// Gives all that have failed for good a new set of attempts; returns how many.
+    pub async fn retry_failed(self) -> Result<u64> {
+        self.client.retry_failed_lone(J::NAME, self.queue.as_deref()).await
+    }
+
+    /// Gives all that have failed for good up: they count as skipped. Returns how many.
+    pub async fn discard_failed(self) -> Result<u64> {
+        self.client.discard_failed_lone(J::NAME, self.queue.as_deref()).await
+    }
+}

@@ -1,0 +1,95 @@
+//! The same program as the deploy brings it: parcels are weighed with scales, which are calibrated first.
+
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use gusher::prelude::*;
+
+/// The scales that all parcels are weighed with.
+pub const SCALES: &str = "the left ones";
+
+/// Calibrates the scales, weighs each of so many parcels, then adds up what they weigh.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Delivery {
+    pub parcels: u64,
+}
+
+impl Workflow for Delivery {
+    const NAME: &str = "Delivery";
+
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        let calibrated = flow.run(Calibrate::the_scales());
+        let weights = flow.run_each((0..self.parcels).map(Weigh::of)).after(calibrated);
+        flow.run(Total { weights: weights.outputs() });
+        Ok(())
+    }
+}
+
+/// A type that did not exist before.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Calibrate {
+    pub scales: String,
+}
+
+impl Calibrate {
+    pub fn the_scales() -> Self {
+        Self { scales: SCALES.to_owned() }
+    }
+}
+
+impl Job for Calibrate {
+    const NAME: &str = "Calibrate";
+    type Output = String;
+    type State = ();
+
+    async fn perform(self, _: &Context) -> JobResult<String> {
+        Ok(self.scales)
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Weigh {
+    pub parcel: u64,
+    pub grams: u32,
+    /// Did not exist before.
+    #[serde(default)]
+    pub scales: Option<String>,
+}
+
+impl Weigh {
+    pub fn of(parcel: u64) -> Self {
+        Self { parcel, grams: (parcel % 1_000) as u32, scales: Some(SCALES.to_owned()) }
+    }
+}
+
+impl Job for Weigh {
+    const NAME: &str = "Weigh";
+    type Output = u32;
+    type State = ();
+
+    async fn perform(self, _: &Context) -> JobResult<u32> {
+        // Stands for the work.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        Ok(self.grams)
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Total {
+    pub weights: Outputs<u32>,
+}
+
+impl Job for Total {
+    const NAME: &str = "Total";
+    type Output = u64;
+    type State = ();
+
+    async fn perform(self, ctx: &Context) -> JobResult<u64> {
+        let add = |sum: u64, (_, grams): (u64, u32)| async move { Ok(sum + u64::from(grams)) };
+        self.weights.stream(ctx).try_fold(0, add).await
+    }
+}
+
+pub fn app() -> App {
+    App::stateless().workflow::<Delivery>().job::<Calibrate>().job::<Weigh>().job::<Total>()
+}
