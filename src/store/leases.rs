@@ -43,7 +43,7 @@ pub struct Claim {
 }
 
 /// How much a claim takes of one type.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Take {
     /// The job type.
     pub job_type: String,

@@ -1,6 +1,5 @@
 //! Claiming: keeps the slots busy, and about one target time of work ready for them, but no more.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,13 +11,12 @@ use super::held::Held;
 use super::hub::Hub;
 use super::jitter;
 use super::queues::QueueOrder;
+use super::wish::{InHand, MAX_LEASES, Standing, Wanted, Wish};
 use crate::error::{ErrorKind, Result};
-use crate::slice::{CHUNK_JOBS, TARGET_TIME, take};
-use crate::store::{Claim, Claimed, Session, Store, Take};
+use crate::slice::TARGET_TIME;
+use crate::store::{Claim, Claimed, Session, Store};
 use crate::wake::wake;
 
-/// The most leases that one claim asks for.
-const MAX_LEASES: u32 = 16;
 /// How long a worker that can use nothing now waits for a change that nobody tells it of.
 const POLL: Duration = Duration::from_millis(450);
 /// A wake-up can be lost; the next look at what is due catches it. Should that not come either, a claim does after about so long.
@@ -35,7 +33,8 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session, order: QueueOrder) {
         tokio::pin!(again);
         again.as_mut().enable();
         let mut idle = false;
-        let wait = match wishes(&hub, &session) {
+        let standing = standing(&hub, &session);
+        let wait = match standing.wish() {
             Wish::Nothing => {
                 hub.permits.wait_no_more(&hub).await;
                 hub.look_after(POLL)
@@ -44,15 +43,15 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session, order: QueueOrder) {
                 hub.permits.give_back(&hub).await;
                 hub.look_after(POLL)
             }
-            Wish::Claim(mut claim) => {
-                claim.first_lease = next_lease;
+            Wish::Claim(wanted) => {
+                let alone = standing.held.is_empty();
+                let mut claim = Claim { first_lease: next_lease, alone, ..claim_of(&hub, &session, wanted) };
                 // One that wants nothing only asks whether it should still drain.
-                let permitted = match claim.takes.iter().any(|take| take.budget > 0) {
-                    true => hub.permits.take(&hub, &mut claim).await,
-                    false => {
-                        hub.permits.wait_no_more(&hub).await;
-                        Ok(())
-                    }
+                let permitted = if claim.takes.iter().any(|take| take.budget > 0) {
+                    hub.permits.take(&hub, &mut claim).await
+                } else {
+                    hub.permits.wait_no_more(&hub).await;
+                    Ok(())
                 };
                 let asked = hub.monotonic();
                 // Never a branch of `select!`: a claim that nobody waits for any more would still be granted.
@@ -166,97 +165,29 @@ async fn rejoin(hub: &Hub, session: &Session) {
     }
 }
 
-/// What a worker wants.
-enum Wish {
-    Claim(Claim),
-    /// It has enough for this moment: what it waits for, it goes on waiting for.
-    NoMore,
-    /// Nothing could start here for a while.
-    Nothing,
+/// How the worker stands now.
+fn standing(hub: &Hub, session: &Session) -> Standing {
+    let last_end = hub.last_end.load(Ordering::Relaxed);
+    Standing {
+        slots: hub.slots,
+        idle: hub.idle_slots.load(Ordering::SeqCst),
+        parallel: hub.parallel(),
+        is_quick: hub.monotonic().saturating_sub(last_end) < 4 * TARGET_TIME.as_millis() as u64,
+        drains: hub.draining.load(Ordering::SeqCst),
+        held: hub.all_held().iter().map(|held| InHand::of(held)).collect(),
+        types: session.types.iter().map(|job_type| (job_type.clone(), hub.mean(job_type))).collect(),
+    }
 }
 
-/// What the worker wants now.
-fn wishes(hub: &Hub, session: &Session) -> Wish {
-    let held = hub.all_held();
-    let alone = held.is_empty();
-    if held.iter().any(|held| held.slice.suspect) {
-        // It may kill its worker: nothing is to die with it.
-        return Wish::Nothing;
-    }
-    if hub.draining.load(Ordering::SeqCst) && !alone {
-        // Wants nothing, but asks whether the suspect slice still waits: another worker may have come by it first.
-        let takes = session.types.iter().map(|job_type| Take { job_type: job_type.clone(), jobs: 0, budget: 0 });
-        return Wish::Claim(claim_of(hub, session, takes.collect()));
-    }
-    let ready: Vec<&Arc<Held>> = held.iter().filter(|held| held.unstarted() > 0).collect();
-    let waiting: usize = ready.iter().map(|held| held.unstarted()).sum();
-    let idle = hub.idle_slots.load(Ordering::SeqCst);
-    let free = idle.saturating_sub(u32::try_from(waiting).unwrap_or(u32::MAX));
-    let slots = hub.slots as usize;
-    let mut means: HashMap<&str, Option<Duration>> = HashMap::new();
-    for job_type in &session.types {
-        means.insert(job_type, hub.mean(job_type));
-    }
-    let queued: f64 = held
-        .iter()
-        .map(|held| {
-            held.unstarted() as f64
-                * means.get(held.slice.job_type.as_str()).copied().flatten().unwrap_or(TARGET_TIME).as_secs_f64()
-        })
-        .sum();
-    let target = TARGET_TIME.as_secs_f64() * hub.parallel();
-    // Work is fetched ahead only while the slots turn it over: behind slow jobs it would just wait here instead of elsewhere.
-    let quick =
-        hub.monotonic().saturating_sub(hub.last_end.load(Ordering::Relaxed)) < 4 * TARGET_TIME.as_millis() as u64;
-    if free == 0 && !quick {
-        return Wish::Nothing;
-    }
-    if free == 0 && (queued >= target / 2.0 || held.len() >= 4 * slots + MAX_LEASES as usize) {
-        return Wish::NoMore;
-    }
-    let room = (target - queued).max(0.0);
-    // Beside a large step of quick jobs something is always ready for the next slot, and no slot is ever free: of each type, and of what is
-    // limited, one job may wait with the rest, else its turn would not come before that step has ended.
-    let fits = |held: &Arc<Held>| {
-        let mean = means.get(held.slice.job_type.as_str()).copied().flatten();
-        mean.is_some_and(|mean| mean.as_secs_f64() <= room)
-    };
-    let fetches_ahead = waiting > 0 || held.iter().any(fits);
-    let most = (CHUNK_JOBS * MAX_LEASES as usize) as u32;
-    let free_or_one = |is_ready: bool| free.max(u32::from(fetches_ahead && !is_ready)).min(most);
-    let max_limited = free_or_one(ready.iter().any(|held| held.is_limited()));
-    let takes = session.types.iter().filter_map(|job_type| {
-        let is_ready = ready.iter().any(|held| held.slice.job_type == *job_type);
-        let (jobs, budget) = match means.get(job_type.as_str()).copied().flatten() {
-            // Nobody knows how long it takes, but it must not wait until all that is known has run out.
-            None => {
-                let some = free.max(u32::from(!is_ready)).min(most);
-                (some, some)
-            }
-            Some(mean) => {
-                let fit = (room / mean.as_secs_f64().max(1e-9)) as u32;
-                (take(Some(mean), slots) as u32, fit.clamp(free_or_one(is_ready), most))
-            }
-        };
-        (budget > 0).then(|| Take { job_type: job_type.clone(), jobs, budget })
-    });
-    let takes: Vec<Take> = takes.collect();
-    if takes.is_empty() {
-        return Wish::Nothing;
-    }
-    Wish::Claim(Claim { free_slots: free, max_limited, alone, ..claim_of(hub, session, takes) })
-}
-
-/// A claim without a free slot.
-fn claim_of(hub: &Hub, session: &Session, takes: Vec<Take>) -> Claim {
+fn claim_of(hub: &Hub, session: &Session, wanted: Wanted) -> Claim {
     Claim {
         session: hub.session,
         first_lease: 0,
         max_leases: MAX_LEASES,
         queues: session.queues.clone(),
-        takes,
-        free_slots: 0,
-        max_limited: 0,
+        takes: wanted.takes,
+        free_slots: wanted.free,
+        max_limited: wanted.limited,
         alone: false,
         permits: Vec::new(),
         lease: hub.lease,
@@ -295,7 +226,7 @@ pub async fn give_back_what_waits(hub: Arc<Hub>) {
 mod tests {
     use super::*;
     use crate::store::sqlite::{Options, SqliteStore};
-    use crate::store::{Enqueue, Lane, Limited, LoneJobs};
+    use crate::store::{Enqueue, Lane, Limited, LoneJobs, Take};
 
     #[tokio::test]
     async fn what_an_earlier_queue_lacks_permits_for_is_told_although_a_later_one_gives_something() {

@@ -21,6 +21,7 @@ mod send;
 mod tick;
 mod turns;
 pub(crate) mod watch;
+mod wish;
 
 use std::collections::BTreeMap;
 use std::fmt;
