@@ -2,11 +2,12 @@
 
 use serde::Serialize;
 
+use super::fate::Fate;
 use super::house::House;
 use super::out::{Ending, Outcome};
 use super::target;
 use crate::id::WorkflowId;
-use crate::render::words::{count, escape};
+use crate::render::words::escape;
 
 /// Give failed jobs up, those of one step or all: they count as skipped, and what waits for their step goes on
 #[derive(Debug, clap::Args)]
@@ -37,11 +38,7 @@ impl Discard {
             out.document(&Discarded { workflow_id: handle.id(), step, discarded })?;
         } else {
             let of = step.map(|step| format!(" of `{}`", escape(step))).unwrap_or_default();
-            let verb = if discarded == 1 { "counts" } else { "count" };
-            out.text(&match discarded {
-                0 => format!("no job{of} has failed"),
-                n => format!("{}{of} {verb} as skipped now", count(n, "failed job")),
-            })?;
+            out.text(&Fate::GivenUp.sentence(discarded, &of))?;
         }
         Ok(Ending::Fine)
     }

@@ -1,7 +1,8 @@
 //! `jobs cancel|retry|discard`: commands on lone jobs.
 
-use serde::Serialize;
+use serde_json::json;
 
+use super::fate::Fate;
 use super::house::House;
 use super::out::{Ending, Outcome};
 use crate::cancelling::Cancelled;
@@ -30,8 +31,8 @@ impl Jobs {
     pub async fn run<S: Send + Sync + 'static>(self, house: &House<S>) -> Outcome {
         match self.command {
             Command::Cancel(command) => command.run(house).await,
-            Command::Retry(failed) => failed.retry(house).await,
-            Command::Discard(failed) => failed.discard(house).await,
+            Command::Retry(failed) => failed.meet(Fate::RunAgain, house).await,
+            Command::Discard(failed) => failed.meet(Fate::GivenUp, house).await,
         }
     }
 }
@@ -95,41 +96,23 @@ struct Failed {
     queue: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Retried {
-    retried: u64,
-}
-
-#[derive(Serialize)]
-struct Discarded {
-    discarded: u64,
-}
-
 impl Failed {
-    async fn retry<S: Send + Sync + 'static>(self, house: &House<S>) -> Outcome {
+    async fn meet<S: Send + Sync + 'static>(self, fate: Fate, house: &House<S>) -> Outcome {
+        let (job_type, queue) = (self.job_type.as_str(), self.queue.as_deref());
         let client = house.client().await?;
-        check_type(&client, &self.job_type).await?;
-        let retried = client.retry_failed_lone(&self.job_type, self.queue.as_deref()).await?;
-        self.tell(house, &Retried { retried }, retried, "runs again", "run again")
-    }
-
-    async fn discard<S: Send + Sync + 'static>(self, house: &House<S>) -> Outcome {
-        let client = house.client().await?;
-        check_type(&client, &self.job_type).await?;
-        let discarded = client.discard_failed_lone(&self.job_type, self.queue.as_deref()).await?;
-        self.tell(house, &Discarded { discarded }, discarded, "counts as skipped now", "count as skipped now")
-    }
-
-    fn tell<S>(&self, house: &House<S>, document: &impl Serialize, jobs: u64, one: &str, several: &str) -> Outcome {
-        let name = escape(&self.job_type);
+        check_type(&client, job_type).await?;
+        let jobs = match fate {
+            Fate::RunAgain => client.retry_failed_lone(job_type, queue).await?,
+            Fate::GivenUp => client.discard_failed_lone(job_type, queue).await?,
+        };
         if house.out.json {
-            house.out.document(document)?;
+            let done = match fate {
+                Fate::RunAgain => "retried",
+                Fate::GivenUp => "discarded",
+            };
+            house.out.document(&json!({ "type": job_type, "queue": queue, done: jobs }))?;
         } else {
-            house.out.text(&match jobs {
-                0 => format!("no lone job of type `{name}` has failed"),
-                1 => format!("1 failed job {one}"),
-                jobs => format!("{} {several}", count(jobs, "failed job")),
-            })?;
+            house.out.text(&fate.sentence(jobs, &format!(" of type `{}`", escape(job_type))))?;
         }
         Ok(Ending::Fine)
     }

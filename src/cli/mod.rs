@@ -18,6 +18,7 @@ mod discard;
 mod doctor;
 mod du;
 mod failures;
+mod fate;
 mod follow;
 mod graph;
 mod house;

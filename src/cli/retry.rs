@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::fate::Fate;
 use super::follow::Wait;
 use super::house::House;
 use super::out::{Ending, Outcome};
@@ -12,7 +13,7 @@ use super::{mended, target};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::id::WorkflowId;
-use crate::render::words::{count, escape};
+use crate::render::words::escape;
 
 /// Run failed jobs again, those of one step or all; a finished workflow goes on
 #[derive(Debug, clap::Args)]
@@ -51,11 +52,7 @@ impl Retry {
             out.document(&Retried { workflow_id: handle.id(), step, retried })?;
         } else if !out.json {
             let of = step.map(|step| format!(" of `{}`", escape(step))).unwrap_or_default();
-            let verb = if retried == 1 { "runs" } else { "run" };
-            out.text(&match retried {
-                0 => format!("no job{of} has failed"),
-                n => format!("{}{of} {verb} again", count(n, "failed job")),
-            })?;
+            out.text(&Fate::RunAgain.sentence(retried, &of))?;
         }
         if self.wait.is_asked_for() { self.wait.follow(house, &handle).await } else { Ok(Ending::Fine) }
     }

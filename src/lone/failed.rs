@@ -3,16 +3,15 @@
 use crate::cancelling::LoneJobsOf;
 use crate::client::Client;
 use crate::error::Result;
+use crate::handle::Handle;
 use crate::job::Job;
 
 impl Client {
     /// Gives the failed lone jobs of a type, in one queue or all, a new set of attempts; returns how many.
     pub(crate) async fn retry_failed_lone(&self, job_type: &str, queue: Option<&str>) -> Result<u64> {
         let mut jobs = 0;
-        for lane in self.lanes_of(job_type, queue).await?.iter().filter(|lane| lane.jobs.failed > 0) {
-            for id in &lane.ids {
-                jobs += self.handle(*id).retry_failed(None).await?;
-            }
+        for lane in self.lanes_with_failed(job_type, queue).await? {
+            jobs += lane.retry_failed(None).await?;
         }
         Ok(jobs)
     }
@@ -20,12 +19,16 @@ impl Client {
     /// Gives them up; returns how many.
     pub(crate) async fn discard_failed_lone(&self, job_type: &str, queue: Option<&str>) -> Result<u64> {
         let mut jobs = 0;
-        for lane in self.lanes_of(job_type, queue).await?.iter().filter(|lane| lane.jobs.failed > 0) {
-            for id in &lane.ids {
-                jobs += self.handle(*id).discard_failed(None).await?;
-            }
+        for lane in self.lanes_with_failed(job_type, queue).await? {
+            jobs += lane.discard_failed(None).await?;
         }
         Ok(jobs)
+    }
+
+    async fn lanes_with_failed(&self, job_type: &str, queue: Option<&str>) -> Result<Vec<Handle>> {
+        let lanes = self.lanes_of(job_type, queue).await?;
+        let failed = lanes.iter().filter(|lane| lane.jobs.failed > 0);
+        Ok(failed.flat_map(|lane| &lane.ids).map(|id| self.handle(*id)).collect())
     }
 }
 

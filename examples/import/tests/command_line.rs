@@ -176,6 +176,26 @@ fn bad_rows_are_mended_in_a_table_and_fed_again_and_then_the_report_runs() {
 }
 
 #[test]
+fn bad_rows_that_nobody_can_mend_are_given_up_and_then_the_report_runs() {
+    let house = House::new();
+    let csv = house.csv("airports.csv", &[row("00AA", "38.7"), row("00AB", "97.5")]);
+    house.refused(&["--csv", &csv]);
+    assert!(!house.path("import-report.html").exists());
+    let told = house.told(&["discard", "latest", "ImportCsvRow"]);
+    assert!(told.contains("1 failed job of `ImportCsvRow` counts as skipped now"), "{told}");
+    let _worker = house.worker();
+    house.told(&["watch", "latest"]);
+    assert!(house.path("import-report.html").exists());
+    assert_eq!(house.json(&["show", "latest", "ImportCsvRow#1"])["state"], "skipped");
+    let again = house.told(&["discard", "latest", "ImportCsvRow"]);
+    assert!(again.contains("no job of `ImportCsvRow` has failed"), "{again}");
+    let workers = house.json(&["workers"]);
+    assert_eq!((workers.as_array().unwrap().len(), &workers[0]["slices"]), (1, &serde_json::json!([])));
+    let (_, error) = house.refused(&["jobs", "discard", "--type", "ImportCsvRow"]);
+    assert!(error.contains("no lone job of type `ImportCsvRow` has been enqueued"), "{error}");
+}
+
+#[test]
 fn with_a_tolerance_the_report_runs_and_lists_the_missing_rows() {
     let house = House::new();
     let csv = house.csv("airports.csv", &[row("00AA", "38.7"), row("00AB", "97.5")]);
