@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use servers::Server;
 use support::House;
 use support::until::until;
+use support::work::work_for;
 use tokio::sync::{Barrier, Semaphore};
 
 /// What the jobs of a test share.
@@ -159,7 +160,7 @@ impl Job for Walk {
     type Output = ();
     type State = Shop;
     async fn perform(self, _: &Context<Shop>) -> JobResult<()> {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        work_for(Duration::from_millis(100)).await;
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use gusher::prelude::*;
 use gusher::store::Store;
 use gusher::store::sqlite::{Options, SqliteStore};
 use gusher::{CancellationToken, QueueOrder, WorkerOptions, WorkflowState};
+use serde::de::DeserializeOwned;
 use support::House;
 use support::act::{Act, Shared, Stage, act};
 use support::until::until;
@@ -272,6 +273,20 @@ async fn in_strict_order_nothing_of_a_queue_runs_while_one_before_it_has_anythin
 mod deploys {
     use super::*;
 
+    /// A number before, and a text after.
+    #[derive(Serialize, Deserialize)]
+    pub struct Label<T> {
+        pub text: T,
+    }
+    impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Job for Label<T> {
+        const NAME: &str = "Label";
+        type Output = ();
+        type State = ();
+        async fn perform(self, _: &Context) -> JobResult<()> {
+            Ok(())
+        }
+    }
+
     pub mod before {
         use super::*;
 
@@ -288,21 +303,8 @@ mod deploys {
             }
         }
 
-        #[derive(Serialize, Deserialize)]
-        pub struct Label {
-            pub text: u32,
-        }
-        impl Job for Label {
-            const NAME: &str = "Label";
-            type Output = ();
-            type State = ();
-            async fn perform(self, _: &Context) -> JobResult<()> {
-                Ok(())
-            }
-        }
-
         pub fn app() -> App {
-            App::stateless().job::<Weight>().job::<Label>()
+            App::stateless().job::<Weight>().job::<Label<u32>>()
         }
     }
 
@@ -323,19 +325,6 @@ mod deploys {
             }
         }
 
-        #[derive(Serialize, Deserialize)]
-        pub struct Label {
-            pub text: String,
-        }
-        impl Job for Label {
-            const NAME: &str = "Label";
-            type Output = ();
-            type State = ();
-            async fn perform(self, _: &Context) -> JobResult<()> {
-                Ok(())
-            }
-        }
-
         /// A type that did not exist before.
         #[derive(Serialize, Deserialize)]
         pub struct Calibrate {
@@ -351,7 +340,7 @@ mod deploys {
         }
 
         pub fn app() -> App {
-            App::stateless().job::<Weight>().job::<Label>().job::<Calibrate>()
+            App::stateless().job::<Weight>().job::<Label<String>>().job::<Calibrate>()
         }
     }
 }
@@ -391,7 +380,7 @@ async fn a_new_worker_that_cannot_read_an_older_shape_fails_that_job_alone_and_n
     assert_eq!(new_shape.wait().await.unwrap(), 8);
     let error = old_shape.wait().await.unwrap_err().to_string();
     assert!(error.contains("the parameters do not fit the type `Weight`: missing field `scales`"), "{error}");
-    let other_type = older.enqueue(before::Label { text: 17 }).await.unwrap();
+    let other_type = older.enqueue(deploys::Label { text: 17_u32 }).await.unwrap();
     let error = other_type.wait().await.unwrap_err().to_string();
     assert!(error.contains("do not fit the type `Label`, at field `text`: invalid type: integer `17`"), "{error}");
     worker.stop().await;

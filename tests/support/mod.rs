@@ -3,6 +3,7 @@
 
 pub mod act;
 pub mod until;
+pub mod work;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,10 +1,14 @@
 //! What runs while processes are killed: a source emits rows, some of which fail once or for good, a check follows for each few of
 //! them, then one report on all. What must come of it can be computed from its arguments.
 
+#[path = "../../support/work.rs"]
+mod work;
+
 use std::time::Duration;
 
 use futures::TryStreamExt;
 use gusher::prelude::*;
+use work::work_for;
 
 /// Every so many rows there is one check.
 const ROWS_A_CHECK: u64 = 4;
@@ -85,12 +89,6 @@ impl Source for Emit {
         }
         Ok(())
     }
-}
-
-/// The work itself: real time in which a process can die, as it passes in a job that waits for a database. Nothing in the run waits for
-/// anything by it, and no verdict depends on its length.
-async fn work_for(time: Duration) {
-    tokio::time::sleep(time).await;
 }
 
 /// One row.

@@ -1,5 +1,8 @@
 //! A workflow whose jobs can kill the process that runs them, for tests with real workers: the `crew` binary is such a worker.
 
+#[path = "../../support/work.rs"]
+mod work;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,6 +11,7 @@ use futures::TryStreamExt;
 use gusher::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use work::work_for;
 
 /// A job for each of `rows` numbers, then a report.
 #[derive(Debug, Serialize, Deserialize)]
@@ -94,7 +98,7 @@ impl Job for Visit {
     }
 
     async fn perform(self, _: &Context) -> JobResult<()> {
-        tokio::time::sleep(self.takes).await;
+        work_for(self.takes).await;
         Ok(())
     }
 }
@@ -111,7 +115,7 @@ impl Job for Sweep {
     type State = ();
 
     async fn perform(self, _: &Context) -> JobResult<()> {
-        tokio::time::sleep(self.takes).await;
+        work_for(self.takes).await;
         Ok(())
     }
 }
@@ -129,7 +133,7 @@ impl Job for Ride {
     type State = ();
 
     async fn perform(self, _: &Context) -> JobResult<()> {
-        tokio::time::sleep(self.takes).await;
+        work_for(self.takes).await;
         Ok(())
     }
 }

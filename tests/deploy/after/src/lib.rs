@@ -1,9 +1,14 @@
 //! The same program as the deploy brings it: parcels are weighed with scales, which are calibrated first.
 
+#[path = "../../../support/work.rs"]
+mod work;
+
 use std::time::Duration;
 
-use futures::TryStreamExt;
+// What is the same in both versions.
+pub use deploy_before::Total;
 use gusher::prelude::*;
+use work::work_for;
 
 /// The scales that all parcels are weighed with.
 pub const SCALES: &str = "the left ones";
@@ -68,25 +73,8 @@ impl Job for Weigh {
     type State = ();
 
     async fn perform(self, _: &Context) -> JobResult<u32> {
-        // Stands for the work.
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        work_for(Duration::from_millis(2)).await;
         Ok(self.grams)
-    }
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Total {
-    pub weights: Outputs<u32>,
-}
-
-impl Job for Total {
-    const NAME: &str = "Total";
-    type Output = u64;
-    type State = ();
-
-    async fn perform(self, ctx: &Context) -> JobResult<u64> {
-        let add = |sum: u64, (_, grams): (u64, u32)| async move { Ok(sum + u64::from(grams)) };
-        self.weights.stream(ctx).try_fold(0, add).await
     }
 }
 

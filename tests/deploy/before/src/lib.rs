@@ -1,9 +1,13 @@
 //! A program as it is before a deploy.
 
+#[path = "../../../support/work.rs"]
+mod work;
+
 use std::time::Duration;
 
 use futures::TryStreamExt;
 use gusher::prelude::*;
+use work::work_for;
 
 /// Weighs each of so many parcels, then adds up what they weigh.
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,8 +43,7 @@ impl Job for Weigh {
     type State = ();
 
     async fn perform(self, _: &Context) -> JobResult<u32> {
-        // Stands for the work.
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        work_for(Duration::from_millis(2)).await;
         Ok(self.grams)
     }
 }
