@@ -60,9 +60,10 @@ impl WorkflowId {
         ((i128::from(u32::from_be_bytes([a, b, c, d])) * i128::from(span)) >> 32) as Millis
     }
 
-    /// The id of the lane of that key on a shard. It is of no time, so it sorts before every workflow.
+    /// The id of the lane of that key on a shard. It is of no time, so it sorts before every workflow. Lanes of one key on several shards have
+    /// nothing in common, for a ledger names them by the end of their ids.
     pub(crate) fn of_lane(shard: u16, key: &str) -> Self {
-        Self::hashed(0, &format!("lane\0{key}"), |_| shard)
+        Self::hashed(0, &format!("lane\0{shard}\0{key}"), |_| shard)
     }
 
     /// When it was made, as it says itself.
@@ -200,6 +201,13 @@ mod tests {
         assert_eq!(id("one").made_at(), 1_700_000_000_000);
         let shards: std::collections::BTreeSet<u16> = (0..200).map(|n| id(&n.to_string()).shard()).collect();
         assert_eq!(shards, (0..12).collect());
+    }
+
+    #[test]
+    fn lanes_of_one_key_on_two_shards_can_be_told_apart_by_the_end_of_their_ids() {
+        let end = |shard| WorkflowId::of_lane(shard, "mail").as_bytes()[8..].to_vec();
+        assert_ne!(end(0), end(1));
+        assert_eq!(WorkflowId::of_lane(5, "mail").shard(), 5);
     }
 
     #[test]

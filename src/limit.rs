@@ -103,7 +103,7 @@ impl Starts {
         self.forget(rate, now);
         let part = part_of(rate);
         // The last moment of its part is the one that has to be over for a period.
-        let until = (now.div_euclid(part) + 1) * part - 1 + rate.period;
+        let until = (now.div_euclid(part) + 1).saturating_mul(part).saturating_add(rate.period).saturating_sub(1);
         match self.0.last_mut() {
             Some((last, counted)) if *last == until => *counted = counted.saturating_add(count),
             _ => self.0.push((until, count)),
@@ -142,7 +142,7 @@ impl Starts {
 
     fn forget(&mut self, rate: Rate, now: Millis) {
         // What would count for longer than a period from now on was noted before the clock jumped back.
-        let longest = now.saturating_add(rate.period + part_of(rate));
+        let longest = now.saturating_add(rate.period.saturating_add(part_of(rate)));
         self.0.iter_mut().for_each(|(until, _)| *until = (*until).min(longest));
         self.0.retain(|(until, _)| *until > now);
     }

@@ -4,7 +4,7 @@ mod support;
 
 use gusher::prelude::*;
 use gusher::store::{List, Store};
-use gusher::{MAX_JOB_BYTES, WorkflowState};
+use gusher::{MAX_JOB_BYTES, Pausable, WorkflowState};
 use support::House;
 use support::act::{Act, Shared, Stage, act};
 
@@ -85,6 +85,20 @@ async fn a_page_among_10_000_workflows_reads_the_rows_that_it_shows() {
     assert_eq!(rows_read(&house, "workflows"), 20);
     let streamed: Vec<_> = futures::TryStreamExt::try_collect(client.workflows().of::<Rows>().stream()).await.unwrap();
     assert_eq!(streamed.len(), 10_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_type_is_paused_and_goes_on_without_a_look_at_what_waits_in_other_lines() {
+    let (house, app) = (House::new(), app());
+    let client = house.client(&app);
+    let fill = |n| client.enqueue(act("fine", "ok")).queue(format!("queue {n}")).into_future();
+    futures::future::try_join_all((0..1_000).map(fill)).await.unwrap();
+    for what in [Pausable::Type("Other".into()), Pausable::Queue("other".into()), Pausable::Queue("queue 7".into())] {
+        client.pause(what.clone()).await.unwrap();
+        client.resume(what).await.unwrap();
+    }
+    let cost = house.store.meters().by_verb()["set paused"].max;
+    assert!(cost.rows <= 2 && cost.calls <= 10, "{cost:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

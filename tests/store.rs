@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use gusher::store::sqlite::{Options, SqliteStore};
 use gusher::store::{
-    Append, Claim, Create, DraftKey, DraftOf, LeaseReport, NewWorkflow, Part, Report, Session, Slice, Store, Take, Tick,
+    Append, Claim, Create, DraftKey, DraftOf, LeaseReport, Limited, NewWorkflow, Part, Permit, Report, Session, Slice,
+    Store, Take, Tick, Wanted,
 };
-use gusher::{Chunk, Clock, Mask, SessionId, StepSpec, WorkflowId};
+use gusher::{Chunk, Clock, Limit, Mask, SessionId, StepSpec, WorkflowId};
 
 const LEASE: i64 = 1_000;
 
@@ -106,6 +107,22 @@ async fn what_can_never_be_done_is_set_aside_and_stops_nothing_else() {
     assert!(findings.contains("the chore `dance` of workflow number 1 is set aside"), "{findings}");
     let why = house.store.waiting(broken, 0).await.unwrap();
     assert!(why.chore.unwrap().contains("set aside"));
+}
+
+#[tokio::test]
+async fn a_limit_that_does_not_decode_is_told_anew_and_what_is_held_of_it_stays_counted() {
+    let house = House::new().await;
+    let other = Session::new(LEASE);
+    house.store.join(other.clone()).await.unwrap();
+    let ask_for = async |session, more| {
+        let of = Limited::Type("Row".into());
+        let limits = vec![Wanted { of, limit: Limit::at_once(3), held: 0, unstarted: 0, used: 0, more }];
+        house.store.permit(Permit { session, shard: 0, limits, lease: LEASE }).await.unwrap().granted[0].more
+    };
+    assert_eq!(ask_for(house.worker, 2).await, 2);
+    let damage = rusqlite::Connection::open(house.folder.path().join("gusher.db")).unwrap();
+    assert_eq!(damage.execute("UPDATE limited SET said = '{', starts = 'none'", []).unwrap(), 1);
+    assert_eq!(ask_for(other.id, 3).await, 1);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use gusher::prelude::*;
 use gusher::store::sqlite::rusqlite::{self, Connection, TransactionBehavior};
-use gusher::{JobState, WorkflowState};
+use gusher::{JobState, Unique, WorkflowState};
 use support::House;
 use support::until::until;
 
@@ -157,6 +157,35 @@ async fn what_is_rolled_back_has_never_been() -> Result<()> {
         client.enqueue(SendMail { to: "ada@example.org".into() }).later(Duration::from_secs(60)).within(&order)?;
     order.commit()?;
     assert_eq!(later.status().await?.state, JobState::Deferred);
+    house.check().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unique_job_is_the_only_one_of_its_key_once_its_transaction_is_committed() -> Result<()> {
+    let house = House::new();
+    let (path, tables) = in_the_stores_file(&house);
+    let client = house.client(&app(&tables));
+    let mail = || client.enqueue(SendMail { to: "ada@example.org".into() }).unique(Unique::until_settled("ada"));
+    let mut database = connect(&path)?;
+    let order = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let first = mail().within(&order)?;
+    assert_eq!(mail().within(&order).unwrap_err().first_job(), Some(first.id()), "in the same transaction");
+    order.rollback()?;
+
+    let order = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let second = mail().within(&order)?;
+    order.commit()?;
+    assert_eq!(mail().await.unwrap_err().first_job(), Some(second.id()));
+    let order = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    assert_eq!(mail().within(&order).unwrap_err().first_job(), Some(second.id()));
+    order.commit()?;
+
+    let worker = house.worker(&app(&tables)).await;
+    second.wait().await?;
+    mail().await?.wait().await?;
+    assert_eq!(tables.count("sent"), 2);
+    worker.stop().await;
     house.check().await;
     Ok(())
 }

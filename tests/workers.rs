@@ -9,11 +9,10 @@ use futures::TryStreamExt;
 use gusher::prelude::*;
 use gusher::store::Store;
 use gusher::store::sqlite::{Options, SqliteStore};
-use gusher::{CancellationToken, QueueOrder, WorkerOptions, WorkflowState};
+use gusher::{CancellationToken, WorkerOptions, WorkflowState};
 use serde::de::DeserializeOwned;
 use support::House;
 use support::act::{Act, Shared, Stage, act};
-use support::until::until;
 
 #[derive(Serialize, Deserialize)]
 struct Many {
@@ -243,30 +242,6 @@ fn a_new_store_can_be_opened_by_many_at_once() {
             .collect();
         openers.into_iter().for_each(|opener| opener.join().unwrap().unwrap());
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn in_strict_order_nothing_of_a_queue_runs_while_one_before_it_has_anything() {
-    let (house, stage) = (House::new(), Stage::new());
-    let app = app(&stage);
-    let client = house.client(&app);
-    for n in 0..5 {
-        for queue in ["later", "soon", "first"] {
-            client.enqueue(act(format!("{queue} {n}"), "ok")).queue(queue).await.unwrap();
-        }
-    }
-    let queues = ["first", "soon", "later"].map(str::to_owned).to_vec();
-    let options = WorkerOptions { slots: 1, queues: Some(queues), order: QueueOrder::Strict, ..Default::default() };
-    let worker = house.worker_with(&app, options).await;
-    until(async || (stage.ran().len() == 15).then_some(())).await;
-    let queues: Vec<String> = stage.ran().iter().map(|ran| ran.split(' ').next().unwrap().to_owned()).collect();
-    assert_eq!(queues, [["first"; 5], ["soon"; 5], ["later"; 5]].concat());
-    // What comes once all are empty wakes the worker, whatever its queue.
-    client.enqueue(act("later 5", "ok")).queue("later").await.unwrap().wait().await.unwrap();
-    worker.stop().await;
-    let one = WorkerOptions { order: QueueOrder::Strict, ..Default::default() };
-    let refused = app.worker_on(house.store.clone(), one).await.unwrap().run(CancellationToken::new()).await;
-    assert!(refused.unwrap_err().to_string().contains("needs their names"));
 }
 
 /// The same job type before and after a deploy that asks for more.

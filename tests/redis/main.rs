@@ -12,8 +12,8 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use gusher::prelude::*;
 use gusher::store::redis::{Options, RedisStore};
-use gusher::store::{List, Store};
-use gusher::{CancellationToken, Client, ErrorKind, WorkerOptions, WorkflowState};
+use gusher::store::{Limited, List, Permit, Store, Wanted};
+use gusher::{CancellationToken, Client, ErrorKind, Limit, WorkerOptions, WorkflowState};
 use servers::Server;
 
 #[derive(Serialize, Deserialize)]
@@ -185,4 +185,46 @@ async fn what_is_damaged_is_set_aside_and_stops_nothing_else() {
     let findings = store.doctor().await.unwrap().findings;
     assert!(findings.iter().any(|finding| finding.contains("cannot be recounted")), "{findings:?}");
     assert!(!store.tick(gusher::store::Tick { lease: 200 }).await.unwrap().more, "nobody tries it again and again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_and_a_dead_sessions_permits_that_do_not_decode_hold_up_no_tick() {
+    let server = Server::redis();
+    let store = open(&format!("{}?lease=200ms", server.url())).await;
+    let client = app().client_on(store.clone());
+    run_to_its_end(&store, &client, 10).await;
+    let shards: Vec<String> = ask(&server, &["KEYS", "gusher:*:shard"]);
+    let key = |name: &str| format!("{}{name}", shards[0].strip_suffix("shard").unwrap());
+    for (hash, field) in [("limited", "Visit\0ada"), ("permits:nobody", "t:Call")] {
+        ask::<()>(&server, &["HSET", &key(hash), field, "broken"]);
+    }
+    for (due, member) in [("limited-due", "Visit\0ada"), ("permit-ends", "nobody")] {
+        ask::<()>(&server, &["ZADD", &key(due), "1", member]);
+    }
+    while store.tick(gusher::store::Tick { lease: 200 }).await.unwrap().more {}
+    for (due, member) in [("limited-due", "Visit\0ada"), ("permit-ends", "nobody")] {
+        assert!(ask::<f64>(&server, &["ZSCORE", &key(due), member]) > 3_600_000.0, "{member} is set aside");
+    }
+    run_to_its_end(&store, &client, 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_does_not_decode_is_told_anew_and_what_is_held_of_it_stays_counted() {
+    let server = Server::redis();
+    let store = open(&server.url()).await;
+    let sessions = [gusher::store::Session::new(1_000), gusher::store::Session::new(1_000)];
+    let limit = Limit::at_once(3);
+    let ask_for = async |session: usize, more| {
+        let of = Limited::Type("Call".into());
+        let limits = vec![Wanted { of, limit, held: 0, unstarted: 0, used: 0, more }];
+        let permit = Permit { session: sessions[session].id, shard: 0, limits, lease: 1_000 };
+        store.permit(permit).await.unwrap().granted[0].more
+    };
+    for session in &sessions {
+        store.join(session.clone()).await.unwrap();
+    }
+    assert_eq!(ask_for(0, 2).await, 2);
+    let limits: Vec<String> = ask(&server, &["KEYS", "gusher:*:limits"]);
+    ask::<()>(&server, &["HSET", &limits[0], "t:Call", "broken"]);
+    assert_eq!(ask_for(1, 3).await, 1);
 }

@@ -48,9 +48,9 @@ impl KeyRow {
 
     /// Admits so many.
     pub fn admit(&mut self, jobs: u32) {
-        self.admitted += jobs;
+        self.admitted = self.admitted.saturating_add(jobs);
         if self.limit.starts().is_some() {
-            self.unstarted += jobs;
+            self.unstarted = self.unstarted.saturating_add(jobs);
         }
     }
 

@@ -7,7 +7,7 @@ use super::create::to_json;
 use super::lease::unknown_session;
 use super::tx::Tx;
 use crate::clock::Millis;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::limit::{Limit, Starts};
 use crate::planted::planted;
 use crate::store::{
@@ -174,10 +174,14 @@ impl Tx<'_> {
         })?;
         let Some(((said, starts), since, taken, reserved, turn)) = found else { return Ok(None) };
         self.count_bytes(said.len() + starts.len());
-        let corrupt = |error| Error::corrupt(format!("the limit of {of} does not decode")).because(error);
-        let limit = serde_json::from_str(&said).map_err(corrupt)?;
-        let starts = serde_json::from_str(&starts).map_err(corrupt)?;
-        Ok(Some(Row { limit, since, taken, reserved, turn, starts }))
+        match (serde_json::from_str(&said), serde_json::from_str(&starts)) {
+            (Ok(limit), Ok(starts)) => Ok(Some(Row { limit, since, taken, reserved, turn, starts })),
+            // The next one that asks says what the limit is. What sessions hold stays counted, for they will give it back.
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::error!(%error, limit = %of, "a limit does not decode; it begins anew");
+                Ok(Some(Row { taken, reserved, turn, ..Row::default() }))
+            }
+        }
     }
 
     fn put_limit(&mut self, of: &Limited, row: &Row) -> Result<()> {
@@ -290,13 +294,7 @@ impl Tx<'_> {
             })?;
             more |= rows.len() == ENDED / 2;
             for of in &rows {
-                match self.end_permit(session, of, &mut woken) {
-                    Err(error) if !error.is_transient() => {
-                        tracing::error!(%error, limit = %of, "a permit's limit is damaged; it begins anew");
-                        self.run("DELETE FROM limited WHERE is_type = ? AND name = ?", (of.is_type(), of.name()))?;
-                    }
-                    ended => ended?,
-                }
+                self.end_permit(session, of, &mut woken)?;
             }
         }
         Ok((more, woken))

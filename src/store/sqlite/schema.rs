@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 /// `GUSH` in the header of the file: tells our files from other programs'.
 const APPLICATION_ID: i32 = 0x4755_5348;
 /// The layout below.
-const VERSION: i32 = 4;
+const VERSION: i32 = 5;
 
 const TABLES: &str = "
 CREATE TABLE shard (
@@ -188,6 +188,7 @@ CREATE TABLE line (
     asked INTEGER                     -- the session that drains to run a suspect slice
 );
 CREATE UNIQUE INDEX line_by_name ON line (queue, type, suspect, priority);
+CREATE INDEX line_by_type ON line (type);
 CREATE TABLE paused (is_type INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY (is_type, name)) WITHOUT ROWID;  -- queues and types
 CREATE TABLE place (line INTEGER NOT NULL, wf INTEGER NOT NULL, turn INTEGER, PRIMARY KEY (line, wf)) WITHOUT ROWID;  -- no turn: parked
 CREATE INDEX place_by_turn ON place (line, turn) WHERE turn IS NOT NULL;

@@ -11,14 +11,15 @@ use crate::slice::Mask;
 use crate::state::JobState;
 use crate::store::{CancelJobs, Claim, Enqueue, Enqueued, Keyed, LeaseReport, LoneJobs, Slice, Turn, Until};
 
-const MINUTE: Millis = 60_000;
-const DAY: Millis = 24 * 60 * MINUTE;
+/// What rates count in; longer than any lease that ends here.
+const PERIOD: Millis = 8_000;
+const DAY: Millis = 24 * 60 * 60_000;
 const NONE: [u64; 0] = [];
 /// Leases that last as long as a case needs them.
-const LONG: Millis = MINUTE;
+const LONG: Millis = 60_000;
 
-fn per_minute(starts: u32) -> Limit {
-    Limit::rate(starts, milliseconds(MINUTE))
+fn per_period(starts: u32) -> Limit {
+    Limit::rate(starts, milliseconds(PERIOD))
 }
 
 /// As many jobs as there are keys, each with its own.
@@ -249,7 +250,7 @@ pub mod limit_of_a_key {
     }
 
     pub async fn one_that_kills_its_workers_is_given_up_although_its_starts_are_limited(scene: &Scene) {
-        super::enqueue(scene, limited(scene, per_minute(1), &["a", "a"])).await;
+        super::enqueue(scene, limited(scene, per_period(1), &["a", "a"])).await;
         for death in 1..=5 {
             let dead = scene.worker().await;
             let slices = dead.send(Claim { alone: true, ..dead.wish(1, 1) }).await.slices;
@@ -261,8 +262,8 @@ pub mod limit_of_a_key {
             assert_eq!(states(scene).await, [after, JobState::Deferred], "after death {death}");
             let heir = scene.worker().await;
             let early = heir.send(Claim { alone: true, ..heir.wish(1, 1) }).await;
-            assert_eq!(jobs_of(&early.slices), NONE, "one has started in this minute");
-            scene.wait(MINUTE + MINUTE / 16).await;
+            assert_eq!(jobs_of(&early.slices), NONE, "one has started in this period");
+            scene.wait(PERIOD + PERIOD / 16).await;
         }
         assert_eq!(scene.recoveries(lane(scene), 0).await, [5, 0]);
         let worker = long_worker(scene).await;
@@ -272,14 +273,14 @@ pub mod limit_of_a_key {
     }
 
     pub async fn those_whose_worker_died_are_halved_and_stay_suspect_although_their_starts_are_limited(scene: &Scene) {
-        super::enqueue(scene, limited(scene, per_minute(1), &["a", "b", "c", "d", "e", "f", "g", "h"])).await;
+        super::enqueue(scene, limited(scene, per_period(1), &["a", "b", "c", "d", "e", "f", "g", "h"])).await;
         let mut largest = 0;
         for _ in 0..2 {
             let slices = scene.worker().await.drain().await;
             assert_eq!(count_jobs(&slices), 8);
             largest = slices.iter().map(|slice| slice.jobs.len()).max().unwrap_or(0);
             scene.leases_end().await;
-            scene.wait(MINUTE + MINUTE / 16).await;
+            scene.wait(PERIOD + PERIOD / 16).await;
             scene.check().await;
         }
         assert!(largest > 1, "some are held together");
@@ -293,7 +294,7 @@ pub mod limit_of_a_key {
         settle(scene, &worker, &suspects[1..]).await;
         worker.give_back(&suspects[0]).await;
         scene.check().await;
-        scene.wait(MINUTE + MINUTE / 16).await;
+        scene.wait(PERIOD + PERIOD / 16).await;
         let again = worker.take_alone().await;
         assert_eq!((again.jobs, again.suspect), (suspects[0].jobs, true));
         worker.succeed(&again).await;
@@ -357,27 +358,27 @@ pub mod limit_of_a_key {
     }
 
     pub async fn a_rate_lets_so_many_start_in_any_period(scene: &Scene) {
-        super::enqueue(scene, limited(scene, per_minute(2), &["a", "a", "a", "b", "a"])).await;
+        super::enqueue(scene, limited(scene, per_period(2), &["a", "a", "a", "b", "a"])).await;
         let worker = long_worker(scene).await;
         let first = worker.drain().await;
         assert_eq!(jobs_of(&first), [0, 1, 3]);
         settle(scene, &worker, &first).await;
         assert_eq!(indices(&worker).await, NONE, "that they have settled does not make room");
-        scene.wait(MINUTE - 100).await;
+        scene.wait(PERIOD - 100).await;
         assert_eq!(indices(&worker).await, NONE);
-        scene.wait(MINUTE / 16).await;
+        scene.wait(PERIOD / 16).await;
         scene.check().await;
         let next = worker.drain().await;
         assert_eq!(jobs_of(&next), [2, 4]);
         settle(scene, &worker, &next).await;
         scene.leave(&worker).await;
-        scene.wait(2 * MINUTE).await;
+        scene.wait(2 * PERIOD).await;
         scene.at_rest().await;
     }
 
     pub async fn a_rate_that_comes_with_one_lane_holds_in_all(scene: &Scene) {
         super::enqueue(scene, limited(scene, Limit::at_once(1), &["a", "a"])).await;
-        let both = Limit::at_once(1).and_rate(1, milliseconds(MINUTE));
+        let both = Limit::at_once(1).and_rate(1, milliseconds(PERIOD));
         let urgent = LoneJobs { lane: scene.lane(ROW, 5), ..limited(scene, both, &["a"]) };
         super::enqueue(scene, urgent).await;
         let worker = long_worker(scene).await;
@@ -385,30 +386,30 @@ pub mod limit_of_a_key {
             let slices = worker.drain().await;
             assert_eq!(jobs_of(&slices), [index]);
             settle(scene, &worker, &slices).await;
-            assert_eq!(indices(&worker).await, NONE, "one has started in this minute");
-            scene.wait(MINUTE + MINUTE / 16).await;
+            assert_eq!(indices(&worker).await, NONE, "one has started in this period");
+            scene.wait(PERIOD + PERIOD / 16).await;
         }
         assert_eq!(worker.take(1).await.workflow, scene.lane(ROW, 5).id);
     }
 
     pub async fn a_retry_is_a_start(scene: &Scene) {
-        super::enqueue(scene, limited(scene, per_minute(1), &["a"])).await;
+        super::enqueue(scene, limited(scene, per_period(1), &["a"])).await;
         let worker = long_worker(scene).await;
         worker.retry_in(&worker.take(1).await, 100).await;
         scene.wait(1_000).await;
         scene.check().await;
         assert_eq!(indices(&worker).await, NONE);
-        scene.wait(MINUTE + MINUTE / 16).await;
+        scene.wait(PERIOD + PERIOD / 16).await;
         assert_eq!(indices(&worker).await, [0]);
     }
 
     pub async fn what_a_worker_gives_back_has_counted_as_a_start(scene: &Scene) {
-        super::enqueue(scene, limited(scene, per_minute(1), &["a"])).await;
+        super::enqueue(scene, limited(scene, per_period(1), &["a"])).await;
         let worker = long_worker(scene).await;
         worker.give_back(&worker.take(1).await).await;
         scene.check().await;
         assert_eq!(indices(&worker).await, NONE);
-        scene.wait(MINUTE + MINUTE / 16).await;
+        scene.wait(PERIOD + PERIOD / 16).await;
         assert_eq!(indices(&worker).await, [0]);
     }
 
@@ -530,18 +531,18 @@ pub mod unique {
     }
 
     pub async fn for_a_time(scene: &Scene) {
-        super::enqueue(scene, sole(scene, Until::Over(MINUTE), &["a"])).await;
+        super::enqueue(scene, sole(scene, Until::Over(PERIOD), &["a"])).await;
         let worker = long_worker(scene).await;
         settle(scene, &worker, &worker.drain().await).await;
-        scene.wait(MINUTE - 100).await;
-        assert_eq!(refused(scene, sole(scene, Until::Over(MINUTE), &["a"])).await, Some(first(scene, 0)));
+        scene.wait(PERIOD - 100).await;
+        assert_eq!(refused(scene, sole(scene, Until::Over(PERIOD), &["a"])).await, Some(first(scene, 0)));
         scene.wait(100).await;
-        assert_eq!(refused(scene, sole(scene, Until::Over(MINUTE), &["a"])).await, None);
+        assert_eq!(refused(scene, sole(scene, Until::Over(PERIOD), &["a"])).await, None);
     }
 
     pub async fn for_a_time_that_is_over_leaves_the_next_one_its_key(scene: &Scene) {
-        super::enqueue(scene, sole(scene, Until::Over(MINUTE), &["a"])).await;
-        scene.clock.advance(MINUTE);
+        super::enqueue(scene, sole(scene, Until::Over(PERIOD), &["a"])).await;
+        scene.clock.advance(PERIOD);
         assert_eq!(refused(scene, sole(scene, Until::Settled, &["a"])).await, None);
         scene.tick().await;
         assert_eq!(refused(scene, sole(scene, Until::Settled, &["a"])).await, Some(first(scene, 1)));
@@ -581,7 +582,7 @@ pub mod unique {
     }
 
     pub async fn put_off_holds_the_key_meanwhile(scene: &Scene) {
-        let due = vec![(scene.clock.now() + MINUTE, Mask::range(0..1))];
+        let due = vec![(scene.clock.now() + PERIOD, Mask::range(0..1))];
         super::enqueue(scene, LoneJobs { due, ..sole(scene, Until::Started, &["a"]) }).await;
         assert!(refused(scene, sole(scene, Until::Started, &["a"])).await.is_some());
     }

@@ -138,8 +138,66 @@ impl Job for Ride {
     }
 }
 
+/// A load for a narrow street, which takes two, whatever they carry.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Load {
+    pub takes: Duration,
+}
+
+impl Job for Load {
+    const NAME: &str = "Load";
+    const QUEUE: &str = "narrow street";
+    type Output = ();
+    type State = ();
+
+    async fn perform(self, _: &Context) -> JobResult<()> {
+        work_for(self.takes).await;
+        Ok(())
+    }
+}
+
+/// So many calls may start in such a time, to one host or to all.
+pub const RATE: (u32, Duration) = (5, Duration::from_millis(500));
+
+/// A call to a host that does not like to be called often.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CallHost {
+    pub host: u64,
+}
+
+impl Job for CallHost {
+    const NAME: &str = "CallHost";
+    const LIMIT_PER_KEY: Limit = Limit::rate(RATE.0, RATE.1);
+    type Output = ();
+    type State = ();
+
+    fn key(&self) -> Option<String> {
+        Some(self.host.to_string())
+    }
+
+    async fn perform(self, _: &Context) -> JobResult<()> {
+        Ok(())
+    }
+}
+
+/// A call of a line that does not take many.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Call;
+
+impl Job for Call {
+    const NAME: &str = "Call";
+    const LIMIT: Limit = Limit::rate(RATE.0, RATE.1);
+    type Output = ();
+    type State = ();
+
+    async fn perform(self, _: &Context) -> JobResult<()> {
+        Ok(())
+    }
+}
+
 /// The application of the tests and of their workers.
 pub fn app() -> App {
     let app = App::new(|| async { Ok::<(), Infallible>(()) }).workflow::<Count>().job::<Row>().job::<Report>();
-    app.job::<Visit>().job::<Sweep>().job::<Ride>()
+    let app = app.job::<Visit>().job::<Sweep>().job::<Ride>().job::<Load>().job::<CallHost>().job::<Call>();
+    app.queue("narrow street").limit(Limit::at_once(2))
 }

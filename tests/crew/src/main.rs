@@ -2,7 +2,9 @@
 //! ledger.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use gusher::store::{Store, redis, sqlite};
 use gusher::testing::ledger::Ledger;
 use gusher::{CancellationToken, WorkerOptions};
 
@@ -25,7 +27,7 @@ async fn main() -> ExitCode {
         told.cancel();
     });
     let run = async {
-        let store = gusher::store::open(&url).await?;
+        let store = open(&url, ledger.clone()).await?;
         crew::app()
             .worker_on(store, WorkerOptions { slots: 4, ledger, ..WorkerOptions::default() })
             .await?
@@ -39,4 +41,14 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The store, which tells the ledger what it grants, too.
+async fn open(url: &str, ledger: Ledger) -> gusher::Result<Arc<dyn Store>> {
+    if url.starts_with("redis:") {
+        let options = redis::Options { ledger, ..redis::Options::parse(url)? };
+        return Ok(Arc::new(redis::RedisStore::open(options).await?));
+    }
+    let options = sqlite::Options { ledger, ..sqlite::Options::parse(url.trim_start_matches("sqlite:"))? };
+    Ok(Arc::new(sqlite::SqliteStore::open(options)?))
 }

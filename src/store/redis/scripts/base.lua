@@ -59,6 +59,17 @@ local function fail(kind, text)
     error({ gusher = kind, text = text }, 0)
 end
 
+-- What cannot be done, since what it needs is damaged, is left alone for so long, and stops nothing else.
+local SET_ASIDE = 3600000
+
+-- Does one thing of several; returns the reason if it is damaged. All that it needs is read before it writes.
+local function damage_in(act, ...)
+    local ok, why = pcall(act, ...)
+    if ok then return nil end
+    if type(why) == 'table' and why.gusher then return why.text end
+    error(why, 0)
+end
+
 -- A binary part of the answer; returns its number.
 local function put_blob(bytes)
     reply[#reply + 1] = bytes
@@ -358,7 +369,11 @@ local function pack(row, fields)
     return cmsgpack.pack(list)
 end
 local function unpack_row(text, fields)
-    local list, row = cmsgpack.unpack(text), {}
+    local sound, list = pcall(cmsgpack.unpack, text)
+    if not sound or type(list) ~= 'table' then
+        fail('corrupt', 'a row that begins with ' .. table.concat(fields, ', ', 1, 3) .. ' does not decode')
+    end
+    local row = {}
     for i, name in ipairs(fields) do
         if list[i] ~= false then row[name] = list[i] end
     end

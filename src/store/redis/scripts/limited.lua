@@ -29,21 +29,18 @@ end
 
 -- Reads the rows of keys that are not in memory.
 local function load_limited(names)
-    local missing = {}
+    local missing, is_missing = {}, {}
     for _, name in ipairs(names) do
-        if G.limited[name] == nil then
-            G.limited[name] = false
+        if G.limited[name] == nil and not is_missing[name] then
+            is_missing[name] = true
             missing[#missing + 1] = name
         end
     end
     for from = 1, #missing, 1000 do
         local till = math.min(from + 999, #missing)
         for i, text in ipairs(call('HMGET', K.limited, unpack(missing, from, till))) do
-            if text then
-                local row = unpack_row(text, LIMITED_FIELDS)
-                count_bytes(#text)
-                G.limited[missing[from + i - 1]] = row
-            end
+            count_bytes(#(text or ''))
+            G.limited[missing[from + i - 1]] = text and unpack_row(text, LIMITED_FIELDS) or false
         end
     end
 end
@@ -482,9 +479,11 @@ end
 -- Looks at the keys whose time has come. Tells whether there are more.
 function G.look_at_keys()
     local names = call('ZRANGEBYSCORE', K.limited_due, '-inf', now(), 'LIMIT', 0, 16)
-    load_limited(names)
+    local damaged = damage_in(load_limited, names) ~= nil
     for _, name in ipairs(names) do
-        if G.limited[name] then
+        if damaged and damage_in(load_limited, { name }) then
+            call('ZADD', K.limited_due, now() + SET_ASIDE, name)
+        elseif G.limited[name] then
             limited_row(name).was_due = true
             touch(name)
         else

@@ -8,11 +8,28 @@ local PERMITS_ENDED, PERMITS_WOKEN, ASK_AGAIN = 20, 4, 250
 local LIMIT_FIELDS = { 'at_once', 'starts', 'period', 'since', 'taken', 'reserved', 'turn', 'counted' }
 local PERMIT_FIELDS = { 'hold', 'reserved', 'used', 'waiting' }
 
+local function permit_of(id, name)
+    local text = call('HGET', K.permits(id), name)
+    return text and unpack_row(text, PERMIT_FIELDS) or { hold = 0, reserved = 0, used = 0, is_new = true }
+end
+
+-- A row that does not decode: the next one that asks says what the limit is. What sessions hold stays counted, for they will give it back.
+local function begun_anew(name)
+    local row = { since = 0, taken = 0, reserved = 0, turn = 0, counted = {} }
+    for _, id in ipairs(call('ZRANGE', K.permit_ends, 0, 199)) do
+        local mine = permit_of(id, name)
+        row.taken, row.reserved = row.taken + mine.hold, row.reserved + mine.reserved
+    end
+    row.turn = tonumber(call('ZREVRANGE', K.waiting_for(name), 0, 0, 'WITHSCORES')[2] or 0)
+    return row
+end
+
 function G.limit_row(name)
     local text = call('HGET', K.limits, name)
     if not text then return { since = 0, taken = 0, reserved = 0, turn = 0, counted = {} } end
     count_bytes(#text)
-    return unpack_row(text, LIMIT_FIELDS)
+    local sound, row = pcall(unpack_row, text, LIMIT_FIELDS)
+    return sound and row or begun_anew(name)
 end
 
 local function put_limit(name, row)
@@ -38,11 +55,6 @@ local function free_in(row)
     local at = G.next_start(row, math.max(row.reserved, 0))
     if not at then return nil end
     return at > now() and at - now() or ASK_AGAIN
-end
-
-local function permit_of(id, name)
-    local text = call('HGET', K.permits(id), name)
-    return text and unpack_row(text, PERMIT_FIELDS) or { hold = 0, reserved = 0, used = 0, is_new = true }
 end
 
 -- Who waits for a limit, with the lowest turns: id, when it asked last, and where it is told.

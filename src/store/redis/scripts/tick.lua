@@ -11,17 +11,6 @@ local function bounded(limit)
     return cost.calls + dirty_rows() > limit
 end
 
--- What cannot be done, since what it needs is damaged, is left alone for so long, and stops nothing else.
-local SET_ASIDE = 3600000
-
--- Does one thing of several; returns the reason if it is damaged. All that it needs is read before it writes.
-local function damage_in(act, ...)
-    local ok, why = pcall(act, ...)
-    if ok then return nil end
-    if type(why) == 'table' and why.gusher then return why.text end
-    error(why, 0)
-end
-
 local function take_back_expired(time)
     local names = call('ZRANGEBYSCORE', K.leases, '-inf', time, 'LIMIT', 0, 10)
     for _, name in ipairs(names) do
@@ -114,7 +103,7 @@ end
 local function end_permits(time, woken)
     for _, id in ipairs(call('ZRANGEBYSCORE', K.permit_ends, '-inf', time, 'LIMIT', 0, 1)) do
         if bounded(SOFT_CALLS / 3) then return true end
-        G.end_permits_of(id, woken)
+        if damage_in(G.end_permits_of, id, woken) then call('ZADD', K.permit_ends, time + SET_ASIDE, id) end
         return call('ZRANGEBYSCORE', K.permit_ends, '-inf', time, 'LIMIT', 0, 1)[1] ~= nil
     end
     return false

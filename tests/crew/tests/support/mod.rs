@@ -23,6 +23,8 @@ pub const LEASE: Duration = Duration::from_secs(1);
 /// A store where workers meet.
 pub struct House {
     pub store: Arc<dyn Store>,
+    /// The same, if it is a server.
+    server: Option<Arc<redis::RedisStore>>,
     /// What ends with the test.
     _ground: Box<dyn Any>,
 }
@@ -36,18 +38,45 @@ impl House {
     pub fn in_a_file_by(clock: Clock) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = sqlite::Options { lease: LEASE, clock, ..sqlite::Options::new(folder.path().join("gusher.db")) };
-        Self { store: Arc::new(sqlite::SqliteStore::open(options).unwrap()), _ground: Box::new(folder) }
+        let store = Arc::new(sqlite::SqliteStore::open(options).unwrap());
+        Self { store, server: None, _ground: Box::new(folder) }
     }
 
     pub async fn on_redis() -> Self {
-        Self::on_redis_by(Clock::system()).await
+        Self::on_redis_with(|options| options).await
     }
 
     /// The clock is that of this process; the server has its own.
     pub async fn on_redis_by(clock: Clock) -> Self {
+        Self::on_redis_with(|options| redis::Options { clock, ..options }).await
+    }
+
+    /// In so many shards.
+    pub async fn on_redis_in(shards: u16) -> Self {
+        Self::on_redis_with(|options| redis::Options { shards: Some(shards), ..options }).await
+    }
+
+    async fn on_redis_with(set: impl FnOnce(redis::Options) -> redis::Options) -> Self {
         let server = Server::redis();
-        let options = redis::Options { lease: LEASE, clock, ..redis::Options::new(server.url()) };
-        Self { store: Arc::new(redis::RedisStore::open(options).await.unwrap()), _ground: Box::new(server) }
+        let options = set(redis::Options { lease: LEASE, ..redis::Options::new(server.url()) });
+        let store = Arc::new(redis::RedisStore::open(options).await.unwrap());
+        Self { store: store.clone(), server: Some(store), _ground: Box::new(server) }
+    }
+
+    /// The records that a server keeps itself of what its workers, with ledgers, made it do. A file has none.
+    pub async fn records(&self) -> Vec<u8> {
+        let Some(server) = &self.server else { return Vec::new() };
+        let mut records = Vec::new();
+        for shard in 0..server.shards() {
+            let mut last = 0;
+            loop {
+                let some = server.take_records(shard, last).await.unwrap();
+                let Some(number) = some.last_chunk() else { break };
+                last = u32::from_le_bytes(*number);
+                records.extend(some);
+            }
+        }
+        records
     }
 
     pub fn worker(&self) -> Child {
