@@ -23,7 +23,7 @@ fn play(url: &str) {
     let _inside = runtime.enter();
     let played = play_seeds(first..first + seeds, |clock, lease| {
         let prefix = format!("game-{}", games.fetch_add(1, Ordering::Relaxed));
-        let options = Options { prefix, clock, lease, ..Options::new(url) };
+        let options = Options { prefix, clock, lease, ..Options::parse(url).unwrap() };
         async move { Arc::new(RedisStore::open(options).await.unwrap()) as Arc<dyn Store> }
     });
     assert_eq!(played.unwrap_or_else(|wrong| panic!("{wrong}")), seeds);
@@ -41,5 +41,5 @@ fn valkey_shows_what_the_model_says() {
 
 #[test]
 fn a_cluster_shows_what_the_model_says() {
-    play(&Cluster::start(Program::Valkey).url());
+    play(&format!("{}?shards=4", Cluster::start(Program::Valkey).url()));
 }

@@ -12,11 +12,11 @@ use crate::state::JobState;
 use crate::store::{CancelJobs, Claim, Enqueue, Enqueued, Keyed, LeaseReport, LoneJobs, Slice, Turn, Until};
 
 /// What rates count in; longer than any lease that ends here.
-const PERIOD: Millis = 8_000;
+const PERIOD: Millis = 6_400;
 const DAY: Millis = 24 * 60 * 60_000;
 const NONE: [u64; 0] = [];
 /// Leases that last as long as a case needs them.
-const LONG: Millis = 60_000;
+const LONG: Millis = 4 * PERIOD;
 
 fn per_period(starts: u32) -> Limit {
     Limit::rate(starts, milliseconds(PERIOD))
