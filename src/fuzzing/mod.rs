@@ -6,6 +6,7 @@
 
 mod arguments;
 mod bytes;
+mod furnished;
 mod graph;
 mod identifiers;
 mod json;

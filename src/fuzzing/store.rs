@@ -8,20 +8,16 @@ use rusqlite::types::Value;
 use tokio::sync::Mutex;
 
 use super::bytes::Bytes;
+use super::furnished::{Furnished, permits};
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::id::WorkflowId;
-use crate::record::{ErrorText, Outcome, Record};
 use crate::slice::Mask;
-use crate::state::{EdgeKind, JobState};
 use crate::store::sqlite::{Options, SqliteStore};
-use crate::store::{
-    Claim, LeaseReport, Limited, List, Permit, Report, RetryFailed, Session, Slice, Store, Take, Tick, Wanted,
-};
-use crate::testing::conformance::scene::{LEASE, QUEUE, ROW, START, Scene, job, session};
+use crate::store::{CancelJobs, Claim, LeaseReport, List, Report, RetryFailed, Store, Take, Tick};
+use crate::testing::conformance::scene::{LEASE, QUEUE, ROW, START, session};
 
 /// What is decoded when it is read back. Counters are left out: they are recounted by `doctor` and decode to any number.
-const COLUMNS: [(&str, &str); 36] = [
+const COLUMNS: [(&str, &str); 41] = [
     ("workflow", "id"),
     ("workflow", "arguments"),
     ("workflow", "state"),
@@ -58,6 +54,11 @@ const COLUMNS: [(&str, &str); 36] = [
     ("timer", "jobs"),
     ("chore", "kind"),
     ("key_row", "row"),
+    ("deadline", "jobs"),
+    ("checkpoint", "body"),
+    ("keyed", "at"),
+    ("sole", "lane"),
+    ("sole", "job"),
 ];
 
 const TABLES: [&str; 31] = [
@@ -101,9 +102,7 @@ const ENDLESS: usize = 200;
 struct Stage {
     store: Arc<SqliteStore>,
     clock: Clock,
-    id: WorkflowId,
-    worker: Session,
-    slices: Vec<Slice>,
+    there: Furnished,
 }
 
 static STAGE: LazyLock<Mutex<Stage>> = LazyLock::new(|| Mutex::new(futures::executor::block_on(Stage::new())));
@@ -125,65 +124,8 @@ pub fn store(data: &[u8]) {
             stage.use_it().await;
         }
         let store: Arc<dyn Store> = stage.store.clone();
-        read(&store, stage.id).await;
+        read(&store, &stage.there).await;
     });
-}
-
-/// A workflow in the middle of its run, with something in nearly every table.
-async fn furnish(store: Arc<SqliteStore>, clock: Clock) -> (WorkflowId, Session, Vec<Slice>) {
-    let scene = Scene::new(store, clock).await;
-    let id = scene
-        .plan()
-        .step("rows", 8)
-        .step("report", 1)
-        .step("cleanup", 2)
-        .edge(0, 1, EdgeKind::After)
-        .edge(0, 2, EdgeKind::AfterSettled)
-        .create()
-        .await;
-    let worker = scene.worker().await;
-    let first = worker.take(4).await;
-    let at: Vec<usize> = first.jobs.iter().collect();
-    let (one, other) = first.jobs.split(at.len() / 2);
-    let (failed, later) = other.split(1);
-    let record = Record { worker: "host:17".into(), outcomes: first.jobs.iter().map(outcome).collect() };
-    let errors = vec![(crate::record::error_number("broken"), "broken".to_owned(), failed)];
-    let part = worker.part(&first);
-    let report =
-        LeaseReport { succeeded: one, failed, retries: vec![(500, later)], record: record.encode(), errors, ..part };
-    worker.report(report).await;
-    let dying = scene.worker().await;
-    dying.take(1).await;
-    let body = "{\"n\":1}\n";
-    scene.mend(id, 0, at.last().map(|at| job(*at)).unwrap_or_default(), body).await;
-    let slices = worker.claim(2, 2).await.slices;
-    let progress = slices.iter().map(|slice| (slice.lease, r#"{"5":{"done":1,"of":2}}"#.to_owned())).collect();
-    let leases: Vec<u64> = slices.iter().map(|slice| slice.lease).collect();
-    let renewal = crate::store::Renew { progress, ..worker.renewal(&leases) };
-    scene.store.renew(renewal).await.unwrap();
-    seen(store_permits(&*scene.store, worker.session.id, 2).await);
-    (id, worker.session.clone(), slices)
-}
-
-/// A session takes permits of a type, of which as many may start as want to.
-async fn store_permits(store: &dyn Store, session: crate::id::SessionId, more: u32) -> Result<crate::store::Permitted> {
-    let of = Limited::Type(ROW.to_owned());
-    let limit = crate::limit::Limit::at_once(5).and_rate(7, Duration::from_secs(60));
-    let limits = vec![Wanted { of, limit, held: 1, unstarted: 0, used: 1, more }];
-    store.permit(Permit { session, shard: 0, limits, lease: LEASE }).await
-}
-
-fn outcome(at: usize) -> Outcome {
-    let failed = at % 2 == 1;
-    Outcome {
-        at: at as u16,
-        state: if failed { JobState::Failed } else { JobState::Succeeded },
-        attempt: 1,
-        started: START,
-        finished: START + 5,
-        result: if failed { Err(ErrorText::Text("broken".into())) } else { Ok(b"17".to_vec()) },
-        logs: vec!["a line".into()],
-    }
 }
 
 impl Stage {
@@ -192,12 +134,12 @@ impl Stage {
         let lease = Duration::from_millis(LEASE as u64);
         let options = Options { clock: clock.clone(), lease, ..Options::in_memory() };
         let store = Arc::new(SqliteStore::open(options).unwrap());
-        let (id, worker, slices) = furnish(store.clone(), clock.clone()).await;
+        let there = Furnished::new(store.clone(), clock.clone()).await;
         for table in TABLES {
             let copy = format!("CREATE TEMP TABLE before_{table} AS SELECT * FROM {table}");
             store.meddle(copy, None).await.unwrap();
         }
-        Self { store, clock, id, worker, slices }
+        Self { store, clock, there }
     }
 
     async fn put_back(&self) {
@@ -211,7 +153,7 @@ impl Stage {
 
     async fn use_it(&self) {
         let store: Arc<dyn Store> = self.store.clone();
-        use_it(&store, &self.clock, self.id, &self.worker, &self.slices).await;
+        use_it(&store, &self.clock, &self.there).await;
     }
 }
 
@@ -229,7 +171,7 @@ async fn damage(store: &SqliteStore, bytes: &mut Bytes<'_>) {
 }
 
 /// Damage may show as an error, but not as a panic that was caught.
-fn seen<T>(result: Result<T>) -> Option<T> {
+pub(super) fn seen<T>(result: Result<T>) -> Option<T> {
     result
         .inspect_err(|error| {
             let text = error.to_string();
@@ -238,11 +180,18 @@ fn seen<T>(result: Result<T>) -> Option<T> {
         .ok()
 }
 
-async fn read(store: &Arc<dyn Store>, id: WorkflowId) {
+async fn read(store: &Arc<dyn Store>, there: &Furnished) {
+    let id = there.workflow;
     let client = crate::app::App::stateless().client_on(store.clone());
     seen(store.workflows(List { limit: 10, ..List::default() }).await);
     seen(store.workers(10).await);
     seen(store.doctor().await);
+    seen(client.lanes().await);
+    let lane = client.handle(there.lane);
+    for index in 0..8 {
+        seen(lane.job(ROW, index).await);
+        seen(lane.why_job(ROW, index).await);
+    }
     let Some(handle) = seen(client.find(id).await) else { return };
     seen(handle.status().await);
     seen(handle.why().await);
@@ -267,8 +216,9 @@ async fn read(store: &Arc<dyn Store>, id: WorkflowId) {
     }
 }
 
-async fn use_it(store: &Arc<dyn Store>, clock: &Clock, id: WorkflowId, worker: &Session, slices: &[Slice]) {
-    for slice in slices {
+async fn use_it(store: &Arc<dyn Store>, clock: &Clock, there: &Furnished) {
+    let (id, worker) = (there.workflow, &there.worker);
+    for slice in &there.slices {
         let part = LeaseReport { lease: slice.lease, number: 1, succeeded: slice.jobs, ..LeaseReport::default() };
         seen(store.report(Report { session: worker.id, leases: vec![part] }).await);
     }
@@ -279,7 +229,8 @@ async fn use_it(store: &Arc<dyn Store>, clock: &Clock, id: WorkflowId, worker: &
     tick(store).await;
     let newcomer = session();
     seen(store.join(newcomer.clone()).await);
-    seen(store_permits(&**store, newcomer.id, 9).await);
+    seen(store.enqueue(there.more_lone_jobs(newcomer.id)).await);
+    seen(permits(&**store, newcomer.id, 9).await);
     let mut first_lease = 1;
     for alone in [false, true, false] {
         let take = Take { job_type: ROW.to_owned(), jobs: 100, budget: 100 };
@@ -302,6 +253,9 @@ async fn use_it(store: &Arc<dyn Store>, clock: &Clock, id: WorkflowId, worker: &
             if let Some(parameters) = seen(store.parameters(slice.chunk).await) {
                 seen(crate::outputs::ChunkParameters::unpack(&parameters));
             }
+            for at in slice.jobs.iter() {
+                seen(store.checkpoint(slice.chunk, at as u16).await);
+            }
             let (failed, returned): (Mask, Mask) = slice.jobs.split(1);
             let part = LeaseReport { lease: slice.lease, number: 1, failed, returned, ..LeaseReport::default() };
             seen(store.report(Report { session: newcomer.id, leases: vec![part] }).await);
@@ -318,6 +272,9 @@ async fn use_it(store: &Arc<dyn Store>, clock: &Clock, id: WorkflowId, worker: &
     seen(store.cancel(id, 0).await);
     tick(store).await;
     seen(store.delete(id).await);
+    let all = CancelJobs { lane: there.lane, index: 0, jobs: Mask::range(0..8), keep: 0 };
+    seen(store.cancel_jobs(all).await);
+    clock.advance(60 * LEASE);
     tick(store).await;
 }
 
@@ -334,6 +291,7 @@ async fn tick(store: &Arc<dyn Store>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::conformance::scene::job;
 
     async fn meddle(stage: &Stage, statement: &str) {
         stage.put_back().await;
@@ -346,10 +304,10 @@ mod tests {
         let store: Arc<dyn Store> = stage.store.clone();
         for jobs in ["0", "-1", "1025", "1 << 62"] {
             meddle(&stage, &format!("UPDATE chunk SET jobs = {jobs}")).await;
-            let error = store.outcomes(stage.id, 0, 0, 0).await.unwrap_err().to_string();
+            let error = store.outcomes(stage.there.workflow, 0, 0, 0).await.unwrap_err().to_string();
             assert!(error.contains("jobs from job 0 on"), "{error}");
             stage.use_it().await;
-            read(&store, stage.id).await;
+            read(&store, &stage.there).await;
         }
         stage.put_back().await;
     }
@@ -359,9 +317,9 @@ mod tests {
         let stage = STAGE.lock().await;
         let store: Arc<dyn Store> = stage.store.clone();
         meddle(&stage, "UPDATE lease SET jobs = unhex('ffffffff')").await;
-        for slice in &stage.slices {
+        for slice in &stage.there.slices {
             let part = LeaseReport { lease: slice.lease, number: 1, succeeded: job(20), ..LeaseReport::default() };
-            let report = Report { session: stage.worker.id, leases: vec![part] };
+            let report = Report { session: stage.there.worker.id, leases: vec![part] };
             let error = store.report(report).await.unwrap_err().to_string();
             assert!(error.contains("holds jobs that are not open"), "{error}");
         }

@@ -53,7 +53,7 @@ mod schedules;
 mod sessions;
 mod standing;
 mod times;
-mod worker;
+pub(crate) mod worker;
 mod worst_cases;
 
 use std::io::Write;
