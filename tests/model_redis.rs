@@ -41,5 +41,6 @@ fn valkey_shows_what_the_model_says() {
 
 #[test]
 fn a_cluster_shows_what_the_model_says() {
-    play(&format!("{}?shards=4", Cluster::start(Program::Valkey).url()));
+    let cluster = Cluster::start(Program::Valkey);
+    play(&format!("{}?shards=4", cluster.url()));
 }
