@@ -44,5 +44,5 @@ macro_rules! on {
 on!(redis_7_0, Server, Server::redis().forgetting_scripts(), Server::url_of_the_guides_user);
 on!(redis_6_2, Server, Server::redis_6_2(), Server::url_of_the_guides_user);
 on!(valkey_9, Server, Server::valkey(), Server::url);
-// On its three servers, so that one has two shards: with twelve it takes three times as long, and shows nothing else.
+// On its three servers, so that one has two shards. With a cluster's usual twelve, tests/redis/cluster.rs moves slots and fails over under load.
 on!(a_cluster, Cluster, Cluster::start(Program::Valkey), |cluster: &Cluster| format!("{}?shards=4", cluster.url()));

@@ -1,5 +1,8 @@
 //! Limits of types and queues with real workers: on a file, and on a Redis server whose store has several shards.
 
+#[macro_use]
+#[path = "support/place.rs"]
+mod place;
 #[path = "servers/mod.rs"]
 mod servers;
 mod support;
@@ -9,12 +12,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use gusher::prelude::*;
-use gusher::store::Store;
 use gusher::testing::Simulation;
 use gusher::{CancellationToken, Limit, WorkerOptions, WorkflowState};
 use parking_lot::Mutex;
-use servers::Server;
-use support::House;
+use place::Place;
 use support::until::until;
 use support::work::work_for;
 use tokio::sync::{Barrier, Semaphore};
@@ -275,45 +276,32 @@ fn app(shop: &Shop) -> App<Shop> {
 
 /// Workers that share a store, in this process.
 struct Crew {
-    store: Arc<dyn Store>,
+    place: Place,
     client: Client,
     shop: Shop,
     stop: CancellationToken,
     workers: Vec<tokio::task::JoinHandle<gusher::Result<()>>>,
-    _place: Box<dyn std::any::Any>,
 }
 
 impl Crew {
-    async fn on(store: Arc<dyn Store>, workers: usize, place: Box<dyn std::any::Any>) -> Self {
+    async fn on(place: Place, workers: usize) -> Self {
         let shop = Shop::for_meetings_of(3);
-        let client = app(&shop).client_on(store.clone());
-        let mut crew = Self { store, client, shop, stop: CancellationToken::new(), workers: Vec::new(), _place: place };
+        let client = app(&shop).client_on(place.store.clone());
+        let mut crew = Self { place, client, shop, stop: CancellationToken::new(), workers: Vec::new() };
         for _ in 0..workers {
             crew.join().await;
         }
         crew
     }
 
-    async fn on_file(workers: usize) -> Self {
-        let house = House::new();
-        Self::on(house.store.clone(), workers, Box::new(house)).await
-    }
-
-    /// The jobs are on six shards, and so are the limits.
-    async fn on_redis(workers: usize) -> Self {
-        let server = Server::redis();
-        let store = gusher::store::open(&format!("{}?shards=6&lease=1s", server.url())).await.unwrap();
-        Self::on(store, workers, Box::new(server)).await
-    }
-
     async fn join(&mut self) {
         let options = WorkerOptions { slots: 8, lease: Some(Duration::from_secs(1)), ..WorkerOptions::default() };
-        let worker = app(&self.shop).worker_on(self.store.clone(), options).await.unwrap();
+        let worker = app(&self.shop).worker_on(self.place.store.clone(), options).await.unwrap();
         self.workers.push(tokio::spawn(worker.run(self.stop.clone())));
     }
 
     fn operations(&self, verb: &str) -> u64 {
-        self.store.meters().by_verb().get(verb).map_or(0, |cost| cost.operations)
+        self.place.store.meters().by_verb().get(verb).map_or(0, |cost| cost.operations)
     }
 
     /// All comes to rest: no permit is left, and what is there is what must be.
@@ -322,31 +310,13 @@ impl Crew {
         for worker in self.workers {
             worker.await.unwrap().unwrap();
         }
-        let checkup = self.store.doctor().await.unwrap();
-        assert_eq!((checkup.findings, checkup.under_way), (vec![], 0));
-        assert_eq!(self.store.meters().over_bounds(), Vec::new());
+        self.place.check_at_rest().await;
     }
 }
 
-/// On both stores, with so many workers.
-macro_rules! on_both {
-    ($($test:ident($workers:literal))+) => {
-        mod on_a_file {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() {
-                super::$test(super::Crew::on_file($workers).await).await;
-            })+
-        }
-        mod on_redis {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() {
-                super::$test(super::Crew::on_redis($workers).await).await;
-            })+
-        }
-    };
-}
-
+// The jobs are on six shards of Redis, and so are the limits; with so many workers.
 on_both! {
+    Crew::on, on Redis with 6 shard(s):
     three_workers_run_just_as_many_jobs_of_a_type_as_its_limit_says(3)
     a_queues_limit_holds_for_all_types_in_it(3)
     lone_jobs_and_a_large_step_of_one_type_share_its_limit_and_nobody_starves(3)
@@ -471,7 +441,7 @@ async fn what_waits_for_a_permit_takes_no_slot_and_says_so(crew: Crew) {
 async fn whoever_waits_for_a_permit_does_not_ask_again_and_again(crew: Crew) {
     let waits = crew.client.start(Waits { jobs: 2 }).await.unwrap();
     crew.shop.at_gate.acquire().await.unwrap().forget();
-    let shards = u64::from(crew.store.shards());
+    let shards = u64::from(crew.place.store.shards());
     let looks = async |times: u64| {
         let before = crew.operations("look ahead");
         until(async || (crew.operations("look ahead") >= before + times * 3 * shards).then_some(())).await;
@@ -498,7 +468,7 @@ async fn without_limited_work_nobody_asks_for_permits(crew: Crew) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_stops_gives_back_what_its_jobs_ran_under_one_by_one() {
-    let mut crew = Crew::on_file(3).await;
+    let mut crew = Crew::on(Place::in_a_file(), 3).await;
     let waits = crew.client.start(Waits { jobs: 2 }).await.unwrap();
     crew.shop.at_gate.acquire().await.unwrap().forget();
     // Those who are there come to their end while one of them has a job; a new one takes the permit over.

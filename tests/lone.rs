@@ -1,5 +1,8 @@
 //! Lone jobs with real workers, on a file and on a Redis server.
 
+#[macro_use]
+#[path = "support/place.rs"]
+mod place;
 #[path = "servers/mod.rs"]
 mod servers;
 mod support;
@@ -10,12 +13,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use gusher::prelude::*;
-use gusher::store::Store;
 use gusher::{
     CancellationToken, ErrorKind, JobId, JobState, Keep, Pausable, Unique, WorkerOptions, WorkflowId, WorkflowState,
 };
 use parking_lot::Mutex;
-use servers::Server;
+use place::Place;
 use support::House;
 use tokio::sync::Semaphore;
 
@@ -191,43 +193,29 @@ fn mail(to: &str) -> SendMail {
 
 /// A store with a worker on it.
 struct Post {
-    store: Arc<dyn Store>,
+    place: Place,
     client: Client,
     mailbox: Mailbox,
     stop: CancellationToken,
     worker: tokio::task::JoinHandle<gusher::Result<()>>,
-    _place: Box<dyn std::any::Any>,
 }
 
 impl Post {
-    async fn on(store: Arc<dyn Store>, keep: Keep, place: Box<dyn std::any::Any>) -> Self {
+    async fn on(place: Place, keep: Keep) -> Self {
         let mailbox = Mailbox::default();
         let app = app(mailbox.clone()).keep_lone_jobs(keep);
-        let (client, stop) = (app.client_on(store.clone()), CancellationToken::new());
-        let worker =
-            app.worker_on(store.clone(), WorkerOptions { slots: 4, keep, ..WorkerOptions::default() }).await.unwrap();
+        let (client, stop) = (app.client_on(place.store.clone()), CancellationToken::new());
+        let options = WorkerOptions { slots: 4, keep, ..WorkerOptions::default() };
+        let worker = app.worker_on(place.store.clone(), options).await.unwrap();
         let worker = tokio::spawn(worker.run(stop.clone()));
-        Self { store, client, mailbox, stop, worker, _place: place }
-    }
-
-    async fn on_file(keep: Keep) -> Self {
-        let house = House::new();
-        Self::on(house.store.clone(), keep, Box::new(house)).await
-    }
-
-    async fn on_redis(keep: Keep) -> Self {
-        let server = Server::redis();
-        let store = gusher::store::open(&server.url()).await.unwrap();
-        Self::on(store, keep, Box::new(server)).await
+        Self { place, client, mailbox, stop, worker }
     }
 
     /// All comes to rest, and what is there is what must be.
     async fn end(self) {
         self.stop.cancel();
         self.worker.await.unwrap().unwrap();
-        let checkup = self.store.doctor().await.unwrap();
-        assert_eq!((checkup.findings, checkup.under_way), (vec![], 0));
-        assert_eq!(self.store.meters().over_bounds(), Vec::new());
+        self.place.check_at_rest().await;
     }
 }
 
@@ -403,7 +391,7 @@ async fn a_job_that_is_tried_again_starts_a_workflow_once(post: Post) {
 /// What has an output is kept for no longer than it is told to.
 async fn what_is_kept_goes_at_its_time(post: Post) {
     let double = post.client.enqueue(Double { n: 4 }).await.unwrap();
-    let store = post.store.clone();
+    let store = post.place.store.clone();
     loop {
         let row = store.workflow(double.id().lane).await.unwrap();
         if row.jobs.total == 0 {
@@ -417,36 +405,18 @@ async fn what_is_kept_goes_at_its_time(post: Post) {
 
 const SHORT: Keep = Keep { outputs: Duration::from_millis(50), failures: Duration::from_millis(50) };
 
-macro_rules! on_both {
-    ($($case:ident, $keep:expr;)+) => {
-        mod on_a_file {
-            use super::*;
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $case() {
-                super::$case(Post::on_file($keep).await).await;
-            })+
-        }
-        mod on_redis {
-            use super::*;
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $case() {
-                super::$case(Post::on_redis($keep).await).await;
-            })+
-        }
-    };
-}
-
 on_both! {
-    a_job_is_enqueued_waited_for_and_forgotten, Keep::default();
-    a_job_that_is_put_off_starts_at_its_time, Keep::default();
-    many_callers_and_many_jobs_lose_nothing, Keep::default();
-    jobs_of_a_key_run_one_at_a_time_in_their_order, Keep::default();
-    a_unique_job_is_refused_while_there_is_one, Keep::default();
-    a_unique_job_is_followed_by_another_once_it_has_started_or_settled_or_its_time_is_over, Keep::default();
-    failed_jobs_of_a_type_run_again_or_are_given_up_wherever_they_are, Keep::default();
-    a_job_that_is_tried_again_starts_a_workflow_once, Keep::default();
-    why_names_the_key_that_a_job_waits_for, Keep::default();
-    what_is_kept_goes_at_its_time, SHORT;
+    Post::on, on Redis with 1 shard(s):
+    a_job_is_enqueued_waited_for_and_forgotten(Keep::default())
+    a_job_that_is_put_off_starts_at_its_time(Keep::default())
+    many_callers_and_many_jobs_lose_nothing(Keep::default())
+    jobs_of_a_key_run_one_at_a_time_in_their_order(Keep::default())
+    a_unique_job_is_refused_while_there_is_one(Keep::default())
+    a_unique_job_is_followed_by_another_once_it_has_started_or_settled_or_its_time_is_over(Keep::default())
+    failed_jobs_of_a_type_run_again_or_are_given_up_wherever_they_are(Keep::default())
+    a_job_that_is_tried_again_starts_a_workflow_once(Keep::default())
+    why_names_the_key_that_a_job_waits_for(Keep::default())
+    what_is_kept_goes_at_its_time(SHORT)
 }
 
 #[tokio::test]

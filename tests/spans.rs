@@ -67,6 +67,7 @@ async fn what_a_job_logs_is_told_with_what_it_is() {
     let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     let told: Vec<&str> = log.lines().filter(|line| line.contains("weigh")).collect();
     let lane = weigh.id().lane;
-    let span = format!("job{{type=\"Weigh\" workflow={lane} of=\"Weigh\" step=\"Weigh\" index=0 attempt=1}}");
+    let span =
+        format!("job{{type=\"Weigh\" workflow={lane} workflow_name=\"Weigh\" step=\"Weigh\" index=0 attempt=1}}");
     assert!(told.len() == 3 && told.iter().all(|line| line.contains(&span)), "{log}");
 }

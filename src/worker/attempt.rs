@@ -168,7 +168,7 @@ pub fn span(held: &Held, taken: Taken) -> Span {
         "job",
         r#type = slice.job_type,
         workflow = %slice.workflow,
-        of = &*slice.workflow_name,
+        workflow_name = &*slice.workflow_name,
         step = slice.step_name,
         index = slice.first + u64::from(taken.at),
         attempt = taken.attempt

@@ -147,10 +147,11 @@ impl Drop for Server {
 
 /// Starts a server and waits until it is ready.
 fn launch(program: &Path, port: u16, folder: &Path, settings: &[String]) -> Child {
-    // The shell stops the server as soon as its own standard input ends, which it does when this process does, however it ends.
+    // The shell stops the server as soon as its own standard input ends, which it does when this process does, however it ends. It lets go
+    // of its output: the end of that is the server's.
     let mut command = Command::new("sh");
     command
-        .args(["-c", "\"$@\" </dev/null & cat >/dev/null; kill $! 2>/dev/null; wait", "sh"])
+        .args(["-c", "\"$@\" </dev/null & exec >/dev/null; cat; kill $! 2>/dev/null; wait", "sh"])
         .arg(program)
         .stdin(Stdio::piped());
     // A file of settings may come first.
