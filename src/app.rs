@@ -295,7 +295,13 @@ impl<S: Send + Sync + 'static> App<S> {
         Client::new(store, Arc::new(self.registry.clone()), Home::new(Arc::new(make), made))
     }
 
-    /// A worker on an open store; makes the application's state.
+    /// A worker in this process, on the store of a client, set up as the application says; makes the application's state. Its
+    /// [`run`](Worker::run) takes work until it is told to stop.
+    pub async fn worker(&self, client: &Client) -> Result<Worker<S>> {
+        self.worker_on(client.store().clone(), self.options.clone()).await
+    }
+
+    /// A worker on an open store, set up as these options say, whatever the application says; makes the application's state.
     pub async fn worker_on(&self, store: Arc<dyn Store>, options: WorkerOptions) -> Result<Worker<S>> {
         self.check()?;
         let surroundings = surroundings(self.factory.clone(), self.hooks.clone()).await?;

@@ -132,7 +132,7 @@ impl<'c> LoneJobs<'c> {
 }
 
 /// The lone jobs of one type.
-#[must_use = "nothing is done before `.cancel(..)`, `.cancel_all()`, `.retry_failed()` or `.discard_failed()`"]
+#[must_use = "nothing is done before `.cancel(..)`, `.cancel_all()`, `.error_groups()`, `.retry_failed()` or `.discard_failed()`"]
 pub struct LoneJobsOf<'c, J> {
     pub(crate) client: &'c Client,
     pub(crate) queue: Option<String>,

@@ -193,21 +193,15 @@ impl Handle {
 
     /// The failed jobs of a step by the kind of their errors, most first.
     pub async fn error_groups(&self, step: StepNumber, name: &str) -> Result<Vec<ErrorGroup>> {
-        let mut groups: Vec<ErrorGroup> = Vec::new();
-        for row in self.store().errors(self.id, step).await?.into_iter().filter(|row| row.jobs > 0) {
-            let text = if row.text.is_empty() {
+        let rows = self.store().errors(self.id, step).await?.into_iter().filter(|row| row.jobs > 0);
+        Ok(ErrorGroup::gathered(rows.map(|row| {
+            let example = if row.text.is_empty() {
                 "other errors, whose texts are kept with their jobs".to_owned()
             } else {
                 row.text
             };
-            let pattern = pattern(&text);
-            match groups.iter_mut().find(|group| group.pattern == pattern) {
-                Some(group) => group.jobs += row.jobs,
-                None => groups.push(ErrorGroup { step: name.to_owned(), jobs: row.jobs, pattern, example: text }),
-            }
-        }
-        groups.sort_by(|a, b| b.jobs.cmp(&a.jobs).then_with(|| a.pattern.cmp(&b.pattern)));
-        Ok(groups)
+            ErrorGroup { step: name.to_owned(), jobs: row.jobs, pattern: pattern(&example), example }
+        })))
     }
 
     /// One job, whole.

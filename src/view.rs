@@ -172,6 +172,21 @@ pub struct ErrorGroup {
     pub example: String,
 }
 
+impl ErrorGroup {
+    /// Puts those with like errors together, most jobs first.
+    pub(crate) fn gathered(found: impl IntoIterator<Item = Self>) -> Vec<Self> {
+        let mut groups: Vec<Self> = Vec::new();
+        for group in found {
+            match groups.iter_mut().find(|there| there.pattern == group.pattern) {
+                Some(there) => there.jobs += group.jobs,
+                None => groups.push(group),
+            }
+        }
+        groups.sort_by(|a, b| b.jobs.cmp(&a.jobs).then_with(|| a.pattern.cmp(&b.pattern)));
+        groups
+    }
+}
+
 /// An edge between two named steps.
 #[derive(Clone, Debug, Serialize, PartialEq, Eq)]
 #[non_exhaustive]

@@ -370,6 +370,9 @@ async fn failed_jobs_of_a_type_run_again_or_are_given_up_wherever_they_are(post:
         all_settled(&post.client).await;
         post.client.lanes().await.unwrap().iter().map(|lane| lane.jobs.failed).sum::<u64>()
     };
+    let groups = mails().error_groups().await.unwrap();
+    assert_eq!((groups.len(), groups[0].jobs, groups[0].pattern.as_str()), (1, 2, "… is no address"));
+    assert_eq!(mails().queue("numbers").error_groups().await.unwrap()[0].example, "`no one` is no address");
     assert_eq!(mails().queue("numbers").retry_failed().await.unwrap(), 1);
     assert_eq!(failed().await, 2, "it has failed again");
     assert_eq!(mails().queue("numbers").discard_failed().await.unwrap(), 1);

@@ -1,10 +1,11 @@
-//! `jobs cancel|retry|discard`: commands on lone jobs.
+//! `jobs failed|cancel|retry|discard`: commands on lone jobs.
 
 use serde_json::json;
 
 use super::fate::Fate;
 use super::house::House;
 use super::out::{Ending, Outcome};
+use super::show::group_lines;
 use crate::cancelling::Cancelled;
 use crate::client::Client;
 use crate::error::{Error, did_you_mean};
@@ -21,6 +22,8 @@ pub struct Jobs {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Cancel(Cancel),
+    /// List failed lone jobs of a type by the kind of their errors, most first
+    Failed(Failed),
     /// Run failed lone jobs of a type again
     Retry(Failed),
     /// Give failed lone jobs of a type up: they count as skipped
@@ -31,6 +34,7 @@ impl Jobs {
     pub async fn run<S: Send + Sync + 'static>(self, house: &House<S>) -> Outcome {
         match self.command {
             Command::Cancel(command) => command.run(house).await,
+            Command::Failed(failed) => failed.list(house).await,
             Command::Retry(failed) => failed.meet(Fate::RunAgain, house).await,
             Command::Discard(failed) => failed.meet(Fate::GivenUp, house).await,
         }
@@ -97,6 +101,20 @@ struct Failed {
 }
 
 impl Failed {
+    async fn list<S: Send + Sync + 'static>(self, house: &House<S>) -> Outcome {
+        let client = house.client().await?;
+        check_type(&client, &self.job_type).await?;
+        let groups = client.errors_of_failed_lone(&self.job_type, self.queue.as_deref()).await?;
+        if house.out.json {
+            house.out.document(&groups)?;
+        } else if groups.is_empty() {
+            house.out.text(&format!("no job of type `{}` has failed", escape(&self.job_type)))?;
+        } else {
+            house.out.text(&group_lines(&self.job_type, &groups.iter().collect::<Vec<_>>()))?;
+        }
+        Ok(Ending::Fine)
+    }
+
     async fn meet<S: Send + Sync + 'static>(self, fate: Fate, house: &House<S>) -> Outcome {
         let (job_type, queue) = (self.job_type.as_str(), self.queue.as_deref());
         let client = house.client().await?;

@@ -191,25 +191,29 @@ fn error_lines(workflow: &WorkflowView, errors: &[ErrorGroup], program: &str) ->
     steps.dedup();
     for step in steps {
         let groups: Vec<&ErrorGroup> = errors.iter().filter(|group| group.step == step).collect();
-        let jobs: u64 = groups.iter().map(|group| group.jobs).sum();
-        out.push_str(&format!("\n{STRONG}{}{STRONG:#}: {}\n", escape(step), count(jobs, "failed job")));
-        for group in groups.iter().take(GROUPS) {
-            out.push_str(&format!("{:>8}  {}\n", number(group.jobs), shorten(&group.pattern, SHORT)));
-            if group.example != group.pattern {
-                out.push_str(&format!("          {FAINT}such as: {}{FAINT:#}\n", shorten(&group.example, SHORT)));
-            }
-        }
-        let rest: u64 = groups.iter().skip(GROUPS).map(|group| group.jobs).sum();
-        if rest > 0 {
-            out.push_str(&format!(
-                "{:>8}  with {} of other kinds\n",
-                number(rest),
-                count((groups.len() - GROUPS) as u64, "error")
-            ));
-        }
+        out.push('\n');
+        out.push_str(&group_lines(step, &groups));
     }
     if workflow.jobs.failed > 0 && errors.is_empty() {
         out.push_str(&format!("\n`{program} why {}` finds what failed\n", workflow.id));
+    }
+    out
+}
+
+/// What failed, of a step or of lone jobs of a type, by its errors.
+pub fn group_lines(name: &str, groups: &[&ErrorGroup]) -> String {
+    let jobs: u64 = groups.iter().map(|group| group.jobs).sum();
+    let mut out = format!("{STRONG}{}{STRONG:#}: {}\n", escape(name), count(jobs, "failed job"));
+    for group in groups.iter().take(GROUPS) {
+        out.push_str(&format!("{:>8}  {}\n", number(group.jobs), shorten(&group.pattern, SHORT)));
+        if group.example != group.pattern {
+            out.push_str(&format!("          {FAINT}such as: {}{FAINT:#}\n", shorten(&group.example, SHORT)));
+        }
+    }
+    let rest: u64 = groups.iter().skip(GROUPS).map(|group| group.jobs).sum();
+    if rest > 0 {
+        let kinds = count((groups.len() - GROUPS) as u64, "error");
+        out.push_str(&format!("{:>8}  with {kinds} of other kinds\n", number(rest)));
     }
     out
 }

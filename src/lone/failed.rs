@@ -5,6 +5,7 @@ use crate::client::Client;
 use crate::error::Result;
 use crate::handle::Handle;
 use crate::job::Job;
+use crate::view::ErrorGroup;
 
 impl Client {
     /// Gives the failed lone jobs of a type, in one queue or all, a new set of attempts; returns how many.
@@ -25,6 +26,15 @@ impl Client {
         Ok(jobs)
     }
 
+    /// They by the kind of their errors, most first.
+    pub(crate) async fn errors_of_failed_lone(&self, job_type: &str, queue: Option<&str>) -> Result<Vec<ErrorGroup>> {
+        let mut found = Vec::new();
+        for lane in self.lanes_with_failed(job_type, queue).await? {
+            found.extend(lane.error_groups(0, job_type).await?);
+        }
+        Ok(ErrorGroup::gathered(found))
+    }
+
     async fn lanes_with_failed(&self, job_type: &str, queue: Option<&str>) -> Result<Vec<Handle>> {
         let lanes = self.lanes_of(job_type, queue).await?;
         let failed = lanes.iter().filter(|lane| lane.jobs.failed > 0);
@@ -33,6 +43,11 @@ impl Client {
 }
 
 impl<J: Job> LoneJobsOf<'_, J> {
+    /// Those that have failed for good, by the kind of their errors, most first.
+    pub async fn error_groups(self) -> Result<Vec<ErrorGroup>> {
+        self.client.errors_of_failed_lone(J::NAME, self.queue.as_deref()).await
+    }
+
     /// Gives all that have failed for good a new set of attempts; returns how many.
     pub async fn retry_failed(self) -> Result<u64> {
         self.client.retry_failed_lone(J::NAME, self.queue.as_deref()).await
