@@ -14,7 +14,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 
 const USAGE: &str = "usage: cargo xtask test [--seeds N]
-                                 formats, lints, tests, N model games (10,000), documentation, the example, 25 kills a store
+                                 formats, lints, tests, N model games (10,000), documentation, the example, 25 kills on SQLite, Redis and a cluster each
        cargo xtask test --full [--seeds N] [--kills N] [--jobs N] [--redis-kills N] [--redis-jobs N] [--seed N]
                                  the same and what the engine is accepted by: 1,000,000 model games, 3,000 kills over
                                  300,000 jobs, 10,000 over 1,000,000 on Redis, the fuzz targets; writes RELIABILITY.md
