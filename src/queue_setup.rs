@@ -27,14 +27,15 @@ impl<S: Send + Sync + 'static> QueueSetup<App<S>> {
         self.app.limit_queue(self.name, limit)
     }
 
-    /// The slices of the queue come to workers by the broker of a URL, or by the store's own lines, which `store:` names. What is limited
-    /// goes by the store's own lines in any case: a queue cannot have both, and of its types those with a limit do not travel.
+    /// The slices of the queue come to workers by the broker of a URL (`amqp://HOST`, `sqs://REGION`), or by the store's own lines
+    /// (`store:`). What is limited goes by those in any case: a queue cannot have a limit and a broker, and of its types those with a limit
+    /// do not travel.
     ///
     /// The variable `GUSHER_QUEUE_IMPORTS` of the environment, for a queue `imports`, overrules this, and `--broker` both.
     ///
     /// ```
     /// # use gusher::App;
-    /// App::stateless().queue("imports").via("store:");
+    /// App::stateless().queue("imports").via("amqp://127.0.0.1:5672").queue("mail").via("store:");
     /// ```
     pub fn via(self, url: impl Into<String>) -> App<S> {
         self.app.send_queue(self.name, Way::Url(url.into()))

@@ -12,6 +12,10 @@
 //! Implement [`Broker`] for another one, hand it to [`App::queue`](crate::App::queue), and test it with `gusher::testing::broker_tests!`.
 
 mod message;
+#[cfg(feature = "rabbitmq")]
+pub mod rabbitmq;
+#[cfg(feature = "sqs")]
+pub mod sqs;
 mod traffic;
 mod ways;
 
@@ -95,15 +99,66 @@ pub struct Delivery {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Receipt(pub String);
 
-/// The broker of a URL; `None` for `store:`, the store's own lines. Others are handed over as they are: [`App::queue`](crate::App::queue).
+/// The broker of a URL: `amqp://HOST/VHOST`, `amqps://…` or `sqs://REGION`. `None` for `store:`, the store's own lines. Connects to nothing yet.
 pub fn open(url: &str) -> Result<Option<Arc<dyn Broker>>> {
     match url.split_once(':').map(|(scheme, _)| scheme) {
         Some("store") => Ok(None),
+        Some("amqp" | "amqps") => open_rabbitmq(url).map(Some),
+        Some("sqs") => open_sqs(url).map(Some),
         _ => Err(Error::usage(format!(
-            "`{}` is no broker that this program knows; `store:` names the store's own lines",
+            "`{}` is no broker that this program knows; a broker is a URL like amqp://127.0.0.1:5672, sqs://eu-central-1, or `store:` for the \
+             store's own lines",
             crate::store::without_passwords(url)
         ))),
     }
+}
+
+#[cfg(not(feature = "rabbitmq"))]
+fn open_rabbitmq(_: &str) -> Result<Arc<dyn Broker>> {
+    Err(Error::usage("this program was built without the feature `rabbitmq`; build it with `--features rabbitmq`"))
+}
+
+#[cfg(feature = "rabbitmq")]
+fn open_rabbitmq(url: &str) -> Result<Arc<dyn Broker>> {
+    Ok(Arc::new(rabbitmq::RabbitMq::open(url)?))
+}
+
+#[cfg(not(feature = "sqs"))]
+fn open_sqs(_: &str) -> Result<Arc<dyn Broker>> {
+    Err(Error::usage("this program was built without the feature `sqs`; build it with `--features sqs`"))
+}
+
+#[cfg(feature = "sqs")]
+fn open_sqs(url: &str) -> Result<Arc<dyn Broker>> {
+    Ok(Arc::new(sqs::Sqs::open(url)?))
+}
+
+/// Takes the settings that every broker has out of a URL's query; returns the URL without its query, and what is left of that.
+#[cfg(any(test, feature = "rabbitmq", feature = "sqs"))]
+fn take_settings(url: &str) -> Result<(&str, Settings, Vec<(&str, &str)>)> {
+    let (place, query) = url.split_once('?').unwrap_or((url, ""));
+    let (mut settings, mut others) = (Settings::default(), Vec::new());
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let wrong = |right: &str| Error::usage(format!("a broker's `{name}` is {right}, not `{value}`"));
+        match name {
+            "slice" => {
+                let slice = crate::store::parse_duration(value)
+                    .filter(|slice| (Duration::from_millis(1)..=Duration::from_secs(10)).contains(slice));
+                settings.slice = slice.ok_or_else(|| wrong("a length of time between 1ms and 10s"))?;
+            }
+            "aside" => settings.aside = value.parse().map_err(|_| wrong("true or false"))?,
+            "prefix" => {
+                let is_fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+                settings.prefix = Some(value)
+                    .filter(|value| value.chars().all(is_fine))
+                    .map(str::to_owned)
+                    .ok_or_else(|| wrong("made of letters, digits, `-`, `_` and `.`"))?;
+            }
+            _ => others.push((name, value)),
+        }
+    }
+    Ok((place, settings, others))
 }
 
 #[cfg(test)]
@@ -111,9 +166,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_broker_is_told_without_its_password() {
+    fn an_unknown_broker_is_answered_with_examples_and_without_its_password() {
         let error = open("kafka://user:secret@host").unwrap_err().to_string();
-        assert!(error.contains("no broker") && !error.contains("secret"), "{error}");
+        assert!(error.contains("amqp://127.0.0.1:5672") && !error.contains("secret"), "{error}");
         assert!(open("store:").unwrap().is_none());
+    }
+
+    #[test]
+    fn settings_of_every_broker_are_taken_out_of_its_url() {
+        let (place, settings, others) =
+            take_settings("amqp://host/%2f?slice=200ms&aside=true&queue-type=quorum&prefix=a.b-").unwrap();
+        assert_eq!((place, others), ("amqp://host/%2f", vec![("queue-type", "quorum")]));
+        let wanted = Settings { slice: Duration::from_millis(200), aside: true, prefix: "a.b-".to_owned() };
+        assert_eq!(settings, wanted);
+        for wrong in ["slice=1h", "aside=perhaps", "prefix=a/b"] {
+            assert!(take_settings(&format!("amqp://host?{wrong}")).is_err(), "{wrong}");
+        }
     }
 }

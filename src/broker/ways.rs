@@ -95,8 +95,12 @@ impl Brokers {
 
     /// What is said of just this queue.
     fn said_of(&self, queue: &str) -> Option<Way> {
-        let from_environment = || std::env::var(variable(queue)).ok().filter(|url| !url.is_empty()).map(Way::Url);
-        from_environment().or_else(|| self.ways.get(queue).cloned())
+        self.said_in(queue, |variable| std::env::var(variable).ok())
+    }
+
+    fn said_in(&self, queue: &str, environment: impl Fn(&str) -> Option<String>) -> Option<Way> {
+        let from_environment = environment(&variable(queue)).filter(|url| !url.is_empty()).map(Way::Url);
+        from_environment.or_else(|| self.ways.get(queue).cloned())
     }
 
     /// The broker of one queue.
@@ -158,6 +162,35 @@ mod tests {
     #[test]
     fn a_queue_has_a_variable_of_its_own() {
         assert_eq!(variable("e-mail.v2"), "GUSHER_QUEUE_E_MAIL_V2");
+    }
+
+    #[test]
+    fn the_environment_overrules_the_program_unless_it_says_nothing() {
+        let mut brokers = Brokers::default();
+        brokers.set("imports", Way::Url("store:".to_owned()));
+        let told = |said: Option<&str>| match brokers.said_in("imports", |name| {
+            assert_eq!(name, "GUSHER_QUEUE_IMPORTS");
+            said.map(str::to_owned)
+        }) {
+            Some(Way::Url(url)) => url,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(told(Some("amqp://host")), "amqp://host");
+        assert_eq!((told(Some("")), told(None)), ("store:".to_owned(), "store:".to_owned()));
+    }
+
+    #[test]
+    fn a_queue_with_a_limit_and_a_broker_is_refused_and_goes_by_the_store_when_every_queue_goes_by_one() {
+        let mut brokers = Brokers::default();
+        brokers.limit("imports");
+        brokers.set_every(Way::Url("kafka://host".to_owned()));
+        brokers.check().unwrap();
+        assert!(brokers.of("imports").unwrap().is_none());
+        brokers.set("imports", Way::Url("store:".to_owned()));
+        brokers.check().unwrap();
+        brokers.set("imports", Way::Url("kafka://host".to_owned()));
+        let error = brokers.check().unwrap_err().to_string();
+        assert!(error.contains("`imports` has a limit and goes by a broker"), "{error}");
     }
 
     #[test]

@@ -248,7 +248,7 @@ async fn open_redis(url: &str) -> Result<std::sync::Arc<dyn Store>> {
     Ok(std::sync::Arc::new(redis::RedisStore::open(redis::Options::parse(url)?).await?))
 }
 
-#[cfg(any(feature = "sqlite", feature = "redis", feature = "cli"))]
+#[cfg(any(test, feature = "sqlite", feature = "redis", feature = "cli", feature = "rabbitmq", feature = "sqs"))]
 /// A length of time as people write it: `250ms`, `1s`, `5m`, `2h`, `1d`.
 pub(crate) fn parse_duration(text: &str) -> Option<std::time::Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

@@ -18,7 +18,8 @@ const USAGE: &str = "usage: cargo xtask test [--seeds N]
        cargo xtask test --full [--seeds N] [--kills N] [--jobs N] [--redis-kills N] [--redis-jobs N] [--seed N]
                                  the same and what the engine is accepted by: 1,000,000 model games, 3,000 kills over
                                  300,000 jobs, 10,000 over 1,000,000 on Redis, the fuzz targets; writes RELIABILITY.md
-       cargo xtask crash [--store sqlite|redis|valkey|cluster] [--kills N] [--jobs N] [--seed N] [--planted BUG] [--json]
+       cargo xtask crash [--store sqlite|redis|valkey|cluster] [--broker rabbitmq|sqs] [--broker-faults N] [--kills N]
+                         [--jobs N] [--seed N] [--planted BUG] [--json]
                                  kills, stops and misleads workers, and checks what they did
        cargo xtask reliability [--only sqlite|redis|model|fuzz|page] [--seeds N] [--kills N] [--jobs N] …
                                  of --full only what writes RELIABILITY.md, or one part of that
@@ -81,6 +82,9 @@ fn test(seeds: &str) -> Result<()> {
     for store in crash::Store::ALL.into_iter().filter(|store| *store != crash::Store::Valkey) {
         crash::command(&crash::Options { store, ..crash::Options::default() })?;
     }
+    let by_broker =
+        crash::Options { store: crash::Store::Redis, broker: Some("rabbitmq"), ..crash::Options::default() };
+    crash::command(&by_broker)?;
     println!("all passed after {} s", started.elapsed().as_secs());
     Ok(())
 }
@@ -100,11 +104,12 @@ fn check_everything(skipped: &[&str]) -> Result<()> {
     servers::install()?;
     cargo(&["fmt", "--all", "--check"])?;
     lint(&["--workspace", "--all-targets", "--all-features"])?;
-    for features in ["", "sqlite", "redis", "cli", "testing"] {
+    for features in ["", "sqlite", "redis", "cli", "rabbitmq", "sqs", "testing"] {
         lint(&["--package", "gusher", "--lib", "--no-default-features", "--features", features])?;
     }
     let skipped: Vec<&str> = skipped.iter().flat_map(|name| ["--skip", name]).collect();
     cargo(&[&["test", "--workspace", "--"], &skipped[..]].concat())?;
+    cargo(&["test", "--package", "brokers", "--features", "sqs", "--test", "sqs"])?;
     documentation()?;
     example()
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Hostile;
 use super::rig::{Does, Import, LEASE, Rig};
+use super::{Hostile, InProcess};
 use crate::broker::{Broker, Brokers, Way};
 use crate::state::WorkflowState;
 
@@ -131,7 +131,8 @@ pub async fn a_live_queue_moves_from_one_way_to_another_and_back(broker: Given) 
     let rig = Rig::new(broker);
     let handle = rig.start(Import { does: Does::FailsOnce, ..rig.import(4_000) }).await;
     let direct = || Some(Way::Url("store:".to_owned()));
-    for way in [None, direct(), None, direct(), None] {
+    let another = || Some(Way::Broker(Arc::new(InProcess::default()) as Arc<dyn Broker>));
+    for way in [None, direct(), another(), None, another(), direct(), None] {
         let before = rig.notes.rows.lock().len();
         let worker = rig.worker_by(way, true).await;
         let moves_on = async {
