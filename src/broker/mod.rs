@@ -35,7 +35,7 @@ use crate::slice::TARGET_TIME;
 /// What a broker's verb returns: a future that ends with the answer.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T>>;
 
-/// Who carries messages of some queues. Object safe; every method may be called from any thread, at the same time for different queues.
+/// Who carries messages of some queues. Object safe; every method may be called from any thread, at the same time as any other.
 ///
 /// It makes its connections when it needs them, and makes them anew when they break. An error of kind `Unavailable` says that the call may be
 /// repeated; any other that somebody has to mend something first.
@@ -44,8 +44,8 @@ pub trait Broker: Send + Sync + fmt::Debug {
     /// may come nonetheless.
     fn publish<'a>(&'a self, queue: &'a str, messages: Vec<Message>) -> Answer<'a, ()>;
 
-    /// Waits for messages of a queue, and returns at most `most` of them as soon as there are any. What is neither acknowledged nor set aside
-    /// comes again some time. Whoever drops the future while it waits loses nothing.
+    /// Waits for messages of a queue, and returns at most `most` of them as soon as there are any. It may wait until what an earlier call
+    /// brought has been acknowledged. What is not acknowledged comes again some time. Whoever drops the future while it waits loses nothing.
     fn receive<'a>(&'a self, queue: &'a str, most: u32) -> Answer<'a, Vec<Delivery>>;
 
     /// Messages that need not come again.
@@ -54,11 +54,18 @@ pub trait Broker: Send + Sync + fmt::Debug {
     /// Puts what is no message of ours where people can look at it: into a queue of the same name with `.aside` behind it.
     fn set_aside<'a>(&'a self, queue: &'a str, body: Vec<u8>) -> Answer<'a, ()>;
 
-    /// For a while nothing is received of a queue: what was sent ahead, and has not been returned by [`receive`](Self::receive), is for others.
+    /// For a while nothing is received of a queue: what was sent ahead is for others, whether [`receive`](Self::receive) has returned it or
+    /// not, if it has not been acknowledged.
     fn pause<'a>(&'a self, queue: &'a str) -> Answer<'a, ()>;
 
     /// Whether messages of a queue could be published and received now.
     fn check<'a>(&'a self, queue: &'a str) -> Answer<'a, ()>;
+
+    /// For a worker a broker of its own, with the same queues; none if workers of one process may share this one. They may not where what
+    /// was sent ahead to one, or waits for its acknowledgement, would keep messages from another.
+    fn for_worker(&self) -> Option<Arc<dyn Broker>> {
+        None
+    }
 
     /// How people know it; no password is in it.
     fn name(&self) -> String;

@@ -42,7 +42,7 @@ pub struct RabbitMq {
     /// What a queue is made as, if it is not there: `classic` or `quorum`; the server's default unless set.
     queue_type: Option<&'static str>,
     link: Mutex<Option<Arc<Link>>>,
-    inboxes: parking_lot::Mutex<HashMap<String, Arc<Mutex<Inbox>>>>,
+    inboxes: parking_lot::Mutex<HashMap<String, Arc<Inbox>>>,
 }
 
 /// A connection with what hangs on it.
@@ -53,12 +53,20 @@ struct Link {
     queues: parking_lot::Mutex<HashSet<String>>,
 }
 
-/// What receives from one queue.
+/// What receives from one queue. Channels are numbered, for delivery tags are those of one channel.
 #[derive(Default)]
 struct Inbox {
-    /// Delivery tags are those of one channel: which one.
-    channels: u64,
-    open: Option<(Channel, Consumer)>,
+    /// Held by who receives.
+    consumer: Mutex<Option<(u64, Consumer)>>,
+    /// The channel by which that does. Messages are acknowledged on it, and whoever closes it gives back what was sent ahead.
+    channel: parking_lot::Mutex<Option<(u64, Channel)>>,
+}
+
+impl Inbox {
+    /// Whether it receives by the channel of that number.
+    fn is_open(&self, number: u64) -> bool {
+        self.channel.lock().as_ref().is_some_and(|(open, _)| *open == number)
+    }
 }
 
 impl fmt::Debug for RabbitMq {
@@ -192,11 +200,11 @@ impl RabbitMq {
         }
     }
 
-    fn inbox(&self, queue: &str) -> Arc<Mutex<Inbox>> {
+    fn inbox(&self, queue: &str) -> Arc<Inbox> {
         self.inboxes.lock().entry(queue.to_owned()).or_default().clone()
     }
 
-    async fn open_inbox(&self, inbox: &mut Inbox, queue: &str, most: u32) -> Result<()> {
+    async fn open_inbox(&self, inbox: &Inbox, queue: &str, most: u32) -> Result<(u64, Consumer)> {
         let link = self.link().await?;
         self.make(&link, queue).await?;
         let what = format!("receiving from `{queue}` of {}", self.shown);
@@ -212,9 +220,9 @@ impl RabbitMq {
         if opened.is_err() {
             link.queues.lock().remove(queue);
         }
-        inbox.channels = NEXT_CHANNEL.fetch_add(1, Ordering::Relaxed);
-        inbox.open = Some(opened?);
-        Ok(())
+        let ((channel, consumer), number) = (opened?, NEXT_CHANNEL.fetch_add(1, Ordering::Relaxed));
+        *inbox.channel.lock() = Some((number, channel));
+        Ok((number, consumer))
     }
 }
 
@@ -239,39 +247,47 @@ impl Broker for RabbitMq {
         Box::pin(async move {
             let queue = self.queue(queue);
             let inbox = self.inbox(&queue);
-            let mut inbox = inbox.lock().await;
-            if inbox.open.is_none() {
-                self.open_inbox(&mut inbox, &queue, most).await?;
-            }
-            let channel = inbox.channels;
-            let Some((_, consumer)) = &mut inbox.open else { return Ok(Vec::new()) };
-            let mut next = consumer.next().await;
-            let mut deliveries = Vec::new();
+            let mut open = inbox.consumer.lock().await;
             loop {
-                match next {
-                    Some(Ok(delivery)) => deliveries.push(Delivery {
-                        receipt: Receipt(format!("{channel}:{}", delivery.delivery_tag)),
-                        body: delivery.data,
-                    }),
-                    broken => {
-                        inbox.open = None;
-                        if deliveries.is_empty() {
-                            let what = format!("receiving from `{queue}` of {}", self.shown);
-                            return Err(match broken {
-                                Some(Err(error)) => rabbitmq_error(&what, error),
-                                _ => Error::unavailable(format!("{what}: the server has ended it")),
-                            });
-                        }
+                let (number, consumer) = match &mut *open {
+                    Some((number, consumer)) if inbox.is_open(*number) => (*number, consumer),
+                    none => {
+                        let (number, consumer) = none.insert(self.open_inbox(&inbox, &queue, most).await?);
+                        (*number, consumer)
+                    }
+                };
+                let mut next = consumer.next().await;
+                let mut deliveries = Vec::new();
+                let broken = loop {
+                    match next {
+                        Some(Ok(delivery)) => deliveries.push(Delivery {
+                            receipt: Receipt(format!("{number}:{}", delivery.delivery_tag)),
+                            body: delivery.data,
+                        }),
+                        broken => break broken,
+                    }
+                    if deliveries.len() >= most.max(1) as usize {
                         return Ok(deliveries);
                     }
-                }
-                if deliveries.len() >= most.max(1) as usize {
+                    match consumer.next().now_or_never() {
+                        Some(more) => next = more,
+                        None => return Ok(deliveries),
+                    }
+                };
+                *open = None;
+                if !deliveries.is_empty() {
                     return Ok(deliveries);
                 }
-                match consumer.next().now_or_never() {
-                    Some(more) => next = more,
-                    None => return Ok(deliveries),
+                if !inbox.is_open(number) {
+                    // Somebody has given back what was sent ahead; here there is room.
+                    continue;
                 }
+                *inbox.channel.lock() = None;
+                let what = format!("receiving from `{queue}` of {}", self.shown);
+                return Err(match broken {
+                    Some(Err(error)) => rabbitmq_error(&what, error),
+                    _ => Error::unavailable(format!("{what}: the server has ended it")),
+                });
             }
         })
     }
@@ -279,17 +295,14 @@ impl Broker for RabbitMq {
     fn acknowledge<'a>(&'a self, queue: &'a str, receipts: Vec<Receipt>) -> Answer<'a, ()> {
         Box::pin(async move {
             let queue = self.queue(queue);
-            let inbox = self.inbox(&queue);
-            let inbox = inbox.lock().await;
-            let Some((channel, _)) = &inbox.open else { return Ok(()) };
-            let tags = receipts.iter().filter_map(|receipt| {
+            let Some((number, channel)) = self.inbox(&queue).channel.lock().clone() else { return Ok(()) };
+            let tag = |receipt: &Receipt| {
                 let (of, tag) = receipt.0.split_once(':')?;
-                (of.parse() == Ok(inbox.channels)).then_some(tag.parse::<u64>().ok()?)
-            });
+                (of.parse() == Ok(number)).then_some(tag.parse::<u64>().ok()?)
+            };
             let what = format!("acknowledging messages of `{queue}` of {}", self.shown);
-            let tags: Vec<u64> = tags.collect();
             in_time(&what, async {
-                for tag in tags {
+                for tag in receipts.iter().filter_map(tag) {
                     channel.basic_ack(tag, BasicAckOptions::default()).await?;
                 }
                 Ok(())
@@ -305,8 +318,7 @@ impl Broker for RabbitMq {
     fn pause<'a>(&'a self, queue: &'a str) -> Answer<'a, ()> {
         Box::pin(async move {
             let queue = self.queue(queue);
-            let inbox = self.inbox(&queue);
-            let Some((channel, _)) = inbox.lock().await.open.take() else { return Ok(()) };
+            let Some((_, channel)) = self.inbox(&queue).channel.lock().take() else { return Ok(()) };
             let what = format!("receiving no more from `{queue}` of {}", self.shown);
             in_time(&what, channel.close(200, "no room".into())).await
         })
@@ -325,6 +337,13 @@ impl Broker for RabbitMq {
             link.queues.lock().remove(&queue);
             self.make(&link, &queue).await
         })
+    }
+
+    /// What one channel has been sent ahead is nobody else's.
+    fn for_worker(&self) -> Option<Arc<dyn Broker>> {
+        let (link, inboxes) = Default::default();
+        let (uri, shown, settings) = (self.uri.clone(), self.shown.clone(), self.settings.clone());
+        Some(Arc::new(Self { uri, shown, settings, queue_type: self.queue_type, link, inboxes }))
     }
 
     fn name(&self) -> String {

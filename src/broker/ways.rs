@@ -142,6 +142,7 @@ impl Brokers {
             if let Some((_, carrier)) = carriers.iter_mut().find(|(other, _)| url.is_some() && *other == url) {
                 carrier.queues.push(queue.clone());
             } else if let Some(broker) = self.of(queue)? {
+                let broker = broker.for_worker().unwrap_or(broker);
                 carriers.push((url, Carrier { broker, queues: vec![queue.clone()] }));
             }
         }

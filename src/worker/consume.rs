@@ -50,6 +50,11 @@ pub async fn consume(hub: Arc<Hub>, session: Session, route: Arc<Route>) {
         }
     }
     route.consumes.store(false, Ordering::SeqCst);
+    give_back(&route).await;
+}
+
+/// Gives back what the broker has sent, and nobody has acknowledged: here it is of no use.
+async fn give_back(route: &Route) {
     if let Err(error) = route.broker.pause(&route.queue).await {
         tracing::debug!(%error, queue = route.queue, "what was sent ahead comes again by itself");
     }
@@ -81,8 +86,8 @@ async fn room(hub: &Hub, session: &Session, route: &Route) -> Option<u32> {
             () = hub.stopping.cancelled() => return None,
             () = came => {}
             () = tokio::time::sleep(NO_ROOM) => {
-                if !std::mem::replace(&mut pauses, true) && let Err(error) = route.broker.pause(&route.queue).await {
-                    tracing::debug!(%error, queue = route.queue, "what was sent ahead comes again by itself");
+                if !std::mem::replace(&mut pauses, true) {
+                    give_back(route).await;
                 }
             }
         }
@@ -95,6 +100,7 @@ async fn take_in(hub: &Arc<Hub>, session: &Session, route: &Route, deliveries: V
     route.traffic.received(deliveries.len());
     let mut receipts: Vec<Receipt> = Vec::new();
     let mut leases: Vec<LeaseName> = Vec::new();
+    let mut some_are_left = false;
     for Delivery { body, receipt } in deliveries {
         match Message::decode(&body, route.store) {
             Ok(message) => leases.push(message.lease),
@@ -110,6 +116,7 @@ async fn take_in(hub: &Arc<Hub>, session: &Session, route: &Route, deliveries: V
                 if aside && let Err(error) = route.broker.set_aside(&route.queue, body).await {
                     // It comes again, and is set aside then.
                     tracing::warn!(%error, queue = route.queue, "setting a message aside failed");
+                    some_are_left = true;
                     continue;
                 }
             }
@@ -125,6 +132,10 @@ async fn take_in(hub: &Arc<Hub>, session: &Session, route: &Route, deliveries: V
     if let Err(error) = route.broker.acknowledge(&route.queue, receipts).await {
         // They come again, and find their leases gone.
         tracing::debug!(%error, queue = route.queue, "acknowledging failed");
+        some_are_left = true;
+    }
+    if some_are_left {
+        give_back(route).await;
     }
     // There is room in flight now.
     route.forward_now.notify_one();

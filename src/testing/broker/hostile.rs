@@ -18,6 +18,11 @@ const LOOK: Duration = Duration::from_millis(20);
 /// forgets one.
 pub struct Hostile {
     broker: Arc<dyn Broker>,
+    fate: Arc<Fate>,
+}
+
+/// What becomes of messages, whoever's they are.
+struct Fate {
     dice: Mutex<Dice>,
     /// Messages to be delivered later.
     delayed: Mutex<Vec<(Instant, String, Message)>>,
@@ -31,23 +36,35 @@ pub struct Hostile {
 impl Hostile {
     /// This broker, with misfortunes of a seed. Messages come up to `latest` late: make that longer than leases last.
     pub fn new(broker: Arc<dyn Broker>, seed: u64, latest: Duration) -> Self {
-        Self {
-            broker,
+        let fate = Fate {
             dice: Mutex::new(Dice::new(seed)),
             delayed: Mutex::default(),
             latest,
             dropped: AtomicU64::new(0),
             doubled: AtomicU64::new(0),
             late: AtomicU64::new(0),
-        }
+        };
+        Self { broker, fate: Arc::new(fate) }
     }
 
     /// How many messages it has dropped, doubled and delayed.
     pub fn misdeeds(&self) -> (u64, u64, u64) {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        (of(&self.dropped), of(&self.doubled), of(&self.late))
+        (of(&self.fate.dropped), of(&self.fate.doubled), of(&self.fate.late))
     }
 
+    /// Delivers what was held back long enough.
+    async fn deliver_late(&self) -> crate::Result<()> {
+        let due = |(at, ..): &mut (Instant, String, Message)| *at <= Instant::now();
+        let late: Vec<_> = self.fate.delayed.lock().extract_if(.., due).collect();
+        for (_, queue, message) in late {
+            self.broker.publish(&queue, vec![message]).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Fate {
     /// What becomes of messages now, in which order.
     fn mistreat(&self, queue: &str, messages: Vec<Message>) -> Vec<Message> {
         let mut dice = self.dice.lock();
@@ -74,16 +91,6 @@ impl Hostile {
         }
         now
     }
-
-    /// Delivers what was held back long enough.
-    async fn deliver_late(&self) -> crate::Result<()> {
-        let due = |(at, ..): &mut (Instant, String, Message)| *at <= Instant::now();
-        let late: Vec<_> = self.delayed.lock().extract_if(.., due).collect();
-        for (_, queue, message) in late {
-            self.broker.publish(&queue, vec![message]).await?;
-        }
-        Ok(())
-    }
 }
 
 impl fmt::Debug for Hostile {
@@ -95,18 +102,19 @@ impl fmt::Debug for Hostile {
 impl Broker for Hostile {
     fn publish<'a>(&'a self, queue: &'a str, messages: Vec<Message>) -> Answer<'a, ()> {
         Box::pin(async move {
-            let now = self.mistreat(queue, messages);
+            let now = self.fate.mistreat(queue, messages);
             if now.is_empty() { Ok(()) } else { self.broker.publish(queue, now).await }
         })
     }
 
     fn receive<'a>(&'a self, queue: &'a str, most: u32) -> Answer<'a, Vec<Delivery>> {
         Box::pin(async move {
+            let mut received = self.broker.receive(queue, most);
             loop {
                 self.deliver_late().await?;
                 tokio::select! {
                     biased;
-                    received = self.broker.receive(queue, most) => return received,
+                    received = &mut received => return received,
                     () = tokio::time::sleep(LOOK) => {}
                 }
             }
@@ -114,8 +122,14 @@ impl Broker for Hostile {
     }
 
     fn acknowledge<'a>(&'a self, queue: &'a str, mut receipts: Vec<Receipt>) -> Answer<'a, ()> {
-        receipts.retain(|_| !self.dice.lock().chance(10));
-        self.broker.acknowledge(queue, receipts)
+        Box::pin(async move {
+            let sent = receipts.len();
+            receipts.retain(|_| !self.fate.dice.lock().chance(10));
+            let forgets = receipts.len() < sent;
+            self.broker.acknowledge(queue, receipts).await?;
+            // As when a connection breaks: what has not been acknowledged comes again.
+            if forgets { self.broker.pause(queue).await } else { Ok(()) }
+        })
     }
 
     fn set_aside<'a>(&'a self, queue: &'a str, body: Vec<u8>) -> Answer<'a, ()> {
@@ -128,6 +142,11 @@ impl Broker for Hostile {
 
     fn check<'a>(&'a self, queue: &'a str) -> Answer<'a, ()> {
         self.broker.check(queue)
+    }
+
+    fn for_worker(&self) -> Option<Arc<dyn Broker>> {
+        let broker = self.broker.for_worker()?;
+        Some(Arc::new(Self { broker, fate: self.fate.clone() }))
     }
 
     fn name(&self) -> String {

@@ -49,6 +49,7 @@ macro_rules! broker_table {
                 what_is_not_acknowledged_comes_again,
                 what_is_acknowledged_comes_no_more,
                 a_receive_that_is_dropped_loses_nothing,
+                what_is_acknowledged_while_another_waits_is_acknowledged,
                 no_more_arrive_at_once_than_were_asked_for,
                 a_thousand_arrive,
                 what_is_set_aside_is_found_aside,

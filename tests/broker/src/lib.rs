@@ -97,6 +97,10 @@ pub struct Moto {
 impl Moto {
     /// Starts one, and waits until it is ready.
     pub fn start() -> Self {
+        assert!(
+            std::env::var_os("AWS_ACCESS_KEY_ID").is_some(),
+            "AWS's client needs credentials, though moto takes any: AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test, as `cargo xtask test` sets"
+        );
         let mut server = Self { process: None, port: free_port() };
         server.launch();
         server
