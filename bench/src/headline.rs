@@ -12,7 +12,8 @@ use crate::place::Place;
 /// Measures and prints.
 pub fn measure(options: &Options, place: &Place) -> Result<()> {
     let before = load_average();
-    let broker = &options.broker;
+    let server = (options.broker.as_deref() == Some("rabbitmq")).then(brokers::RabbitMq::start);
+    let broker = &server.as_ref().map(brokers::RabbitMq::url).or_else(|| options.broker.clone());
     let plan_by = |rows, broker: &Option<String>| -> Result<RunPlan> {
         let (url, broker) = (place.fresh()?.to_owned(), broker.clone());
         Ok(RunPlan { url, rows, row: options.row, fails: options.fails, slots: options.slots, broker })

@@ -29,8 +29,8 @@ pub struct Options {
     /// How many jobs the worker runs at once
     #[arg(long, default_value_t = WorkerOptions::default().slots, value_parser = clap::value_parser!(u32).range(1..=1024), conflicts_with = "suite")]
     pub slots: u32,
-    /// A broker that is running, and which brings the slices: amqp://127.0.0.1:5672; each run is measured without it, too
-    #[arg(long, value_name = "URL", conflicts_with = "suite")]
+    /// The broker that brings the slices: `rabbitmq` (a server of its own), or the URL of one that is running; each run is measured without it, too
+    #[arg(long, value_name = "URL|rabbitmq", conflicts_with = "suite")]
     pub broker: Option<String>,
     /// The folder to make the temporary folder in, to measure another disk
     #[arg(long, value_name = "DIR")]

@@ -140,9 +140,13 @@ fn open_sqs(url: &str) -> Result<Arc<dyn Broker>> {
     Ok(Arc::new(sqs::Sqs::open(url)?))
 }
 
-/// Takes the settings that every broker has out of a URL's query; returns the URL without its query, and what is left of that.
+/// A broker's URL without its query, the settings in that which every broker has, and its others.
 #[cfg(any(test, feature = "rabbitmq", feature = "sqs"))]
-fn take_settings(url: &str) -> Result<(&str, Settings, Vec<(&str, &str)>)> {
+type Taken<'a> = (&'a str, Settings, Vec<(&'a str, &'a str)>);
+
+/// Takes the settings that every broker has out of a URL's query.
+#[cfg(any(test, feature = "rabbitmq", feature = "sqs"))]
+fn take_settings(url: &str) -> Result<Taken<'_>> {
     let (place, query) = url.split_once('?').unwrap_or((url, ""));
     let (mut settings, mut others) = (Settings::default(), Vec::new());
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {

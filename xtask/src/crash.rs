@@ -223,8 +223,7 @@ fn by_broker(options: &Options, broker: &'static str, program: &Path) -> Result<
         let faults = options.broker_faults.unwrap_or((kills / KILLS_A_BROKER_FAULT).max(SERVER_FAULTS));
         run.args(flags(folder, kills, jobs, seed)).args(["--store", store.name(), "--broker", broker]);
         run.args(["--broker-faults", &faults.to_string()]);
-        // An imitation of AWS takes any.
-        run.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+        crate::with_any_credentials(&mut run);
         run
     })
 }

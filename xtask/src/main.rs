@@ -107,6 +107,7 @@ fn check_everything(skipped: &[&str]) -> Result<()> {
     for features in ["", "sqlite", "redis", "cli", "rabbitmq", "sqs", "testing"] {
         lint(&["--package", "gusher", "--lib", "--no-default-features", "--features", features])?;
     }
+    default_build_has_no_brokers_client()?;
     let skipped: Vec<&str> = skipped.iter().flat_map(|name| ["--skip", name]).collect();
     cargo(&[&["test", "--workspace", "--"], &skipped[..]].concat())?;
     of_sqs()?;
@@ -118,12 +119,25 @@ fn check_everything(skipped: &[&str]) -> Result<()> {
 fn of_sqs() -> Result<()> {
     let mut test = Command::new(env!("CARGO"));
     test.args(["test", "--package", "brokers", "--features", "sqs", "--test", "sqs"]);
-    run(with_any_credentials(&mut test))
+    with_any_credentials(&mut test);
+    run(test)
 }
 
 /// AWS's client looks for credentials; the imitation takes any.
-pub fn with_any_credentials(command: &mut Command) -> &mut Command {
-    command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test")
+pub fn with_any_credentials(command: &mut Command) {
+    command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+}
+
+/// Nobody who has not asked for a broker builds its client.
+fn default_build_has_no_brokers_client() -> Result<()> {
+    let mut tree = Command::new(env!("CARGO"));
+    tree.args(["tree", "--package", "gusher", "--edges", "normal", "--prefix", "none"]);
+    let output = tree.output().context("starting cargo")?;
+    ensure!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let client = text.lines().find(|line| line.starts_with("lapin ") || line.starts_with("aws-"));
+    ensure!(client.is_none(), "the default build pulls in a broker's client: {}", client.unwrap_or_default());
+    Ok(())
 }
 
 /// The benchmark's own exit code says what came of it: 0 good, 1 bad, 2 wrong flags.

@@ -252,7 +252,7 @@ pub mod take_over {
         assert!(is_gone(&take(scene, &worker, &[lease]).await), "what has started nowhere is cancelled at once");
         let (lease, _) = forward(&sender, 1).await;
         let slice = take_one(scene, &worker, lease).await;
-        assert_eq!((jobs_of(&[slice.clone()]), slice.workflow), (vec![0], lane));
+        assert_eq!((jobs_of(std::slice::from_ref(&slice)), slice.workflow), (vec![0], lane));
         worker.succeed(&slice).await;
         assert_eq!(jobs_of(&worker.drain().await), [2, 3, 4, 5]);
     }
