@@ -44,6 +44,10 @@ impl Handle {
         self.id
     }
 
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
         self.client.store()
     }

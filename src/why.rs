@@ -90,6 +90,8 @@ pub enum CauseKind {
     Suspect,
     /// No live worker takes from the queue and knows the type.
     NoWorker,
+    /// The broker of the queue cannot be reached, or cannot be used.
+    BrokerAway,
     /// A chore of the store is under way.
     Chore,
     /// A named hold keeps the step from settling.
@@ -289,7 +291,12 @@ impl Handle {
             (vec![CauseKind::Failed], format!("{start}: {told}"))
         } else {
             let figures = Figures { step, waiting: &found, workflow: row.state, now: self.store().now() };
-            let (kinds, told) = figures.told();
+            let (mut kinds, mut told) = figures.told();
+            let waits = step.jobs.unsettled() > step.jobs.retrying + step.running || !found.leases.is_empty();
+            if waits && let Some(trouble) = self.client().broker_trouble(&step.spec.queue).await {
+                kinds.push(CauseKind::BrokerAway);
+                told = format!("{told}; {trouble}");
+            }
             let start = match who {
                 Some(who) => format!("{who} {source}`{name}`"),
                 None => format!("{source}`{name}` runs"),

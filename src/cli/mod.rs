@@ -177,6 +177,10 @@ impl<S: Send + Sync + 'static> App<S> {
 }
 
 fn run<S: Send + Sync + 'static>(app: App<S>, line: Line, out: &Out) -> Outcome {
+    let app = match &line.global.broker {
+        Some(url) => app.via(url),
+        None => app,
+    };
     logging::log_to_stderr(line.command.log_level())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::unavailable("starting the runtime").because(error))?;

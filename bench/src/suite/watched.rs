@@ -156,6 +156,7 @@ impl Store for Watched {
         tick(tick: Tick) -> Ticked;
         fire(fire: Fire) -> Fired;
         permit(permit: Permit) -> Permitted;
+        take_over(take: TakeOver) -> TakenOver;
     }
 
     pass_on! {
@@ -190,6 +191,7 @@ impl Store for Watched {
         workers(limit: u32) -> Vec<WorkerRow>;
         held(session: SessionId, limit: u32) -> Vec<HeldRow>;
         doctor() -> Checkup;
+        identity() -> u64;
     }
 
     fn meters(&self) -> &gusher::store::Meters {

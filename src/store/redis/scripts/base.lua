@@ -356,7 +356,7 @@ local STEP_FIELDS = {
 }
 local LEASE_FIELDS = {
     'wf', 'step', 'chunk', 'first', 'jobs', 'deadline', 'claimed_at', 'last_report', 'outcome', 'record', 'recoveries', 'alone',
-    'suspect', 'stop',
+    'suspect', 'stop', 'published', 'replaced',
 }
 
 local function pack(row, fields)
