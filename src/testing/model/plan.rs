@@ -101,7 +101,7 @@ fn parts(dice: &mut Dice, steps: &[Step]) -> Vec<Part> {
             priority: dice.below(2) as i32,
             ..StepSpec::new(of, of)
         };
-        parts.push(Part::Step { spec, upstreams: step.edges.len() as u32, always: step.always });
+        parts.push(Part::Step { spec, upstreams: step.edges.len() as u32, always: step.always, awaits: None });
     }
     for (number, step) in steps.iter().enumerate() {
         for (up, asks) in &step.edges {
