@@ -26,7 +26,8 @@ impl Tx<'_> {
     pub fn add_awaited(&mut self, wf: Wf, step: StepNumber, awaits: &Awaits) -> Result<()> {
         self.count_bytes(awaits.record.len() + awaits.error.len());
         let (at, wait) = awaits.until.map(|until| until.parts()).unwrap_or_default();
-        let sql = "INSERT INTO awaited (wf, step, type, at, wait, then, record, error) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+        let sql =
+            "INSERT INTO awaited (wf, step, type, at, wait, becomes, record, error) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
         let then = awaits.then as u8;
         self.run(sql, (wf, step, &awaits.signal, at, wait, then, &awaits.record, &awaits.error))?;
         Ok(())
@@ -70,10 +71,10 @@ impl Tx<'_> {
         let waits: Mask = (0..chunk.jobs).filter(|at| JobState::of(bytes[*at]) == JobState::Deferred).collect();
         // What a cancel is about to end has no rule of its own any more.
         let cancelling = self.workflow(wf)?.state == WorkflowState::Cancelling && !step.always;
-        if waits.is_empty() || cancelling {
+        if waits.is_empty() || cancelling && !planted!("the time of a wait counts although its workflow is cancelled") {
             return Ok(());
         }
-        let sql = "SELECT then, error, length(record) FROM awaited WHERE wf = ? AND step = ?";
+        let sql = "SELECT becomes, error, length(record) FROM awaited WHERE wf = ? AND step = ?";
         let found = self.one(sql, (wf, number), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         let (then, error, record): (u8, String, i64) = found.ok_or_else(|| lacks_its_wait(wf, number))?;
         let then = JobState::of(then);
@@ -155,7 +156,9 @@ impl Tx<'_> {
         let bytes = self.bytes(chunk.chunk, chunk.jobs)?;
         let waits: Mask = (0..chunk.jobs).filter(|at| JobState::of(bytes[*at]) == JobState::Deferred).collect();
         if !waits.is_empty() {
-            self.run("DELETE FROM timer WHERE wf = ? AND step = ?", (wf, number))?;
+            if !planted!("a signal leaves the timer of its wait") {
+                self.run("DELETE FROM timer WHERE wf = ? AND step = ?", (wf, number))?;
+            }
             self.settle_jobs(wf, number, (chunk.chunk, chunk.first), bytes, waits, JobState::Succeeded)?;
             self.check_settled(wf, number)?;
             self.cascade()?;

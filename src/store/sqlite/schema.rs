@@ -147,7 +147,7 @@ CREATE TABLE awaited (                                 -- what steps wait for th
     wf INTEGER NOT NULL, step INTEGER NOT NULL,
     type TEXT,                        -- of the signal, which has the step's name; null: it waits for a time alone
     at INTEGER, wait INTEGER,         -- when the wait is over, or how long after the release; neither: never
-    then INTEGER NOT NULL, record BLOB NOT NULL, error TEXT NOT NULL,   -- what the job becomes at that time
+    becomes INTEGER NOT NULL, record BLOB NOT NULL, error TEXT NOT NULL,   -- what the job becomes at that time
     signalled_at INTEGER,             -- its signal has come, perhaps before the release; what it carries is an outcome
     PRIMARY KEY (wf, step)
 );

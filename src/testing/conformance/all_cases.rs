@@ -660,6 +660,7 @@ macro_rules! conformance_table {
                 one_behind_another_begins_with_the_others_end,
                 is_what_the_next_tick_waits_for,
                 ten_thousand_behind_one_step_are_released_within_the_bounds,
+                a_thousand_that_timed_out_wait_anew_within_the_bounds,
                 many_large_values_at_once_keep_the_bounds,
             }
             delete {

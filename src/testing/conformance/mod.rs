@@ -54,7 +54,7 @@ mod sessions;
 mod signals;
 mod standing;
 mod times;
-mod waits;
+pub(crate) mod waits;
 pub(crate) mod worker;
 mod worst_cases;
 

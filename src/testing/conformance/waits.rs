@@ -243,8 +243,18 @@ pub mod awaited {
         scene.clock.advance(1_000);
         scene.tick().await;
         assert_eq!((scene.jobs(id).await.failed, scene.state(id).await), (10_000, WorkflowState::Failed));
-        assert_eq!(scene.retry(id).await.jobs, 10_000);
-        assert_eq!(scene.jobs(id).await.deferred, 10_000);
+    }
+
+    pub async fn a_thousand_that_timed_out_wait_anew_within_the_bounds(scene: &Scene) {
+        let mut plan = scene.plan();
+        for step in 0..1_000 {
+            plan = plan.wait(&format!("wait {step}"), approval_within(1_000));
+        }
+        let id = plan.create().await;
+        scene.clock.advance(1_000);
+        scene.tick().await;
+        assert_eq!(scene.retry(id).await.jobs, 1_000);
+        assert_eq!((scene.jobs(id).await.deferred, scene.state(id).await), (1_000, WorkflowState::Running));
     }
 
     pub async fn many_large_values_at_once_keep_the_bounds(scene: &Scene) {
