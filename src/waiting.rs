@@ -261,7 +261,8 @@ impl<T: Signal> Wait<'_, T> {
         self.change(|_, then| *then = Then::Fail)
     }
 
-    /// If its signal does not come in time, it is skipped, and what comes after it goes on.
+    /// If its signal does not come in time, it is skipped, and what comes after it goes on:
+    /// [`one_if_any`](Outputs::one_if_any) reads what there is.
     pub fn or_skip(self) -> Self {
         self.change(|_, then| *then = Then::Skip)
     }

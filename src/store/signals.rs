@@ -34,7 +34,7 @@ pub enum WaitsUntil {
 
 impl WaitsUntil {
     /// The time, and the wait: one of them.
-    pub(crate) fn parts(self) -> (Option<Millis>, Option<Millis>) {
+    pub fn parts(self) -> (Option<Millis>, Option<Millis>) {
         match self {
             WaitsUntil::In(wait) => (None, Some(wait)),
             WaitsUntil::At(time) => (Some(time), None),

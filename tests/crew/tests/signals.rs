@@ -6,10 +6,10 @@ use std::process::{Command, Output};
 struct House(tempfile::TempDir);
 
 impl House {
-    /// With a workflow that waits.
+    /// With a workflow that waits, without a worker.
     fn new() -> Self {
         let house = Self(tempfile::tempdir().unwrap());
-        house.told(&["start", "Release", "--args", "null"]);
+        house.told(&["start", "Ask", "--args", "null"]);
         house
     }
 
@@ -64,6 +64,19 @@ fn a_graph_and_a_table_show_what_a_step_waits_for() {
     assert!(graph.contains("manager: signal Approval") && graph.contains("sleep: 1 ms"), "{graph}");
     let table = house.told(&["show", "latest"]);
     assert!(table.contains("signal Approval"), "{table}");
+    let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/waiting.md")).unwrap();
+    let release = house.told(&["graph", "Release", "--args", "null"]);
+    assert!(guide.contains(&format!("```text\n{release}```")), "the guide shows another picture than\n{release}");
+}
+
+#[test]
+fn a_signal_that_comes_early_is_told_to_be_kept() {
+    let house = House::new();
+    house.told(&["start", "Release", "--args", "null"]);
+    let kept = house.told(&["signal", "latest:Release", "manager", r#"{"by":"Ada"}"#]);
+    assert_eq!(kept, "the signal `manager` is kept until its step is released\n");
+    let (_, twice) = house.refused(&["signal", "latest:Release", "manager", r#"{"by":"Ada"}"#]);
+    assert!(twice.contains("already"), "{twice}");
 }
 
 #[test]

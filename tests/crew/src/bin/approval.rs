@@ -33,18 +33,45 @@ impl Job for Publish {
 }
 
 #[derive(Serialize, Deserialize)]
+struct Draft;
+
+impl Job for Draft {
+    const NAME: &str = "Draft";
+    type Output = ();
+    type State = ();
+    async fn perform(self, _: &Context) -> JobResult<()> {
+        Ok(())
+    }
+}
+
+/// What docs/waiting.md shows.
+#[derive(Serialize, Deserialize)]
 struct Release;
 
 impl Workflow for Release {
     const NAME: &str = "Release";
     fn configure(&self, flow: &Flow) -> gusher::Result<()> {
-        let manager = flow.wait_for::<Approval>("manager").timeout(Duration::from_secs(3 * 24 * 3600));
-        flow.run(Publish { approval: manager.outputs() });
+        let draft = flow.run(Draft);
+        let approval = flow.wait_for::<Approval>("manager").after(draft).timeout(Duration::from_secs(3 * 24 * 3600));
+        flow.run(Publish { approval: approval.outputs() });
+        Ok(())
+    }
+}
+
+/// Waits for what is given at once.
+#[derive(Serialize, Deserialize)]
+struct Ask;
+
+impl Workflow for Ask {
+    const NAME: &str = "Ask";
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        let approval = flow.wait_for::<Approval>("manager").timeout(Duration::from_secs(3 * 24 * 3600));
+        flow.run(Publish { approval: approval.outputs() });
         flow.sleep(Duration::from_millis(1));
         Ok(())
     }
 }
 
 fn main() -> ExitCode {
-    App::stateless().workflow::<Release>().job::<Publish>().signal::<Approval>().main()
+    App::stateless().workflow::<Release>().workflow::<Ask>().job::<Draft>().job::<Publish>().signal::<Approval>().main()
 }
