@@ -130,25 +130,7 @@ impl Tx<'_> {
         if let Some(at) = signalled_at.filter(|_| !planted!("a second signal counts")) {
             return Ok(Signalled { already: Some(at), ..Signalled::default() });
         }
-        match workflow.state {
-            WorkflowState::Pending | WorkflowState::Running | WorkflowState::Paused => {}
-            WorkflowState::Cancelling if step.always => {}
-            WorkflowState::Cancelling | WorkflowState::Cancelled => {
-                return Err(Error::refused(format!(
-                    "workflow {id} was cancelled and takes no signals any more; `start-again` runs it anew"
-                )));
-            }
-            state => {
-                return Err(Error::refused(format!(
-                    "workflow {id} is {state} and takes no signals any more; `retry` lets what failed wait anew"
-                )));
-            }
-        }
-        if step.state.is_settled() || step.decided.is_some() {
-            let remedy = if step.state == StepState::Failed { "; `retry` lets it wait anew" } else { "" };
-            let how = if step.state.is_settled() { step.state.as_str() } else { "passed over" };
-            return Err(Error::refused(format!("`{name}` of workflow {id} is {how} and waits no more{remedy}")));
-        }
+        refuse_late(send, workflow.state, &step)?;
         let chunk = self.chunk_at(wf, number, 0)?;
         self.count_bytes(send.record.len());
         self.run("INSERT INTO outcome (chunk, body) VALUES (?, ?)", (chunk.chunk, &send.record))?;
@@ -165,6 +147,30 @@ impl Tx<'_> {
         }
         Ok(Signalled { kept: waits.is_empty(), more: self.has_chores()?, ..Signalled::default() })
     }
+}
+
+/// Refuses a signal for a step that waits no more, or in a workflow that takes none.
+fn refuse_late(SendSignal { workflow: id, name, .. }: &SendSignal, state: WorkflowState, step: &Step) -> Result<()> {
+    match state {
+        WorkflowState::Pending | WorkflowState::Running | WorkflowState::Paused => {}
+        WorkflowState::Cancelling if step.always => {}
+        WorkflowState::Cancelling | WorkflowState::Cancelled => {
+            return Err(Error::refused(format!(
+                "workflow {id} was cancelled and takes no signals any more; `start-again` runs it anew"
+            )));
+        }
+        state => {
+            let failed = state == WorkflowState::Failed;
+            let remedy = if failed { "; `retry` lets what failed wait anew" } else { "" };
+            return Err(Error::refused(format!("workflow {id} is {state} and takes no signals any more{remedy}")));
+        }
+    }
+    if !step.state.is_settled() && step.decided.is_none() {
+        return Ok(());
+    }
+    let remedy = if step.state == StepState::Failed { "; `retry` lets it wait anew" } else { "" };
+    let how = if step.state.is_settled() { step.state.as_str() } else { "passed over" };
+    Err(Error::refused(format!("`{name}` of workflow {id} is {how} and waits no more{remedy}")))
 }
 
 fn lacks_its_wait(wf: Wf, step: StepNumber) -> Error {

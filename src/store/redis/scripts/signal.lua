@@ -23,7 +23,8 @@ local function awaiting_step(workflow)
         refuse('was cancelled and takes no signals any more; `start-again` runs it anew')
     end
     if state ~= WF.pending and state ~= WF.running and state ~= WF.paused and state ~= WF.cancelling then
-        refuse('is ' .. WF_WORDS[state] .. ' and takes no signals any more; `retry` lets what failed wait anew')
+        refuse('is ' .. WF_WORDS[state] .. ' and takes no signals any more' ..
+            (state == WF.failed and '; `retry` lets what failed wait anew' or ''))
     end
     if step.state >= STEP.succeeded or step.decided then
         local words = { [STEP.succeeded] = 'succeeded', [STEP.failed] = 'failed', [STEP.skipped] = 'skipped', [STEP.cancelled] = 'cancelled' }
