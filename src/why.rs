@@ -82,8 +82,10 @@ pub enum CauseKind {
     Retrying,
     /// Jobs wait for their turn.
     Ready,
-    /// The step's delay has not passed.
+    /// The step's delay has not passed, or the time that it waits for has not come.
     Delayed,
+    /// Somebody is to give the signal that the step waits for.
+    Signal,
     /// As many jobs of the step, of its type or of its queue run as may.
     AtLimit,
     /// Jobs that killed their workers wait for one that holds nothing else.
@@ -144,7 +146,8 @@ impl Handle {
         let waits = job.state == JobState::Open && place.worker.is_none();
         why.causes.retain(|_| waits);
         why.state = job.state.as_str();
-        why.summary = sentences::job(&job, &place, self.store().now());
+        why.summary = sentences::job(&job, &place, step.spec.waits.as_ref(), self.store().now());
+        let waits = waits || step.spec.waits.is_some() && job.state == JobState::Deferred;
         if waits || matches!(job.state, JobState::Skipped | JobState::SkippedByPredecessor | JobState::Cancelled) {
             self.explain_step(&row, &step, &mut why).await?;
         }
@@ -290,18 +293,28 @@ impl Handle {
             };
             (vec![CauseKind::Failed], format!("{start}: {told}"))
         } else {
-            let figures = Figures { step, waiting: &found, workflow: row.state, now: self.store().now() };
+            let program = self.client().registry().program.as_deref();
+            let now = self.store().now();
+            let figures = Figures { step, waiting: &found, workflow: row.state, id: self.id(), program, now };
             let (mut kinds, mut told) = figures.told();
+            let is_wait = step.spec.waits.is_some();
             let waits = step.jobs.unsettled() > step.jobs.retrying + step.running || !found.leases.is_empty();
-            if waits && let Some(trouble) = self.client().broker_trouble(&step.spec.queue).await {
+            // No broker carries what no worker runs.
+            if waits
+                && !is_wait
+                && let Some(trouble) = self.client().broker_trouble(&step.spec.queue).await
+            {
                 kinds.push(CauseKind::BrokerAway);
                 told = format!("{told}; {trouble}");
             }
-            let start = match who {
-                Some(who) => format!("{who} {source}`{name}`"),
-                None => format!("{source}`{name}` runs"),
+            let text = match who {
+                // What is told of a step that waits goes on from its name.
+                Some(who) if is_wait => format!("{who} `{name}`, which {told}"),
+                None if is_wait => format!("`{name}` {told}"),
+                Some(who) => format!("{who} {source}`{name}`: {told}"),
+                None => format!("{source}`{name}` runs: {told}"),
             };
-            (kinds, format!("{start}: {told}"))
+            (kinds, text)
         };
         Ok(Cause {
             kinds,
