@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 /// The most messages of one call.
 const BATCH: usize = 10;
 /// How long a call waits for messages: the longest that SQS allows.
-const LONG_POLL: i32 = 20;
+const LONG_POLL: Duration = Duration::from_secs(20);
 /// How long what was received is kept from others: long enough to take it over, which takes milliseconds.
 const HIDDEN: Duration = Duration::from_secs(30);
 /// How long a message is kept that nobody receives: its lease is gone much earlier.
@@ -34,6 +34,7 @@ pub struct Sqs {
     region: Option<String>,
     endpoint: Option<String>,
     hidden: Duration,
+    poll: Duration,
     settings: Settings,
     shown: String,
     client: OnceCell<Client>,
@@ -52,20 +53,22 @@ impl Sqs {
         let (place, mut settings, others) = take_settings(url)?;
         // A queue's name has no dots.
         settings.prefix = settings.prefix.replace('.', "-");
-        let (mut endpoint, mut hidden) = (None, HIDDEN);
+        let (mut endpoint, mut hidden, mut poll) = (None, HIDDEN, LONG_POLL);
         for (name, value) in others {
+            let time = |longest: Duration, shown: &str| {
+                let time = crate::store::parse_duration(value)
+                    .filter(|time| (Duration::from_secs(1)..=longest).contains(time));
+                time.ok_or_else(|| {
+                    Error::usage(format!("an SQS broker's `{name}` is a time between 1s and {shown}, not `{value}`"))
+                })
+            };
             match name {
                 "endpoint" => endpoint = Some(value.to_owned()),
-                "hidden" => {
-                    let time = crate::store::parse_duration(value)
-                        .filter(|time| (Duration::from_secs(1)..=Duration::from_secs(12 * 3600)).contains(time));
-                    hidden = time.ok_or_else(|| {
-                        Error::usage(format!("an SQS broker's `hidden` is a time between 1s and 12h, not `{value}`"))
-                    })?;
-                }
+                "hidden" => hidden = time(Duration::from_secs(12 * 3600), "12h")?,
+                "poll" => poll = time(LONG_POLL, "20s")?,
                 _ => {
                     return Err(Error::usage(format!(
-                        "`{name}` is no setting of an SQS broker; there are endpoint, hidden, slice, aside, prefix"
+                        "`{name}` is no setting of an SQS broker; there are endpoint, hidden, poll, slice, aside, prefix"
                     )));
                 }
             }
@@ -82,6 +85,7 @@ impl Sqs {
             shown: format!("sqs://{region}"),
             endpoint,
             hidden,
+            poll,
             settings,
             client: OnceCell::new(),
             urls: Mutex::default(),
@@ -183,7 +187,7 @@ impl Broker for Sqs {
                     .receive_message()
                     .queue_url(&url)
                     .max_number_of_messages((most as usize).clamp(1, BATCH) as i32)
-                    .wait_time_seconds(LONG_POLL)
+                    .wait_time_seconds(self.poll.as_secs() as i32)
                     .visibility_timeout(self.hidden.as_secs() as i32)
                     .send()
                     .await
@@ -278,14 +282,21 @@ mod tests {
 
     #[test]
     fn a_url_says_where_the_queues_are_and_how_they_are_used() {
-        let broker = Sqs::open("sqs://eu-central-1?endpoint=http://127.0.0.1:5000&hidden=5s&aside=true").unwrap();
+        let broker =
+            Sqs::open("sqs://eu-central-1?endpoint=http://127.0.0.1:5000&hidden=5s&poll=2s&aside=true").unwrap();
         assert_eq!(
             (broker.region.as_deref(), broker.endpoint.as_deref()),
             (Some("eu-central-1"), Some("http://127.0.0.1:5000"))
         );
         assert_eq!((broker.queue("mail.out"), broker.hidden), ("gusher-mail-out".to_owned(), Duration::from_secs(5)));
+        assert_eq!(broker.poll, Duration::from_secs(2));
         assert!(Sqs::open("sqs://").unwrap().region.is_none());
-        for wrong in ["sqs://a/b", "sqs://eu-central-1?hidden=0s", "sqs://eu-central-1?queue-type=fifo"] {
+        for wrong in [
+            "sqs://a/b",
+            "sqs://eu-central-1?hidden=0s",
+            "sqs://eu-central-1?poll=1m",
+            "sqs://eu-central-1?queue-type=fifo",
+        ] {
             assert!(Sqs::open(wrong).is_err(), "{wrong}");
         }
     }

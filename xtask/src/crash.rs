@@ -45,7 +45,7 @@ impl Store {
 }
 
 /// The brokers that slices can go by.
-const BROKERS: [&str; 2] = ["rabbitmq", "sqs"];
+pub const BROKERS: [&str; 2] = ["rabbitmq", "sqs"];
 /// So many kills of workers come with one fault of the broker.
 const KILLS_A_BROKER_FAULT: u64 = 8;
 

@@ -240,8 +240,11 @@ impl Tx<'_> {
 
     /// Ends a lease and puts what is open of it back into its line, as its end deserves.
     pub fn take_back(&mut self, lease: &Lease, why: Taken) -> Result<()> {
-        // What a forwarder held has run nowhere.
-        let why = if lease.published > 0 { Taken::GivenBack } else { why };
+        // What a forwarder held has run nowhere; and what it gave back nobody failed to take over.
+        let forwarded = lease.published > 0;
+        let lease =
+            &Lease { published: lease.published - i64::from(forwarded && why == Taken::GivenBack), ..lease.clone() };
+        let why = if forwarded { Taken::GivenBack } else { why };
         if planted!("a lease outlives its being taken back") {
             let sql = "UPDATE lease SET deadline = deadline + 1000000000 WHERE session = ? AND number = ?";
             self.run(sql, (lease.session, lease.number))?;

@@ -1,5 +1,6 @@
 //! Whole workflows, whichever way their slices go.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use super::rig::{Does, Import, LEASE, Rig};
 use super::{Hostile, InProcess};
 use crate::broker::{Broker, Brokers, Way};
 use crate::state::WorkflowState;
+use crate::store::Tick;
 
 type Given = Option<Arc<dyn Broker>>;
 
@@ -81,9 +83,7 @@ pub async fn a_worker_that_dies_costs_its_own_jobs_a_recovery_and_no_others(brok
     let rig = Rig::new(broker);
     let handle = rig.start(Import { does: Does::Waits, ..rig.import(1_000) }).await;
     let dies = rig.worker().await;
-    while rig.notes.rows.lock().len() < 4 {
-        rig.notes.started.notified().await;
-    }
+    rig.notes.until(|rows| rows.len() >= 4).await;
     drop(dies);
     let lives = rig.worker().await;
     rig.notes.go.cancel();
@@ -102,15 +102,11 @@ pub async fn a_job_that_kills_its_workers_fails_alone(broker: Given) {
     rig.notes.stuck.lock().push(3);
     let handle = rig.start(rig.import(40)).await;
     for _ in 0..40 {
-        let before = rig.notes.rows.lock().get(&3).copied().unwrap_or(0);
+        let starts = |rows: &BTreeMap<u64, u32>| rows.get(&3).copied().unwrap_or(0);
+        let before = starts(&rig.notes.rows.lock());
         let worker = rig.worker().await;
-        let started = async {
-            while rig.notes.rows.lock().get(&3).copied().unwrap_or(0) == before {
-                rig.notes.started.notified().await;
-            }
-        };
         let ended = tokio::select! {
-            () = started => false,
+            () = rig.notes.until(|rows| starts(rows) > before) => false,
             state = rig.ends(&handle) => {
                 assert_eq!(state, WorkflowState::Failed);
                 true
@@ -127,6 +123,42 @@ pub async fn a_job_that_kills_its_workers_fails_alone(broker: Given) {
     panic!("the job that kills its workers has not failed");
 }
 
+/// Whichever way the rest of the work comes: from the second death on nothing runs beside what may have caused them.
+pub async fn beside_a_slice_that_may_kill_its_worker_nothing_starts(broker: Given) {
+    const KILLER: u64 = 1_000;
+    let rig = Rig::new(broker);
+    rig.notes.stuck.lock().push(KILLER);
+    let first = rig.start(rig.import(KILLER + 1)).await;
+    let mut other = None;
+    for deaths in 0..3 {
+        if deaths == 2 {
+            // Both wait when the next worker comes.
+            while first.status().await.unwrap().steps[0].running > 0 {
+                rig.store.tick(Tick { lease: rig.store.lease() }).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            other = Some(rig.start(Import { does: Does::FailsOnce, ..rig.import(KILLER) }).await);
+        }
+        let starts = |rows: &BTreeMap<u64, u32>| rows.get(&KILLER).copied().unwrap_or(0);
+        let before = starts(&rig.notes.rows.lock());
+        let worker = rig.worker().await;
+        rig.notes.until(|rows| starts(rows) > before).await;
+        if let Some(other) = &other {
+            // What is in the same slice starts, too; then nothing, though rows of the other import are due again after 200 ms.
+            while tokio::time::timeout(LEASE, rig.notes.started.notified()).await.is_ok() {}
+            let left = other.status().await.unwrap().jobs.unsettled();
+            assert!(left > 1, "all of the other import has run meanwhile");
+        }
+        drop(worker);
+    }
+    rig.notes.stuck.lock().clear();
+    let worker = rig.worker().await;
+    rig.succeeds(&first, KILLER + 1).await;
+    rig.succeeds(&other.expect("the other import"), KILLER).await;
+    worker.stop().await;
+    rig.at_rest().await;
+}
+
 pub async fn a_live_queue_moves_from_one_way_to_another_and_back(broker: Given) {
     let rig = Rig::new(broker);
     let handle = rig.start(Import { does: Does::FailsOnce, ..rig.import(4_000) }).await;
@@ -135,11 +167,7 @@ pub async fn a_live_queue_moves_from_one_way_to_another_and_back(broker: Given) 
     for way in [None, direct(), another(), None, another(), direct(), None] {
         let before = rig.notes.rows.lock().len();
         let worker = rig.worker_by(way, true).await;
-        let moves_on = async {
-            while rig.notes.rows.lock().len() < (before + 600).min(4_000) {
-                rig.notes.started.notified().await;
-            }
-        };
+        let moves_on = rig.notes.until(|rows| rows.len() >= (before + 600).min(4_000));
         let _ = tokio::time::timeout(Duration::from_secs(20), moves_on).await;
         worker.stop().await;
     }
@@ -153,9 +181,7 @@ pub async fn a_cancelled_workflow_ends(broker: Given) {
     let rig = Rig::new(broker);
     let worker = rig.worker().await;
     let handle = rig.start(Import { does: Does::Waits, ..rig.import(3_000) }).await;
-    while rig.notes.rows.lock().is_empty() {
-        rig.notes.started.notified().await;
-    }
+    rig.notes.until(|rows| !rows.is_empty()).await;
     handle.cancel().await.unwrap();
     rig.notes.go.cancel();
     assert_eq!(rig.ends(&handle).await, WorkflowState::Cancelled);
@@ -167,9 +193,7 @@ pub async fn a_paused_workflow_waits_and_goes_on(broker: Given) {
     let rig = Rig::new(broker);
     let worker = rig.worker().await;
     let handle = rig.start(Import { does: Does::FailsOnce, ..rig.import(3_000) }).await;
-    while rig.notes.rows.lock().is_empty() {
-        rig.notes.started.notified().await;
-    }
+    rig.notes.until(|rows| !rows.is_empty()).await;
     handle.pause().await.unwrap();
     let running = async || handle.status().await.unwrap().steps[0].running;
     while running().await > 0 {

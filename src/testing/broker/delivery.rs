@@ -176,9 +176,7 @@ pub async fn slices_in_flight_stay_under_their_bound(broker: Given) {
     let rig = Rig::new(broker);
     let handle = rig.start(Import { does: Does::Waits, ..rig.import(10_000) }).await;
     let workers = [rig.worker().await, rig.worker().await];
-    while rig.notes.rows.lock().len() < 8 {
-        rig.notes.started.notified().await;
-    }
+    rig.notes.until(|rows| rows.len() >= 8).await;
     let leases = async || {
         let checkup = rig.store.doctor().await.expect("a checkup");
         checkup.leases

@@ -73,6 +73,7 @@ macro_rules! carriage_table {
                 a_type_that_one_worker_does_not_know_is_run_by_another,
                 a_worker_that_dies_costs_its_own_jobs_a_recovery_and_no_others,
                 a_job_that_kills_its_workers_fails_alone,
+                beside_a_slice_that_may_kill_its_worker_nothing_starts,
                 a_live_queue_moves_from_one_way_to_another_and_back,
                 a_cancelled_workflow_ends,
                 a_paused_workflow_waits_and_goes_on,

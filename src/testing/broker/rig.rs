@@ -44,6 +44,21 @@ pub struct Notes {
     pub go: CancellationToken,
 }
 
+impl Notes {
+    /// Waits until so much has been performed.
+    pub async fn until(&self, is_so: impl Fn(&BTreeMap<u64, u32>) -> bool) {
+        loop {
+            let started = self.started.notified();
+            tokio::pin!(started);
+            started.as_mut().enable();
+            if is_so(&self.rows.lock()) {
+                return;
+            }
+            started.await;
+        }
+    }
+}
+
 /// One row.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Row {

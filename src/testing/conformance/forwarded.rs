@@ -277,12 +277,15 @@ pub mod take_over {
     }
 
     pub async fn a_forwarder_that_leaves_gives_back_what_is_in_flight(scene: &Scene) {
-        scene.lone(10).await;
+        let id = scene.lone(10).await;
         let (sender, worker) = (forwarder(scene).await, scene.worker().await);
         let (lease, _) = forward(&sender, 4).await;
         scene.leave(&sender).await;
         assert!(is_gone(&take(scene, &worker, &[lease]).await));
-        assert_eq!(jobs_of(&[worker.take(4).await]), [0, 1, 2, 3]);
+        let another = forwarder(scene).await;
+        assert_eq!(jobs_of(&[forward(&another, 4).await.1]), [0, 1, 2, 3]);
+        let time = lasts(scene, id).await;
+        assert!((LEASE..=LEASE + 300).contains(&time), "{time} ms: what is given back has not been published in vain");
     }
 
     pub async fn a_forwarder_counts_as_no_worker_and_holds_no_more_than_it_may(scene: &Scene) {

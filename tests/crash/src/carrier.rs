@@ -13,8 +13,9 @@ use tokio::task::JoinSet;
 
 /// The queue of all types of the workload, as workers know it.
 const QUEUE: &str = "default";
-/// Of so many faults one is a restart; the others cut connections.
+/// Of so many faults one is a restart, the third at first; the others cut connections.
 const A_RESTART: u64 = 10;
+const FIRST_RESTART: u64 = 2;
 /// How many doublers receive beside the workers: one for two of those, so that they get a third of the messages.
 const WORKERS_A_DOUBLER: usize = 2;
 
@@ -78,7 +79,7 @@ impl Carrier {
         let port = self.proxy.port();
         match self.server {
             Server::RabbitMq(_) => format!("amqp://127.0.0.1:{port}"),
-            Server::Sqs(_) => format!("sqs://eu-central-1?endpoint=http://127.0.0.1:{port}&hidden=2s"),
+            Server::Sqs(_) => format!("sqs://eu-central-1?endpoint=http://127.0.0.1:{port}&hidden=2s&poll=1s"),
         }
     }
 
@@ -111,7 +112,7 @@ impl Carrier {
 
     /// Cuts its connections, or kills it and starts it again.
     pub async fn fail(mut self) -> Result<Self> {
-        if (self.restarts + self.cuts) % A_RESTART < A_RESTART - 1 {
+        if (self.restarts + self.cuts) % A_RESTART != FIRST_RESTART {
             self.cuts += 1;
             self.connections_cut += self.proxy.cut() as u64;
             return Ok(self);
@@ -140,8 +141,10 @@ impl Carrier {
             }
             Server::Sqs(server) => {
                 let body = "Action=PurgeQueue&Version=2012-11-05";
+                // Which of AWS's services is meant it takes from the signature, which it does not check.
+                let credential = "AWS4-HMAC-SHA256 Credential=test/20200101/eu-central-1/sqs/aws4_request, SignedHeaders=host, Signature=0";
                 let request = format!(
-                    "POST /123456789012/gusher-{QUEUE} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+                    "POST /123456789012/gusher-{QUEUE} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\nAuthorization: {credential}\r\n\
                      Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
                     body.len()
                 );
