@@ -14,7 +14,7 @@ pub const MAX_TAKEN_OVER: usize = 16;
 /// How long a forwarded lease lasts at most, unless leases last longer anyway.
 const LONGEST: Millis = 15 * 60 * 1000;
 /// After so long what one consumer has refused is forwarded again.
-pub(crate) const REFUSED_FOR: Millis = 1_000;
+pub const REFUSED_FOR: Millis = 1_000;
 
 /// A lease, by its session and its number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
