@@ -22,6 +22,7 @@ use crate::schedule::Unruled;
 use crate::schedule::definition::{Definition, What};
 use crate::start_job::{StartJobOf, static_start_type};
 use crate::store::{self, Limited, Session, Store};
+use crate::waiting::{Signal, WaitsFor};
 use crate::worker::attempt::{JobHandler, Kind, SourceHandler};
 use crate::worker::{Handlers, Worker, WorkerOptions};
 use crate::workflow::{Flow, Plan, Workflow};
@@ -34,11 +35,18 @@ pub(crate) type PlanLater = Box<dyn FnOnce() -> Result<Plan> + Send>;
 /// Reads the arguments of a workflow from JSON: tells them with every default filled in, and how its plan is made.
 type Parse = fn(&str) -> Result<(String, PlanLater)>;
 
+/// Reads what a signal carries from JSON: tells it with every default filled in.
+type ReadSignal = fn(&str) -> Result<Vec<u8>>;
+
 /// What a program knows: job types and workflow types by their names.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Registry {
     pub kinds: BTreeMap<&'static str, Kind>,
     pub workflows: BTreeMap<&'static str, Parse>,
+    /// How what signals carry is read, by its type.
+    pub signals: BTreeMap<&'static str, ReadSignal>,
+    /// How people call the program, if it has a command line.
+    pub program: Option<String>,
     /// What is started at certain times, as the program declares it.
     pub schedules: BTreeMap<String, Definition>,
     /// How much of a queue runs at once, and how much starts in a time.
@@ -143,6 +151,16 @@ impl<S: Send + Sync + 'static> App<S> {
             let start = JobHandler::<StartJobOf<S>>::named(static_start_type(W::NAME));
             self.register(Arc::new(start));
         }
+        self
+    }
+
+    /// Registers the type of what a signal carries, so that a workflow may wait for one, and `signal` on the command line give one.
+    ///
+    /// # Panics
+    /// If a type is registered under its name.
+    pub fn signal<T: Signal>(mut self) -> Self {
+        let before = self.registry.signals.insert(T::NAME, crate::waiting::read::<T>);
+        assert!(before.is_none(), "two types of signals are registered under the name `{}`", T::NAME);
         self
     }
 
@@ -359,6 +377,16 @@ impl Registry {
     pub fn check(&self, workflow: &str, plan: &Plan) -> Result<()> {
         plan.graph.steps.iter().try_for_each(|step| {
             let place = format_args!("workflow {workflow}, step `{}`", step.name).to_string();
+            match &step.waits {
+                Some(WaitsFor::Signal { signal_type, .. }) if !self.signals.contains_key(signal_type.as_str()) => {
+                    return Err(Error::usage(format!(
+                        "{place}: the signal's type `{signal_type}` is not registered, so no program could be told what it must carry; \
+                         add .signal::<{signal_type}>() to the App"
+                    )));
+                }
+                Some(_) => return Ok(()),
+                None => {}
+            }
             self.check_type(&place, &step.job_type, step.feeds.is_some())
         })
     }

@@ -8,7 +8,7 @@ use crate::client::Client;
 use crate::error::{ErrorKind, Result};
 use crate::render::words::count;
 use crate::state::{StepState, WorkflowState};
-use crate::store::{Checkup, WorkerRow};
+use crate::store::{Checkup, StepRow, WorkerRow};
 use crate::why::no_worker;
 
 /// How many live workers are looked at.
@@ -45,7 +45,9 @@ impl Client {
                         Err(error) if error.kind() == ErrorKind::NotFound => break,
                         steps => steps?,
                     };
-                    let released = steps.iter().filter(|step| step.state == StepState::Running);
+                    // What waits for a signal or a time needs nobody to run it.
+                    let is_run = |step: &&StepRow| step.state == StepState::Running && step.spec.waits.is_none();
+                    let released = steps.iter().filter(is_run);
                     for step in released.filter(|step| step.jobs.unsettled() > 0) {
                         let name = (step.spec.queue.clone(), step.spec.job_type.clone());
                         *waiting.entry(name).or_default() += step.jobs.unsettled();

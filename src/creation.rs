@@ -35,7 +35,10 @@ impl Batch {
     /// How many bytes of payload a part has, and about how many statements it costs.
     fn weigh(part: &Part) -> (usize, usize) {
         match part {
-            Part::Step { spec, .. } => (300 + 2 * spec.name.len() + spec.job_type.len(), 3),
+            Part::Step { spec, awaits, .. } => {
+                let (awaited, more) = awaits.as_ref().map_or((0, 0), |awaits| (awaits.record.len() + 300, 3));
+                (300 + 2 * spec.name.len() + spec.job_type.len() + awaited, 3 + more)
+            }
             Part::Edge(_) => (16, 1),
             Part::Jobs { chunk, .. } => (chunk.body.len(), 7),
             Part::Mended { body, .. } => (body.len(), 1),
@@ -117,9 +120,9 @@ fn build(plan: Plan, arguments: usize, sender: &mpsc::Sender<Batch>, created: &A
     // The arguments may travel with any batch: every one leaves room for them.
     let mut batch = Batch { room: BATCH_BYTES.saturating_sub(arguments), ..Batch::default() };
     let upstreams = plan.graph.upstream_counts();
-    let steps = plan.graph.steps.into_iter().zip(upstreams).zip(plan.always);
-    for ((spec, upstreams), always) in steps {
-        add(&mut batch, Part::Step { spec, upstreams, always }, sender)?;
+    let steps = plan.graph.steps.into_iter().zip(upstreams).zip(plan.always).zip(plan.awaits);
+    for (((spec, upstreams), always), awaits) in steps {
+        add(&mut batch, Part::Step { spec, upstreams, always, awaits }, sender)?;
     }
     for edge in plan.graph.edges {
         add(&mut batch, Part::Edge(edge), sender)?;

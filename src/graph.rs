@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::retry::Retry;
 use crate::state::{EdgeKind, Tolerate};
+use crate::waiting::WaitsFor;
 
 /// The most steps that a workflow may have.
 pub const MAX_STEPS: usize = 20_000;
@@ -44,6 +45,9 @@ pub struct StepSpec {
     pub retry: Option<Retry>,
     /// Overrides the type's limit for one attempt.
     pub timeout: Option<Duration>,
+    /// What it waits for, if no worker runs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<WaitsFor>,
 }
 
 impl StepSpec {
@@ -62,6 +66,7 @@ impl StepSpec {
             delay: Duration::ZERO,
             retry: None,
             timeout: None,
+            waits: None,
         }
     }
 }
@@ -168,7 +173,8 @@ impl Graph {
                     "has `max_recoveries(0)`; at least one recovery is needed to know that a job killed its worker"
                         .to_owned(),
                 ),
-                _ => None,
+                _ if step.feeds.is_some() && step.waits.is_some() => Some("waits, so it emits nothing".to_owned()),
+                _ => step.waits.as_ref().and_then(WaitsFor::mistake).map(str::to_owned),
             };
             if let Some(wrong) = wrong {
                 return Err(Error::usage(format!("step `{}` {wrong}", step.name)));
@@ -310,6 +316,10 @@ mod tests {
         let mut never = graph(&["a"], &[]);
         never.steps[0].max_in_flight = Some(0);
         assert!(never.check().unwrap_err().to_string().contains("never run"));
+        let mut hasty = graph(&["a"], &[]);
+        hasty.steps[0].waits =
+            Some(WaitsFor::Signal { signal_type: "A".into(), timeout: None, then: crate::waiting::Then::Skip });
+        assert!(hasty.check().unwrap_err().to_string().contains("has no `.timeout(..)`"));
         let mut odd = graph(&["a"], &[]);
         odd.steps[0].tolerate = Tolerate::Fraction(1.5);
         assert!(odd.check().unwrap_err().to_string().contains("between 0 and 1"));

@@ -44,6 +44,10 @@ impl Handle {
         self.id
     }
 
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
         self.client.store()
     }
@@ -250,10 +254,22 @@ impl Handle {
         };
         for record in &chunk.records {
             let record = Record::decode(record)?;
-            for outcome in record.outcomes.into_iter().filter(|outcome| usize::from(outcome.at) == at) {
-                view.started_at = Some(outcome.started);
+            for mut outcome in record.outcomes.into_iter().filter(|outcome| usize::from(outcome.at) == at) {
+                if step.spec.waits.is_some() {
+                    // What a signal carries that came early, or too late to count, stands there, too.
+                    if outcome.state != state {
+                        continue;
+                    }
+                    if outcome.finished == 0 {
+                        outcome.finished = step.finished_at.unwrap_or_default();
+                    }
+                } else {
+                    view.started_at = Some(outcome.started);
+                }
                 view.logs = outcome.logs;
-                view.worker.get_or_insert_with(|| record.worker.clone());
+                if view.worker.is_none() && !record.worker.is_empty() {
+                    view.worker = Some(record.worker.clone());
+                }
                 match outcome.result {
                     Ok(json) if state == JobState::Succeeded => {
                         view.finished_at = Some(outcome.finished);
@@ -294,6 +310,9 @@ impl Handle {
     /// parameters as JSON; a job that has not failed is refused before anything is changed.
     pub async fn retry_mended(&self, step: &str, mended: Vec<(u64, Box<RawValue>)>) -> Result<u64> {
         let step = self.step(step).await?;
+        if step.spec.waits.is_some() {
+            return Err(Error::usage(format!("step `{}` waits and has no parameters to mend", step.spec.name)));
+        }
         let parts = self.mended_parts(&step, mended).await?;
         if parts.is_empty() {
             return Ok(0);

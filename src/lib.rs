@@ -40,6 +40,7 @@ mod retention;
 mod retry;
 pub mod schedule;
 mod shape;
+mod signalling;
 mod slice;
 mod start_behind;
 mod start_job;
@@ -50,6 +51,7 @@ pub mod store;
 pub mod testing;
 mod unique;
 mod view;
+mod waiting;
 mod wake;
 mod why;
 #[cfg(feature = "sqlite")]
@@ -78,6 +80,7 @@ pub use pruning::Pruning;
 pub use queue_setup::QueueSetup;
 pub use retention::{KeepFor, Retention};
 pub use retry::Retry;
+pub use signalling::Signalled;
 pub use slice::{CHUNK_JOBS, Mask};
 pub use start_behind::{StartingBehind, WaitingStart};
 pub use starting::{Started, Starting, StartingAlone};
@@ -86,6 +89,7 @@ pub use store::Pausable;
 pub use tokio_util::sync::CancellationToken;
 pub use unique::Unique;
 pub use view::{AttemptView, EdgeView, ErrorGroup, JobView, LaneView, StepView, WorkflowView};
+pub use waiting::{Signal, Then, Wait, WaitsFor};
 pub use why::{Cause, CauseKind, Why};
 pub use worker::{QueueOrder, Worker, WorkerOptions};
 pub use workflow::{Flow, Step, Steps, Workflow};
@@ -95,7 +99,7 @@ pub mod prelude {
     pub use serde::{Deserialize, Serialize};
 
     pub use crate::{
-        App, Client, Context, Emitter, Flow, Job, JobError, JobResult, Limit, Outputs, ResultExt, Retry, Source, Step,
-        Tolerate, Workflow,
+        App, Client, Context, Emitter, Flow, Job, JobError, JobResult, Limit, Outputs, ResultExt, Retry, Signal,
+        Source, Step, Tolerate, Workflow,
     };
 }

@@ -101,12 +101,16 @@ impl<T: Stored> Outputs<T> {
 
     /// The output of the only job of the step. An error if it has more, or if that job did not succeed.
     pub async fn one<S: Send + Sync>(&self, ctx: &Context<S>) -> JobResult<T> {
+        let output = self.one_if_any(ctx).await?;
+        output.ok_or_else(|| JobError::fatal(format!("no job of step {} has an output", self.step)))
+    }
+
+    /// The output of the only job of the step, if that job succeeded. An error if it has more.
+    pub async fn one_if_any<S: Send + Sync>(&self, ctx: &Context<S>) -> JobResult<Option<T>> {
         let mut outputs = self.stream(ctx);
-        let first = outputs.try_next().await?;
-        let (_, output) =
-            first.ok_or_else(|| JobError::fatal(format!("no job of step {} has an output", self.step)))?;
+        let Some((_, output)) = outputs.try_next().await? else { return Ok(None) };
         match outputs.try_next().await? {
-            None => Ok(output),
+            None => Ok(Some(output)),
             Some(_) => {
                 Err(JobError::fatal(format!("step {} has more than one output; read them with `stream`", self.step)))
             }

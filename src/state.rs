@@ -3,7 +3,7 @@
 //! ```text
 //! job       open ─┬─► succeeded | failed | skipped | cancelled | skipped because of its predecessor
 //!                 ├─► retrying ─► open
-//!                 └─► deferred ─► open
+//!                 └─► deferred ─► open, or settled: by a signal or a time
 //! step      waiting ─► running ─► succeeded | failed | skipped | cancelled      (a repair: back to running)
 //! workflow  building ─► pending ─► running ⇄ paused ─► succeeded | failed
 //!                                    └─► cancelling ─► cancelled

@@ -8,6 +8,7 @@ use crate::graph::StepNumber;
 use crate::id::WorkflowId;
 use crate::state::{Counts, EdgeKind, JobState, StepState, WorkflowState};
 use crate::store::{StepRow, WorkflowRow};
+use crate::waiting::WaitsFor;
 
 /// A workflow.
 #[derive(Clone, Debug, Serialize)]
@@ -73,6 +74,9 @@ pub struct StepView {
     pub started_at: Option<Millis>,
     /// When it settled.
     pub finished_at: Option<Millis>,
+    /// What it waits for, if no worker runs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits: Option<WaitsFor>,
 }
 
 /// Lone jobs of one queue, type and priority.
@@ -234,6 +238,7 @@ impl From<StepRow> for StepView {
             released_at: row.released_at,
             started_at: row.started_at,
             finished_at: row.finished_at,
+            waits: row.spec.waits,
         }
     }
 }

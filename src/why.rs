@@ -82,8 +82,10 @@ pub enum CauseKind {
     Retrying,
     /// Jobs wait for their turn.
     Ready,
-    /// The step's delay has not passed.
+    /// The step's delay has not passed, or the time that it waits for has not come.
     Delayed,
+    /// Somebody is to give the signal that the step waits for.
+    Signal,
     /// As many jobs of the step, of its type or of its queue run as may.
     AtLimit,
     /// Jobs that killed their workers wait for one that holds nothing else.
@@ -142,7 +144,8 @@ impl Handle {
         let waits = job.state == JobState::Open && place.worker.is_none();
         why.causes.retain(|_| waits);
         why.state = job.state.as_str();
-        why.summary = sentences::job(&job, &place, self.store().now());
+        why.summary = sentences::job(&job, &place, step.spec.waits.as_ref(), self.store().now());
+        let waits = waits || step.spec.waits.is_some() && job.state == JobState::Deferred;
         if waits || matches!(job.state, JobState::Skipped | JobState::SkippedByPredecessor | JobState::Cancelled) {
             self.explain_step(&row, &step, &mut why).await?;
         }
@@ -288,13 +291,18 @@ impl Handle {
             };
             (vec![CauseKind::Failed], format!("{start}: {told}"))
         } else {
-            let figures = Figures { step, waiting: &found, workflow: row.state, now: self.store().now() };
+            let program = self.client().registry().program.as_deref();
+            let now = self.store().now();
+            let figures = Figures { step, waiting: &found, workflow: row.state, id: self.id(), program, now };
             let (kinds, told) = figures.told();
-            let start = match who {
-                Some(who) => format!("{who} {source}`{name}`"),
-                None => format!("{source}`{name}` runs"),
+            let text = match who {
+                // What is told of a step that waits goes on from its name.
+                Some(who) if step.spec.waits.is_some() => format!("{who} `{name}`, which {told}"),
+                None if step.spec.waits.is_some() => format!("`{name}` {told}"),
+                Some(who) => format!("{who} {source}`{name}`: {told}"),
+                None => format!("{source}`{name}` runs: {told}"),
             };
-            (kinds, format!("{start}: {told}"))
+            (kinds, text)
         };
         Ok(Cause {
             kinds,

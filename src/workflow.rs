@@ -14,6 +14,7 @@ use crate::job::{Job, JobError, Source, Stored};
 use crate::outputs::{Outputs, written};
 use crate::retry::Retry;
 use crate::state::{EdgeKind, Tolerate};
+use crate::store::Awaits;
 
 /// A graph of steps. The fields of the type are its arguments.
 ///
@@ -55,6 +56,8 @@ struct Node {
     jobs: Option<JobStream>,
     reads: BTreeSet<StepNumber>,
     always: bool,
+    /// What a wait succeeds with if its signal does not come in time.
+    value: Vec<u8>,
 }
 
 #[derive(Default)]
@@ -140,6 +143,12 @@ impl Flow {
         step
     }
 
+    /// A step of one job that no worker runs.
+    pub(crate) fn waiting_step<T>(&self, spec: StepSpec) -> Step<'_, T> {
+        let jobs = self.single(&spec.waits);
+        self.step(spec, jobs)
+    }
+
     fn single(&self, job: &impl Serialize) -> Result<(JobStream, Vec<StepNumber>)> {
         let (json, reads) = written(job)?;
         Ok((Box::new(std::iter::once(Ok(json))), reads))
@@ -156,7 +165,14 @@ impl Flow {
                 (None, Vec::new())
             }
         };
-        parts.nodes.push(Node { spec, is_named: false, jobs, reads: reads.into_iter().collect(), always: false });
+        parts.nodes.push(Node {
+            spec,
+            is_named: false,
+            jobs,
+            reads: reads.into_iter().collect(),
+            always: false,
+            value: Vec::new(),
+        });
         Step { flow: self, number, front: number, job: PhantomData }
     }
 
@@ -177,6 +193,11 @@ impl Flow {
             }
         }
         let always = parts.nodes.iter().map(|node| node.always).collect();
+        let awaits = parts
+            .nodes
+            .iter()
+            .map(|Node { spec, value, .. }| spec.waits.as_ref().map(|waits| Box::new(waits.awaits(&spec.name, value))));
+        let awaits = awaits.collect();
         let (specs, jobs) = parts
             .nodes
             .into_iter()
@@ -184,7 +205,7 @@ impl Flow {
             .unzip();
         let graph = Graph { steps: specs, edges: parts.edges.into_iter().collect() };
         graph.check()?;
-        Ok(Plan { graph, always, jobs })
+        Ok(Plan { graph, always, awaits, jobs })
     }
 }
 
@@ -212,6 +233,8 @@ pub(crate) struct Plan {
     pub graph: Graph,
     /// Whether each step runs although the workflow is cancelled.
     pub always: Vec<bool>,
+    /// What each step waits for, if no worker runs it.
+    pub awaits: Vec<Option<Box<Awaits>>>,
     /// The jobs of each step.
     pub jobs: Vec<JobStream>,
 }
@@ -249,6 +272,22 @@ impl<'f, J> Step<'f, J> {
     fn set(self, change: impl FnOnce(&mut Node)) -> Self {
         change(&mut self.flow.parts.borrow_mut().nodes[self.number as usize]);
         self
+    }
+
+    pub(crate) fn number(self) -> StepNumber {
+        self.number
+    }
+
+    pub(crate) fn set_spec(self, change: impl FnOnce(&mut StepSpec)) {
+        self.set(|node| change(&mut node.spec));
+    }
+
+    /// What a wait succeeds with if its signal does not come in time.
+    pub(crate) fn set_value(self, value: Result<Vec<u8>>) {
+        match value {
+            Ok(value) => drop(self.set(|node| node.value = value)),
+            Err(error) => drop(self.flow.parts.borrow_mut().first_error.get_or_insert(error)),
+        }
     }
 
     fn edges(self, kind: EdgeKind, upstream: impl Steps) -> Self {
@@ -355,7 +394,7 @@ impl<J: Job> Step<'_, J> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a step",
     label = "expected a step, or a tuple or list of steps",
-    note = "`after` and its like take what `flow.run(..)`, `run_each(..)` and `expand(..)` return"
+    note = "`after` and its like take what `flow.run(..)`, `run_each(..)`, `expand(..)`, `wait_for(..)` and `sleep(..)` return"
 )]
 pub trait Steps {
     /// Adds front and end of each: they differ for a source and what it feeds.

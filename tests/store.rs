@@ -35,7 +35,7 @@ impl House {
     async fn workflow(&self, jobs: u32) -> WorkflowId {
         let id = WorkflowId::new(self.clock.now(), 0);
         let parts = vec![
-            Part::Step { spec: StepSpec::new("Row", "default"), upstreams: 0, always: false },
+            Part::Step { spec: StepSpec::new("Row", "default"), upstreams: 0, always: false, awaits: None },
             Part::Jobs { step: 0, chunk: Chunk { jobs, body: b"some jobs".to_vec() } },
         ];
         let workflow = NewWorkflow {

@@ -194,6 +194,7 @@ mod tests {
             released_at: None,
             started_at: Some(1_000),
             finished_at: state.is_settled().then_some(4_300),
+            waits: None,
         }
     }
 

@@ -10,6 +10,7 @@ use crate::graph::MAX_STEPS;
 use crate::render::words::escape;
 use crate::render::{Picture, dot, mermaid, text};
 use crate::state::{Counts, EdgeKind, StepState};
+use crate::waiting::WaitsFor;
 
 /// Draw the graph of a workflow, or of a run with its states
 #[derive(Debug, clap::Args)]
@@ -46,6 +47,8 @@ struct NodeView<'a> {
     name: &'a str,
     #[serde(rename = "type")]
     job_type: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waits: Option<&'a WaitsFor>,
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<StepState>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
@@ -107,6 +110,7 @@ fn view(picture: &Picture) -> GraphView<'_> {
             .map(|node| NodeView {
                 name: &node.name,
                 job_type: &node.job_type,
+                waits: node.waits.as_ref(),
                 state: node.progress.map(|(state, _)| state),
                 jobs: node.progress.map(|(_, jobs)| jobs),
             })

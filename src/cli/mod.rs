@@ -7,7 +7,7 @@
 //! | `target` | `ID`, `latest`, `ID/STEP#INDEX` |
 //! | `follow`, `progress`, `board` | waiting for a workflow, with bars |
 //! | `cells`, `mended` | parameters as CSV, and back |
-//! | `signals`, `logging` | Ctrl-C, and what the engine logs |
+//! | `signals`, `logging` | Ctrl-C (what a workflow waits for is given by `signal`), and what the engine logs |
 //! | `table`, `time` | tables and colours, points in time |
 
 mod board;
@@ -36,6 +36,7 @@ mod resume;
 mod retry;
 mod schedule;
 mod show;
+mod signal;
 mod signals;
 pub(crate) mod start;
 mod start_again;
@@ -88,6 +89,7 @@ enum Command {
     Retry(retry::Retry),
     Discard(discard::Discard),
     StartAgain(start_again::StartAgain),
+    Signal(signal::Signal),
     Cancel(cancel::Cancel),
     Pause(pause::Pause),
     Resume(resume::Resume),
@@ -118,6 +120,7 @@ impl Command {
             Command::Retry(command) => command.run(house).await,
             Command::Discard(command) => command.run(house).await,
             Command::StartAgain(command) => command.run(house).await,
+            Command::Signal(command) => command.run(house).await,
             Command::Cancel(command) => command.run(house).await,
             Command::Pause(command) => command.run(house).await,
             Command::Resume(command) => command.run(house).await,
@@ -176,11 +179,12 @@ impl<S: Send + Sync + 'static> App<S> {
     }
 }
 
-fn run<S: Send + Sync + 'static>(app: App<S>, line: Line, out: &Out) -> Outcome {
+fn run<S: Send + Sync + 'static>(mut app: App<S>, line: Line, out: &Out) -> Outcome {
     logging::log_to_stderr(line.command.log_level())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::unavailable("starting the runtime").because(error))?;
     app.check()?;
+    app.registry.program = Some(out.program.clone());
     let house = House { app, global: line.global, out: out.clone() };
     let ended = runtime.block_on(line.command.run(&house));
     // A job that never gives its thread back must not keep the process; its lease ends by itself.

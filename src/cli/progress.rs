@@ -17,6 +17,7 @@ use crate::render::words::{count, number};
 use crate::state::{StepState, WorkflowState};
 use crate::store::{StepRow, Store};
 use crate::view::{StepView, WorkflowView};
+use crate::waiting::WaitsFor;
 
 /// How often the store is asked, at most.
 const LOOK: Duration = Duration::from_millis(200);
@@ -143,6 +144,16 @@ impl Progress {
         let idle =
             |step: &&StepView| step.state == StepState::Running && step.running == 0 && step.jobs.unsettled() > 0;
         for step in workflow.steps.iter().filter(idle).take(3) {
+            match &step.waits {
+                Some(WaitsFor::Signal { .. }) => {
+                    return Ok(Some(format!(
+                        "waits for the signal `{}`; `{} signal {} {} JSON` gives it",
+                        step.name, self.program, workflow.id, step.name
+                    )));
+                }
+                Some(_) => continue,
+                None => {}
+            }
             let waiting = handle.store().waiting(workflow.id, step.number).await?;
             if waiting.able_workers == 0 {
                 return Ok(Some(format!(

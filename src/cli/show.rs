@@ -152,7 +152,7 @@ fn jobs_in_words(jobs: &Counts) -> String {
 }
 
 fn step_lines(steps: &[StepView]) -> String {
-    let shows_type = steps.iter().any(|step| step.name != step.job_type);
+    let shows_type = steps.iter().any(|step| step.name != step.job_type || step.waits.is_some());
     let mut headings =
         vec!["STEP", "STATE", ">JOBS", ">SUCCEEDED", ">FAILED", ">OTHER", ">RETRYING", ">RUNNING", ">TOOK"];
     if shows_type {
@@ -168,7 +168,8 @@ fn step_lines(steps: &[StepView]) -> String {
         };
         let mut fields: Vec<Field> = vec![escape(&step.name).into()];
         if shows_type {
-            fields.push(escape(&step.job_type).into());
+            let what = step.waits.as_ref().map(|waits| waits.words());
+            fields.push(escape(what.as_deref().unwrap_or(&step.job_type)).into_owned().into());
         }
         fields.extend([
             Field::State(step.state.as_str()),

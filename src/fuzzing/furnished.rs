@@ -16,6 +16,7 @@ use crate::store::{
     Store, Until, Wanted,
 };
 use crate::testing::conformance::scene::{LEASE, QUEUE, ROW, START, Scene, chunk, job};
+use crate::testing::conformance::waits::{approval, asleep};
 use crate::testing::conformance::worker::Worker;
 
 /// What is in it.
@@ -56,9 +57,16 @@ fn lane() -> Lane {
     Lane::new(0, QUEUE, 0, ROW)
 }
 
-/// A workflow of which some jobs have succeeded, some failed, one is to be tried again, and one is held by a worker that nobody hears of.
+/// A workflow of which some jobs have succeeded, some failed, one is to be tried again, and one is held by a worker that nobody hears of;
+/// a step waits for a signal, and one for a time.
 async fn under_way(scene: &Scene, worker: &Worker<'_>) -> WorkflowId {
-    let plan = scene.plan().step("rows", 8).step("report", 1).step("cleanup", 2);
+    let plan = scene
+        .plan()
+        .step("rows", 8)
+        .step("report", 1)
+        .step("cleanup", 2)
+        .wait("manager", approval())
+        .wait("nap", asleep(LEASE));
     let id = plan.edge(0, 1, EdgeKind::After).edge(0, 2, EdgeKind::AfterSettled).create().await;
     let first = worker.take(4).await;
     let at: Vec<usize> = first.jobs.iter().collect();

@@ -13,6 +13,7 @@ use crate::job::{Context, Job, JobError, JobResult, Source};
 use crate::outputs::Outputs;
 use crate::retry::Retry;
 use crate::state::{EdgeKind, Tolerate};
+use crate::waiting::Signal;
 use crate::workflow::{Flow, Plan, Step};
 
 /// A job that may read the outputs of another step.
@@ -29,6 +30,14 @@ impl Job for Row {
     async fn perform(self, _: &Context) -> JobResult<u64> {
         Ok(0)
     }
+}
+
+/// What a signal carries.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub struct Answer(pub String);
+
+impl Signal for Answer {
+    const NAME: &str = "Answer";
 }
 
 /// A source of rows.
@@ -90,6 +99,9 @@ fn add_step<'f>(bytes: &mut Bytes<'_>, flow: &'f Flow, steps: &mut Vec<Step<'f, 
     let choice = bytes.byte();
     let reads = (choice & 0x10 != 0 && !steps.is_empty()).then(|| steps[bytes.below(steps.len())].outputs());
     let row = |text: String| Row { text, reads };
+    if choice & 0x20 != 0 {
+        return add_wait(bytes, flow, steps);
+    }
     let mut step = match choice & 0b11 {
         0 => flow.run(row(bytes.text())),
         1 => flow.expand(Rows),
@@ -124,10 +136,31 @@ fn add_step<'f>(bytes: &mut Bytes<'_>, flow: &'f Flow, steps: &mut Vec<Step<'f, 
     steps.push(step);
 }
 
+/// A step that no worker runs; whatever is asked of it is refused or can be stored.
+fn add_wait<'f>(bytes: &mut Bytes<'_>, flow: &'f Flow, steps: &[Step<'f, Row>]) {
+    let upstream = steps.get(bytes.below(steps.len() + 1)).copied();
+    match bytes.below(3) {
+        0 => drop(flow.sleep(Duration::from_millis(bytes.number())).after(upstream)),
+        1 => drop(flow.until(bytes.number() as i64).before(upstream)),
+        _ => {
+            let mut wait = flow.wait_for::<Answer>(name(bytes)).after_settled(upstream);
+            for _ in 0..bytes.below(4) {
+                wait = match bytes.below(4) {
+                    0 => wait.timeout(Duration::from_millis(bytes.number())),
+                    1 => wait.or_skip(),
+                    2 => wait.or(Answer(bytes.text())),
+                    _ => wait.or_fail(),
+                };
+            }
+        }
+    }
+}
+
 /// A plan that has been accepted can be created: its graph is sound, its jobs are lines of JSON.
 pub fn check_plan(plan: Plan) {
     assert_eq!(unsound(&plan.graph), None, "{:?}", plan.graph);
-    assert_eq!((plan.always.len(), plan.jobs.len()), (plan.graph.steps.len(), plan.graph.steps.len()));
+    let steps = plan.graph.steps.len();
+    assert_eq!((plan.always.len(), plan.jobs.len(), plan.awaits.len()), (steps, steps, steps));
     let step = serde_json::to_string(&plan.graph).unwrap();
     assert_eq!(serde_json::from_str::<Graph>(&step).unwrap(), plan.graph);
     for jobs in plan.jobs {

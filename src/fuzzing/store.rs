@@ -13,11 +13,11 @@ use crate::clock::Clock;
 use crate::error::Result;
 use crate::slice::Mask;
 use crate::store::sqlite::{Options, SqliteStore};
-use crate::store::{CancelJobs, Claim, LeaseReport, List, Report, RetryFailed, Store, Take, Tick};
+use crate::store::{CancelJobs, Claim, LeaseReport, List, Report, RetryFailed, SendSignal, Store, Take, Tick};
 use crate::testing::conformance::scene::{LEASE, QUEUE, ROW, START, session};
 
 /// What is decoded when it is read back. Counters are left out: they are recounted by `doctor` and decode to any number.
-const COLUMNS: [(&str, &str); 41] = [
+const COLUMNS: [(&str, &str); 45] = [
     ("workflow", "id"),
     ("workflow", "arguments"),
     ("workflow", "state"),
@@ -59,9 +59,13 @@ const COLUMNS: [(&str, &str); 41] = [
     ("keyed", "at"),
     ("sole", "lane"),
     ("sole", "job"),
+    ("step", "awaits"),
+    ("awaited", "type"),
+    ("awaited", "becomes"),
+    ("awaited", "record"),
 ];
 
-const TABLES: [&str; 31] = [
+const TABLES: [&str; 32] = [
     "shard",
     "workflow",
     "step",
@@ -93,6 +97,7 @@ const TABLES: [&str; 31] = [
     "keyed",
     "key_row",
     "sole",
+    "awaited",
 ];
 
 /// More pages or ticks than a store of this size can give.
@@ -195,7 +200,7 @@ async fn read(store: &Arc<dyn Store>, there: &Furnished) {
     let Some(handle) = seen(client.find(id).await) else { return };
     seen(handle.status().await);
     seen(handle.why().await);
-    for (number, step) in (0..).zip(["rows", "report", "cleanup"]) {
+    for (number, step) in (0..).zip(["rows", "report", "cleanup", "manager", "nap"]) {
         seen(store.edges(id, number, true, 10).await);
         seen(store.waiting(id, number).await);
         seen(store.errors(id, number).await);
@@ -261,8 +266,18 @@ async fn use_it(store: &Arc<dyn Store>, clock: &Clock, there: &Furnished) {
             seen(store.report(Report { session: newcomer.id, leases: vec![part] }).await);
         }
     }
+    let send = SendSignal {
+        session: newcomer.id,
+        command: 2,
+        workflow: id,
+        name: "manager".to_owned(),
+        signal_type: "Approval".to_owned(),
+        record: b"approved".to_vec(),
+    };
+    seen(store.signal(send.clone()).await);
+    seen(store.signal(send).await);
     let retry =
-        RetryFailed { session: newcomer.id, command: 1, workflow: id, step: None, mended: None, discard: false };
+        RetryFailed { session: newcomer.id, command: 3, workflow: id, step: None, mended: None, discard: false };
     seen(store.retry(retry.clone()).await);
     seen(store.retry(retry).await);
     tick(store).await;

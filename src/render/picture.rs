@@ -4,6 +4,7 @@ use super::words::number;
 use crate::graph::{Edge, Graph};
 use crate::state::{Counts, EdgeKind, StepState};
 use crate::view::{EdgeView, StepView};
+use crate::waiting::WaitsFor;
 
 /// What a picture of a workflow shows.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +24,8 @@ pub struct Node {
     pub name: String,
     /// The type of its jobs.
     pub job_type: String,
+    /// What it waits for, if no worker runs it.
+    pub waits: Option<WaitsFor>,
     /// Where it stands, if the picture is of a run.
     pub progress: Option<(StepState, Counts)>,
 }
@@ -30,7 +33,11 @@ pub struct Node {
 impl Node {
     /// The name, with the type if that is another.
     pub fn label(&self) -> String {
-        if self.name == self.job_type { self.name.clone() } else { format!("{}: {}", self.name, self.job_type) }
+        match &self.waits {
+            Some(waits) => format!("{}: {}", self.name, waits.words()),
+            None if self.name == self.job_type => self.name.clone(),
+            None => format!("{}: {}", self.name, self.job_type),
+        }
     }
 
     /// How far it is, in a few words; nothing for a graph that does not run.
@@ -50,6 +57,7 @@ impl Picture {
         let node = |step: &crate::graph::StepSpec| Node {
             name: step.name.clone(),
             job_type: step.job_type.clone(),
+            waits: step.waits.clone(),
             progress: None,
         };
         Self { title: title.to_owned(), nodes: graph.steps.iter().map(node).collect(), edges: graph.edges.clone() }
@@ -60,6 +68,7 @@ impl Picture {
         let node = |step: &StepView| Node {
             name: step.name.clone(),
             job_type: step.job_type.clone(),
+            waits: step.waits.clone(),
             progress: Some((step.state, step.jobs)),
         };
         let shown = |edge: &&EdgeView| (edge.up.max(edge.down) as usize) < steps.len();
@@ -118,6 +127,7 @@ pub(super) mod tests {
         let node = |name: &str, state, total, succeeded, failed| Node {
             name: name.into(),
             job_type: name.into(),
+            waits: None,
             progress: run.then_some((state, Counts { total, succeeded, failed, ..Counts::default() })),
         };
         let edge = |up, down, kind| Edge { up, down, kind };
@@ -135,7 +145,7 @@ pub(super) mod tests {
 
     /// Steps without edges, or each after the one before it.
     pub fn steps(count: u32, chain: bool) -> Picture {
-        let node = |n: u32| Node { name: format!("s{n}"), job_type: "Step".into(), progress: None };
+        let node = |n: u32| Node { name: format!("s{n}"), job_type: "Step".into(), waits: None, progress: None };
         let edges = if chain {
             (1..count).map(|n| Edge { up: n - 1, down: n, kind: EdgeKind::After }).collect()
         } else {
@@ -149,6 +159,13 @@ pub(super) mod tests {
         assert_eq!(import(false).layers(), [vec![0, 1], vec![2], vec![3]]);
         assert_eq!(steps(3, true).layers(), [[0], [1], [2]]);
         assert_eq!(steps(0, true).layers(), Vec::<Vec<usize>>::new());
+    }
+
+    #[test]
+    fn a_step_that_waits_is_labelled_with_what_it_waits_for() {
+        let mut picture = import(false);
+        picture.nodes[0].waits = Some(WaitsFor::Sleep(60_000));
+        assert_eq!(picture.nodes[0].label(), "ImportXml: 1 min");
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! | `create` | the workflow's id |
 //! | `cancel`, `cancel_jobs`, `pause`, `resume`, `set_paused`, `delete`, `keep`, `abandon`, `join`, `leave`, `tick`, `save_checkpoint` | what they ask for: done twice is done once |
 //! | `put_schedule`, `change_schedule`, `fire` | the schedule's name, and the instant at which it fires next |
-//! | `enqueue`, `retry` | the session's command number |
+//! | `enqueue`, `retry`, `signal` | the session's command number |
 
 mod cancel;
 mod checkpoint;
@@ -23,6 +23,7 @@ mod permits;
 pub mod redis;
 mod rows;
 mod schedules;
+mod signals;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod verbs;
@@ -39,6 +40,7 @@ pub use self::meter::{Cost, MAX_BYTES, MAX_CALLS, Meters, VerbCost};
 pub use self::permits::*;
 pub use self::rows::*;
 pub use self::schedules::*;
+pub use self::signals::*;
 pub use self::verbs::*;
 use crate::clock::Millis;
 use crate::error::Result;
@@ -56,8 +58,8 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T>>;
 
 /// Where all state lives and every transition happens. Object safe; every method may be called from any thread.
 ///
-/// Every verb fails with an error of kind `Unavailable` while the store is away or locked, and `append`, `create` and `enqueue` with one of
-/// kind `Full` while it has no space; the call may then be repeated.
+/// Every verb fails with an error of kind `Unavailable` while the store is away or locked, and `append`, `create`, `enqueue` and `signal` with
+/// one of kind `Full` while it has no space; the call may then be repeated.
 pub trait Store: Send + Sync + fmt::Debug {
     /// A session starts: a worker that will claim, or a client that will build.
     fn join(&self, session: Session) -> Answer<'_, ()>;
@@ -109,6 +111,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn set_paused(&self, what: Pausable, paused: bool) -> Answer<'_, Woken>;
     /// Gives failed jobs a new set of attempts, or discards them.
     fn retry(&self, retry: RetryFailed) -> Answer<'_, Retried>;
+    /// Gives a step that waits for it its signal: it settles, and what follows is released. One that comes before the step's release is kept
+    /// until then; a second one counts for nothing. Refused for a workflow that has finished or is cancelled, unless the step runs also then.
+    fn signal(&self, send: SendSignal) -> Answer<'_, Signalled>;
     /// Deletes a finished workflow.
     fn delete(&self, workflow: WorkflowId) -> Answer<'_, ()>;
     /// Changes for how long a workflow is kept. What may be deleted is deleted by ticks, a little at a time.

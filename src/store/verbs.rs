@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::schedules::{DueSchedule, Occurrence};
+use super::signals::Awaits;
 use crate::clock::Millis;
 use crate::graph::{Edge, StepNumber, StepSpec};
 use crate::id::{SessionId, WorkflowId};
@@ -230,6 +231,8 @@ pub enum Part {
         upstreams: u32,
         /// Whether it runs although the workflow is cancelled.
         always: bool,
+        /// What it waits for, if no worker runs it; then it has one job.
+        awaits: Option<Box<Awaits>>,
     },
     /// An edge.
     Edge(Edge),

@@ -2,10 +2,12 @@
 
 use super::CauseKind;
 use crate::clock::Millis;
+use crate::id::WorkflowId;
 use crate::render::words::{count, names, number, shorten, span, until};
 use crate::state::{JobState, StepState, Tolerate, WorkflowState};
 use crate::store::{EdgeRow, LimitRow, StepRow, Turn, Waiting, Whereabouts, WorkflowRow};
 use crate::view::{ErrorGroup, JobView};
+use crate::waiting::{Then, WaitsFor};
 
 /// The most characters of an error in a sentence.
 const ERROR_SHOWN: usize = 300;
@@ -15,12 +17,18 @@ pub struct Figures<'a> {
     pub step: &'a StepRow,
     pub waiting: &'a Waiting,
     pub workflow: WorkflowState,
+    pub id: WorkflowId,
+    /// How people call the program, if it has a command line.
+    pub program: Option<&'a str>,
     pub now: Millis,
 }
 
 impl Figures<'_> {
     /// What its unsettled jobs do or wait for.
     pub fn told(&self) -> (Vec<CauseKind>, String) {
+        if let Some(waits) = &self.step.spec.waits {
+            return self.wait(waits);
+        }
         let (mut kinds, figures) = self.figures();
         let mut told = vec![figures];
         for (kind, text) in self.obstacles() {
@@ -28,6 +36,42 @@ impl Figures<'_> {
             told.push(text);
         }
         (kinds, told.join("; "))
+    }
+
+    /// What a step waits for that no worker runs.
+    fn wait(&self, waits: &WaitsFor) -> (Vec<CauseKind>, String) {
+        let due = self.waiting.next_due.map(|due| until(due, self.now));
+        let mut kinds = Vec::new();
+        let mut told = match waits {
+            WaitsFor::Signal { then, .. } => {
+                kinds.push(CauseKind::Signal);
+                let name = &self.step.spec.name;
+                let program = self.program.map(|program| format!("{program} ")).unwrap_or_default();
+                let end = due.map(|due| match then {
+                    Then::Fail => format!("; it fails {due} if nobody does"),
+                    Then::Skip => format!("; it is skipped {due} if nobody does"),
+                    Then::Value => format!("; it goes on with its own value {due} if nobody does"),
+                });
+                format!(
+                    "waits for the signal `{name}` (send it with: {program}signal {} {name} '{{..}}'){}",
+                    self.id,
+                    end.unwrap_or_default()
+                )
+            }
+            WaitsFor::Sleep(time) => {
+                kinds.push(CauseKind::Delayed);
+                format!("sleeps for {}{}", span(*time), due.map(|due| format!(", ends {due}")).unwrap_or_default())
+            }
+            WaitsFor::Until(_) => {
+                kinds.push(CauseKind::Delayed);
+                format!("sleeps until {}{}", waits.words(), due.map(|due| format!(", {due}")).unwrap_or_default())
+            }
+        };
+        if let Some(kind) = &self.waiting.chore {
+            kinds.push(CauseKind::Chore);
+            told = format!("{told}; {}", chore(kind));
+        }
+        (kinds, told)
     }
 
     fn ready(&self) -> u64 {
@@ -326,11 +370,17 @@ pub fn passed_over(workflow: WorkflowState, step: &StepRow, decided: Option<&Edg
 }
 
 /// How a job stands.
-pub fn job(job: &JobView, place: &Whereabouts, now: Millis) -> String {
+pub fn job(job: &JobView, place: &Whereabouts, waits: Option<&WaitsFor>, now: Millis) -> String {
     let name = format!("job #{} of `{}`", number(job.index), job.name);
     let last_error = job.errors.last().map(|error| shorten(&error.error, ERROR_SHOWN).into_owned());
     let failed_with = last_error.map(|error| format!("; the last attempt failed with: {error}")).unwrap_or_default();
     match job.state {
+        JobState::Succeeded if waits.is_some() => format!("{name} has succeeded"),
+        JobState::Failed if waits.is_some() => {
+            let error = job.errors.last().map(|error| format!(": {}", shorten(&error.error, ERROR_SHOWN)));
+            format!("{name} has failed{}; `retry` lets it wait anew", error.unwrap_or_default())
+        }
+        JobState::Deferred if waits.is_some() => format!("{name} waits"),
         JobState::Succeeded => format!("{name} has succeeded, in attempt {}", job.attempts.max(1)),
         JobState::Failed => format!(
             "{name} has failed after {}{failed_with}; `retry` runs it again",
@@ -405,7 +455,8 @@ mod tests {
     }
 
     fn told(step: &StepRow, waiting: &Waiting) -> String {
-        Figures { step, waiting, workflow: WorkflowState::Running, now: NOW }.told().1
+        let id = WorkflowId::new(NOW, 0);
+        Figures { step, waiting, workflow: WorkflowState::Running, id, program: Some("import"), now: NOW }.told().1
     }
 
     #[test]
@@ -441,6 +492,23 @@ mod tests {
         (step.spec.delay, step.started_at) = (Duration::from_secs(60), None);
         let waiting = Waiting { able_workers: 1, next_due: Some(NOW + 30_000), ..Waiting::default() };
         assert_eq!(told(&step, &waiting), "5 of 5 jobs unsettled; its delay of 1 min ends in 30 s");
+    }
+
+    #[test]
+    fn a_step_that_waits_for_a_signal_tells_how_to_give_it_and_until_when_it_waits() {
+        let mut step = rows(counts(1, 0, 0, 0), 0);
+        step.spec.name = "manager".into();
+        let waits = |then| WaitsFor::Signal { signal_type: "Approval".into(), timeout: Some(60_000), then };
+        step.spec.waits = Some(waits(Then::Fail));
+        let waiting = Waiting { next_due: Some(NOW + 30_000), ..Waiting::default() };
+        let text = told(&step, &waiting);
+        assert!(text.starts_with("waits for the signal `manager` (send it with: import signal "), "{text}");
+        assert!(text.ends_with(" manager '{..}'); it fails in 30 s if nobody does"), "{text}");
+        assert!(told(&step, &Waiting::default()).ends_with(" manager '{..}')"));
+        step.spec.waits = Some(waits(Then::Skip));
+        assert!(told(&step, &waiting).ends_with("; it is skipped in 30 s if nobody does"));
+        step.spec.waits = Some(WaitsFor::Sleep(60_000));
+        assert_eq!(told(&step, &waiting), "sleeps for 1 min, ends in 30 s");
     }
 
     #[test]

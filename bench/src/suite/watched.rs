@@ -154,6 +154,7 @@ impl Store for Watched {
         create(create: Create) -> Created;
         enqueue(enqueue: Enqueue) -> Enqueued;
         tick(tick: Tick) -> Ticked;
+        signal(send: SendSignal) -> Signalled;
         fire(fire: Fire) -> Fired;
         permit(permit: Permit) -> Permitted;
     }

@@ -11,7 +11,7 @@
 //! | `scripts/{settle,recovery,stop,error,repeat}.lua` | what follows when jobs settle; slices whose workers have gone; lone jobs that are cancelled; texts of errors; commands sent again |
 //! | `scripts/{starts,limited,permits}.lua` | what counts towards a rate; lone jobs whose key limits them; who may run how many of what is limited |
 //! | `scripts/note.lua` | what a test's ledger is told |
-//! | `scripts/{session,create,permit,claim,report,tick,command,cancel,checkpoint,read,doctor}.lua` | the verbs |
+//! | `scripts/{session,create,permit,claim,report,tick,command,cancel,checkpoint,signal,read,doctor}.lua` | the verbs |
 //! | `script` | how one is run |
 //! | `parameters`, `answers` | what goes in and comes out |
 //! | `options`, `servers`, `link` | the URL, the servers it names, the connection to them |
@@ -386,6 +386,14 @@ impl Store for RedisStore {
 
     fn retry(&self, retry: RetryFailed) -> Answer<'_, Retried> {
         Box::pin(async move { self.command(retry.workflow, "retry", parameters::retry(&retry)).await })
+    }
+
+    fn signal(&self, send: SendSignal) -> Answer<'_, Signalled> {
+        Box::pin(async move {
+            let shard = self.shards.of(send.workflow)?;
+            let (parameters, blobs) = parameters::signal(send);
+            Ok(self.run::<answers::Signalled>(shard, "signal", &script::SIGNAL, parameters, blobs).await?.json.into())
+        })
     }
 
     fn delete(&self, workflow: WorkflowId) -> Answer<'_, ()> {

@@ -99,9 +99,9 @@ pub fn keep(id: WorkflowId, keeping: Keeping) -> Result<Value> {
 }
 
 fn parts(parts: Vec<Part>, blobs: &mut Blobs) -> Result<Vec<Value>> {
-    let part = |part| -> Result<Value> {
+    let mut part = |part| -> Result<Value> {
         Ok(match part {
-            Part::Step { spec, upstreams, always } => {
+            Part::Step { spec, upstreams, always, awaits } => {
                 let (jobs, fraction) = match spec.tolerate {
                     Tolerate::None => (None, None),
                     Tolerate::Jobs(jobs) => (Some(jobs), None),
@@ -123,6 +123,7 @@ fn parts(parts: Vec<Part>, blobs: &mut Blobs) -> Result<Vec<Value>> {
                     "limit": spec.max_in_flight,
                     "max_recoveries": spec.max_recoveries,
                     "delay": millis(spec.delay),
+                    "awaits": awaits.map(|awaits| of_wait(*awaits, blobs)),
                 })
             }
             Part::Edge(edge) => json!({ "t": "edge", "up": edge.up, "down": edge.down, "kind": edge.kind as u8 }),
@@ -138,7 +139,31 @@ fn parts(parts: Vec<Part>, blobs: &mut Blobs) -> Result<Vec<Value>> {
             }),
         })
     };
-    parts.into_iter().map(part).collect()
+    parts.into_iter().map(&mut part).collect()
+}
+
+fn of_wait(Awaits { signal, until, then, record, error }: Awaits, blobs: &mut Blobs) -> Value {
+    let (at, wait) = until.map(WaitsUntil::parts).unwrap_or_default();
+    json!({
+        "type": signal,
+        "at": at,
+        "wait": wait,
+        "state": then as u8,
+        "number": error_number(&error).to_string(),
+        "text": error,
+        "record": blobs.put(record),
+    })
+}
+
+pub fn signal(send: SendSignal) -> (Value, Blobs) {
+    let mut blobs = Blobs::default();
+    let mut of = of_workflow(send.workflow);
+    of["session"] = send.session.to_string().into();
+    of["command"] = send.command.into();
+    of["name"] = send.name.into();
+    of["signal_type"] = send.signal_type.into();
+    of["record"] = blobs.put(send.record);
+    (of, blobs)
 }
 
 pub fn append(append: Append) -> Result<(Value, Blobs)> {
@@ -181,7 +206,7 @@ pub fn enqueue(enqueue: Enqueue) -> Result<(Value, Blobs)> {
 }
 
 fn lone_jobs(LoneJobs { lane, chunk, due, deadlines, waits, keyed }: LoneJobs, blobs: &mut Blobs) -> Result<Value> {
-    let step = Part::Step { spec: lane.step(), upstreams: 0, always: false };
+    let step = Part::Step { spec: lane.step(), upstreams: 0, always: false, awaits: None };
     let mut timed = |times: Vec<(Millis, Mask)>| -> Vec<Value> {
         times.into_iter().map(|(time, mask)| json!([time, blobs.put(mask.to_bytes())])).collect()
     };

@@ -71,6 +71,7 @@ pub static CHECKPOINT: Script = script!("checkpoint": "lease");
 pub static CANCEL: Script =
     script!("cancel": "retention" "chore" "line" "starts" "limited" "timer" "lease" "settle" "error" "lane" "stop");
 pub static COMMAND: Script = script!("command": "retention" "chore" "line" "timer" "lease" "settle" "repeat" "draft");
+pub static SIGNAL: Script = script!("signal": "retention" "chore" "line" "timer" "lease" "settle" "repeat");
 pub static READ: Script = script!("read": "chore" "line" "lease" "starts" "limited" "permits");
 pub static DOCTOR: Script =
     script!("doctor": "retention" "chore" "line" "starts" "limited" "timer" "lease" "error" "lane" "permits");
@@ -267,6 +268,7 @@ mod tests {
             &CHECKPOINT,
             &CANCEL,
             &COMMAND,
+            &SIGNAL,
             &READ,
             &DOCTOR,
         ];

@@ -335,6 +335,11 @@ impl Tx<'_> {
                 self.discard_jobs(&step, &chunk, bytes, jobs)?;
                 continue;
             }
+            if step.awaits {
+                self.forget_failed(wf, number, chunk.chunk, jobs)?;
+                self.wait_anew(&step, &chunk, bytes)?;
+                continue;
+            }
             let waits = self.wait_for_their_turn(&step, chunk.chunk, jobs)?;
             let ready = jobs.minus(waits);
             // A repair gives a new set of attempts.
@@ -434,7 +439,7 @@ impl Tx<'_> {
 
     /// As much of it as one operation may; returns whether it is gone.
     pub fn delete_some(&mut self, wf: Wf) -> Result<bool> {
-        const TABLES: [(&str, &str); 9] = [
+        const TABLES: [(&str, &str); 10] = [
             ("lease", "session, number"),
             ("entry", "wf, step, suspect, seq"),
             ("ready", "line, wf, step"),
@@ -444,6 +449,7 @@ impl Tx<'_> {
             ("error", "wf, step, number"),
             ("edge", "wf, up, down, kind"),
             ("checkpoint", "chunk, at"),
+            ("awaited", "wf, step"),
         ];
         for (table, key) in
             TABLES.into_iter().filter(|(table, _)| *table != "edge" || !planted!("a deletion leaves edges"))

@@ -122,7 +122,7 @@ impl Tx<'_> {
         let mut steps = 0;
         for part in parts {
             match part {
-                Part::Step { spec, upstreams, always } => {
+                Part::Step { spec, upstreams, always, awaits } => {
                     let line = self.line(&spec.queue, spec.priority, &spec.job_type, false)?;
                     let (jobs, fraction) = match spec.tolerate {
                         Tolerate::None => (None, None),
@@ -134,9 +134,9 @@ impl Tx<'_> {
                     self.count_bytes(whole.len() + options.len());
                     let sql = "INSERT INTO step (wf, step, name, spec, options, type, line, feeds, always, tolerate_jobs, \
                                tolerate_fraction, max_in_flight, max_recoveries, delay, generation, state, pending, skips, waits, \
-                               cancels, roots, total, succeeded, failed, skipped, cancelled, retrying, deferred, leased) \
+                               cancels, roots, awaits, total, succeeded, failed, skipped, cancelled, retrying, deferred, leased) \
                                VALUES (?1, (SELECT coalesce(max(step) + 1, 0) FROM step WHERE wf = ?1), ?2, ?3, ?4, ?5, ?6, ?7, ?8, \
-                               ?9, ?10, ?11, ?12, ?13, ?14, 0, ?15, 0, 0, 0, ?16, 0, 0, 0, 0, 0, 0, 0, 0)";
+                               ?9, ?10, ?11, ?12, ?13, ?14, 0, ?15, 0, 0, 0, ?16, ?17, 0, 0, 0, 0, 0, 0, 0, 0)";
                     self.run(
                         sql,
                         params![
@@ -155,9 +155,15 @@ impl Tx<'_> {
                             millis(spec.delay),
                             generation,
                             upstreams,
-                            *upstreams == 0
+                            *upstreams == 0,
+                            awaits.is_some()
                         ],
                     )?;
+                    if let Some(awaits) = awaits {
+                        let sql = "SELECT max(step) FROM step WHERE wf = ?";
+                        let number = self.one(sql, [wf], |row| row.get::<_, StepNumber>(0))?.unwrap_or(0);
+                        self.add_awaited(wf, number, awaits)?;
+                    }
                     steps += 1;
                 }
                 Part::Edge(edge) => {

@@ -67,6 +67,7 @@ const ORPHANS: &[(&str, &str)] = &[
         "entries without a workflow",
         "SELECT entry.wf FROM entry LEFT JOIN workflow USING (wf) WHERE workflow.wf IS NULL",
     ),
+    ("waits without a step", "SELECT awaited.wf FROM awaited LEFT JOIN step USING (wf, step) WHERE step.wf IS NULL"),
     ("timers without a workflow", "SELECT timer.wf FROM timer LEFT JOIN workflow USING (wf) WHERE workflow.wf IS NULL"),
     (
         "checkpoints without a chunk",
@@ -156,6 +157,9 @@ struct Whereabouts {
     turns: HashMap<i64, Mask>,
     delayed: bool,
     leased: i64,
+    /// It waits for a signal, for ever; the signal has come.
+    is_endless: bool,
+    signalled: bool,
 }
 
 impl Tx<'_> {
@@ -407,6 +411,12 @@ impl Tx<'_> {
             work.delayed |= chunk == 0;
             put(&mut work.timers, chunk, mask(&jobs)?);
         }
+        if step.awaits {
+            let sql =
+                "SELECT at IS NULL AND wait IS NULL, signalled_at IS NOT NULL FROM awaited WHERE wf = ? AND step = ?";
+            let waits = self.one(sql, key, |row| Ok((row.get(0)?, row.get(1)?)))?;
+            (work.is_endless, work.signalled) = waits.unwrap_or_default();
+        }
         if step.keyed.limited() {
             for (chunk, at) in self.all("SELECT chunk, at FROM keyed WHERE wf = ? AND waits = 1", [step.wf], |row| {
                 Ok((row.get(0)?, row.get::<_, u16>(1)?))
@@ -479,7 +489,8 @@ fn check_whereabouts(
         let running = step.state == StepState::Running;
         let right = match state {
             JobState::Open if running => places == 1 && !timed,
-            JobState::Deferred if running => places == 0 && (timed || waits),
+            JobState::Deferred if running && work.signalled => false,
+            JobState::Deferred if running => places == 0 && (timed != work.is_endless || waits),
             JobState::Retrying if running => places == 0 && timed,
             // What was cancelled stays in its entry until a claim comes by.
             JobState::Cancelled if is_lane => !masked(&work.leases, at) && !timed,

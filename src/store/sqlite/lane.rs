@@ -120,7 +120,7 @@ impl Tx<'_> {
             key: None,
             occurrence: None,
         })?;
-        self.add_parts(wf, &[Part::Step { spec: lane.step(), upstreams: 0, always: false }])?;
+        self.add_parts(wf, &[Part::Step { spec: lane.step(), upstreams: 0, always: false, awaits: None }])?;
         self.run("UPDATE workflow SET id = ?2 WHERE wf = ?1", (wf, id))?;
         let mut step = self.step(wf, 0)?;
         step.state = StepState::Running;

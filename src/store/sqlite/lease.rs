@@ -279,7 +279,10 @@ impl Tx<'_> {
                 self.settle_jobs(lease.wf, lease.step, (lease.chunk, lease.first), bytes, open, JobState::Failed)?;
                 self.leave_turn(&step, lease.chunk, open, true)?;
                 self.end_sole_of_settled(&step, lease.chunk, open)?;
-                self.note_errors(lease, &[(error_number(KILLED), KILLED.to_owned(), open)])?;
+                self.note_errors(
+                    (lease.wf, lease.step, lease.chunk),
+                    &[(error_number(KILLED), KILLED.to_owned(), open)],
+                )?;
                 if self.is_lane(lease.wf)? {
                     self.keep_chunk(&step, lease.chunk, lease.first, KILLED_KEPT)?;
                 }

@@ -20,6 +20,7 @@
 //! | `permit`, `permitted` | who may run how many of what is limited, and what a claim may take of it |
 //! | `reserve` | what happens when the disk is full |
 //! | `report`, `settle` | where jobs complete, and what follows |
+//! | `awaited` | steps that wait for a signal or a time, and the signal |
 //! | `tick`, `chore` | what is due, and what exceeds one operation |
 //! | `schedule` | what is started at certain times, and what waits for its turn |
 //! | `retention` | when finished workflows are deleted |
@@ -27,6 +28,7 @@
 //! | `note` | what a test's ledger is told |
 //! | `memory` | stores in memory, one test after another |
 
+mod awaited;
 mod checkpoint;
 mod chore;
 mod claim;
@@ -471,6 +473,10 @@ impl Store for SqliteStore {
 
     fn retry(&self, retry: RetryFailed) -> Answer<'_, Retried> {
         Box::pin(self.write("retry", move |tx| tx.retry(&retry)))
+    }
+
+    fn signal(&self, send: SendSignal) -> Answer<'_, Signalled> {
+        Box::pin(self.grow("signal", move |tx| tx.signal(&send)))
     }
 
     fn delete(&self, workflow: WorkflowId) -> Answer<'_, ()> {

@@ -219,24 +219,27 @@ impl Tx<'_> {
     }
 
     fn note_known_errors(&mut self, lease: &Lease, part: &LeaseReport, reported: &mut Reported) -> Result<()> {
-        for number in self.note_errors(lease, &part.errors)? {
+        for number in self.note_errors((lease.wf, lease.step, lease.chunk), &part.errors)? {
             reported.known_errors.push((part.lease, number));
         }
         Ok(())
     }
 
-    /// Counts failed jobs by their texts, as far as the step's table has room and the operation's bound is not reached; the others
+    /// Counts failed jobs of a chunk by their texts, as far as the step's table has room and the operation's bound is not reached; the others
     /// are counted together. Returns which texts the table holds.
-    pub fn note_errors(&mut self, lease: &Lease, errors: &[(u64, String, Mask)]) -> Result<Vec<u64>> {
+    pub fn note_errors(
+        &mut self,
+        (wf, step, chunk): (Wf, StepNumber, i64),
+        errors: &[(u64, String, Mask)],
+    ) -> Result<Vec<u64>> {
         let mut known = Vec::new();
         if errors.is_empty() {
             return Ok(known);
         }
-        let (wf, step) = (lease.wf, lease.step);
         let sql = "SELECT count(*), coalesce(sum(octet_length(text)), 0) FROM error WHERE wf = ? AND step = ?";
         let there = self.one(sql, (wf, step), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
         let (mut texts, mut bytes) = there.unwrap_or_default();
-        let mut failed = self.failed_by_error(lease.chunk)?;
+        let mut failed = self.failed_by_error(chunk)?;
         let mut other = 0;
         for (number, text, jobs) in errors {
             let mut row = *number;
@@ -266,7 +269,7 @@ impl Tx<'_> {
             let sql = "INSERT INTO error VALUES (?1, ?2, ?3, '', ?4) ON CONFLICT DO UPDATE SET jobs = jobs + ?4";
             self.run(sql, (wf, step, OTHER_ERRORS as i64, other))?;
         }
-        self.put_failed(lease.chunk, &failed)?;
+        self.put_failed(chunk, &failed)?;
         Ok(known)
     }
 

@@ -9,6 +9,7 @@
 //!           │        │                    ├─ failed       which failed jobs ended with which error
 //!           │        │                    └─ outcome     what the attempts of each lease came to
 //!           │        ├─ error    first texts of failed jobs
+//!           │        ├─ awaited  what it waits for, if no worker runs it
 //!           │        └─ hold     why it may not settle yet
 //!           └─ edge
 //! line ── place ── ready ── entry     ready work: a line has a place for each workflow, a place its steps, a step its entries
@@ -30,7 +31,7 @@ use crate::error::{Error, Result};
 /// `GUSH` in the header of the file: tells our files from other programs'.
 const APPLICATION_ID: i32 = 0x4755_5348;
 /// The layout below.
-const VERSION: i32 = 5;
+const VERSION: i32 = 6;
 
 const TABLES: &str = "
 CREATE TABLE shard (
@@ -134,12 +135,22 @@ CREATE TABLE step (
     leased INTEGER NOT NULL,
     keyed INTEGER NOT NULL DEFAULT 0, -- of a lane: which sorts of keys its jobs have
     checkpoints INTEGER NOT NULL DEFAULT 0,   -- jobs that have saved what they go on from
+    awaits INTEGER NOT NULL DEFAULT 0,        -- 1: no worker runs it, it waits as `awaited` says
     released_at INTEGER, started_at INTEGER, finished_at INTEGER,
     PRIMARY KEY (wf, step)
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX step_by_name ON step (wf, name);
 CREATE INDEX step_with_failures ON step (wf, step) WHERE failed > 0;
 CREATE INDEX step_root ON step (wf, step) WHERE roots = 1;
+
+CREATE TABLE awaited (                                 -- what steps wait for that no worker runs
+    wf INTEGER NOT NULL, step INTEGER NOT NULL,
+    type TEXT,                        -- of the signal, which has the step's name; null: it waits for a time alone
+    at INTEGER, wait INTEGER,         -- when the wait is over, or how long after the release; neither: never
+    becomes INTEGER NOT NULL, record BLOB NOT NULL, error TEXT NOT NULL,   -- what the job becomes at that time
+    signalled_at INTEGER,             -- its signal has come, perhaps before the release; what it carries is an outcome
+    PRIMARY KEY (wf, step)
+);
 
 CREATE TABLE edge (
     wf INTEGER NOT NULL, up INTEGER NOT NULL, down INTEGER NOT NULL, kind INTEGER NOT NULL, decision INTEGER,

@@ -160,6 +160,9 @@ impl Tx<'_> {
         if step.jobs.total == 0 && !planted!("an empty step never settles") {
             return self.check_settled(step.wf, step.step);
         }
+        if step.awaits {
+            return self.begin_to_wait(&step);
+        }
         if step.delay > 0 {
             let due = self.now.saturating_add(step.delay);
             return self.set_timer(&step, due, 0, 0, Mask::EMPTY);

@@ -19,6 +19,8 @@ const LEASES: usize = 12;
 const TIMERS: usize = 20;
 /// From this many statements on a tick begins nothing further.
 const SOFT_CALLS: u64 = 380;
+/// From this many bytes on it makes nothing further due.
+const SOFT_BYTES: u64 = 192 * 1024;
 /// How long what cannot be done, since its rows are damaged, is left alone before it is tried again.
 const SET_ASIDE: Millis = 3_600_000;
 /// How many drafts and sessions one tick ends.
@@ -78,7 +80,8 @@ impl Tx<'_> {
             Ok((name, row.get::<_, i64>(4)?, row.get::<_, Vec<u8>>(5)?))
         })?;
         for (name, first, jobs) in &due {
-            if self.cost().calls > SOFT_CALLS {
+            // The end of a wait may bring as many bytes as one job's output has.
+            if self.cost().calls > SOFT_CALLS || self.cost().bytes > SOFT_BYTES {
                 return Ok(true);
             }
             let (wf, step, _, chunk) = *name;
@@ -95,12 +98,15 @@ impl Tx<'_> {
         Ok(due.len() == TIMERS)
     }
 
-    /// Puts jobs of a chunk that were retrying or deferred, or a whole step that was delayed (chunk 0), into its line. Without jobs: the
-    /// time is over for which the chunk was to be kept.
+    /// Puts jobs of a chunk that were retrying or deferred, or a whole step that was delayed (chunk 0), into its line; settles the job of a
+    /// step that waits. Without jobs: the time is over for which the chunk was to be kept.
     fn make_jobs_due(&mut self, wf: Wf, number: StepNumber, chunk: i64, first: i64, jobs: &[u8]) -> Result<()> {
         let step = self.step(wf, number)?;
         if step.state != StepState::Running {
             return Ok(());
+        }
+        if step.awaits {
+            return self.end_wait(&step, first);
         }
         if chunk == 0 {
             return self.enqueue_all(&step, 0);

@@ -67,6 +67,8 @@ pub struct Step {
     pub keyed: Keys,
     /// Jobs that have saved what they go on from.
     pub checkpoints: i64,
+    /// No worker runs it: its job waits for a signal or a time.
+    pub awaits: bool,
     pub released_at: Option<Millis>,
     pub started_at: Option<Millis>,
     pub finished_at: Option<Millis>,
@@ -262,7 +264,7 @@ impl<'c> Tx<'c> {
         }
         let sql = "SELECT line, feeds, always, tolerate_jobs, tolerate_fraction, max_in_flight, max_recoveries, delay, \
                    state, decided, pending, skips, waits, cancels, total, succeeded, failed, skipped, cancelled, retrying, deferred, \
-                   leased, released_at, started_at, finished_at, keyed, checkpoints FROM step WHERE wf = ? AND step = ?";
+                   leased, released_at, started_at, finished_at, keyed, checkpoints, awaits FROM step WHERE wf = ? AND step = ?";
         let found = self.one(sql, (wf, step), |row| {
             let jobs: Option<i64> = row.get(3)?;
             let fraction: Option<f64> = row.get(4)?;
@@ -293,6 +295,7 @@ impl<'c> Tx<'c> {
                 started_at: row.get(23)?,
                 finished_at: row.get(24)?,
                 checkpoints: row.get(26)?,
+                awaits: row.get(27)?,
             };
             Ok((row.get::<_, u8>(8)?, row.get::<_, Option<u8>>(9)?, value))
         })?;

@@ -6,17 +6,25 @@ use crate::id::WorkflowId;
 use crate::retention::Retention;
 use crate::slice::CHUNK_JOBS;
 use crate::state::EdgeKind;
-use crate::store::{Create, Created, DraftOf, NewWorkflow, Part};
+use crate::store::{Awaits, Create, Created, DraftOf, NewWorkflow, Part};
 
 /// More parts than this go into a draft first, call by call.
 const PARTS_A_CALL: usize = 60;
+
+/// A step that is being described.
+struct Described {
+    spec: StepSpec,
+    jobs: u32,
+    always: bool,
+    awaits: Option<Box<Awaits>>,
+}
 
 /// A workflow that is being described.
 pub struct Plan<'s> {
     scene: &'s Scene,
     pub id: WorkflowId,
     name: &'static str,
-    steps: Vec<(StepSpec, u32, bool)>,
+    steps: Vec<Described>,
     edges: Vec<Edge>,
     retention: Retention,
 }
@@ -46,13 +54,20 @@ impl<'s> Plan<'s> {
     pub fn step_with(mut self, name: &str, jobs: u32, options: impl FnOnce(&mut StepSpec)) -> Self {
         let mut spec = StepSpec { name: name.into(), ..StepSpec::new(ROW, QUEUE) };
         options(&mut spec);
-        self.steps.push((spec, jobs, false));
+        self.steps.push(Described { spec, jobs, always: false, awaits: None });
         self
+    }
+
+    /// The next step, which no worker runs.
+    pub fn wait(self, name: &str, awaits: Awaits) -> Self {
+        let mut plan = self.step(name, 1);
+        plan.steps.last_mut().expect("the step that was added").awaits = Some(Box::new(awaits));
+        plan
     }
 
     /// The last step runs also when the workflow is cancelled.
     pub fn always(mut self) -> Self {
-        self.steps.last_mut().expect("a step before `always`").2 = true;
+        self.steps.last_mut().expect("a step before `always`").always = true;
         self
     }
 
@@ -67,14 +82,15 @@ impl<'s> Plan<'s> {
         for edge in &self.edges {
             upstreams[edge.down as usize] += 1;
         }
-        let steps = self.steps.iter().zip(upstreams).map(|((spec, _, always), upstreams)| Part::Step {
-            spec: spec.clone(),
+        let steps = self.steps.iter().zip(upstreams).map(|(step, upstreams)| Part::Step {
+            spec: step.spec.clone(),
             upstreams,
-            always: *always,
+            always: step.always,
+            awaits: step.awaits.clone(),
         });
         let mut parts: Vec<Part> = steps.collect();
         parts.extend(self.edges.iter().copied().map(Part::Edge));
-        for (step, (spec, jobs, _)) in self.steps.iter().enumerate() {
+        for (step, Described { spec, jobs, .. }) in self.steps.iter().enumerate() {
             parts.extend((0..*jobs).step_by(CHUNK_JOBS).map(|first| Part::Jobs {
                 step: step as StepNumber,
                 chunk: chunk((jobs - first).min(CHUNK_JOBS as u32), &format!("{} from {first}", spec.name)),

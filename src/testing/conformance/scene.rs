@@ -18,7 +18,8 @@ use crate::slice::Mask;
 use crate::state::{Counts, EdgeKind, JobState, StepState, WorkflowState};
 use crate::store::{
     Append, Begin, Begun, Checkup, Claim, Create, DraftKey, DraftOf, Enqueue, Key, Lane, List, LoneJobs, NewWorkflow,
-    Overlap, Part, Renew, Retried, RetryFailed, Session, Slice, StepRow, Store, Tick, WorkflowRow,
+    Overlap, Part, Renew, Retried, RetryFailed, SendSignal, Session, Signalled, Slice, StepRow, Store, Tick,
+    WorkflowRow,
 };
 
 /// How long every lease lasts, unless a case says otherwise.
@@ -279,6 +280,30 @@ impl Scene {
         retried
     }
 
+    /// A signal of the type `Approval` that carries these bytes, with a command number of its own.
+    pub fn signal_of(&self, id: WorkflowId, name: &str, record: &[u8]) -> SendSignal {
+        SendSignal {
+            session: self.client,
+            command: self.number(),
+            workflow: id,
+            name: name.into(),
+            signal_type: "Approval".into(),
+            record: record.to_vec(),
+        }
+    }
+
+    /// Gives it, and does whatever that leaves to chores.
+    pub async fn signal(&self, id: WorkflowId, name: &str) -> Signalled {
+        let signalled = self.store.signal(self.signal_of(id, name, b"approved")).await.expect("a signal");
+        self.tick().await;
+        signalled
+    }
+
+    /// The outcome records of a step's first chunk.
+    pub async fn records(&self, id: WorkflowId, step: StepNumber) -> Vec<Vec<u8>> {
+        self.store.outcomes(id, step, 0, 0).await.expect("the outcomes are there").remove(0).records
+    }
+
     /// The lane of a type in [`QUEUE`], on one shard for all of a case.
     pub fn lane(&self, job_type: &str, priority: i32) -> Lane {
         let shard = self.shard.get().unwrap_or_else(|| self.store.next_shard());
@@ -417,7 +442,12 @@ pub fn new_workflow(id: WorkflowId) -> NewWorkflow {
 
 /// A step without edges into it.
 pub fn root(name: &str) -> Part {
-    Part::Step { spec: StepSpec { name: name.into(), ..StepSpec::new(ROW, QUEUE) }, upstreams: 0, always: false }
+    Part::Step {
+        spec: StepSpec { name: name.into(), ..StepSpec::new(ROW, QUEUE) },
+        upstreams: 0,
+        always: false,
+        awaits: None,
+    }
 }
 
 /// The next jobs of a step.

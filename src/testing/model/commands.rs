@@ -1,15 +1,16 @@
-//! What people command in a game: pause, resume, cancel, retry.
+//! What people command in a game: pause, resume, cancel, retry; and the signals that they give.
 
 use super::game::{Game, Verdict, ensure, sure};
 use super::naive::{Job, Phase};
-use crate::store::RetryFailed;
+use super::plan::SIGNAL;
+use crate::store::{RetryFailed, SendSignal};
 
 impl Game {
     /// A person's command.
     pub async fn command(&mut self) -> Verdict {
         let number = self.dice.below(self.models.len());
         let (id, phase) = (self.ids[number], self.models[number].phase);
-        match self.dice.below(10) {
+        match self.dice.below(14) {
             0..=2 if matches!(phase, Phase::Pending | Phase::Running) => {
                 self.say(|| format!("pause {number}"));
                 self.models[number].phase = Phase::Paused;
@@ -22,6 +23,7 @@ impl Game {
                 sure(self.store.cancel(id, 1_000_000_000).await)
             }
             6..=9 if !matches!(phase, Phase::Cancelling | Phase::Cancelled) => self.retry(number).await,
+            10..=13 => self.signal_some(number).await,
             _ => Ok(()),
         }
     }
@@ -52,6 +54,51 @@ impl Game {
             ensure(retried.jobs == failed, || format!("{} jobs are retried, {failed} failed", retried.jobs))?;
         }
         self.models[number].retry(step);
+        Ok(())
+    }
+
+    /// A signal for a random step that waits for one, perhaps once too often or too late.
+    async fn signal_some(&mut self, number: usize) -> Verdict {
+        let waits = |step: &&(usize, bool)| step.1;
+        let steps: Vec<(usize, bool)> =
+            self.models[number].steps.iter().map(|step| step.waits.is_some()).enumerate().collect();
+        let waiting: Vec<usize> = steps.iter().filter(waits).map(|(step, _)| *step).collect();
+        match waiting.is_empty() {
+            true => Ok(()),
+            false => {
+                let step = waiting[self.dice.below(waiting.len())];
+                self.signal(number, step).await
+            }
+        }
+    }
+
+    pub async fn signal(&mut self, number: usize, step: usize) -> Verdict {
+        let before = self.models[number].steps[step].signalled;
+        let taken = self.models[number].signal(step);
+        self.say(|| format!("signal step {step} of {number}: {}", if taken { "taken" } else { "refused" }));
+        sure(self.store.join(self.client.clone()).await)?;
+        self.commands += 1;
+        let send = SendSignal {
+            session: self.client.id,
+            command: self.commands,
+            workflow: self.ids[number],
+            name: format!("step {step}"),
+            signal_type: SIGNAL.into(),
+            record: b"answer".to_vec(),
+        };
+        for _ in 0..1 + usize::from(self.dice.chance(20)) {
+            match self.store.signal(send.clone()).await {
+                Ok(told) => {
+                    ensure(taken || before, || "a signal was taken that comes too late".into())?;
+                    ensure(told.already.is_some() == before, || {
+                        format!("a signal is told to be one of several: {told:?}")
+                    })?;
+                }
+                Err(error) => {
+                    ensure(!taken && !before && !error.is_transient(), || format!("a signal was refused: {error}"))?
+                }
+            }
+        }
         Ok(())
     }
 

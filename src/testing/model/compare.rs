@@ -1,7 +1,8 @@
 //! Whether the store shows what the model says.
 
 use super::game::{Game, Verdict, ensure, sure};
-use super::naive::{Job, Phase, Row, State};
+use super::naive::{Job, Phase, Row, State, Step};
+use crate::clock::Millis;
 use crate::state::{JobState, StepState, WorkflowState, attempts};
 use crate::testing::job_bytes;
 
@@ -63,6 +64,37 @@ impl Game {
     }
 }
 
+impl Game {
+    /// Applies the model's rules. Whether a wait is over whose time may have come, and may come yet, is for the store to say: it tells when
+    /// it has settled; what it must be then is the model's.
+    pub async fn apply_rules(&mut self, since: Millis) -> Verdict {
+        loop {
+            let now = self.clock.now();
+            self.models.iter_mut().for_each(|model| model.settle(since, now));
+            let mut looked_at = Vec::new();
+            for (number, model) in self.models.iter().enumerate() {
+                let open = model.steps.iter().enumerate().filter(|(_, step)| may_be_over(step, now));
+                looked_at.extend(open.map(|(step, _)| (number, step)));
+            }
+            let mut over = false;
+            for (number, step) in looked_at {
+                let bytes = sure(job_bytes(&*self.store, self.ids[number], step as u32).await)?;
+                if JobState::of(bytes[0]).is_settled() {
+                    self.models[number].steps[step].due.1 = 0;
+                    over = true;
+                }
+            }
+            if !over {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn may_be_over(step: &Step, now: Millis) -> bool {
+    step.waits.is_some() && step.rows[0].job == Job::Deferred && step.due.0 <= now
+}
+
 fn compare_job(byte: u8, row: &mut Row, now: i64) -> Verdict {
     let found = JobState::of(byte);
     if let (Job::Retrying(earliest, latest), JobState::Open | JobState::Retrying) = (row.job, found) {
@@ -76,6 +108,7 @@ fn compare_job(byte: u8, row: &mut Row, now: i64) -> Verdict {
         let same = matches!(
             (row.job, found),
             (Job::Open, JobState::Open)
+                | (Job::Deferred, JobState::Deferred)
                 | (Job::Succeeded, JobState::Succeeded)
                 | (Job::Failed, JobState::Failed)
                 | (Job::Skipped, JobState::Skipped)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::dice::Dice;
 use super::naive::{Phase, State, Workflow};
-use super::plan::{Size, TYPES, random_workflow};
+use super::plan::{FOR_EVER, Size, TYPES, random_workflow};
 use crate::clock::{Clock, Millis};
 use crate::id::{SessionId, WorkflowId};
 use crate::slice::Mask;
@@ -124,9 +124,7 @@ impl Game {
     pub async fn settle(&mut self, since: Millis) -> Verdict {
         for _ in 0..10_000 {
             if !sure(self.store.tick(Tick { lease: LEASE }).await)?.more {
-                for model in &mut self.models {
-                    model.settle(since, self.clock.now());
-                }
+                self.apply_rules(since).await?;
                 let jobs = self.dice.chance(JOBS_COMPARED);
                 return self.compare(jobs).await;
             }
@@ -143,6 +141,14 @@ impl Game {
         for number in 0..self.models.len() {
             if self.models[number].phase == Phase::Paused {
                 self.resume(number).await?;
+            }
+        }
+        for number in 0..self.models.len() {
+            for step in 0..self.models[number].steps.len() {
+                // Nobody else will give what has no end of its own.
+                if self.models[number].steps[step].waits.is_some_and(|(time, _)| time == FOR_EVER) {
+                    self.signal(number, step).await?;
+                }
             }
         }
         self.settle(self.clock.now()).await?;

@@ -4,7 +4,7 @@
 /// Where a job stands; the next attempt of one that is retrying may begin between these two times.
 #[rustfmt::skip]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Job { Open, Retrying(i64, i64), Succeeded, Failed, Skipped, Cancelled }
+pub enum Job { Open, Retrying(i64, i64), Deferred, Succeeded, Failed, Skipped, Cancelled }
 
 /// Where a step stands.
 #[rustfmt::skip]
@@ -50,8 +50,11 @@ pub struct Step {
     pub state: State,
     /// Skipped or cancelled without having been released.
     pub passed_over: bool,
-    /// When its delay is over: between these two times.
+    /// When its delay, or its wait, is over: between these two times.
     pub due: (i64, i64),
+    /// Its one job waits for so long at most, and then comes to this; or until its signal has come.
+    pub waits: Option<(i64, Job)>,
+    pub signalled: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -67,7 +70,7 @@ impl Row {
     }
 
     fn is_final(&self) -> bool {
-        !matches!(self.job, Job::Open | Job::Retrying(..))
+        !matches!(self.job, Job::Open | Job::Retrying(..) | Job::Deferred)
     }
 
     /// Whether it is suspected of killing its workers.
@@ -88,10 +91,7 @@ impl Step {
     /// What it has settled as, if every job of it is final.
     fn outcome(&self, skip: bool) -> Option<State> {
         let count = |job| self.rows.iter().filter(|row| row.job == job).count();
-        if !self.rows.iter().all(Row::is_final) {
-            return None;
-        }
-        Some(match self.rows.len() {
+        self.rows.iter().all(Row::is_final).then(|| match self.rows.len() {
             0 if self.passed_over && skip => State::Skipped,
             0 if self.passed_over => State::Cancelled,
             _ if count(Job::Failed) > self.tolerates => State::Failed,
@@ -99,6 +99,17 @@ impl Step {
             jobs if jobs > 0 && count(Job::Skipped) == jobs => State::Skipped,
             _ => State::Succeeded,
         })
+    }
+
+    /// What its job comes to, if it waits: released, or repaired, between these two times.
+    fn wait(&mut self, since: i64, now: i64) {
+        let Some((time, then)) = self.waits else { return };
+        match self.rows[0].job {
+            Job::Open | Job::Deferred if self.signalled => self.rows[0].job = Job::Succeeded,
+            Job::Open => (self.rows[0].job, self.due) = (Job::Deferred, (since + time, now + time)),
+            Job::Deferred if self.due.1 == 0 => self.rows[0].job = then,
+            _ => {}
+        }
     }
 
     /// Ends every job that is neither final nor running.
@@ -111,46 +122,32 @@ fn verdict(upstream: State, asks: Asks) -> Option<Verdict> {
     use {Asks as A, State as S, Verdict as V};
     Some(match upstream {
         S::Waiting | S::Running => return None,
-        S::Succeeded if asks == A::Failure => V::Skip,
-        S::Succeeded => V::Release,
-        S::Skipped if asks == A::Failure || asks == A::Feeds => V::Skip,
-        S::Skipped => V::Release,
+        S::Skipped if asks == A::Feeds => V::Skip,
+        S::Succeeded | S::Skipped if asks == A::Failure => V::Skip,
         S::Failed if asks == A::Success || asks == A::Feeds => V::Wait,
-        S::Failed => V::Release,
-        S::Cancelled if asks == A::Always => V::Release,
-        S::Cancelled => V::Cancel,
+        S::Cancelled if asks != A::Always => V::Cancel,
+        S::Succeeded | S::Skipped | S::Failed | S::Cancelled => V::Release,
     })
 }
 
 impl Workflow {
     /// Whether its jobs are handed out at all.
     fn hands_out(&self, step: &Step) -> bool {
-        match self.phase {
-            Phase::Pending | Phase::Running => true,
-            Phase::Cancelling => step.always,
-            _ => false,
-        }
+        matches!(self.phase, Phase::Pending | Phase::Running) || self.phase == Phase::Cancelling && step.always
     }
 
     /// Whether a job may be handed out now.
     pub fn may_run(&self, step: usize, index: usize, now: i64) -> bool {
         let step = &self.steps[step];
         let row = &step.rows[index];
-        let due = match row.job {
-            Job::Open => true,
-            Job::Retrying(earliest, _) => now >= earliest,
-            _ => false,
-        };
+        let due = row.job == Job::Open || matches!(row.job, Job::Retrying(earliest, _) if now >= earliest);
         due && row.lease.is_none() && step.state == State::Running && step.due.0 <= now && self.hands_out(step)
     }
 
     /// Whether a job should be handed out to who asks for everything.
     pub fn must_run(&self, step: usize, index: usize, now: i64, alone: bool) -> bool {
         let row = &self.steps[step].rows[index];
-        let open = match row.job {
-            Job::Retrying(_, latest) => now >= latest,
-            _ => true,
-        };
+        let open = !matches!(row.job, Job::Retrying(_, latest) if now < latest);
         let room = self.steps[step].leased() < self.steps[step].limit;
         let delayed = self.steps[step].due.1 > now;
         self.may_run(step, index, now) && open && room && !delayed && (!row.is_suspect() || alone)
@@ -160,9 +157,7 @@ impl Workflow {
         let row = &mut self.steps[step].rows[index];
         row.job = Job::Open;
         row.lease = Some(lease);
-        if self.phase == Phase::Pending {
-            self.phase = Phase::Running;
-        }
+        self.phase = if self.phase == Phase::Pending { Phase::Running } else { self.phase };
         self.started = true;
     }
 
@@ -211,6 +206,15 @@ impl Workflow {
         }
     }
 
+    /// A signal is given to a step that waits for one; whether it is taken.
+    pub fn signal(&mut self, number: usize) -> bool {
+        let step = &self.steps[number];
+        let at_work = self.hands_out(step) || self.phase == Phase::Paused;
+        let taken = at_work && !step.is_settled() && !step.passed_over && !step.signalled;
+        self.steps[number].signalled |= taken;
+        taken
+    }
+
     pub fn cancel(&mut self) {
         self.phase = Phase::Cancelling;
         for step in self.steps.iter_mut().filter(|step| !step.always && !step.is_settled()) {
@@ -226,10 +230,8 @@ impl Workflow {
             if failed && only.is_none_or(|only| only == number) {
                 step.state = State::Running;
                 step.rows.iter_mut().filter(|row| row.job == Job::Failed).for_each(|row| *row = Row::new());
-                self.phase = match self.phase {
-                    Phase::Succeeded | Phase::Failed => Phase::Running,
-                    phase => phase,
-                };
+                let over = matches!(self.phase, Phase::Succeeded | Phase::Failed);
+                self.phase = if over { Phase::Running } else { self.phase };
             }
         }
     }
@@ -264,7 +266,6 @@ impl Workflow {
             let verdicts: Option<Vec<Verdict>> =
                 self.steps[number].edges.iter().map(|(up, asks)| verdict(self.steps[*up].state, *asks)).collect();
             let strongest = verdicts.map(|verdicts| verdicts.into_iter().max().unwrap_or(Verdict::Release));
-            let cancelling = self.phase == Phase::Cancelling;
             let step = &mut self.steps[number];
             let mut skip = false;
             match (step.state, strongest) {
@@ -272,7 +273,7 @@ impl Workflow {
                 (State::Waiting, None) => continue,
                 (State::Waiting, Some(strongest)) => {
                     let wait = strongest == Verdict::Wait;
-                    if strongest == Verdict::Cancel || cancelling && (!step.always || wait) {
+                    if strongest == Verdict::Cancel || self.phase == Phase::Cancelling && (!step.always || wait) {
                         step.passed_over = true;
                         step.end_rest(Job::Cancelled);
                     } else if wait {
@@ -286,7 +287,7 @@ impl Workflow {
                         return true;
                     }
                 }
-                (State::Running, _) => {}
+                (State::Running, _) => step.wait(since, now),
                 _ => continue,
             }
             if let Some(outcome) = step.outcome(skip) {

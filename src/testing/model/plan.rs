@@ -1,17 +1,22 @@
 //! Random workflows: the same one as a model and as what a store is given.
 
 use super::dice::Dice;
-use super::naive::{Asks, Phase, Row, State, Step, Workflow};
+use super::naive::{Asks, Job, Phase, Row, State, Step, Workflow};
 use crate::clock::Millis;
 use crate::graph::{Edge, StepSpec};
 use crate::id::WorkflowId;
 use crate::payload::Chunk;
 use crate::retention::Retention;
-use crate::state::{EdgeKind, Tolerate};
-use crate::store::{Create, NewWorkflow, Part};
+use crate::state::{EdgeKind, JobState, Tolerate};
+use crate::store::{Awaits, Create, NewWorkflow, Part, WaitsUntil};
 
 /// The job types of the game, each of a queue of its own.
 pub const TYPES: [&str; 2] = ["Row", "Other"];
+
+/// The type of every signal of the game.
+pub const SIGNAL: &str = "Answer";
+/// A wait that nothing but a signal ends: in three hundred years.
+pub const FOR_EVER: Millis = 10_000_000_000_000;
 
 /// How large a game may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +60,8 @@ pub fn random_workflow(dice: &mut Dice, size: Size, now: Millis, shard: u16) -> 
             state: State::Waiting,
             passed_over: false,
             due: (0, 0),
+            waits: None,
+            signalled: false,
         });
     }
     // Some steps are fed: the one before becomes their source, with a single job.
@@ -67,6 +74,15 @@ pub fn random_workflow(dice: &mut Dice, size: Size, now: Millis, shard: u16) -> 
             model[number].rows.clear();
             model[number].edges.retain(|(up, _)| *up != source);
             model[number].edges.push((source, Asks::Feeds));
+        }
+    }
+    // Some of those that neither feed nor are fed are run by no worker.
+    for step in &mut model {
+        let is_fed = step.edges.iter().any(|(_, asks)| *asks == Asks::Feeds);
+        if dice.chance(20) && !is_fed && step.feeds.is_none() {
+            let time = [FOR_EVER, FOR_EVER, 400, 2_000, 30_000][dice.below(5)];
+            step.waits = Some((time, [Job::Failed, Job::Failed, Job::Skipped, Job::Succeeded][dice.below(4)]));
+            (step.rows, step.delay) = (vec![Row::new()], 0);
         }
     }
     let id = WorkflowId::seeded(now, shard, dice.bytes());
@@ -101,7 +117,7 @@ fn parts(dice: &mut Dice, steps: &[Step]) -> Vec<Part> {
             priority: dice.below(2) as i32,
             ..StepSpec::new(of, of)
         };
-        parts.push(Part::Step { spec, upstreams: step.edges.len() as u32, always: step.always });
+        parts.push(Part::Step { spec, upstreams: step.edges.len() as u32, always: step.always, awaits: awaits(step) });
     }
     for (number, step) in steps.iter().enumerate() {
         for (up, asks) in &step.edges {
@@ -121,6 +137,18 @@ fn parts(dice: &mut Dice, steps: &[Step]) -> Vec<Part> {
         }
     }
     parts
+}
+
+fn awaits(step: &Step) -> Option<Box<Awaits>> {
+    let (time, then) = step.waits?;
+    let then = match then {
+        Job::Skipped => JobState::Skipped,
+        Job::Succeeded => JobState::Succeeded,
+        _ => JobState::Failed,
+    };
+    let until = (time < FOR_EVER).then_some(WaitsUntil::In(time));
+    let record = if then == JobState::Skipped { Vec::new() } else { b"over".to_vec() };
+    Some(Box::new(Awaits { signal: Some(SIGNAL.into()), until, then, record, error: "nobody came".into() }))
 }
 
 /// So many jobs in chunks of one to four.

@@ -273,6 +273,13 @@ impl Store for Faulty {
         Box::pin(self.call("retry", self.store.retry(retry), |_| self.stage.look_at_the_clock()))
     }
 
+    fn signal(&self, send: SendSignal) -> Answer<'_, Signalled> {
+        Box::pin(self.call("signal", self.store.signal(send), |signalled| {
+            self.stage.wake(&mut signalled.woken);
+            self.stage.look_at_the_clock();
+        }))
+    }
+
     fn delete(&self, workflow: WorkflowId) -> Answer<'_, ()> {
         Box::pin(self.call("delete", self.store.delete(workflow), |()| self.stage.look_at_the_clock()))
     }

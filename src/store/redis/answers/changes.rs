@@ -40,6 +40,22 @@ impl From<Created> for store::Created {
 }
 
 #[derive(Debug, Deserialize)]
+pub struct Signalled {
+    already: Option<f64>,
+    kept: bool,
+    more: bool,
+    #[serde(deserialize_with = "list")]
+    woken: Vec<u16>,
+}
+
+impl From<Signalled> for store::Signalled {
+    fn from(told: Signalled) -> Self {
+        let already = told.already.map(|at| at as Millis);
+        Self { already, kept: told.kept, more: told.more, woken: Woken(told.woken) }
+    }
+}
+
+#[derive(Debug, Deserialize)]
 pub struct Enqueued {
     #[serde(deserialize_with = "list")]
     firsts: Vec<u64>,

@@ -18,7 +18,7 @@ local G = {
 -- The verbs that bring new work, and whether this script only reads.
 local GROWS, READS = {
     append = true, begin = true, create = true, enqueue = true, put_schedule = true, fire = true,
-    save_checkpoint = true,
+    save_checkpoint = true, signal = true,
 }, false
 
 local function call(...)
@@ -178,6 +178,7 @@ local PARTS = {
     'leases',    -- zset: step, chunk, session:number
     'timers',    -- zset: step, due, chunk; 'timer-jobs': the jobs
     'timer-jobs',
+    'awaited',   -- hash: step -> what it waits for that no worker runs; step:record -> its outcome once its time has come
     'chores',    -- set: names of its chores
     'kept',      -- hash, of a lane: chunk -> until when it is kept
     'keys',      -- hash, of a lane: chunk -> keys of its jobs
@@ -352,8 +353,10 @@ local STEP_FIELDS = {
     'line', 'suspect_line', 'feeds', 'always', 'tolerate_jobs', 'tolerate_fraction', 'limit', 'max_recoveries', 'delay',
     'state', 'decided', 'pending', 'skips', 'waits', 'cancels', 'total', 'succeeded', 'failed', 'skipped', 'cancelled',
     'retrying', 'leased', 'released_at', 'started_at', 'finished_at', 'generation', 'deferred', 'keyed',
-    'deadlines', 'checkpoints',
+    'deadlines', 'checkpoints', 'awaits',
 }
+-- The type of the signal, if it is one; the time or the wait until its end, if it has one; what it becomes then; its error; when its signal came.
+local AWAITED_FIELDS = { 'type', 'at', 'wait', 'state', 'number', 'text', 'signalled_at' }
 local LEASE_FIELDS = {
     'wf', 'step', 'chunk', 'first', 'jobs', 'deadline', 'claimed_at', 'last_report', 'outcome', 'record', 'recoveries', 'alone',
     'suspect', 'stop',

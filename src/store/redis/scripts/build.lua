@@ -25,6 +25,15 @@ local function add_step(wf, part)
         waits = 0, cancels = 0, leased = 0, generation = workflow.generation, dirty = true, had_failed = false,
     }
     for _, name in ipairs(COUNTS) do row[name] = 0 end
+    local awaits = part.awaits
+    if awaits then
+        row.awaits = true
+        batch('HSET', K.wf(wf, 'awaited'), number, pack(awaits, AWAITED_FIELDS))
+        if awaits.record then
+            count_bytes(#blob(awaits.record))
+            batch('HSET', K.wf(wf, 'awaited'), number .. ':record', blob(awaits.record))
+        end
+    end
     count_bytes(#part.spec + #part.options)
     batch('HSET', K.wf(wf, 'about'), number, cmsgpack.pack({ part.name, part.type, part.options }))
     batch('HSET', K.wf(wf, 'specs'), number, part.spec)

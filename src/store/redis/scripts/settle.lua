@@ -31,6 +31,38 @@ function G.check_settled(wf, number)
     G.to_finish[wf] = true
 end
 
+-- What a step waits for that no worker runs.
+function G.awaited(wf, number)
+    local text = call('HGET', K.wf(wf, 'awaited'), number)
+    if not text then fail('corrupt', 'step ' .. number .. ' of workflow ' .. wf .. ' waits for nothing that is known') end
+    return unpack_row(text, AWAITED_FIELDS)
+end
+
+-- Keeps an outcome record of a chunk behind those that are there.
+function G.add_record(wf, chunk, record)
+    count_bytes(#record)
+    local key = K.wf(wf, 'outcomes')
+    call('HSET', key, chunk .. ':' .. call('HINCRBY', key, chunk, 1), record)
+end
+
+-- The job of a released step that waits does so from now on; unless its signal has come before, which settles it. What that carries is
+-- its outcome already: so a release moves no payload.
+function G.wait_anew(step, chunk, bytes)
+    local wf, number, all = step.wf, step.step, M.range(0, chunk.jobs)
+    local awaited = G.awaited(wf, number)
+    if awaited.signalled_at then
+        G.settle_jobs(wf, number, chunk, bytes, all, SUCCEEDED)
+        return G.check_settled(wf, number)
+    end
+    bytes = M.change(bytes, all, function(byte)
+        G.shift(wf, number, state_of(byte), DEFERRED, 1)
+        return DEFERRED
+    end)
+    G.put_bytes(wf, chunk.chunk, bytes)
+    local due = awaited.at or awaited.wait and now() + awaited.wait
+    if due then G.set_timer(step, due, chunk.chunk, chunk.first, all) end
+end
+
 local function release(step)
     step.state, step.released_at = STEP.running, now()
     G.put_step(step)
@@ -38,6 +70,11 @@ local function release(step)
     workflow.active = workflow.active + 1
     G.put_workflow(workflow)
     if step.total == 0 then return G.check_settled(step.wf, step.step) end
+    if step.awaits then
+        local chunk = G.chunk_at(step.wf, step.step, 0)
+        -- Nobody has reported anything of it.
+        return G.wait_anew(step, chunk, string.rep('\0', chunk.jobs))
+    end
     if step.delay > 0 then return G.set_timer(step, now() + step.delay, 0, 0, '') end
     G.enqueue_all(step, 0)
 end

@@ -4,7 +4,7 @@
 local DO = {}
 READS = arg.verb == 'look_ahead'
 
-local SOFT_CALLS = 360
+local SOFT_CALLS, SOFT_BYTES = 360, 192 * 1024
 local SESSION_KEPT = 10 * 60 * 1000
 
 local function bounded(limit)
@@ -25,11 +25,30 @@ local function take_back_expired(time)
     return #names == 10
 end
 
--- Puts jobs of a chunk that were retrying or deferred, or a whole step that was delayed (chunk 0), into its line. Without jobs: the time
--- is over for which the chunk was to be kept.
+-- The time of a wait has come: it settles as its rule says, if no signal has settled it.
+local function end_wait(step, first)
+    local wf, number = step.wf, step.step
+    local chunk = G.chunk_at(wf, number, first)
+    local bytes = G.bytes(wf, chunk.chunk, chunk.jobs)
+    local waits = M.where(bytes, function(byte) return state_of(byte) == DEFERRED end)
+    -- What a cancel is about to end has no rule of its own any more.
+    if waits == '' or G.workflow(wf).state == WF.cancelling and not step.always then return end
+    local awaited = G.awaited(wf, number)
+    local record = call('HGET', K.wf(wf, 'awaited'), number .. ':record')
+    if record then G.add_record(wf, chunk.chunk, record) end
+    G.settle_jobs(wf, number, chunk, bytes, waits, awaited.state)
+    if awaited.state == FAILED then
+        G.note_errors(wf, number, chunk.chunk, { { number = awaited.number, text = awaited.text, jobs = waits } })
+    end
+    G.check_settled(wf, number)
+end
+
+-- Puts jobs of a chunk that were retrying or deferred, or a whole step that was delayed (chunk 0), into its line; settles the job of a
+-- step that waits. Without jobs: the time is over for which the chunk was to be kept.
 local function make_jobs_due(wf, number, chunk, first, jobs)
     local step = G.step(wf, number)
     if step.state ~= STEP.running then return end
+    if step.awaits then return end_wait(step, first) end
     if chunk == 0 then return G.enqueue_all(step, 0) end
     if jobs == '' then return G.stop_keeping(step, chunk, first) end
     local at = G.find_chunk(wf, number, first)
@@ -59,7 +78,8 @@ end
 local function make_due()
     local names = call('ZRANGEBYSCORE', K.timers, '-inf', now(), 'LIMIT', 0, 15)
     for _, name in ipairs(names) do
-        if bounded(SOFT_CALLS) then return true end
+        -- The end of a wait may bring as many bytes as one job's output has.
+        if bounded(SOFT_CALLS) or cost.bytes > SOFT_BYTES then return true end
         local wf, timer = name:match('^(%d+):(%x+)$')
         wf = tonumber(wf)
         local text = call('HGET', K.wf(wf, 'timer-jobs'), timer)
@@ -331,6 +351,9 @@ BITE['retry jobs'] = function(wf, number, from, mended)
         if one.mend then jobs = M.both(jobs, one.mend) end
         if jobs ~= '' and mended == DISCARD then
             discard_jobs(step, chunk, bytes, jobs)
+        elseif jobs ~= '' and step.awaits then
+            G.forget_failed(wf, number, chunk.chunk, jobs)
+            G.wait_anew(step, chunk, bytes)
         elseif jobs ~= '' then
             local waits = G.wait_for_their_turn(step, chunk.chunk, chunk.first, jobs)
             local ready = M.minus(jobs, waits)
