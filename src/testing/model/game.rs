@@ -148,6 +148,8 @@ impl Game {
                 // Nobody else will give what has no end of its own.
                 if self.models[number].steps[step].waits.is_some_and(|(time, _)| time == FOR_EVER) {
                     self.signal(number, step).await?;
+                    // What it decides for others may leave nothing to signal.
+                    self.settle(self.clock.now()).await?;
                 }
             }
         }
