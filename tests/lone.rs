@@ -13,9 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use gusher::prelude::*;
-use gusher::{
-    CancellationToken, ErrorKind, JobId, JobState, Keep, Pausable, Unique, WorkerOptions, WorkflowId, WorkflowState,
-};
+use gusher::{CancellationToken, ErrorKind, JobId, JobState, Keep, Pausable, Unique, WorkflowId, WorkflowState};
 use parking_lot::Mutex;
 use place::Place;
 use support::House;
@@ -203,11 +201,9 @@ struct Post {
 impl Post {
     async fn on(place: Place, keep: Keep) -> Self {
         let mailbox = Mailbox::default();
-        let app = app(mailbox.clone()).keep_lone_jobs(keep);
+        let app = app(mailbox.clone()).keep_lone_jobs(keep).slots(4);
         let (client, stop) = (app.client_on(place.store.clone()), CancellationToken::new());
-        let options = WorkerOptions { slots: 4, keep, ..WorkerOptions::default() };
-        let worker = app.worker_on(place.store.clone(), options).await.unwrap();
-        let worker = tokio::spawn(worker.run(stop.clone()));
+        let worker = tokio::spawn(app.worker(&client).await.unwrap().run(stop.clone()));
         Self { place, client, mailbox, stop, worker }
     }
 
@@ -420,6 +416,19 @@ on_both! {
     a_job_that_is_tried_again_starts_a_workflow_once(Keep::default())
     why_names_the_key_that_a_job_waits_for(Keep::default())
     what_is_kept_goes_at_its_time(SHORT)
+}
+
+#[tokio::test]
+async fn a_worker_beside_a_client_is_set_up_as_the_application_says() {
+    let place = Place::in_a_file();
+    let app = app(Mailbox::default()).slots(3);
+    let (client, stop) = (app.client_on(place.store.clone()), CancellationToken::new());
+    let worker = tokio::spawn(app.worker(&client).await.unwrap().run(stop.clone()));
+    client.enqueue(mail("ada@example.org")).await.unwrap().wait().await.unwrap();
+    let slots: Vec<u32> = place.store.workers(9).await.unwrap().iter().map(|worker| worker.session.slots).collect();
+    assert_eq!(slots, [3]);
+    stop.cancel();
+    worker.await.unwrap().unwrap();
 }
 
 #[tokio::test]

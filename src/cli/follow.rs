@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::house::House;
 use super::out::{Ending, Out, Outcome, json_line};
 use super::progress::Progress;
-use super::{signals, table};
+use super::{interrupt, table};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::render::words::{count, number, span};
@@ -48,7 +48,7 @@ impl Wait {
         options.slots = self.slots.unwrap_or(options.slots);
         let worker = house.app.worker_on(handle.store().clone(), options).await?;
         let stop = CancellationToken::new();
-        signals::listen(stop.clone());
+        interrupt::listen(stop.clone());
         let mut running = tokio::spawn(worker.run(stop.clone()));
         let ended = tokio::select! {
             ended = follow(&house.out, handle) => ended,

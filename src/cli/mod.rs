@@ -7,7 +7,7 @@
 //! | `target` | `ID`, `latest`, `ID/STEP#INDEX` |
 //! | `follow`, `progress`, `board` | waiting for a workflow, with bars |
 //! | `cells`, `mended` | parameters as CSV, and back |
-//! | `signals`, `logging` | Ctrl-C (what a workflow waits for is given by `signal`), and what the engine logs |
+//! | `interrupt`, `logging` | Ctrl-C, and what the engine logs |
 //! | `table`, `time` | tables and colours, points in time |
 
 mod board;
@@ -22,6 +22,7 @@ mod fate;
 mod follow;
 mod graph;
 mod house;
+mod interrupt;
 mod jobs;
 mod keep;
 mod lanes;
@@ -37,7 +38,6 @@ mod retry;
 mod schedule;
 mod show;
 mod signal;
-mod signals;
 pub(crate) mod start;
 mod start_again;
 mod table;
@@ -169,7 +169,7 @@ impl<S: Send + Sync + 'static> App<S> {
             Ok(Ending::Fine) => 0,
             Ok(Ending::Failed) => 1,
             Ok(Ending::Skipped) => 3,
-            Ok(Ending::Interrupted) => signals::INTERRUPTED,
+            Ok(Ending::Interrupted) => interrupt::INTERRUPTED,
             Err(Stop::Closed) => out::CLOSED,
             Err(Stop::Error(error)) => {
                 out.complain(&error);

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::house::House;
+use super::interrupt;
 use super::out::{Ending, Outcome};
-use super::signals;
 use crate::error::Error;
 use crate::store::parse_duration;
 use crate::worker::QueueOrder;
@@ -35,7 +35,7 @@ pub struct Worker {
 impl Worker {
     pub async fn run<S: Send + Sync + 'static>(self, house: &House<S>) -> Outcome {
         let stop = CancellationToken::new();
-        signals::listen(stop.clone());
+        interrupt::listen(stop.clone());
         let client = house.client_or_new().await?;
         let mut options = house.app.options.clone();
         options.slots = self.slots.unwrap_or(options.slots);

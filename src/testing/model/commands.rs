@@ -59,17 +59,13 @@ impl Game {
 
     /// A signal for a random step that waits for one, perhaps once too often or too late.
     async fn signal_some(&mut self, number: usize) -> Verdict {
-        let waits = |step: &&(usize, bool)| step.1;
-        let steps: Vec<(usize, bool)> =
-            self.models[number].steps.iter().map(|step| step.waits.is_some()).enumerate().collect();
-        let waiting: Vec<usize> = steps.iter().filter(waits).map(|(step, _)| *step).collect();
-        match waiting.is_empty() {
-            true => Ok(()),
-            false => {
-                let step = waiting[self.dice.below(waiting.len())];
-                self.signal(number, step).await
-            }
+        let steps = &self.models[number].steps;
+        let waits: Vec<usize> = (0..steps.len()).filter(|step| steps[*step].waits.is_some()).collect();
+        if waits.is_empty() {
+            return Ok(());
         }
+        let step = waits[self.dice.below(waits.len())];
+        self.signal(number, step).await
     }
 
     pub async fn signal(&mut self, number: usize, step: usize) -> Verdict {

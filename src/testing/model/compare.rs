@@ -62,9 +62,7 @@ impl Game {
         let over = self.store.meters().over_bounds();
         ensure(over.is_empty(), || format!("operations went over their bounds: {over:?}"))
     }
-}
 
-impl Game {
     /// Applies the model's rules. Whether a wait is over whose time may have come, and may come yet, is for the store to say: it tells when
     /// it has settled; what it must be then is the model's.
     pub async fn apply_rules(&mut self, since: Millis) -> Verdict {

@@ -102,7 +102,7 @@ end
 local function check_chunk(step, work, chunk, bytes, place)
     local turns = turns_of(step, chunk)
     local awaited = step.awaits and unpack_row(call('HGET', K.wf(step.wf, 'awaited'), step.step), AWAITED_FIELDS) or {}
-    local is_endless = step.awaits and not awaited.at and not awaited.wait
+    local is_endless = step.awaits ~= nil and not awaited.at and not awaited.wait
     for at = 0, #bytes - 1 do
         local index, state = chunk.first + at, state_of(bytes:byte(at + 1))
         local name = chunk.chunk * 1024 + at
@@ -114,7 +114,7 @@ local function check_chunk(step, work, chunk, bytes, place)
         local right = places == 0 and not timed
         if step.state == STEP.running and state == OPEN then right = places == 1 and not timed end
         if step.state == STEP.running and (state == RETRYING or state == DEFERRED) then
-            right = places == 0 and (timed ~= (is_endless or false) or state == DEFERRED and turns[at] == true)
+            right = places == 0 and (timed ~= is_endless or state == DEFERRED and turns[at] == true)
             if awaited.signalled_at then find(place .. ' waits although its signal has come') end
         end
         -- What was cancelled by itself stays in its entry until a claim comes by.

@@ -1,4 +1,4 @@
-//! Signals: the first asks a worker to come to its end, the second ends the process at once.
+//! Signals of the system (Ctrl-C, SIGTERM): the first asks a worker to come to its end, the second ends the process at once.
 
 use std::time::Duration;
 
