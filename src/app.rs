@@ -9,6 +9,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use serde_json::value::RawValue;
 
+use crate::broker::{Brokers, Traffic, Way};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::hooks::{AroundPerform, EnqueueHooks, Hook, JobToEnqueue, Surroundings};
@@ -58,6 +59,8 @@ pub(crate) struct Registry {
     pub keep: crate::lone::Keep,
     /// What is asked before a lone job is enqueued.
     pub before_enqueue: EnqueueHooks,
+    /// Which queues go by which brokers.
+    pub brokers: Brokers,
 }
 
 /// Everything that a program registers. Its jobs share one state, made by an async function where jobs run and nowhere else.
@@ -204,11 +207,28 @@ impl<S: Send + Sync + 'static> App<S> {
         if let Err(mistake) = crate::graph::check_name("queue", &name) {
             self.mistakes.push(mistake);
         }
+        self.registry.brokers.limit(&name);
         match self.registry.queue_limits.get(&name) {
             Some(_) => self.mistakes.push(Error::usage(format!("queue `{name}` is given two limits"))),
             None => drop(self.registry.queue_limits.insert(name, limit)),
         }
         self
+    }
+
+    pub(crate) fn send_queue(mut self, name: String, way: Way) -> Self {
+        self.registry.brokers.set(name, way);
+        self
+    }
+
+    /// Every queue that has no limit goes by the broker of a URL, whatever else is said: what `--broker` does.
+    pub fn via(mut self, url: impl Into<String>) -> Self {
+        self.registry.brokers.set_every(Way::Url(url.into()));
+        self
+    }
+
+    /// What its workers in this process have sent and received by brokers.
+    pub fn traffic(&self) -> &Traffic {
+        self.registry.brokers.traffic()
     }
 
     /// Does something around every attempt: at jobs of workflows and lone ones, at sources, and at the jobs that start workflows
@@ -256,6 +276,7 @@ impl<S: Send + Sync + 'static> App<S> {
         if let Some(mistake) = self.mistakes.first() {
             return Err(mistake.copy());
         }
+        self.registry.brokers.check()?;
         self.registry.schedules.iter().try_for_each(|(name, definition)| {
             self.registry.check_schedule(definition).map_err(|error| error.during(format_args!("schedule `{name}`")))
         })
@@ -322,6 +343,9 @@ impl<S: Send + Sync + 'static> App<S> {
     /// A worker on an open store, set up as these options say, whatever the application says; makes the application's state.
     pub async fn worker_on(&self, store: Arc<dyn Store>, options: WorkerOptions) -> Result<Worker<S>> {
         self.check()?;
+        let brokers = self.registry.brokers.overruled_by(&options.brokers);
+        brokers.check()?;
+        let options = WorkerOptions { brokers, ..options };
         let surroundings = surroundings(self.factory.clone(), self.hooks.clone()).await?;
         let client = self.client_with(store, Some(surroundings.clone()));
         let handlers = Arc::new(self.handlers.clone());

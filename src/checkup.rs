@@ -21,6 +21,7 @@ impl Client {
     pub async fn doctor(&self) -> Result<Checkup> {
         let mut checkup = self.store().doctor().await?;
         let workers = self.store().workers(WORKERS).await?;
+        checkup.warnings.extend(self.brokers_in_trouble(&workers).await);
         for ((queue, job_type), jobs) in self.waiting_jobs().await? {
             let takes = |worker: &&WorkerRow| worker.session.queues.contains(&queue);
             let takers: Vec<&WorkerRow> = workers.iter().filter(takes).collect();
@@ -30,6 +31,23 @@ impl Client {
             }
         }
         Ok(checkup)
+    }
+
+    /// What is wrong with the brokers of the program's queues, and which of those nobody takes from.
+    async fn brokers_in_trouble(&self, workers: &[WorkerRow]) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for queue in self.registry().queues() {
+            let Ok(None) = self.registry().brokers.of(&queue) else {
+                warnings.extend(self.broker_trouble(&queue).await);
+                if !workers.iter().any(|worker| worker.session.queues.contains(&queue)) {
+                    warnings.push(format!(
+                        "queue `{queue}` goes by a broker, but no live worker takes from it: nothing is published to it"
+                    ));
+                }
+                continue;
+            };
+        }
+        warnings
     }
 
     /// Jobs that could run now or later without anything else having to happen, by queue and type.

@@ -93,6 +93,11 @@ impl Client {
         &self.gathering
     }
 
+    /// What keeps the broker of a queue from carrying its slices, if it has one and something does.
+    pub(crate) async fn broker_trouble(&self, queue: &str) -> Option<String> {
+        self.registry.brokers.trouble(queue).await
+    }
+
     /// The store that it talks to.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store

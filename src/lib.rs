@@ -4,6 +4,7 @@
 //! an [`App`]. Start with the README, then `examples/import`; `ARCHITECTURE.md` says where everything is.
 
 mod app;
+pub mod broker;
 mod cancelling;
 mod checkpoint;
 mod checkup;

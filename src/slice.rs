@@ -131,8 +131,13 @@ impl FromIterator<usize> for Mask {
 /// How many jobs of a type a worker with `slots` free slots asks for at once: as many as keep them busy for [`TARGET_TIME`].
 /// A type whose jobs nobody has timed yet gets one a slot.
 pub fn take(mean: Option<Duration>, slots: usize) -> usize {
+    take_for(TARGET_TIME, mean, slots)
+}
+
+/// The same for another time.
+pub fn take_for(time: Duration, mean: Option<Duration>, slots: usize) -> usize {
     let Some(mean) = mean else { return slots.clamp(1, CHUNK_JOBS) };
-    let jobs = TARGET_TIME.as_secs_f64() * slots.max(1) as f64 / mean.as_secs_f64().max(1e-9);
+    let jobs = time.as_secs_f64() * slots.max(1) as f64 / mean.as_secs_f64().max(1e-9);
     (jobs as usize).clamp(1, CHUNK_JOBS)
 }
 

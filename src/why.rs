@@ -92,6 +92,8 @@ pub enum CauseKind {
     Suspect,
     /// No live worker takes from the queue and knows the type.
     NoWorker,
+    /// The broker of the queue cannot be reached, or cannot be used.
+    BrokerAway,
     /// A chore of the store is under way.
     Chore,
     /// A named hold keeps the step from settling.
@@ -294,11 +296,21 @@ impl Handle {
             let program = self.client().registry().program.as_deref();
             let now = self.store().now();
             let figures = Figures { step, waiting: &found, workflow: row.state, id: self.id(), program, now };
-            let (kinds, told) = figures.told();
+            let (mut kinds, mut told) = figures.told();
+            let is_wait = step.spec.waits.is_some();
+            let waits = step.jobs.unsettled() > step.jobs.retrying + step.running || !found.leases.is_empty();
+            // No broker carries what no worker runs.
+            if waits
+                && !is_wait
+                && let Some(trouble) = self.client().broker_trouble(&step.spec.queue).await
+            {
+                kinds.push(CauseKind::BrokerAway);
+                told = format!("{told}; {trouble}");
+            }
             let text = match who {
                 // What is told of a step that waits goes on from its name.
-                Some(who) if step.spec.waits.is_some() => format!("{who} `{name}`, which {told}"),
-                None if step.spec.waits.is_some() => format!("`{name}` {told}"),
+                Some(who) if is_wait => format!("{who} `{name}`, which {told}"),
+                None if is_wait => format!("`{name}` {told}"),
                 Some(who) => format!("{who} {source}`{name}`: {told}"),
                 None => format!("{source}`{name}` runs: {told}"),
             };

@@ -68,6 +68,8 @@ impl House {
             first_lease: lease,
             max_leases: 1,
             queues: vec!["default".into()],
+            by_broker: Vec::new(),
+            most_held: None,
             takes: vec![Take { job_type: "Row".into(), jobs: 1, budget: 1 }],
             free_slots: 1,
             max_limited: 1,

@@ -134,6 +134,7 @@ mod tests {
             totals: Totals { operations: 10, statements: 50, commits: 7 },
             worst: Worst::default(),
             peak_memory: None,
+            messages: 0,
         }
     }
 

@@ -163,7 +163,7 @@ mod tests {
         let place = crate::place::Place::temporary(None).unwrap();
         for row in [RowKind::E, RowKind::A] {
             let url = place.fresh().unwrap().to_owned();
-            run(&RunPlan { url, rows: 3_000, row, fails: false, slots: 1 }).unwrap();
+            run(&RunPlan { url, rows: 3_000, row, fails: false, slots: 1, broker: None }).unwrap();
         }
     }
 }

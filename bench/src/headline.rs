@@ -3,20 +3,23 @@
 use anyhow::Result;
 
 use crate::child;
-use crate::figures::{Figures, SMALLER, thousands};
+use crate::figures::{Figures, SMALLER, median, thousands};
 use crate::machine::load_average;
-use crate::one_run::RunPlan;
+use crate::one_run::{RunMeasured, RunPlan};
 use crate::options::Options;
 use crate::place::Place;
 
 /// Measures and prints.
 pub fn measure(options: &Options, place: &Place) -> Result<()> {
     let before = load_average();
-    let plan = |rows| -> Result<RunPlan> {
-        let url = place.fresh()?.to_owned();
-        Ok(RunPlan { url, rows, row: options.row, fails: options.fails, slots: options.slots })
+    let server = (options.broker.as_deref() == Some("rabbitmq")).then(brokers::RabbitMq::start);
+    let broker = &server.as_ref().map(brokers::RabbitMq::url).or_else(|| options.broker.clone());
+    let plan_by = |rows, broker: &Option<String>| -> Result<RunPlan> {
+        let (url, broker) = (place.fresh()?.to_owned(), broker.clone());
+        Ok(RunPlan { url, rows, row: options.row, fails: options.fails, slots: options.slots, broker })
     };
-    let (mut runs, mut smaller, mut floor) = (Vec::new(), Vec::new(), Vec::new());
+    let plan = |rows| plan_by(rows, broker);
+    let (mut runs, mut smaller, mut floor, mut without) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     // In turn, so that what else the machine does meanwhile falls on all three alike.
     for number in 1..=options.runs {
         let run = child::run(plan(options.rows)?)?;
@@ -24,11 +27,22 @@ pub fn measure(options: &Options, place: &Place) -> Result<()> {
         smaller.push(if options.rows == SMALLER { run.clone() } else { child::run(plan(SMALLER)?)? });
         runs.push(run);
         floor.push(child::floor(plan(options.rows)?)?);
+        if broker.is_some() {
+            let run = child::run(plan_by(options.rows, &None)?)?;
+            eprintln!("  without the broker: create {:.3} s, run {:.3} s", run.create_s, run.run_s);
+            without.push(run);
+        }
     }
     let figures = Figures::new(options.rows, options.row, &runs, &smaller, &floor);
     println!("{} {} rows, median of {} runs", thousands(options.rows), figures.row, options.runs);
     for [name, figure] in figures.lines() {
         println!("  {name:<34} {figure}");
+    }
+    if broker.is_some() {
+        let messages = median(runs.iter().map(|run| run.messages as f64));
+        let seconds = median(without.iter().map(RunMeasured::total_s));
+        println!("  {:<34} {messages:.0}", "messages");
+        println!("  {:<34} {:.2} x ({seconds:.2} s)", "by those without the broker", figures.total_s / seconds);
     }
     println!("  {:<34} {before} before, {} after", "load average", load_average());
     if options.json {

@@ -25,6 +25,8 @@ pub struct RunPlan {
     pub fails: bool,
     /// How many jobs at once.
     pub slots: u32,
+    /// The broker that brings the slices; the store's own lines if there is none.
+    pub broker: Option<String>,
 }
 
 /// What a run took.
@@ -44,6 +46,8 @@ pub struct RunMeasured {
     pub worst: Worst,
     /// The most memory that this process has had, in bytes, where the system tells.
     pub peak_memory: Option<u64>,
+    /// How many messages a broker carried.
+    pub messages: u64,
 }
 
 impl RunMeasured {
@@ -56,7 +60,10 @@ impl RunMeasured {
 /// Runs it in this process.
 pub async fn run(plan: &RunPlan) -> Result<RunMeasured> {
     let signals = Shared::default();
-    let app = app(plan.row, plan.fails, &signals);
+    let mut app = app(plan.row, plan.fails, &signals);
+    if let Some(url) = &plan.broker {
+        app = app.via(url);
+    }
     let store = gusher::store::open(&plan.url).await?;
     let client = app.client_on(store.clone());
     // The first creation in a store also makes the file that keeps room for a full disk.
@@ -87,6 +94,7 @@ pub async fn run(plan: &RunPlan) -> Result<RunMeasured> {
         totals,
         worst: Worst::of(store.meters()),
         peak_memory: peak_memory(),
+        messages: app.traffic().counts().published,
     })
 }
 

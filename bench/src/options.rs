@@ -29,6 +29,9 @@ pub struct Options {
     /// How many jobs the worker runs at once
     #[arg(long, default_value_t = WorkerOptions::default().slots, value_parser = clap::value_parser!(u32).range(1..=1024), conflicts_with = "suite")]
     pub slots: u32,
+    /// The broker that brings the slices: `rabbitmq` (a server of its own), or the URL of one that is running; each run is measured without it, too
+    #[arg(long, value_name = "URL|rabbitmq", conflicts_with = "suite")]
+    pub broker: Option<String>,
     /// The folder to make the temporary folder in, to measure another disk
     #[arg(long, value_name = "DIR")]
     pub folder: Option<PathBuf>,

@@ -15,6 +15,9 @@ pub struct Global {
     /// The store, for example sqlite:gusher.db
     #[arg(long, global = true, value_name = "URL", env = "GUSHER_STORE", hide_env_values = true)]
     pub store: Option<String>,
+    /// The broker of every queue, for example amqp://127.0.0.1:5672 [default: what the program says, else the store's own lines]
+    #[arg(long, global = true, value_name = "URL", env = "GUSHER_BROKER", hide_env_values = true)]
+    pub broker: Option<String>,
     /// Print JSON: one document, or one a line while waiting
     #[arg(long, global = true)]
     pub json: bool,

@@ -180,6 +180,9 @@ impl<S: Send + Sync + 'static> App<S> {
 }
 
 fn run<S: Send + Sync + 'static>(mut app: App<S>, line: Line, out: &Out) -> Outcome {
+    if let Some(url) = &line.global.broker {
+        app = app.via(url);
+    }
     logging::log_to_stderr(line.command.log_level())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::unavailable("starting the runtime").because(error))?;

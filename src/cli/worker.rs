@@ -58,6 +58,10 @@ impl Worker {
             "worker started"
         );
         worker.run(stop).await?;
+        let traffic = house.app.traffic().counts();
+        if traffic != Default::default() {
+            tracing::info!(messages = %traffic, "by brokers");
+        }
         tracing::info!("worker stopped");
         Ok(Ending::Fine)
     }

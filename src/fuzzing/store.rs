@@ -244,6 +244,8 @@ async fn use_it(store: &Arc<dyn Store>, clock: &Clock, there: &Furnished) {
             first_lease,
             max_leases: 4,
             queues: vec![QUEUE.to_owned()],
+            by_broker: Vec::new(),
+            most_held: None,
             takes: vec![take],
             free_slots: 100,
             max_limited: 100,

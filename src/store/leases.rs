@@ -25,8 +25,13 @@ pub struct Claim {
     pub first_lease: u64,
     /// How many leases to grant at most.
     pub max_leases: u32,
+    /// How many the session may hold at once, those of earlier claims included; a forwarder sets it.
+    pub most_held: Option<u32>,
     /// The queues to take from.
     pub queues: Vec<String>,
+    /// Queues whose slices come by a broker. Only what does not travel is taken from them: what is suspected of killing workers, and what
+    /// is of a type that `permits` names.
+    pub by_broker: Vec<String>,
     /// How much to take of each type; a type that is not named is left alone.
     pub takes: Vec<Take>,
     /// How many jobs could start at once.
@@ -62,6 +67,8 @@ pub struct Claimed {
     pub last_lease: u64,
     /// Whether nothing is left that this claim could have had.
     pub empty: bool,
+    /// How many leases the session holds now, if the claim said how many it may hold.
+    pub held: u32,
     /// Whether the worker is now registered as idle: it has free slots, and is woken when there is work for them. Until then it need not ask.
     pub idle: bool,
     /// A suspect slice waits for this worker: it should want nothing until it holds nothing, then claim `alone`.

@@ -5,7 +5,7 @@
 //!
 //! | verbs | repeatable by |
 //! |---|---|
-//! | `claim`, `renew`, `report` | the session's lease numbers and each lease's report number |
+//! | `claim`, `take_over`, `renew`, `report` | the session's lease numbers and each lease's report number |
 //! | `permit` | what the session says that it has and wants, in absolute numbers |
 //! | `append`, `begin` | draft and chunk number |
 //! | `create` | the workflow's id |
@@ -26,6 +26,7 @@ mod schedules;
 mod signals;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+mod take_over;
 mod verbs;
 
 use std::fmt;
@@ -41,6 +42,7 @@ pub use self::permits::*;
 pub use self::rows::*;
 pub use self::schedules::*;
 pub use self::signals::*;
+pub use self::take_over::*;
 pub use self::verbs::*;
 use crate::clock::Millis;
 use crate::error::Result;
@@ -89,6 +91,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn permit(&self, permit: Permit) -> Answer<'_, Permitted>;
     /// Hands out slices, each under a lease.
     fn claim(&self, claim: Claim) -> Answer<'_, Claimed>;
+    /// Takes leases over that a forwarder holds in a broker's name: each becomes a lease of this session.
+    fn take_over(&self, take: TakeOver) -> Answer<'_, TakenOver>;
     /// Keeps leases, drafts, permits and the session for another lease time.
     fn renew(&self, renew: Renew) -> Answer<'_, Renewed>;
     /// Settles jobs, retries them or gives them back; settles their steps, releases what follows, finishes the workflow.
@@ -159,6 +163,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Recounts everything and checks every invariant that the store can show. Reads all of the store.
     fn doctor(&self) -> Answer<'_, Checkup>;
 
+    /// The number by which this store is told from others, which it has for as long as it lives: messages bear it.
+    fn identity(&self) -> Answer<'_, u64>;
     /// What the operations of this process have cost so far.
     fn meters(&self) -> &Meters;
     /// The store's own time.
@@ -247,7 +253,7 @@ async fn open_redis(url: &str) -> Result<std::sync::Arc<dyn Store>> {
     Ok(std::sync::Arc::new(redis::RedisStore::open(redis::Options::parse(url)?).await?))
 }
 
-#[cfg(any(feature = "sqlite", feature = "redis", feature = "cli"))]
+#[cfg(any(test, feature = "sqlite", feature = "redis", feature = "cli", feature = "rabbitmq", feature = "sqs"))]
 /// A length of time as people write it: `250ms`, `1s`, `5m`, `2h`, `1d`.
 pub(crate) fn parse_duration(text: &str) -> Option<std::time::Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

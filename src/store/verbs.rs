@@ -23,7 +23,7 @@ pub struct Session {
     pub pid: u32,
     /// The queues it takes work from; none for a client.
     pub queues: Vec<String>,
-    /// The job types it knows; none for a client.
+    /// The job types it knows; none for a client, or for a forwarder: what that claims is forwarded to others, and so is never suspect.
     pub types: Vec<String>,
     /// How many jobs it runs at once.
     pub slots: u32,

@@ -3,14 +3,16 @@
 //! - [`Simulation`] runs a whole workflow, or code that enqueues lone jobs, in milliseconds and tells what ran, in which order, with
 //!   which outputs.
 //! - [`torture`](fn@torture) kills its workers, loses answers, runs jobs twice, and names the jobs that are not safe to repeat.
-//! - [`store_tests`] is what every store must pass.
+//! - [`store_tests`] is what every store must pass, [`broker_tests`] what every broker must.
 
+pub mod broker;
 pub mod conformance;
 pub mod ledger;
 pub mod model;
 mod simulation;
 mod torture;
 
+pub use self::broker::{broker_tests, carriage_tests};
 pub use self::conformance::store_tests;
 pub use self::simulation::{Attempt, AttemptEnd, Enqueued, Played, Run, Simulation};
 pub use self::torture::{Surprise, Torture, TortureReport, UnsafeJob, torture};

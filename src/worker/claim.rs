@@ -22,9 +22,13 @@ const POLL: Duration = Duration::from_millis(450);
 /// A wake-up can be lost; the next look at what is due catches it. Should that not come either, a claim does after about so long.
 const IDLE: Duration = Duration::from_secs(5);
 
+/// So seldom does a worker claim that takes nothing from the store's own lines.
+const SELDOM: Duration = Duration::from_millis(100);
+
 /// Claims until the worker stops.
 pub async fn claim_slices(hub: Arc<Hub>, session: Session, order: QueueOrder) {
-    let mut next_lease = 1;
+    // The first lease of a claim that was not answered: sent again, it must be the same.
+    let mut unanswered = None;
     let mut backoff = Backoff::new();
     let mut was_woken = false;
     while !hub.stopping.is_cancelled() {
@@ -44,8 +48,7 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session, order: QueueOrder) {
                 hub.look_after(POLL)
             }
             Wish::Claim(wanted) => {
-                let alone = standing.held.is_empty();
-                let mut claim = Claim { first_lease: next_lease, alone, ..claim_of(&hub, &session, wanted) };
+                let mut claim = claim_of(&hub, wanted);
                 // One that wants nothing only asks whether it should still drain.
                 let permitted = if claim.takes.iter().any(|take| take.budget > 0) {
                     hub.permits.take(&hub, &mut claim).await
@@ -53,10 +56,9 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session, order: QueueOrder) {
                     hub.permits.wait_no_more(&hub).await;
                     Ok(())
                 };
-                let asked = hub.monotonic();
                 // Never a branch of `select!`: a claim that nobody waits for any more would still be granted.
                 let claimed = match permitted {
-                    Ok(()) => claim_in_rounds(&*hub.store, claim, &order).await,
+                    Ok(()) => claim_and_accept(&hub, claim, &order, &mut unanswered).await,
                     Err(error) => Err(error),
                 };
                 if claimed.is_err() {
@@ -66,14 +68,9 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session, order: QueueOrder) {
                     Ok(claimed) => {
                         backoff.reset();
                         wake(&claimed.woken);
-                        hub.draining.store(claimed.drain, Ordering::SeqCst);
                         let drains = claimed.drain && !hub.held.lock().is_empty();
                         let got_any = !claimed.slices.is_empty();
                         idle = claimed.idle;
-                        next_lease = next_lease.max(claimed.last_lease + 1);
-                        for slice in claimed.slices {
-                            accept(&hub, slice, asked + hub.lease as u64);
-                        }
                         let is_news = hub.permits.claimed(&claimed.waits, claimed.unanswered, claimed.drain);
                         if is_news && !drains {
                             continue;
@@ -102,6 +99,14 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session, order: QueueOrder) {
         if std::mem::take(&mut was_woken) {
             hub.tick_now.notify_one();
         }
+        if hub.direct.is_empty() && hub.permits.is_empty() {
+            // Its slices come by brokers: it only tells the store that it is idle, and looks for what is suspect.
+            tokio::select! {
+                biased;
+                () = hub.stopping.cancelled() => {}
+                () = tokio::time::sleep(SELDOM) => {}
+            }
+        }
         let until = Instant::now() + wait;
         loop {
             // What it tells about permits in between may bring the time at which it is to ask again.
@@ -113,6 +118,7 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session, order: QueueOrder) {
                 () = hub.woken.notified() => {
                     was_woken = true;
                     hub.permits.ask_again();
+                    hub.forward_now();
                     break;
                 }
                 () = hub.permits.some_to_give_back() => {
@@ -126,6 +132,28 @@ pub async fn claim_slices(hub: Arc<Hub>, session: Session, order: QueueOrder) {
             }
         }
     }
+}
+
+/// Claims, and takes what is granted into the worker's hands. Nothing is taken over from brokers meanwhile: a slice that must run alone
+/// would not.
+async fn claim_and_accept(
+    hub: &Arc<Hub>,
+    mut claim: Claim,
+    order: &QueueOrder,
+    unanswered: &mut Option<u64>,
+) -> Result<Claimed> {
+    let mut next_lease = hub.next_lease.lock().await;
+    claim.first_lease = *unanswered.get_or_insert(*next_lease);
+    claim.alone = hub.holds_nothing();
+    let asked = hub.monotonic();
+    let claimed = claim_in_rounds(&*hub.store, claim, order).await?;
+    *unanswered = None;
+    *next_lease = (*next_lease).max(claimed.last_lease + 1);
+    hub.drain(claimed.drain);
+    for slice in &claimed.slices {
+        accept(hub, slice.clone(), asked + hub.lease as u64);
+    }
+    Ok(claimed)
 }
 
 /// Claims from one set of queues after another, until one gives something.
@@ -155,7 +183,7 @@ async fn claim_in_rounds(store: &dyn Store, mut claim: Claim, order: &QueueOrder
     }
 }
 
-async fn rejoin(hub: &Hub, session: &Session) {
+pub async fn rejoin(hub: &Hub, session: &Session) {
     for held in hub.all_held() {
         held.lose();
     }
@@ -166,7 +194,7 @@ async fn rejoin(hub: &Hub, session: &Session) {
 }
 
 /// How the worker stands now.
-fn standing(hub: &Hub, session: &Session) -> Standing {
+pub fn standing(hub: &Hub, session: &Session) -> Standing {
     let last_end = hub.last_end.load(Ordering::Relaxed);
     Standing {
         slots: hub.slots,
@@ -179,12 +207,14 @@ fn standing(hub: &Hub, session: &Session) -> Standing {
     }
 }
 
-fn claim_of(hub: &Hub, session: &Session, wanted: Wanted) -> Claim {
+fn claim_of(hub: &Hub, wanted: Wanted) -> Claim {
     Claim {
         session: hub.session,
         first_lease: 0,
         max_leases: MAX_LEASES,
-        queues: session.queues.clone(),
+        most_held: None,
+        queues: hub.direct.clone(),
+        by_broker: hub.routes.iter().map(|route| route.queue.clone()).collect(),
         takes: wanted.takes,
         free_slots: wanted.free,
         max_limited: wanted.limited,
@@ -194,10 +224,18 @@ fn claim_of(hub: &Hub, session: &Session, wanted: Wanted) -> Claim {
     }
 }
 
-fn accept(hub: &Arc<Hub>, slice: crate::store::Slice, deadline: u64) {
+/// Takes a slice into the worker's hands.
+pub fn accept(hub: &Arc<Hub>, slice: crate::store::Slice, deadline: u64) {
     let lease = slice.lease;
     let held = Arc::new(Held::new(slice, hub.clone(), deadline));
-    if hub.held.lock().insert(lease, held.clone()).is_none() {
+    let mut all = hub.held.lock();
+    if hub.stopped.is_cancelled() {
+        // The worker has ended while this was on its way: nobody would run it, and it must not be renewed for ever.
+        return;
+    }
+    let is_new = all.insert(lease, held.clone()).is_none();
+    drop(all);
+    if is_new {
         held.use_permits();
         hub.queue.lock().push_back(held);
         hub.work_came.notify_waiters();
@@ -243,7 +281,9 @@ mod tests {
             session: session.id,
             first_lease: 1,
             max_leases: 4,
+            most_held: None,
             queues,
+            by_broker: Vec::new(),
             takes: types.into_iter().map(|job_type| Take { job_type, jobs: 8, budget: 8 }).collect(),
             free_slots: 8,
             max_limited: 8,
@@ -270,7 +310,9 @@ mod tests {
                 session: session.id,
                 first_lease,
                 max_leases: 4,
+                most_held: None,
                 queues: queues.clone(),
+                by_broker: Vec::new(),
                 takes: vec![Take { job_type: "Row".into(), jobs: 8, budget: 8 }],
                 free_slots: 8,
                 max_limited: 8,

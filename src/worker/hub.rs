@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::forward::Route;
 use super::held::Held;
 use super::permits::Permits;
 use super::turns::Turns;
@@ -65,6 +66,16 @@ pub struct Hub {
     pub to_report: Mutex<Vec<Arc<Held>>>,
     pub work_came: Notify,
     pub claim_again: Notify,
+    /// There may be room for what brokers bring.
+    pub room_came: Notify,
+    /// Leases get numbers from this one on. Whoever asks the store for some keeps it until the answer: it takes numbers in their order only.
+    pub next_lease: tokio::sync::Mutex<u64>,
+    /// How many take-overs have not been answered: it may hold more than is in its hands.
+    pub unanswered: AtomicU32,
+    /// The queues that it claims from; the slices of the others come by brokers.
+    pub direct: Vec<String>,
+    /// The queues that go by brokers.
+    pub routes: Vec<Arc<Route>>,
     /// Another process says that there is work.
     pub woken: Notify,
     pub report_now: Notify,
@@ -120,6 +131,11 @@ impl Hub {
             to_report: Mutex::default(),
             work_came: Notify::new(),
             claim_again: Notify::new(),
+            room_came: Notify::new(),
+            next_lease: tokio::sync::Mutex::new(1),
+            unanswered: AtomicU32::new(0),
+            direct: Vec::new(),
+            routes: Vec::new(),
             woken: Notify::new(),
             report_now: Notify::new(),
             tick_now: Notify::new(),
@@ -150,6 +166,34 @@ impl Hub {
         if self.watcher.is_some() { SIMULATED_POLL } else { usual }
     }
 
+    /// A slot or a lease has become free.
+    pub fn has_room(&self) {
+        self.claim_again.notify_one();
+        self.room_came.notify_waiters();
+    }
+
+    /// Notes whether a suspect slice waits until this worker holds nothing.
+    pub fn drain(&self, drains: bool) {
+        if self.draining.swap(drains, Ordering::SeqCst) && !drains {
+            self.room_came.notify_waiters();
+        }
+    }
+
+    /// Whether nothing may come beside what the worker has, or waits for: it may kill the worker.
+    pub fn is_isolated(&self) -> bool {
+        self.draining.load(Ordering::SeqCst) || self.held.lock().values().any(|held| held.slice.suspect)
+    }
+
+    /// Whether it holds nothing at all.
+    pub fn holds_nothing(&self) -> bool {
+        self.held.lock().is_empty() && self.unanswered.load(Ordering::SeqCst) == 0
+    }
+
+    /// There may be something to forward.
+    pub fn forward_now(&self) {
+        self.routes.iter().for_each(|route| route.forward_now.notify_one());
+    }
+
     /// Jobs are ready of which this worker may not have been told. In a simulation it always is.
     pub fn claim_what_is_ready(&self) {
         if self.watcher.is_none() {
@@ -168,7 +212,7 @@ impl Hub {
         let before = queue.len();
         queue.retain(|held| held.unstarted() > 0);
         if queue.len() < before {
-            self.claim_again.notify_one();
+            self.has_room();
         }
         let next = self.turns.lock().next(queue.iter().map(|held| held.slice.workflow))?;
         Some(queue[next].clone())
@@ -197,7 +241,7 @@ impl Hub {
         drop(held);
         gone.iter().for_each(|held| held.give_back_permits());
         if is_empty {
-            self.claim_again.notify_one();
+            self.has_room();
         }
     }
 

@@ -3,13 +3,16 @@
 //! ```text
 //!           claim.rs                attempt.rs               report.rs     send.rs
 //! store ──► slices in hand ──► slots take job after job ──► outcomes gather ──► store
-//!              ▲  lease.rs renews them, on a thread of its own
+//!   ▲          ▲  lease.rs renews them, on a thread of its own
+//!   └ broker: forward.rs publishes what goes by one, consume.rs takes over what comes by one
 //!              └─ tick.rs takes back what other workers lost
 //! ```
 
 pub(crate) mod attempt;
 pub(crate) mod backoff;
 mod claim;
+mod consume;
+mod forward;
 pub(crate) mod held;
 pub(crate) mod hooked;
 pub(crate) mod hub;
@@ -27,20 +30,23 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::attempt::{Handler, Kind};
 use self::backoff::Backoff;
+use self::forward::Route;
 use self::held::{End, Ended, Held};
 use self::hub::Hub;
 use self::permits::Permits;
 pub use self::queues::QueueOrder;
 use self::watch::Watcher;
+use crate::broker::{Brokers, Carrier};
 use crate::client::Client;
 use crate::clock::{Millis, millis};
 use crate::error::{Error, Result};
@@ -49,7 +55,7 @@ use crate::id::random_bytes;
 use crate::job::JobError;
 use crate::lone::Keep;
 use crate::outputs::ChunkParameters;
-use crate::store::{Answer, Session};
+use crate::store::{Answer, Session, Store};
 use crate::wake::{RENEW, wake};
 
 /// `wait`, give or take a fifth.
@@ -73,6 +79,8 @@ pub struct WorkerOptions {
     pub patience: Duration,
     /// How long lone jobs are kept once they have settled.
     pub keep: Keep,
+    /// Which queues go by which brokers, besides what the application says; this overrules it.
+    pub brokers: Brokers,
     /// Where it is noted what the worker does; nowhere unless a test sets it.
     #[cfg(feature = "testing")]
     pub ledger: crate::ledger::Ledger,
@@ -88,6 +96,7 @@ impl Default for WorkerOptions {
             lease: None,
             patience: Duration::from_secs(25),
             keep: Keep::default(),
+            brokers: Brokers::default(),
             #[cfg(feature = "testing")]
             ledger: crate::ledger::Ledger::default(),
         }
@@ -131,6 +140,11 @@ impl<S: Send + Sync + 'static> Worker<S> {
             Some(_) => None,
         };
         let session = self.session(lease, socket.as_ref());
+        // In a simulation no other process is there that could be reached.
+        let carriers = match &self.watcher {
+            None => self.options.brokers.carriers(&session.queues)?,
+            Some(_) => Vec::new(),
+        };
         until_there(&stop, || store.join(session.clone())).await?;
         until_there(&stop, || Box::pin(self.client.keep_declared())).await?;
         let slots = self.options.slots.max(1);
@@ -141,6 +155,9 @@ impl<S: Send + Sync + 'static> Worker<S> {
             hub.ledger.joined(session.id);
         }
         hub.permits = Permits::new(self.client.registry().limits(&session), store.shards());
+        hub.routes = self.routes(&*store, &carriers, &session, &hub.stopping).await?;
+        let is_direct = |queue: &&String| !hub.routes.iter().any(|route| route.queue == **queue);
+        hub.direct = session.queues.iter().filter(is_direct).cloned().collect();
         let hub = Arc::new(hub);
         if let Some(watcher) = &hub.watcher {
             watcher.begins(&hub);
@@ -158,6 +175,10 @@ impl<S: Send + Sync + 'static> Worker<S> {
         loops.spawn(tick::tick(hub.clone()));
         if !hub.permits.is_empty() {
             loops.spawn(Permits::give_back_to_the_end(hub.clone()));
+        }
+        for route in &hub.routes {
+            claims.spawn(consume::consume(hub.clone(), session.clone(), route.clone()));
+            claims.spawn(forward::forward(hub.clone(), session.clone(), route.clone()));
         }
         let rules = self.handlers.values().map(|handler| (handler.kind().name, handler.kind().retry)).collect();
         let name = format!("{}:{}:{}", session.host, session.pid, session.id);
@@ -194,6 +215,36 @@ impl<S: Send + Sync + 'static> Worker<S> {
         ended
     }
 
+    /// The queues that go by brokers.
+    async fn routes(
+        &self,
+        store: &dyn Store,
+        carriers: &[Carrier],
+        session: &Session,
+        stop: &CancellationToken,
+    ) -> Result<Vec<Arc<Route>>> {
+        if carriers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let identity = until_there(stop, || store.identity()).await?;
+        // What needs permits is claimed by who has them.
+        let limits = self.client.registry().limits(session);
+        let is_limited = |name: &String| limits.iter().any(|(of, _)| of.is_type() && of.name() == name);
+        let travel: Vec<String> = session.types.iter().filter(|name| !is_limited(name)).cloned().collect();
+        let route = |queue: &String, carrier: &Carrier| Route {
+            queue: queue.clone(),
+            types: travel.clone(),
+            broker: carrier.broker.clone(),
+            traffic: self.options.brokers.traffic().clone(),
+            store: identity,
+            forward_now: Notify::new(),
+            consumes: AtomicBool::new(false),
+        };
+        let of =
+            |carrier: &Carrier| carrier.queues.iter().map(|queue| Arc::new(route(queue, carrier))).collect::<Vec<_>>();
+        Ok(carriers.iter().flat_map(of).collect())
+    }
+
     fn session(&self, lease: Millis, socket: Option<&UdpSocket>) -> Session {
         let kinds: Vec<&Kind> = self.handlers.values().map(|handler| handler.kind()).collect();
         Session {
@@ -210,7 +261,7 @@ impl<S: Send + Sync + 'static> Worker<S> {
 }
 
 /// Does what a worker begins with, as soon as the store can be reached.
-async fn until_there<'a>(stop: &CancellationToken, call: impl Fn() -> Answer<'a, ()>) -> Result<()> {
+async fn until_there<'a, T>(stop: &CancellationToken, call: impl Fn() -> Answer<'a, T>) -> Result<T> {
     let mut backoff = Backoff::new();
     loop {
         match call().await {
@@ -301,7 +352,7 @@ async fn slot<S: Send + Sync + 'static>(hub: Arc<Hub>, handlers: Arc<Handlers<S>
             }
             Some(handler) => handler.run(surroundings.clone(), held, hub.clone()).await,
         }
-        hub.claim_again.notify_one();
+        hub.has_room();
     }
 }
 
@@ -321,7 +372,7 @@ async fn next_slice(hub: &Hub) -> Option<Arc<Held>> {
         if !idle {
             idle = true;
             hub.idle_slots.fetch_add(1, Ordering::SeqCst);
-            hub.claim_again.notify_one();
+            hub.has_room();
         }
         tokio::select! {
             biased;

@@ -133,7 +133,7 @@ fn settle(hub: &Arc<Hub>, parts: &[Part], reported: Reported) {
     if parts.iter().any(|(_, part)| part.jobs() > part.returned.len()) {
         hub.last_end.store(hub.monotonic(), Ordering::Relaxed);
     }
-    hub.claim_again.notify_one();
+    hub.has_room();
     if reported.more {
         hub.tick_now.notify_one();
     }

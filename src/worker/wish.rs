@@ -84,8 +84,7 @@ impl Standing {
             let none_of = |(job_type, _): &(String, _)| Take { job_type: job_type.clone(), jobs: 0, budget: 0 };
             return Wish::Claim(Wanted { takes: self.types.iter().map(none_of).collect(), free: 0, limited: 0 });
         }
-        let waiting: usize = self.held.iter().map(|slice| slice.unstarted).sum();
-        let free = self.idle.saturating_sub(u32::try_from(waiting).unwrap_or(u32::MAX));
+        let (waiting, free) = (self.waiting(), self.free());
         let queued: f64 = self.held.iter().map(|slice| slice.unstarted as f64 * self.seconds(&slice.job_type)).sum();
         let target = TARGET_TIME.as_secs_f64() * self.parallel;
         if free == 0 {
@@ -99,6 +98,23 @@ impl Standing {
         }
         let wanted = self.wanted(free, waiting, (target - queued).max(0.0));
         if wanted.takes.is_empty() { Wish::Nothing } else { Wish::Claim(wanted) }
+    }
+
+    fn waiting(&self) -> usize {
+        self.held.iter().map(|slice| slice.unstarted).sum()
+    }
+
+    /// How many slots have no job.
+    pub fn free(&self) -> u32 {
+        self.idle.saturating_sub(u32::try_from(self.waiting()).unwrap_or(u32::MAX))
+    }
+
+    /// For how many slices there is room that others have cut for as many slots, and that come by a broker.
+    pub fn room(&self) -> u32 {
+        match self.wish() {
+            Wish::Claim(wanted) if !self.drains => wanted.free.max(self.slots.div_ceil(2)),
+            _ => 0,
+        }
     }
 
     /// As much as there is room for: jobs that could start at once, and seconds of work that may wait.
@@ -222,6 +238,16 @@ mod tests {
         assert_eq!((draining.takes.len(), draining.free, draining.limited), (3, 0, 0));
         assert!(draining.takes.iter().all(|take| take.budget == 0));
         assert_eq!(work(&Standing { drains: true, idle: 8, held: Vec::new(), ..busy(QUICK, 0) }).free, 8);
+    }
+
+    #[test]
+    fn brokers_bring_a_slice_a_free_slot_some_ahead_of_quick_jobs_and_none_beside_a_suspect() {
+        assert_eq!(Standing { idle: 8, held: Vec::new(), ..busy(QUICK, 0) }.room(), 8);
+        assert_eq!((busy(QUICK, 100).room(), busy(QUICK, 200).room()), (4, 0));
+        assert_eq!(Standing { drains: true, idle: 8, held: Vec::new(), ..busy(QUICK, 0) }.room(), 0);
+        let mut suspect = Standing { idle: 7, ..busy(QUICK, 0) };
+        suspect.held[0].is_suspect = true;
+        assert_eq!(suspect.room(), 0);
     }
 
     #[test]

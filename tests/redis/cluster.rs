@@ -208,6 +208,8 @@ impl Hand {
             first_lease: self.first_lease,
             max_leases: 1,
             queues: self.session.queues.clone(),
+            by_broker: Vec::new(),
+            most_held: None,
             takes: vec![Take { job_type: "Number".into(), jobs: 1, budget: 1 }],
             free_slots: 1,
             max_limited: 1,

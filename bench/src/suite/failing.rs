@@ -18,7 +18,7 @@ pub fn measure(place: &Place, sizes: &Sizes, worst: &mut Worst) -> Result<Row> {
     announce("rows that all fail three times");
     let url = place.fresh()?.to_owned();
     let slots = WorkerOptions::default().slots;
-    let run = child::run(RunPlan { url, rows: sizes.big, row: RowKind::E, fails: true, slots })?;
+    let run = child::run(RunPlan { url, rows: sizes.big, row: RowKind::E, fails: true, slots, broker: None })?;
     worst.take_in(run.worst.clone());
     let a_job = |count: u64| count as f64 / sizes.big as f64;
     let measured = format!(

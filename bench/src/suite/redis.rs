@@ -19,7 +19,7 @@ pub fn measure(sizes: &Sizes, worst: &mut Worst) -> Result<Vec<Row>> {
     let place = Place::named("redis", None)?;
     let plan = |rows, row, fails| -> Result<RunPlan> {
         let slots = WorkerOptions::default().slots;
-        Ok(RunPlan { url: place.fresh()?.to_owned(), rows, row, fails, slots })
+        Ok(RunPlan { url: place.fresh()?.to_owned(), rows, row, fails, slots, broker: None })
     };
     let mut run = |rows, row, fails| -> Result<RunMeasured> {
         let what = if fails { " that all fail three times" } else { "" };

@@ -157,6 +157,7 @@ impl Store for Watched {
         signal(send: SendSignal) -> Signalled;
         fire(fire: Fire) -> Fired;
         permit(permit: Permit) -> Permitted;
+        take_over(take: TakeOver) -> TakenOver;
     }
 
     pass_on! {
@@ -191,6 +192,7 @@ impl Store for Watched {
         workers(limit: u32) -> Vec<WorkerRow>;
         held(session: SessionId, limit: u32) -> Vec<HeldRow>;
         doctor() -> Checkup;
+        identity() -> u64;
     }
 
     fn meters(&self) -> &gusher::store::Meters {

@@ -43,6 +43,9 @@ pub struct Arguments {
     /// Where the engine keeps its state
     #[arg(long, value_name = "URL", env = "GUSHER_STORE", hide_env_values = true, default_value = "sqlite:gusher.db")]
     pub store: String,
+    /// The broker that brings the work to workers, such as amqp://127.0.0.1:5672; the store itself unless set
+    #[arg(long, value_name = "URL", env = "GUSHER_BROKER", hide_env_values = true)]
+    pub broker: Option<String>,
     /// Keep the files that are read here, for every worker: a folder, or s3://bucket/prefix
     #[arg(long, value_name = "LOCATION")]
     shared: Option<Location>,

@@ -25,7 +25,13 @@ fn main() -> ExitCode {
     let app = app(arguments.db.clone());
     match arguments.command {
         Some(_) => nightly(app).main(),
-        None => once::run(&app, &arguments),
+        None => {
+            let app = match &arguments.broker {
+                Some(url) => app.via(url),
+                None => app,
+            };
+            once::run(&app, &arguments)
+        }
     }
 }
 

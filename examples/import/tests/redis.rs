@@ -1,5 +1,5 @@
 //! Workers of two "hosts" (processes with folders of their own) that meet on a Redis server: what one of them fetched into the shared
-//! folder the other uses.
+//! folder the other uses. The work comes from the store itself, or by RabbitMQ.
 
 #[path = "../../../tests/servers/mod.rs"]
 mod servers;
@@ -11,6 +11,8 @@ use servers::Server;
 
 struct Hosts {
     server: Server,
+    /// The broker that brings the work to workers, if that is not the store itself.
+    broker: Option<brokers::RabbitMq>,
     folder: tempfile::TempDir,
 }
 
@@ -28,7 +30,11 @@ impl Hosts {
     }
 
     fn worker(&self, host: &str) -> Child {
-        self.import(host, &["worker", "--slots", "4"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        let mut worker = self.import(host, &["worker", "--slots", "4"]);
+        if let Some(broker) = &self.broker {
+            worker.args(["--broker", &broker.url()]);
+        }
+        worker.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
     fn told(&self, arguments: &[&str]) -> serde_json::Value {
@@ -45,7 +51,16 @@ fn text(output: &Output) -> String {
 
 #[test]
 fn workers_of_two_hosts_import_together_what_one_of_them_fetched() {
-    let hosts = Hosts { server: Server::redis(), folder: tempfile::tempdir().unwrap() };
+    imports_on(&Hosts { server: Server::redis(), broker: None, folder: tempfile::tempdir().unwrap() });
+}
+
+#[test]
+fn workers_of_two_hosts_import_what_rabbitmq_brings_them() {
+    let broker = Some(brokers::RabbitMq::start());
+    imports_on(&Hosts { server: Server::redis(), broker, folder: tempfile::tempdir().unwrap() });
+}
+
+fn imports_on(hosts: &Hosts) {
     let shared = hosts.folder.path().join("shared");
     std::fs::create_dir(&shared).unwrap();
     let mut workers = [hosts.worker("one"), hosts.worker("other")];

@@ -17,10 +17,12 @@
 //! | `options`, `servers`, `link` | the URL, the servers it names, the connection to them |
 //! | `health` | which servers are refused, and what they may lose |
 //! | `shard`, `spread` | which part of the store a workflow is on, and the verbs that ask all of them |
+//! | `forward`, `scripts/forward.lua` | leases that travel by a broker |
 //! | `wake` | wake-ups of workers on other hosts |
 //! | `ledger`, `scripts/ledger.lua` | how a harness gets at what was noted |
 
 mod answers;
+mod forward;
 mod health;
 #[cfg(feature = "testing")]
 mod ledger;
@@ -315,6 +317,10 @@ impl Store for RedisStore {
         Box::pin(self.claim_in_turn(claim))
     }
 
+    fn take_over(&self, take: TakeOver) -> Answer<'_, TakenOver> {
+        Box::pin(self.take_over_all(take))
+    }
+
     fn renew(&self, renew: Renew) -> Answer<'_, Renewed> {
         Box::pin(self.renew_all(renew))
     }
@@ -542,6 +548,10 @@ impl Store for RedisStore {
 
     fn doctor(&self) -> Answer<'_, Checkup> {
         Box::pin(self.recount())
+    }
+
+    fn identity(&self) -> Answer<'_, u64> {
+        Box::pin(self.own_identity())
     }
 
     fn meters(&self) -> &Meters {

@@ -251,6 +251,7 @@ pub fn cancel_jobs(cancel: &CancelJobs) -> (Value, Blobs) {
     let mut of = of_workflow(cancel.lane);
     (of["index"], of["keep"]) = (cancel.index.min(MAX_INDEX).into(), cancel.keep.into());
     of["jobs"] = blobs.put(cancel.jobs.to_bytes());
+    of["killed"] = killed();
     (of, blobs)
 }
 
@@ -290,6 +291,8 @@ pub fn claim(claim: &Claim) -> Value {
         "first_lease": claim.first_lease,
         "max_leases": claim.max_leases,
         "queues": claim.queues,
+        "by_broker": claim.by_broker,
+        "most_held": claim.most_held,
         "takes": claim.takes.iter().map(take).collect::<Vec<_>>(),
         "free_slots": claim.free_slots,
         "max_limited": claim.max_limited,

@@ -63,13 +63,13 @@ pub static SESSION: Script = script!("session": "retention" "chore" "line" "star
 pub static CREATE: Script = script!("create": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "settle" "repeat" "draft" "occurrence" "build");
 pub static SCHEDULE: Script = script!("schedule": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "settle" "occurrence" "build");
 pub static PERMIT: Script = script!("permit": "lease" "starts" "permits");
-pub static CLAIM: Script = script!("claim": "chore" "line" "starts" "limited" "lease");
+pub static CLAIM: Script = script!("claim": "chore" "line" "starts" "limited" "lease" "slice");
+pub static FORWARD: Script = script!("forward": "retention" "chore" "line" "starts" "limited" "timer" "lease" "slice" "settle" "error" "lane" "recovery");
 pub static REPORT: Script =
     script!("report": "retention" "chore" "line" "starts" "limited" "timer" "lease" "settle" "error" "lane" "draft");
 pub static TICK: Script = script!("tick": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "settle" "error" "lane" "recovery" "stop" "draft" "permits");
 pub static CHECKPOINT: Script = script!("checkpoint": "lease");
-pub static CANCEL: Script =
-    script!("cancel": "retention" "chore" "line" "starts" "limited" "timer" "lease" "settle" "error" "lane" "stop");
+pub static CANCEL: Script = script!("cancel": "retention" "chore" "line" "starts" "limited" "timer" "lease" "settle" "error" "lane" "recovery" "stop");
 pub static COMMAND: Script = script!("command": "retention" "chore" "line" "timer" "lease" "settle" "repeat" "draft");
 pub static SIGNAL: Script = script!("signal": "retention" "chore" "line" "timer" "lease" "settle" "repeat");
 pub static READ: Script = script!("read": "chore" "line" "lease" "starts" "limited" "permits");
@@ -263,6 +263,7 @@ mod tests {
             &SCHEDULE,
             &PERMIT,
             &CLAIM,
+            &FORWARD,
             &REPORT,
             &TICK,
             &CHECKPOINT,

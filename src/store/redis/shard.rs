@@ -63,6 +63,8 @@ struct Visits {
     granted: (u64, Vec<(u16, u64)>),
     /// Where the worker is registered as idle.
     idle: Vec<u16>,
+    /// How many leases a forwarder holds on each shard, as far as it has been told.
+    held: HashMap<u16, u32>,
 }
 
 impl Shards {
@@ -148,6 +150,23 @@ impl Shards {
         self.visits.lock().get(&session).is_some_and(|visits| !visits.unanswered.is_empty())
     }
 
+    /// How many leases a session that holds a limited number of them may hold on this shard.
+    pub fn room_on(&self, session: SessionId, shard: u16, most: u32) -> u32 {
+        let visits = self.visits.lock();
+        let held = visits
+            .get(&session)
+            .map_or(0, |visits| visits.held.iter().filter(|(other, _)| **other != shard).map(|(_, held)| *held).sum());
+        most.saturating_sub(held)
+    }
+
+    /// The session holds so many there; returns how many in all.
+    pub fn holds(&self, session: SessionId, shard: u16, held: u32) -> u32 {
+        let mut visits = self.visits.lock();
+        let visits = visits.entry(session).or_default();
+        visits.held.insert(shard, held);
+        visits.held.values().sum()
+    }
+
     /// The session's next claim begins with this shard.
     pub fn begin_with(&self, session: SessionId, shard: u16) {
         self.visits.lock().entry(session).or_default().next = shard % self.count();
@@ -186,7 +205,7 @@ impl Shards {
     }
 
     /// The lowest number that the shard gives to leases that have at least this one in their session.
-    fn lease_on_shard(&self, lease: u64) -> u64 {
+    pub fn lease_on_shard(&self, lease: u64) -> u64 {
         lease.div_ceil(u64::from(self.count()))
     }
 

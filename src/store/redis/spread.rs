@@ -72,7 +72,7 @@ impl RedisStore {
 
     /// A shard that is away does not keep the worker from the others.
     async fn claim_anew(&self, mut claim: Claim) -> Result<Claimed> {
-        let (session, first_in_session) = (claim.session, claim.first_lease);
+        let (session, first_in_session, most_held) = (claim.session, claim.first_lease, claim.most_held);
         let mut all = Claimed { empty: true, idle: true, ..Claimed::default() };
         let (mut last, mut drains_for, mut away) = (0, None, None);
         for (shard, first_lease) in self.shards.visit(session, first_in_session) {
@@ -81,6 +81,7 @@ impl RedisStore {
                 continue;
             }
             claim.first_lease = first_lease;
+            claim.most_held = most_held.map(|most| self.shards.room_on(session, shard.number, most));
             let claimed = match self.claim_on(shard, &claim).await {
                 Err(error) if error.is_transient() && self.shards.count() > 1 => {
                     tracing::debug!(%error, shard = shard.number, "a claim was not answered");
@@ -97,6 +98,9 @@ impl RedisStore {
             if claimed.drain {
                 all.drain = true;
                 drains_for.get_or_insert(shard.number);
+            }
+            if most_held.is_some() {
+                all.held = self.shards.holds(session, shard.number, claimed.held);
             }
             less(&mut claim, &claimed.slices);
             last = shard.number;
@@ -186,7 +190,7 @@ impl RedisStore {
 
     /// What several shards answer, and which of them are away: those do not hold up the others. An error if the whole store is, or if one
     /// has another reason.
-    async fn of_those_there<T>(
+    pub(super) async fn of_those_there<T>(
         &self,
         calls: impl Iterator<Item = (u16, impl Future<Output = Result<T>>)>,
     ) -> Result<(Vec<(u16, T)>, Vec<u16>)> {

@@ -11,6 +11,7 @@ use super::create::to_json;
 use super::lease::{Lease, unknown_session};
 use super::line::{Entry, Work};
 use super::tx::{Step, Tx, Wf, known};
+use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::id::WorkflowId;
@@ -18,7 +19,9 @@ use crate::ledger::What;
 use crate::planted::planted;
 use crate::slice::{Mask, fair_share};
 use crate::state::{JobState, WorkflowState, attempts};
-use crate::store::{ChunkRef, Claim, Claimed, FEW_BYTES, FEW_JOBS, Limited, Parameters, Slice, StepOptions};
+use crate::store::{
+    ChunkRef, Claim, Claimed, FEW_BYTES, FEW_JOBS, Limited, Parameters, Slice, StepOptions, forwarded_for,
+};
 
 /// From this many statements on a claim grants no further slice.
 const SOFT_CALLS: u64 = 460;
@@ -50,7 +53,10 @@ enum Granted {
 pub struct Wishes<'a> {
     session: i64,
     workers: u64,
-    deadline: i64,
+    lease_time: Millis,
+    lease_length: Millis,
+    /// Whether what it claims is for others.
+    forwards: bool,
     lease: u64,
     budgets: HashMap<&'a str, (u32, u32)>,
     /// What is left of the jobs of all that is limited.
@@ -63,11 +69,11 @@ impl Tx<'_> {
     /// Hands out slices.
     pub fn claim(&mut self, claim: &Claim) -> Result<Claimed> {
         let lease_time = self.advance_lease_time(claim.lease)?;
-        let sql = "SELECT session, last_lease, (SELECT workers FROM shard) FROM session WHERE id = ?";
+        let sql = "SELECT session, last_lease, (SELECT workers FROM shard), worker FROM session WHERE id = ?";
         let session = self.one(sql, [claim.session.as_bytes().as_slice()], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?, row.get::<_, bool>(3)?))
         })?;
-        let Some((session, last_lease, workers)) = session else {
+        let Some((session, last_lease, workers, is_worker)) = session else {
             return Err(unknown_session(claim.session));
         };
         if (claim.first_lease as i64) <= last_lease && !planted!("a claim sent again grants again") {
@@ -76,22 +82,27 @@ impl Tx<'_> {
         let mut wishes = Wishes {
             session,
             workers: workers.max(1) as u64,
-            deadline: lease_time + claim.lease,
+            lease_time,
+            lease_length: claim.lease,
+            forwards: !is_worker,
             lease: claim.first_lease,
             budgets: claim.takes.iter().map(|take| (take.job_type.as_str(), (take.jobs, take.budget))).collect(),
             max_limited: claim.max_limited,
             permits: claim.permits.iter().map(|(of, jobs)| (of, *jobs)).collect(),
         };
         let mut claimed = Claimed::default();
+        let held = self.held_by(session, claim)?;
+        let room = claim.most_held.map_or(claim.max_leases, |most| claim.max_leases.min(most.saturating_sub(held)));
         // Whether there is more for another claim of this worker; what is there for others only must not make it ask again and again.
         let mut more = false;
         let mut more_for_others = false;
         let mut lines = self.lines_of(claim, session)?;
+        lines.retain(|line| is_worker || !line.suspect);
         let mut turn = lines.iter().map(|line| line.turn).max().unwrap_or(0);
         let mut served: BTreeMap<i64, i64> = BTreeMap::new();
         wishes.pass_over_what_has_no_permit(&mut lines, &mut claimed.waits);
         while let Some(line) = lines.pop_front() {
-            if claimed.slices.len() as u32 >= claim.max_leases || self.cost().calls >= SOFT_CALLS {
+            if claimed.slices.len() as u32 >= room || self.cost().calls >= SOFT_CALLS {
                 more = true;
                 break;
             }
@@ -128,6 +139,7 @@ impl Tx<'_> {
             }
         }
         claimed.last_lease = wishes.lease - 1;
+        claimed.held = held + claimed.slices.len() as u32;
         // Where starts are limited, each of them decides when the next may come.
         self.admit()?;
         for (line, turn) in served {
@@ -147,9 +159,18 @@ impl Tx<'_> {
         Ok(claimed)
     }
 
+    /// How many leases a session holds, if that limits its claim.
+    fn held_by(&mut self, session: i64, claim: &Claim) -> Result<u32> {
+        if claim.most_held.is_none() {
+            return Ok(0);
+        }
+        let sql = "SELECT count(*) FROM lease WHERE session = ?";
+        Ok(self.one(sql, [session], |row| row.get(0))?.unwrap_or(0))
+    }
+
     /// What a claim that is sent again was given, as far as it still holds it.
     fn claimed_before(&mut self, session: i64, last_lease: i64, claim: &Claim) -> Result<Claimed> {
-        let condition = "session = ?1 AND number >= ?2 AND number < ?3 ORDER BY number LIMIT 40";
+        let condition = "session = ?1 AND number >= ?2 AND number < ?3 AND replaced IS NULL ORDER BY number LIMIT 40";
         let bounds = (session, claim.first_lease as i64, (claim.first_lease + u64::from(claim.max_leases)) as i64);
         let leases = self.leases_where(condition, bounds)?;
         let mut slices = leases.iter().map(|lease| self.slice_of(lease)).collect::<Result<Vec<Slice>>>()?;
@@ -169,12 +190,19 @@ impl Tx<'_> {
     /// The lines that a claim names and that have work, in the order in which it serves them.
     fn lines_of(&mut self, claim: &Claim, session: i64) -> Result<VecDeque<Line>> {
         let types: Vec<&str> = claim.takes.iter().map(|take| take.job_type.as_str()).collect();
+        let limited = |(of, _): &(Limited, u32)| match of {
+            Limited::Type(name) => Some(name.clone()),
+            Limited::Queue(_) => None,
+        };
+        let limited: Vec<String> = claim.permits.iter().filter_map(limited).collect();
         let sql = "SELECT line, type, suspect, priority, turn, asked, queue FROM line \
-                   WHERE queue IN (SELECT value FROM json_each(?1)) AND type IN (SELECT value FROM json_each(?2)) \
+                   WHERE (queue IN (SELECT value FROM json_each(?1)) OR queue IN (SELECT value FROM json_each(?4)) \
+                   AND (suspect = 1 OR type IN (SELECT value FROM json_each(?5)))) AND type IN (SELECT value FROM json_each(?2)) \
                    AND EXISTS (SELECT 1 FROM place WHERE place.line = line.line AND place.turn IS NOT NULL) \
                    AND NOT EXISTS (SELECT 1 FROM paused WHERE is_type = 0 AND name = queue OR is_type = 1 AND name = type) \
                    ORDER BY asked IS ?3 AND ?3 IS NOT NULL DESC, priority DESC, turn LIMIT 64";
-        let lines = self.all(sql, (to_json(&claim.queues)?, to_json(&types)?, session), |row| {
+        let (queues, by_broker) = (to_json(&claim.queues)?, to_json(&claim.by_broker)?);
+        let lines = self.all(sql, (queues, to_json(&types)?, session, by_broker, to_json(&limited)?), |row| {
             Ok(Line {
                 line: row.get(0)?,
                 job_type: row.get(1)?,
@@ -322,9 +350,10 @@ impl Tx<'_> {
             recoveries: entry.recoveries,
             alone: entry.alone,
             suspect: line.suspect,
+            published: if wishes.forwards { entry.published + 1 } else { 0 },
         };
         let sql = "INSERT INTO lease (session, number, wf, step, chunk, first, jobs, deadline, claimed_at, last_report, record, \
-                   recoveries, alone, suspect) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?)";
+                   recoveries, alone, suspect, published) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?)";
         let now = self.now;
         self.run(
             sql,
@@ -336,11 +365,12 @@ impl Tx<'_> {
                 chunk,
                 first,
                 jobs.to_bytes(),
-                wishes.deadline,
+                wishes.deadline(entry),
                 now,
                 lease.recoveries,
                 lease.alone,
-                lease.suspect
+                lease.suspect,
+                lease.published
             ],
         )?;
         self.note(What::Granted, &lease, jobs)?;
@@ -386,7 +416,7 @@ impl Tx<'_> {
     }
 
     /// What a worker is told of a lease.
-    fn slice_of(&mut self, lease: &Lease) -> Result<Slice> {
+    pub fn slice_of(&mut self, lease: &Lease) -> Result<Slice> {
         let sql = "SELECT w.id, w.name, s.name, s.type, s.options, s.generation, s.feeds FROM step s JOIN workflow w ON w.wf = s.wf \
                    WHERE s.wf = ? AND s.step = ?";
         let about = self.one(sql, (lease.wf, lease.step), |row| {
@@ -451,6 +481,12 @@ impl Wishes<'_> {
     /// How many more jobs of a line's type this claim wants.
     fn budget(&self, line: &Line) -> u32 {
         self.budgets.get(line.job_type.as_str()).map_or(0, |(_, budget)| *budget)
+    }
+
+    /// When a lease on an entry ends.
+    fn deadline(&self, entry: &Entry) -> Millis {
+        let published = if self.forwards { u32::try_from(entry.published).unwrap_or(0) } else { 0 };
+        self.lease_time + forwarded_for(self.lease_length, published)
     }
 
     /// How many jobs the next slice of a step may have; `None` if this claim wants no more of it.

@@ -48,6 +48,8 @@ pub struct Lease {
     pub recoveries: i64,
     pub alone: i64,
     pub suspect: bool,
+    /// How often its slice has been forwarded, while a forwarder holds it; else 0.
+    pub published: i64,
 }
 
 /// Why a lease is taken back.
@@ -201,7 +203,7 @@ impl Tx<'_> {
     /// Leases by a condition that ends in a limit.
     pub fn leases_where(&mut self, condition: &str, params: impl rusqlite::Params) -> Result<Vec<Lease>> {
         let sql = format!(
-            "SELECT session, number, wf, step, chunk, first, jobs, last_report, outcome, record, recoveries, alone, suspect, stop \
+            "SELECT session, number, wf, step, chunk, first, jobs, last_report, outcome, record, recoveries, alone, suspect, stop, published \
              FROM lease WHERE {condition}"
         );
         let rows = self.all(&sql, params, |row| {
@@ -220,6 +222,7 @@ impl Tx<'_> {
                 recoveries: row.get(10)?,
                 alone: row.get(11)?,
                 suspect: row.get(12)?,
+                published: row.get(14)?,
             };
             Ok((row.get::<_, Vec<u8>>(6)?, row.get::<_, Option<Vec<u8>>>(13)?, lease))
         })?;
@@ -237,6 +240,11 @@ impl Tx<'_> {
 
     /// Ends a lease and puts what is open of it back into its line, as its end deserves.
     pub fn take_back(&mut self, lease: &Lease, why: Taken) -> Result<()> {
+        // What a forwarder held has run nowhere; and what it gave back nobody failed to take over.
+        let forwarded = lease.published > 0;
+        let lease =
+            &Lease { published: lease.published - i64::from(forwarded && why == Taken::GivenBack), ..lease.clone() };
+        let why = if forwarded { Taken::GivenBack } else { why };
         if planted!("a lease outlives its being taken back") {
             let sql = "UPDATE lease SET deadline = deadline + 1000000000 WHERE session = ? AND number = ?";
             self.run(sql, (lease.session, lease.number))?;
@@ -312,6 +320,7 @@ impl Tx<'_> {
             if !jobs.is_empty() {
                 let work = Work::Masked { chunk: lease.chunk, first: lease.first, jobs };
                 self.enqueue(step, &work, end, lease.suspect, lease.recoveries, lease.alone)?;
+                self.note_published(lease)?;
             }
         }
         Ok(())

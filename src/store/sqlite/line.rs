@@ -38,6 +38,8 @@ pub struct Entry {
     pub recoveries: i64,
     /// How often it died with nothing beside it.
     pub alone: i64,
+    /// How often it was forwarded and nobody took it over.
+    pub published: i64,
 }
 
 impl Tx<'_> {
@@ -79,7 +81,7 @@ impl Tx<'_> {
         let seq = format!(
             "(SELECT coalesce({seq}, 0) FROM (SELECT seq FROM entry WHERE wf = ?1 AND step = ?2 AND suspect = ?3 ORDER BY {by} LIMIT 1))"
         );
-        let sql = format!("INSERT INTO entry VALUES (?1, ?2, ?3, {seq}, ?4, ?5, ?6, ?7, ?8, ?9, ?10)");
+        let sql = format!("INSERT INTO entry VALUES (?1, ?2, ?3, {seq}, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0)");
         let (low, high, chunk, first, jobs) = match work {
             Work::Run { low, high } => (Some(*low), Some(*high), None, None, None),
             Work::Masked { chunk, first, jobs } => (None, None, Some(*chunk), Some(*first), Some(jobs.to_bytes())),
@@ -148,14 +150,14 @@ impl Tx<'_> {
 
     /// The first entry of a step.
     pub fn first_entry(&mut self, wf: Wf, step: StepNumber, suspect: bool) -> Result<Option<Entry>> {
-        let sql = "SELECT seq, low, high, chunk, first, jobs, recoveries, alone FROM entry \
+        let sql = "SELECT seq, low, high, chunk, first, jobs, recoveries, alone, published FROM entry \
                    WHERE wf = ? AND step = ? AND suspect = ? ORDER BY seq LIMIT 1";
         let found = self.one(sql, (wf, step, suspect), |row| {
             let run: (Option<i64>, Option<i64>) = (row.get(1)?, row.get(2)?);
             let masked: (Option<i64>, Option<i64>, Option<Vec<u8>>) = (row.get(3)?, row.get(4)?, row.get(5)?);
-            Ok((row.get(0)?, run, masked, row.get(6)?, row.get(7)?))
+            Ok((row.get(0)?, run, masked, (row.get(6)?, row.get(7)?, row.get(8)?)))
         })?;
-        let Some((seq, run, masked, recoveries, alone)) = found else { return Ok(None) };
+        let Some((seq, run, masked, (recoveries, alone, published))) = found else { return Ok(None) };
         let work = match (run, masked) {
             ((Some(low), Some(high)), _) => Work::Run { low, high },
             (_, (Some(chunk), Some(first), Some(jobs))) => Work::Masked { chunk, first, jobs: super::tx::mask(&jobs)? },
@@ -165,7 +167,7 @@ impl Tx<'_> {
                 )));
             }
         };
-        Ok(Some(Entry { seq, work, recoveries, alone }))
+        Ok(Some(Entry { seq, work, recoveries, alone, published }))
     }
 
     /// Replaces the work of a step's first entry by what a claim has left of it.

@@ -18,6 +18,7 @@
 //! | `line`, `claim` | ready work, and how it is handed out |
 //! | `lease` | sessions, leases, what is taken back |
 //! | `permit`, `permitted` | who may run how many of what is limited, and what a claim may take of it |
+//! | `forward` | leases that travel by a broker |
 //! | `reserve` | what happens when the disk is full |
 //! | `report`, `settle` | where jobs complete, and what follows |
 //! | `awaited` | steps that wait for a signal or a time, and the signal |
@@ -36,6 +37,7 @@ mod command;
 mod create;
 mod deadline;
 mod doctor;
+mod forward;
 mod key_row;
 mod lane;
 mod lease;
@@ -425,6 +427,10 @@ impl Store for SqliteStore {
         Box::pin(self.write("claim", move |tx| tx.claim(&claim)))
     }
 
+    fn take_over(&self, take: TakeOver) -> Answer<'_, TakenOver> {
+        Box::pin(self.write("take over", move |tx| tx.take_over(&take)))
+    }
+
     fn renew(&self, renew: Renew) -> Answer<'_, Renewed> {
         Box::pin(self.write("renew", move |tx| tx.renew(&renew)))
     }
@@ -567,6 +573,10 @@ impl Store for SqliteStore {
             }
             Ok(checkup)
         })
+    }
+
+    fn identity(&self) -> Answer<'_, u64> {
+        Box::pin(self.read("identity", move |tx| tx.read_identity()))
     }
 
     fn meters(&self) -> &Meters {

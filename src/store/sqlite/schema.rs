@@ -43,6 +43,8 @@ CREATE TABLE shard (
     prune_at INTEGER NOT NULL DEFAULT 0   -- not before then is more deleted of what has expired
 );
 
+CREATE TABLE identity (one INTEGER PRIMARY KEY CHECK (one = 1), id INTEGER NOT NULL);   -- which store this is
+
 CREATE TABLE workflow (
     wf INTEGER PRIMARY KEY,
     id BLOB UNIQUE,                   -- null once another start took the id over
@@ -212,6 +214,7 @@ CREATE TABLE entry (
     low INTEGER, high INTEGER,                             -- a run of jobs never claimed so far, or
     chunk INTEGER, first INTEGER, jobs BLOB,               -- jobs of one chunk
     recoveries INTEGER NOT NULL, alone INTEGER NOT NULL,   -- how often its worker died; how often with nothing beside it
+    published INTEGER NOT NULL DEFAULT 0,                  -- how often it was forwarded and nobody took it over
     PRIMARY KEY (wf, step, suspect, seq)
 ) WITHOUT ROWID;
 
@@ -232,6 +235,8 @@ CREATE TABLE lease (
     deadline INTEGER NOT NULL, claimed_at INTEGER NOT NULL,
     last_report INTEGER NOT NULL, outcome INTEGER, record INTEGER NOT NULL, progress TEXT,
     recoveries INTEGER NOT NULL, alone INTEGER NOT NULL, suspect INTEGER NOT NULL,
+    published INTEGER NOT NULL DEFAULT 0,   -- how often its slice has been forwarded, while a forwarder holds it
+    replaced TEXT,                          -- the forwarder's lease that it took over
     PRIMARY KEY (session, number)
 ) WITHOUT ROWID;
 CREATE INDEX lease_by_deadline ON lease (deadline);
@@ -320,6 +325,8 @@ pub fn prepare(conn: &mut Connection, path: &str, now: i64) -> Result<()> {
     if tables == 0 || path == super::IN_MEMORY {
         tx.execute("INSERT INTO shard (one, lease_time, lease_time_at, workers) VALUES (1, 0, ?, 0)", [now])
             .map_err(other)?;
+        let identity = i64::from_le_bytes(crate::id::random_bytes());
+        tx.execute("INSERT INTO identity VALUES (1, ?)", [identity]).map_err(other)?;
     }
     tx.commit().map_err(other)
 }

@@ -71,6 +71,7 @@ impl Tx<'_> {
 
     /// Cancels `named` jobs of a lane's chunk.
     pub fn cancel_in_chunk(&mut self, step: &Step, chunk: &Chunk, named: Mask, keep: Millis) -> Result<CancelledJobs> {
+        self.recall_forwarded(chunk.chunk, named)?;
         let bytes = self.bytes(chunk.chunk, chunk.jobs)?;
         let in_state =
             |is: fn(JobState) -> bool| -> Mask { named.iter().filter(|at| is(JobState::of(bytes[*at]))).collect() };

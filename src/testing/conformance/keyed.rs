@@ -23,7 +23,7 @@ fn per_period(starts: u32) -> Limit {
 }
 
 /// As many jobs as there are keys, each with its own.
-fn limited(scene: &Scene, limit: Limit, keys: &[&str]) -> LoneJobs {
+pub fn limited(scene: &Scene, limit: Limit, keys: &[&str]) -> LoneJobs {
     let keyed =
         |(at, key): (usize, &&str)| Keyed { at: at as u16, limit: Some(((*key).to_owned(), limit)), unique: None };
     let jobs = LoneJobs::new(scene.lane(ROW, 0), chunk(keys.len() as u32, "keyed rows"));

@@ -29,6 +29,16 @@ impl<'s> Worker<'s> {
         self.scene
     }
 
+    /// The number of the next lease that it asks for.
+    pub fn next_lease(&self) -> u64 {
+        self.next.get()
+    }
+
+    /// Leases up to this number have been granted.
+    pub fn has_used(&self, lease: u64) {
+        self.next.set(self.next.get().max(lease + 1));
+    }
+
     /// What it asks for: at most `leases` slices of at most `jobs` jobs.
     pub fn wish(&self, jobs: u32, leases: u32) -> Claim {
         let take = |job_type: &String| Take { job_type: job_type.clone(), jobs, budget: jobs.saturating_mul(leases) };
@@ -37,6 +47,8 @@ impl<'s> Worker<'s> {
             first_lease: self.next.get(),
             max_leases: leases,
             queues: self.session.queues.clone(),
+            by_broker: Vec::new(),
+            most_held: None,
             takes: self.session.types.iter().map(take).collect(),
             free_slots: jobs,
             max_limited: jobs,
@@ -49,7 +61,7 @@ impl<'s> Worker<'s> {
     /// Claims just that.
     pub async fn send(&self, claim: Claim) -> Claimed {
         let claimed = self.scene.store.claim(claim).await.expect("a claim");
-        self.next.set(self.next.get().max(claimed.last_lease + 1));
+        self.has_used(claimed.last_lease);
         claimed
     }
 

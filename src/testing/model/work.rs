@@ -51,6 +51,8 @@ impl Game {
             first_lease: self.hands[hand].last_lease + 1,
             max_leases,
             queues: TYPES.map(String::from).into(),
+            by_broker: Vec::new(),
+            most_held: None,
             takes: takes.into(),
             free_slots: jobs,
             max_limited: jobs,

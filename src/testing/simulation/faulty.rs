@@ -204,6 +204,14 @@ impl Store for Faulty {
         }))
     }
 
+    fn take_over(&self, take: TakeOver) -> Answer<'_, TakenOver> {
+        Box::pin(self.call("take_over", self.store.take_over(take), |taken| {
+            let mut leases = self.leases.lock();
+            leases.slices.extend(taken.slices.iter().map(|(_, slice)| (slice.lease, slice.clone())));
+            self.stage.wake(&mut taken.woken);
+        }))
+    }
+
     fn renew(&self, renew: Renew) -> Answer<'_, Renewed> {
         Box::pin(self.call("renew", self.store.renew(renew), as_it_is))
     }
@@ -360,6 +368,10 @@ impl Store for Faulty {
 
     fn doctor(&self) -> Answer<'_, Checkup> {
         Box::pin(self.call("doctor", self.store.doctor(), as_it_is))
+    }
+
+    fn identity(&self) -> Answer<'_, u64> {
+        self.store.identity()
     }
 
     fn meters(&self) -> &Meters {

@@ -63,14 +63,16 @@ pub struct Crew {
     folder: PathBuf,
     url: String,
     slots: u32,
+    /// The broker of every queue; the store's own lines if there is none.
+    broker: Option<String>,
     pub members: Vec<Member>,
     next_number: u64,
     pub ledger: Ledger,
 }
 
 impl Crew {
-    pub fn new(folder: PathBuf, url: String, slots: u32, ledger: Ledger) -> Self {
-        Self { folder, url, slots, members: Vec::new(), next_number: 1, ledger }
+    pub fn new(folder: PathBuf, url: String, slots: u32, broker: Option<String>, ledger: Ledger) -> Self {
+        Self { folder, url, slots, broker, members: Vec::new(), next_number: 1, ledger }
     }
 
     /// One more process.
@@ -89,6 +91,9 @@ impl Crew {
             &self.slots.to_string(),
         ]);
         worker.arg("--ledger").arg(self.folder.join(format!("worker-{number:05}.ledger")));
+        if let Some(broker) = &self.broker {
+            worker.args(["--broker", broker]);
+        }
         worker.arg("--clock").arg(self.folder.join("clock"));
         if let Some(Death { at: (name, _), passes }) = dies {
             worker.arg("--dies").arg(format!("{name}:{passes}"));

@@ -1,6 +1,7 @@
 //! Crash runs: real worker processes on one store, which are killed, stopped, starved of disk or of their server and told wrong times
 //! while a checker's ledgers are written. `cargo xtask crash` starts them.
 
+mod carrier;
 mod crew;
 mod dice;
 mod ending;

@@ -14,6 +14,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::carrier::{self, Carrier};
 use crate::crew::{Crew, rows};
 use crate::dice::Dice;
 use crate::ending;
@@ -86,6 +87,12 @@ pub struct Arguments {
     /// Has the server cut all connections so many times.
     #[arg(long, default_value_t = 0)]
     cuts: u64,
+    /// Slices come to workers by a broker of the run's own, which doubles a third of the messages and is purged once.
+    #[arg(long, value_enum)]
+    broker: Option<carrier::Kind>,
+    /// Cuts the broker's connections, or kills it, so many times.
+    #[arg(long, default_value_t = 0)]
+    broker_faults: u64,
 }
 
 /// What was done.
@@ -99,6 +106,7 @@ struct Done {
     server_kills: u64,
     cuts: u64,
     connections_cut: u64,
+    broker_faults: u64,
     /// How long the server was away at most.
     away: Duration,
 }
@@ -118,6 +126,7 @@ struct Plan {
     fill: Instant,
     server_kill: Instant,
     cut: Instant,
+    broker_fault: Instant,
     /// Until when the disk stays full.
     full_until: Option<Instant>,
     moved: i64,
@@ -134,6 +143,7 @@ struct Run {
     running: Vec<(Season, Handle)>,
     made: u64,
     finished: Vec<Handle>,
+    carrier: Option<Carrier>,
 }
 
 /// Runs, and prints one line of JSON.
@@ -169,6 +179,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         "server_away_ms": run.done.away.as_millis() as u64,
         "cuts": run.done.cuts,
         "connections_cut": run.done.connections_cut,
+        "broker": run.carrier.as_ref().map(Carrier::told),
         "workflows": run.finished.len(),
         "jobs": jobs,
         "lease_ms": run.arguments.lease,
@@ -210,13 +221,22 @@ impl Run {
             fill: now + Duration::from_secs(2),
             server_kill: now + Duration::from_secs(4),
             cut: now + Duration::from_secs(2),
+            broker_fault: now + Duration::from_secs(3),
             full_until: None,
             moved: 0,
         };
-        let crew = Crew::new(arguments.folder.clone(), store.url(), arguments.slots, ledger);
+        let mut carrier = match arguments.broker {
+            Some(kind) => Some(Carrier::start(kind).await.context("starting the broker")?),
+            None => None,
+        };
+        let broker = carrier.as_ref().map(Carrier::url);
+        if let Some(carrier) = &mut carrier {
+            carrier.double(store.identity().await?, arguments.workers)?;
+        }
+        let crew = Crew::new(arguments.folder.clone(), store.url(), arguments.slots, broker, ledger);
         let dice = Dice::new(arguments.seed);
         let (done, running, finished) = (Done::default(), Vec::new(), Vec::new());
-        Ok(Self { arguments, stage, store, crew, dice, plan, done, running, made: 0, finished })
+        Ok(Self { arguments, stage, store, crew, dice, plan, done, running, made: 0, finished, carrier })
     }
 
     /// Goes on until there were enough kills and jobs, and every workflow has finished.
@@ -252,12 +272,13 @@ impl Run {
 
     /// When the next fault begins, or one that lasts ends.
     fn next_fault(&self) -> Option<Instant> {
-        let Plan { kill, stop, jump, fill, server_kill, cut, full_until, .. } = self.plan;
-        let Arguments { fills, server_kills, cuts, .. } = self.arguments;
+        let Plan { kill, stop, jump, fill, server_kill, cut, broker_fault, full_until, .. } = self.plan;
+        let Arguments { fills, server_kills, cuts, broker_faults, .. } = self.arguments;
         let counted = [
             (fill, self.done.fills < fills),
             (server_kill, self.done.server_kills < server_kills),
             (cut, self.done.cuts < cuts),
+            (broker_fault, self.done.broker_faults < broker_faults),
         ];
         let counted = counted.into_iter().filter_map(|(due, wanted)| wanted.then_some(due));
         let begins = [kill, stop, jump].into_iter().chain(counted).filter(|_| self.wants_faults());
@@ -345,6 +366,7 @@ impl Run {
             || done.fills < wanted.fills
             || done.server_kills < wanted.server_kills
             || done.cuts < wanted.cuts
+            || done.broker_faults < wanted.broker_faults
     }
 
     /// Counts those that killed themselves, and puts others in their places.
@@ -409,7 +431,22 @@ impl Run {
             fill(&self.ballast())?;
             self.done.fills += 1;
         }
+        self.make_faults_of_the_broker(now).await?;
         self.make_faults_of_the_server(now)
+    }
+
+    async fn make_faults_of_the_broker(&mut self, now: Instant) -> Result<()> {
+        if now < self.plan.broker_fault || self.done.broker_faults >= self.arguments.broker_faults {
+            return Ok(());
+        }
+        let Some(mut carrier) = self.carrier.take() else { return Ok(()) };
+        self.plan.broker_fault = now + Duration::from_secs_f64(0.5 + 2.0 * self.dice.share());
+        self.done.broker_faults += 1;
+        if 2 * self.done.broker_faults >= self.arguments.broker_faults && carrier.purged.is_empty() {
+            carrier.purge().await.context("purging the queue")?;
+        }
+        self.carrier = Some(carrier.fail().await?);
+        Ok(())
     }
 
     fn make_faults_of_the_server(&mut self, now: Instant) -> Result<()> {

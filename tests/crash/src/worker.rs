@@ -34,6 +34,9 @@ pub struct Arguments {
     /// How many jobs it runs at once.
     #[arg(long)]
     pub slots: u32,
+    /// The broker of every queue.
+    #[arg(long)]
+    pub broker: Option<String>,
     /// Where it dies by itself.
     #[arg(long)]
     pub dies: Option<Death>,
@@ -177,7 +180,15 @@ pub async fn work(arguments: Arguments) -> Result<()> {
         None => open_server(url, clock, ledger.clone()).await?,
     };
     let options = WorkerOptions { slots: arguments.slots, ledger, ..WorkerOptions::default() };
-    Ok(crate::workload::app().worker_on(store, options).await?.run(stop).await?)
+    let app = crate::workload::app();
+    let app = match arguments.broker {
+        Some(url) => app.via(url),
+        None => app,
+    };
+    let traffic = app.traffic().clone();
+    let ended = app.worker_on(store, options).await?.run(stop).await;
+    eprintln!("messages: {}", traffic.counts());
+    Ok(ended?)
 }
 
 fn is_server(url: &str) -> bool {

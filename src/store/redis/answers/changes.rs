@@ -10,7 +10,7 @@ use crate::id::WorkflowId;
 use crate::lone::JobId;
 use crate::slice::Mask;
 use crate::store::redis::script::Answer;
-use crate::store::{self, DueSchedule, Granted, Parameters, Woken};
+use crate::store::{self, DueSchedule, Granted, LeaseName, Parameters, Woken};
 
 #[derive(Debug, Deserialize)]
 pub struct Left {
@@ -89,6 +89,7 @@ pub struct Claimed {
     slices: Vec<Slice>,
     last_lease: u64,
     empty: bool,
+    held: u32,
     idle: bool,
     drain: bool,
     #[serde(deserialize_with = "list")]
@@ -121,35 +122,71 @@ struct Slice {
 
 pub fn claimed(shard: u16, mut told: Answer<Claimed>) -> Result<store::Claimed> {
     let slices = std::mem::take(&mut told.json.slices);
-    let slice = |slice: Slice| -> Result<store::Slice> {
+    let slices = slices.into_iter().map(|slice| slice.told(shard, &mut told)).collect::<Result<_>>()?;
+    let Claimed { last_lease, empty, held, idle, drain, woken, waits, .. } = told.json;
+    let waits = waits.iter().filter_map(|name| limited(name)).collect();
+    let woken = Woken(woken);
+    Ok(store::Claimed { slices, last_lease, empty, held, idle, drain, woken, waits, unanswered: false })
+}
+
+impl Slice {
+    fn told<T>(self, shard: u16, told: &mut Answer<T>) -> Result<store::Slice> {
         Ok(store::Slice {
-            lease: slice.lease,
-            workflow: workflow_id(&slice.workflow)?,
-            workflow_name: slice.workflow_name,
-            step: slice.step,
-            step_name: slice.step_name,
-            job_type: slice.job_type,
-            queue: slice.queue,
-            options: serde_json::from_str(&slice.options)
+            lease: self.lease,
+            workflow: workflow_id(&self.workflow)?,
+            workflow_name: self.workflow_name,
+            step: self.step,
+            step_name: self.step_name,
+            job_type: self.job_type,
+            queue: self.queue,
+            options: serde_json::from_str(&self.options)
                 .map_err(|e| Error::corrupt("a step's options do not decode").because(e))?,
-            generation: slice.generation,
-            feeds: slice.feeds,
-            chunk: join_chunk(shard, slice.wf, slice.chunk),
-            first: slice.first,
-            jobs: mask(&told.take(slice.jobs)?)?,
-            attempts: slice.attempts.map(|number| told.take(number)).transpose()?.unwrap_or_default(),
-            suspect: slice.suspect,
-            limited: slice.limited,
-            parameters: slice
+            generation: self.generation,
+            feeds: self.feeds,
+            chunk: join_chunk(shard, self.wf, self.chunk),
+            first: self.first,
+            jobs: mask(&told.take(self.jobs)?)?,
+            attempts: self.attempts.map(|number| told.take(number)).transpose()?.unwrap_or_default(),
+            suspect: self.suspect,
+            limited: self.limited,
+            parameters: self
                 .parameters
                 .map(|number| Ok::<_, Error>(Parameters { body: told.take(number)?, mended: Vec::new() }))
                 .transpose()?,
         })
-    };
-    let slices = slices.into_iter().map(slice).collect::<Result<_>>()?;
-    let Claimed { last_lease, empty, idle, drain, woken, waits, .. } = told.json;
-    let waits = waits.iter().filter_map(|name| limited(name)).collect();
-    Ok(store::Claimed { slices, last_lease, empty, idle, drain, woken: Woken(woken), waits, unanswered: false })
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub struct TakenOver {
+    #[serde(deserialize_with = "list")]
+    taken: Vec<usize>,
+    #[serde(deserialize_with = "list")]
+    slices: Vec<Slice>,
+    last_lease: u64,
+    #[serde(deserialize_with = "list")]
+    unknown: Vec<usize>,
+    #[serde(deserialize_with = "list")]
+    again: Vec<usize>,
+    #[serde(deserialize_with = "list")]
+    woken: Vec<u16>,
+}
+
+/// What was taken over of `leases`, which the answer knows by their positions.
+pub fn taken_over(shard: u16, leases: &[LeaseName], mut told: Answer<TakenOver>) -> Result<store::TakenOver> {
+    let named = |at: &usize| leases.get(*at).copied().ok_or_else(|| corrupt("a lease that nobody asked for"));
+    let taken: Vec<LeaseName> = told.json.taken.iter().map(named).collect::<Result<_>>()?;
+    let slices = std::mem::take(&mut told.json.slices).into_iter();
+    let slices = slices.map(|slice| slice.told(shard, &mut told)).collect::<Result<Vec<_>>>()?;
+    let TakenOver { last_lease, unknown, again, woken, .. } = told.json;
+    Ok(store::TakenOver {
+        slices: taken.into_iter().zip(slices).collect(),
+        last_lease,
+        unknown: unknown.iter().map(named).collect::<Result<_>>()?,
+        again: again.iter().map(named).collect::<Result<_>>()?,
+        away: Vec::new(),
+        woken: Woken(woken),
+    })
 }
 
 #[derive(Debug, Deserialize)]

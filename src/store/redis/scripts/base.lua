@@ -359,7 +359,7 @@ local STEP_FIELDS = {
 local AWAITED_FIELDS = { 'type', 'at', 'wait', 'state', 'number', 'text', 'signalled_at' }
 local LEASE_FIELDS = {
     'wf', 'step', 'chunk', 'first', 'jobs', 'deadline', 'claimed_at', 'last_report', 'outcome', 'record', 'recoveries', 'alone',
-    'suspect', 'stop',
+    'suspect', 'stop', 'published', 'replaced',
 }
 
 local function pack(row, fields)

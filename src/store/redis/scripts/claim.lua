@@ -6,64 +6,26 @@ local DO = {}
 local SOFT_CALLS = 440
 local MAX_PARKED = 40
 
--- As in `store/leases.rs`.
-local FEW_BYTES, FEW_JOBS = 4096, 64
-
--- The parameters of a few small jobs, which spare the worker a call before it starts them; nil if they are too large, or mended.
-local function few_parameters(lease)
-    if M.len(lease.jobs) > FEW_JOBS then return nil end
-    local wf, chunk = lease.wf, lease.chunk
-    local size = call('HSTRLEN', K.wf(wf, 'params'), chunk)
-    if size == 0 or size > FEW_BYTES or call('HEXISTS', K.wf(wf, 'mended'), chunk) == 1 then return nil end
-    count_bytes(size)
-    return put_blob(call('HGET', K.wf(wf, 'params'), chunk))
-end
-
--- Whether the worker asks from which queue a slice is.
-local function names_queues()
-    for _, of in ipairs(arg.permits or {}) do
-        if of[1]:sub(1, 2) == 'q:' then return true end
-    end
-    return false
-end
-
--- Whether it or the keys of its jobs limit how many run at once.
-local function is_limited(step)
-    return step.limit ~= nil or has_keys(step, LIMITED)
-end
-
-local function describe(lease)
-    local wf, workflow, step = lease.wf, G.workflow(lease.wf), G.step(lease.wf, lease.step)
-    local about = call('HGET', K.wf(wf, 'about'), lease.step)
-    if not about then fail('corrupt', 'step ' .. lease.step .. ' of workflow ' .. wf .. ' is missing') end
-    about = cmsgpack.unpack(about)
-    local attempts
-    local bytes = call('HGET', K.wf(wf, 'bytes'), lease.chunk)
-    if bytes then
-        local list = {}
-        M.each(lease.jobs, function(at) list[#list + 1] = string.char(math.floor(bytes:byte(at + 1) / 8)) end)
-        attempts = put_blob(table.concat(list))
-    end
-    return {
-        lease = lease.number, workflow = workflow.id, workflow_name = workflow.name, step = lease.step, step_name = about[1],
-        job_type = about[2], queue = names_queues() and call('HGET', K.line(step.line), 'queue') or nil, options = about[3], generation = step.generation, feeds = step.feeds, wf = wf, chunk = lease.chunk,
-        first = lease.first, jobs = put_blob(lease.jobs), attempts = attempts, suspect = lease.suspect or false, limited = is_limited(step),
-        parameters = few_parameters(lease),
-    }
-end
+-- How long a forwarded lease lasts at most.
+local LONGEST = 15 * 60 * 1000
 
 -- The lines that the claim names and that have work, in the order in which it serves them.
-local function lines_of()
+local function lines_of(forwards)
     local names, lines = {}, {}
     local paused = {}
     for _, name in ipairs(call('SMEMBERS', K.paused)) do paused[name] = true end
-    for _, take in ipairs(arg.takes) do
-        for _, queue in ipairs(arg.queues) do
-            if not paused['q:' .. queue] and not paused['t:' .. take.job_type] then
-                names[#names + 1] = queue .. '\0' .. take.job_type
+    for _, queues in ipairs({ arg.queues, arg.by_broker }) do
+        for _, take in ipairs(arg.takes) do
+            for _, queue in ipairs(queues) do
+                if not paused['q:' .. queue] and not paused['t:' .. take.job_type] then
+                    names[#names + 1] = queue .. '\0' .. take.job_type
+                end
             end
         end
     end
+    local direct, needs_permits = {}, {}
+    for _, queue in ipairs(arg.queues) do direct[queue] = true end
+    for _, of in ipairs(arg.permits or {}) do needs_permits[of[1]] = true end
     if #names == 0 then return lines end
     local numbers = {}
     for _, list in ipairs(call('HMGET', K.line_index, unpack(names))) do
@@ -79,10 +41,14 @@ local function lines_of()
         local number = numbers[i]
         if active[i] == 1 and #lines < 64 then
             local row = call('HMGET', K.line(number), 'type', 'suspect', 'priority', 'turn', 'asked', 'queue')
-            lines[#lines + 1] = {
-                line = number, job_type = row[1], suspect = row[2] == '1', priority = tonumber(row[3]), turn = tonumber(row[4]),
-                asked = row[5], queue = row[6],
-            }
+            local suspect, needs_permit = row[2] == '1', needs_permits['t:' .. row[1]]
+            -- What is suspect is not forwarded; of what comes by a broker only that is claimed, and what needs permits.
+            if not (suspect and forwards) and (direct[row[6]] or suspect or needs_permit) then
+                lines[#lines + 1] = {
+                    line = number, job_type = row[1], suspect = suspect, priority = tonumber(row[3]), turn = tonumber(row[4]),
+                    asked = row[5], queue = row[6],
+                }
+            end
         end
     end
     table.sort(lines, function(a, b)
@@ -125,6 +91,7 @@ local function cut(line, step, entry, take, wishes)
             end
             if first + after < entry.high then
                 rest = { low = first + after, high = entry.high, recoveries = entry.recoveries, alone = entry.alone }
+                rest.published = entry.published
             end
         else
             jobs = ''
@@ -137,6 +104,7 @@ local function cut(line, step, entry, take, wishes)
         jobs = M.range(from, till)
         if first + till < entry.high then
             rest = { low = first + till, high = entry.high, recoveries = entry.recoveries, alone = entry.alone }
+            rest.published = entry.published
         end
     else
         -- A lane's chunk is gone once all of its jobs have been cancelled and are not kept any more.
@@ -150,6 +118,7 @@ local function cut(line, step, entry, take, wishes)
         jobs, back = M.split(open, take)
         if back ~= '' then
             rest = { chunk = chunk, first = first, jobs = back, recoveries = entry.recoveries, alone = entry.alone }
+            rest.published = entry.published
         end
     end
     local queue = K.queue(wf, number, line.suspect)
@@ -166,10 +135,13 @@ local function cut(line, step, entry, take, wishes)
         call('ZADD', K.places(line.line), turn, wf)
     end
     if jobs == '' then return nil end
+    local length, published = arg.lease, entry.published or 0
+    if wishes.forwards then length = math.min(length * 2 ^ math.min(published, 30), math.max(LONGEST, length)) end
     local lease = {
         session = arg.session, number = wishes.lease, name = arg.session .. ':' .. wishes.lease, wf = wf, step = number,
-        chunk = chunk, first = first, jobs = jobs, deadline = wishes.deadline, claimed_at = now(), last_report = 0, record = 0,
+        chunk = chunk, first = first, jobs = jobs, deadline = wishes.lease_time + length, claimed_at = now(), last_report = 0, record = 0,
         recoveries = entry.recoveries, alone = entry.alone, suspect = line.suspect,
+        published = wishes.forwards and published + 1 or nil,
     }
     G.put_lease(lease)
     G.note('granted', 0, lease, jobs)
@@ -274,7 +246,7 @@ local function grant(line, wishes)
                         wishes.granted = wishes.granted + count
                         if take then take.budget = math.max(take.budget - count, 0) end
                         use_permits(line, wishes, count)
-                        if is_limited(step) or permitted(line, wishes) then wishes.max_limited = math.max(wishes.max_limited - count, 0) end
+                        if G.is_limited(step) or permitted(line, wishes) then wishes.max_limited = math.max(wishes.max_limited - count, 0) end
                         return lease
                     end
                 end
@@ -286,20 +258,20 @@ end
 
 function DO.claim()
     local id = arg.session
-    local row = call('HMGET', K.session(id), 'last_lease', 'idle_about')
+    local row = call('HMGET', K.session(id), 'last_lease', 'idle_about', 'worker')
     if not row[1] then fail('not_found', 'session ' .. id .. ' is not known to the store (any more); join again') end
     local last_lease = tonumber(row[1])
-    local slices, deadline = {}, G.advance_lease_time(arg.lease) + arg.lease
+    local slices, lease_time, forwards = {}, G.advance_lease_time(arg.lease), row[3] ~= '1'
     if arg.first_lease <= last_lease then
         -- Sent again: what it was given, as far as it still holds it.
         for number = arg.first_lease, math.min(arg.first_lease + arg.max_leases - 1, last_lease) do
             local lease = G.lease_named(id .. ':' .. number)
-            if lease then slices[#slices + 1] = describe(lease) end
+            if lease and not lease.replaced then slices[#slices + 1] = G.describe(lease) end
         end
-        return { slices = slices, last_lease = last_lease, empty = false, idle = false, drain = false, woken = {} }
+        return { slices = slices, last_lease = last_lease, empty = false, idle = false, drain = false, held = 0, woken = {} }
     end
     local wishes = {
-        lease = arg.first_lease, deadline = deadline, workers = math.max(call('ZCARD', K.workers), 1), takes = {},
+        lease = arg.first_lease, lease_time = lease_time, forwards = forwards, workers = math.max(call('ZCARD', K.workers), 1), takes = {},
         granted = 0, max_limited = arg.max_limited, permits = {},
     }
     for _, of in ipairs(arg.permits or {}) do wishes.permits[of[1]] = of[2] end
@@ -307,10 +279,15 @@ function DO.claim()
     for _, take in ipairs(arg.takes) do wishes.takes[take.job_type] = { jobs = take.jobs, budget = take.budget } end
     -- Whether there is more for another claim of this worker; what is there for others only must not make it ask again and again.
     local more, more_for_others, drain, leases, served = false, false, false, {}, {}
-    local lines, turn = with_permits(lines_of(), wishes, waits), 0
+    local lines, turn = with_permits(lines_of(forwards), wishes, waits), 0
     for _, line in ipairs(lines) do turn = math.max(turn, line.turn) end
+    local room, held = arg.max_leases, 0
+    if arg.most_held then
+        held = call('HLEN', K.lease(id))
+        room = math.min(room, math.max(arg.most_held - held, 0))
+    end
     while #lines > 0 do
-        if #leases >= arg.max_leases or cost.calls >= SOFT_CALLS then
+        if #leases >= room or cost.calls >= SOFT_CALLS then
             more = true
             break
         end
@@ -352,7 +329,7 @@ function DO.claim()
         call('HSET', K.line(line), 'turn', at)
         feed(line)
     end
-    for _, lease in ipairs(leases) do slices[#slices + 1] = describe(lease) end
+    for _, lease in ipairs(leases) do slices[#slices + 1] = G.describe(lease) end
     -- What it wants no more of now it may want again as soon as it is through with what it got.
     local empty = not more and (#leases == 0 or not more_for_others)
     local idle = empty and arg.free_slots > wishes.granted and not drain
@@ -369,5 +346,6 @@ function DO.claim()
     if more and #leases > 0 or more_for_others then woken = G.wake() end
     return {
         slices = slices, last_lease = wishes.lease - 1, empty = empty, idle = idle, drain = drain, woken = woken, waits = waits,
+        held = held + #leases,
     }
 end

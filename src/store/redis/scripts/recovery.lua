@@ -2,6 +2,9 @@
 
 -- Ends a lease and puts what is open of it back into its line. `expired`: its worker may have died of these jobs.
 function G.take_back(lease, expired)
+    -- What a forwarder held has run nowhere; and what it gave back nobody failed to take over.
+    local published = lease.published and (expired and lease.published or lease.published - 1)
+    if published then expired = false end
     local wf, number = lease.wf, lease.step
     local chunk = G.chunk_at(wf, number, lease.first)
     local bytes = G.bytes(wf, chunk.chunk, chunk.jobs)
@@ -36,7 +39,8 @@ function G.take_back(lease, expired)
             if anew ~= '' then G.keep_recoveries(step, chunk.chunk, M.both(part, anew), recoveries, alone) end
             local jobs = M.minus(part, anew)
             if jobs ~= '' then
-                G.enqueue(step, { chunk = chunk.chunk, first = chunk.first, jobs = jobs }, not suspect, suspect, recoveries, alone)
+                local work = { chunk = chunk.chunk, first = chunk.first, jobs = jobs, published = published }
+                G.enqueue(step, work, not suspect, suspect, recoveries, alone)
             end
         end
     end

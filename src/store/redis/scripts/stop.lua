@@ -91,14 +91,34 @@ local function leave_timers(wf, step, chunk, jobs)
     if #changed > 0 then call('HSET', K.wf(wf, 'timer-jobs'), unpack(changed)) end
 end
 
+-- So many leases that travel are taken back by one cancel; jobs under others are cancelled where those arrive, or end.
+local RECALLED = 8
+
+-- Takes back what is on its way to a worker of these jobs: it has started nowhere.
+local function recall_forwarded(leases, jobs)
+    local recalled = 0
+    for _, lease in ipairs(leases) do
+        if lease.published and recalled < RECALLED and M.both(lease.jobs, jobs) ~= '' then
+            recalled = recalled + 1
+            lease.name = lease.session .. ':' .. lease.number
+            G.take_back(lease, false)
+        end
+    end
+    return recalled
+end
+
 -- Cancels named jobs of a lane's chunk.
-function G.cancel_in_chunk(step, chunk, named, keep)
+function G.cancel_in_chunk(step, chunk, named, keep, is_recalled)
     local wf, number = step.wf, step.step
     local bytes = G.bytes(wf, chunk.chunk, chunk.jobs)
     local function in_state(is) return M.both(named, M.where(bytes, function(byte) return is(state_of(byte)) end)) end
     local unsettled = in_state(function(state) return state < SUCCEEDED end)
     local cancelled = in_state(function(state) return state == CANCELLED end)
-    local stopping, told = stop_leased(unsettled ~= '' and leases_of_chunk(wf, number, chunk.chunk) or {}, unsettled)
+    local leases = unsettled ~= '' and leases_of_chunk(wf, number, chunk.chunk) or {}
+    if not is_recalled and recall_forwarded(leases, unsettled) > 0 then
+        return G.cancel_in_chunk(G.step(wf, number), chunk, named, keep, true)
+    end
+    local stopping, told = stop_leased(leases, unsettled)
     local waiting = M.minus(unsettled, stopping)
     local answer = { cancelled = M.len(cancelled) + M.len(waiting), stopping = M.len(stopping), told = told }
     if waiting == '' then return answer end

@@ -1,0 +1,191 @@
+//! Real brokers for tests: started on free loopback ports with their data in a temporary folder, stopped with the test process.
+//! `cargo xtask servers` installs them.
+
+mod proxy;
+
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
+
+pub use proxy::Proxy;
+
+/// Debian's own script, without the wrapper that becomes another user.
+const RABBITMQ: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+
+/// A RabbitMQ server.
+#[derive(Debug)]
+pub struct RabbitMq {
+    process: Option<Running>,
+    folder: tempfile::TempDir,
+    port: u16,
+    /// For the distribution and its name server, which nobody else must use.
+    others: [u16; 2],
+}
+
+impl RabbitMq {
+    /// Starts one, and waits until it is ready.
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut server = Self { process: None, folder, port: free_port(), others: [free_port(), free_port()] };
+        server.launch();
+        server
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> String {
+        format!("amqp://127.0.0.1:{}", self.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Kills it, as a machine that fails does, and starts it anew in its folder, on its port.
+    pub fn kill_and_restart(&mut self) {
+        let pid = std::fs::read_to_string(self.folder.path().join("pid")).expect("it says its number");
+        let killed = Command::new("kill").args(["-9", pid.trim()]).status().expect("kill starts");
+        assert!(killed.success(), "the server was there");
+        self.stop();
+        self.launch();
+    }
+
+    fn launch(&mut self) {
+        let place = |name: &str| self.folder.path().join(name);
+        let [distribution, names] = self.others.map(|port| port.to_string());
+        // The shell stops the server as soon as its own standard input ends, which it does when this process does, however it ends; then
+        // the name server, which the server has started for itself and leaves behind.
+        let script = "\"$@\" </dev/null & exec >/dev/null; cat; kill $! 2>/dev/null; wait; epmd -port \"$ERL_EPMD_PORT\" -kill >/dev/null 2>&1";
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", script, "sh", RABBITMQ])
+            .env("RABBITMQ_NODENAME", format!("gusher-{}@localhost", self.port))
+            .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_NODE_PORT", self.port.to_string())
+            .env("RABBITMQ_DIST_PORT", distribution)
+            .env("ERL_EPMD_PORT", names)
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_MNESIA_BASE", place("mnesia"))
+            .env("RABBITMQ_LOG_BASE", place("log"))
+            .env("RABBITMQ_LOGS", "-")
+            .env("RABBITMQ_CONFIG_FILE", place("none"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", place("plugins"))
+            .env("RABBITMQ_PID_FILE", place("pid"))
+            .env("HOME", self.folder.path());
+        self.process = Some(until_ready(command, "rabbitmq-server", "Server startup complete"));
+    }
+
+    fn stop(&mut self) {
+        self.process.take().into_iter().for_each(Running::end);
+    }
+}
+
+impl Drop for RabbitMq {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// moto's SQS.
+#[derive(Debug)]
+pub struct Moto {
+    process: Option<Running>,
+    port: u16,
+}
+
+impl Moto {
+    /// Starts one, and waits until it is ready.
+    pub fn start() -> Self {
+        assert!(
+            std::env::var_os("AWS_ACCESS_KEY_ID").is_some(),
+            "AWS's client needs credentials, though moto takes any: AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test, as `cargo xtask test` sets"
+        );
+        let mut server = Self { process: None, port: free_port() };
+        server.launch();
+        server
+    }
+
+    /// Where it is: messages that were received and not deleted come again soon.
+    pub fn url(&self) -> String {
+        format!("sqs://eu-central-1?endpoint=http://127.0.0.1:{}&hidden=2s", self.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Ends it, and starts it anew: it has forgotten everything, its queues, too.
+    pub fn restart(&mut self) {
+        self.stop();
+        self.launch();
+    }
+
+    fn launch(&mut self) {
+        let script = "\"$@\" </dev/null 2>&1 & exec >/dev/null; cat; kill $! 2>/dev/null; wait";
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "sh"]).arg(installed("moto/bin/moto_server"));
+        command.args(["-H", "127.0.0.1", "-p", &self.port.to_string()]);
+        self.process = Some(until_ready(command, "moto_server", "Running on"));
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {}
+    }
+
+    fn stop(&mut self) {
+        self.process.take().into_iter().for_each(Running::end);
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn until_ready(mut command: Command, name: &str, word: &str) -> Running {
+    let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell starts");
+    let mut log = BufReader::new(process.stdout.take().expect("its output"));
+    let mut said = String::new();
+    loop {
+        let before = said.len();
+        if log.read_line(&mut said).unwrap_or(0) == 0 {
+            let _ = process.wait();
+            panic!("{name} has not started; `cargo xtask servers` installs what the tests need: {said}");
+        }
+        if said[before..].contains(word) {
+            break;
+        }
+    }
+    // What it says from here on is of no interest, but its pipe must not fill up.
+    let rest = std::thread::spawn(move || drop(std::io::copy(&mut log, &mut std::io::sink())));
+    Running { process, rest }
+}
+
+/// A server at work.
+#[derive(Debug)]
+struct Running {
+    process: Child,
+    rest: JoinHandle<()>,
+}
+
+impl Running {
+    fn end(mut self) {
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+        let _ = self.rest.join();
+    }
+}
+
+/// Free now; that another process takes it before the server does is unlikely, and then the server says so.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
+
+/// What `cargo xtask servers` has put into the folder of what is built, in which this program is too.
+fn installed(name: &str) -> PathBuf {
+    let this = std::env::current_exe().expect("this program has a path");
+    let mut places = this.ancestors().map(|folder| folder.join("servers").join(name));
+    places
+        .find(|place| place.is_file())
+        .unwrap_or_else(|| panic!("there is no {name}; `cargo xtask servers` installs it"))
+}
