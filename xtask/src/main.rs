@@ -127,7 +127,7 @@ fn check_everything(skipped: &[&str]) -> Result<()> {
 /// The tests, those on an imitation of SQS, too: AWS's client takes minutes to build, so a plain `cargo test` goes without.
 fn test_everything(arguments: &[&str]) -> Result<()> {
     let mut test = Command::new(env!("CARGO"));
-    test.args(["test", "--workspace", "--features", "brokers/sqs", "--"]).args(arguments);
+    test.args(["test", "--workspace", "--features", "brokers/sqs,import/sqs", "--"]).args(arguments);
     with_any_credentials(&mut test);
     run(test)
 }

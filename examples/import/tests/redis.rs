@@ -1,5 +1,5 @@
 //! Workers of two "hosts" (processes with folders of their own) that meet on a Redis server: what one of them fetched into the shared
-//! folder the other uses. The work comes from the store itself, or by RabbitMQ.
+//! folder the other uses. The work comes from the store itself, or by a broker.
 
 #[path = "../../../tests/servers/mod.rs"]
 mod servers;
@@ -11,8 +11,8 @@ use servers::Server;
 
 struct Hosts {
     server: Server,
-    /// The broker that brings the work to workers, if that is not the store itself.
-    broker: Option<brokers::RabbitMq>,
+    /// Where the broker is that brings the work to workers, if that is not the store itself.
+    broker: Option<String>,
     folder: tempfile::TempDir,
 }
 
@@ -32,7 +32,7 @@ impl Hosts {
     fn worker(&self, host: &str) -> Child {
         let mut worker = self.import(host, &["worker", "--slots", "4"]);
         if let Some(broker) = &self.broker {
-            worker.args(["--broker", &broker.url()]);
+            worker.args(["--broker", broker]);
         }
         worker.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
@@ -51,16 +51,25 @@ fn text(output: &Output) -> String {
 
 #[test]
 fn workers_of_two_hosts_import_together_what_one_of_them_fetched() {
-    imports_on(&Hosts { server: Server::redis(), broker: None, folder: tempfile::tempdir().unwrap() });
+    imports_by(None);
 }
 
 #[test]
 fn workers_of_two_hosts_import_what_rabbitmq_brings_them() {
-    let broker = Some(brokers::RabbitMq::start());
-    imports_on(&Hosts { server: Server::redis(), broker, folder: tempfile::tempdir().unwrap() });
+    let broker = brokers::RabbitMq::start();
+    imports_by(Some(broker.url()));
 }
 
-fn imports_on(hosts: &Hosts) {
+#[cfg(feature = "sqs")]
+#[test]
+fn workers_of_two_hosts_import_what_sqs_brings_them() {
+    let broker = brokers::Moto::start();
+    // What arrives for a worker that has gone is not waited for longer than a second.
+    imports_by(Some(format!("{}&poll=1s", broker.url())));
+}
+
+fn imports_by(broker: Option<String>) {
+    let hosts = Hosts { server: Server::redis(), broker, folder: tempfile::tempdir().unwrap() };
     let shared = hosts.folder.path().join("shared");
     std::fs::create_dir(&shared).unwrap();
     let mut workers = [hosts.worker("one"), hosts.worker("other")];
