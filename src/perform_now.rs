@@ -177,6 +177,7 @@ impl<S: Send + Sync + 'static> Now<S> {
             attempts: Vec::new(),
             suspect: false,
             limited: false,
+            priority: 0,
             parameters: None,
         };
         Arc::new(Held::new(slice, Arc::new(hub), u64::MAX))

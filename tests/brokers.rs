@@ -247,7 +247,8 @@ mod a_weekend {
             };
             let claimed = store.claim(claim).await.unwrap();
             next = next.max(claimed.last_lease + 1);
-            let name = |lease| Message { store: identity, lease: LeaseName { session: session.id, lease } };
+            let name =
+                |lease| Message { store: identity, lease: LeaseName { session: session.id, lease }, priority: 0 };
             let messages = claimed.slices.iter().map(|slice| name(slice.lease)).collect();
             broker.publish("imports", messages).await.unwrap();
         }

@@ -17,6 +17,8 @@ pub struct Message {
     pub store: u64,
     /// The forwarder's lease.
     pub lease: LeaseName,
+    /// The priority of its jobs in their queue, for brokers that know priorities. It does not travel: what arrives has 0.
+    pub priority: i32,
 }
 
 /// Why what has arrived is no message for this store.
@@ -64,6 +66,7 @@ impl Message {
         Some(Self {
             store: u64::from_str_radix(store, 16).ok()?,
             lease: LeaseName { session, lease: lease.parse().ok()? },
+            priority: 0,
         })
     }
 }
@@ -87,7 +90,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_message_comes_back_from_its_text(store: u64, lease: u64) {
-            let message = Message { store, lease: LeaseName { session: SessionId::random(), lease } };
+            let message = Message { store, lease: LeaseName { session: SessionId::random(), lease }, priority: 0 };
             let text = message.encode();
             prop_assert!(text.len() <= MAX_MESSAGE);
             prop_assert_eq!(Message::decode(text.as_bytes(), store), Ok(message));

@@ -16,10 +16,13 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::{Builder, tls};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
+use uuid::Uuid;
 
 use super::{Answer, Broker, Delivery, Message, Receipt, Settings, take_settings};
 use crate::error::{Error, Result};
 
+/// The longest name of a queue.
+const NAME: usize = 80;
 /// The most messages of one call.
 const BATCH: usize = 10;
 /// How long a call waits for messages: the longest that SQS allows.
@@ -107,11 +110,17 @@ impl Sqs {
         self.client.get_or_init(make).await
     }
 
-    /// What SQS calls a queue: letters, digits, `-` and `_`, at most 80.
+    /// What SQS calls a queue: letters, digits, `-` and `_`, at most 80. A name that has to be changed for that is told apart from others by
+    /// what it was.
     fn queue(&self, queue: &str) -> String {
+        let whole = format!("{}{queue}", self.settings.prefix);
         let letter = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '-' };
-        let name: String = format!("{}{queue}", self.settings.prefix).chars().map(letter).collect();
-        name.chars().take(80).collect()
+        let name: String = whole.chars().map(letter).collect();
+        if name == whole && name.len() <= NAME {
+            return name;
+        }
+        let mark = format!("-{:.8}", Uuid::new_v5(&Uuid::NAMESPACE_OID, whole.as_bytes()).simple());
+        format!("{}{mark}", &name[..name.len().min(NAME - mark.len())])
     }
 
     /// The URL of a queue, which is made if it is not there: as somebody has made it, it is right.
@@ -278,7 +287,19 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
+
+    #[test]
+    fn names_that_sqs_does_not_know_stay_apart() {
+        let broker = Sqs::open("sqs://eu-central-1").unwrap();
+        let names = ["mail-out", "mail.out", "mail out", "mail/out"].map(|name| broker.queue(name));
+        assert_eq!(names.iter().collect::<HashSet<_>>().len(), 4, "{names:?}");
+        assert!(names[1].starts_with("gusher-mail-out-"), "{names:?}");
+        let long = ["a", "b"].map(|end| broker.queue(&format!("{}{end}", "imports".repeat(20))));
+        assert!(long[0] != long[1] && long.iter().all(|name| name.len() == NAME), "{long:?}");
+    }
 
     #[test]
     fn a_url_says_where_the_queues_are_and_how_they_are_used() {
@@ -288,7 +309,7 @@ mod tests {
             (broker.region.as_deref(), broker.endpoint.as_deref()),
             (Some("eu-central-1"), Some("http://127.0.0.1:5000"))
         );
-        assert_eq!((broker.queue("mail.out"), broker.hidden), ("gusher-mail-out".to_owned(), Duration::from_secs(5)));
+        assert_eq!((broker.queue("mail_out"), broker.hidden), ("gusher-mail_out".to_owned(), Duration::from_secs(5)));
         assert_eq!(broker.poll, Duration::from_secs(2));
         assert!(Sqs::open("sqs://").unwrap().region.is_none());
         for wrong in [

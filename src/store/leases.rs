@@ -116,6 +116,8 @@ pub struct Slice {
     pub suspect: bool,
     /// Whether its step or the keys of its jobs limit how many run at once.
     pub limited: bool,
+    /// The priority of its line, if a forwarder claimed it; 0 for others, whom nothing depends on it for.
+    pub priority: i32,
     /// What [`Store::parameters`](super::Store::parameters) would answer, if nothing of it has been mended, it is at most 4 KiB, and the
     /// slice has at most 64 jobs: a few small jobs start one call earlier.
     pub parameters: Option<Parameters>,

@@ -188,6 +188,7 @@ impl Forwarder {
         let message = |slice: &Slice| Message {
             store: route.store,
             lease: LeaseName { session: session.id, lease: slice.lease },
+            priority: slice.priority,
         };
         let messages = slices.iter().map(message).collect();
         let published = route.broker.publish(&route.queue, messages).await;

@@ -396,6 +396,7 @@ mod tests {
             attempts: Vec::new(),
             suspect: false,
             limited: false,
+            priority: 0,
             parameters: None,
         };
         Arc::new(Held::new(slice, Arc::new(hub), LEASE as u64))

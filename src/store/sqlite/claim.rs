@@ -439,6 +439,7 @@ impl Tx<'_> {
             Vec::new()
         };
         let parameters = self.few_parameters(lease)?;
+        let step = self.step(lease.wf, lease.step)?;
         Ok(Slice {
             lease: lease.number as u64,
             workflow: WorkflowId::from_slice(&id)?,
@@ -455,7 +456,8 @@ impl Tx<'_> {
             jobs: lease.jobs,
             attempts: attempts_used,
             suspect: lease.suspect,
-            limited: self.step(lease.wf, lease.step)?.is_limited(),
+            limited: step.is_limited(),
+            priority: if lease.published > 0 { self.priority(step.line)? } else { 0 },
             parameters,
         })
     }

@@ -54,6 +54,12 @@ impl Tx<'_> {
         Ok(self.inserted())
     }
 
+    /// The priority of a line.
+    pub fn priority(&mut self, line: i64) -> Result<i32> {
+        let priority = self.one("SELECT priority FROM line WHERE line = ?", [line], |row| row.get(0))?;
+        priority.ok_or_else(|| Error::corrupt(format!("line {line} is missing")))
+    }
+
     /// The line where the suspect work of a step waits.
     fn suspect_line(&mut self, line: i64) -> Result<i64> {
         let sql = "SELECT queue, priority, type FROM line WHERE line = ?";

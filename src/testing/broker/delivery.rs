@@ -26,7 +26,7 @@ fn queue() -> String {
 
 fn messages(count: u64) -> Vec<Message> {
     let session = SessionId::random();
-    (1..=count).map(|lease| Message { store: 7, lease: LeaseName { session, lease } }).collect()
+    (1..=count).map(|lease| Message { store: 7, lease: LeaseName { session, lease }, priority: 0 }).collect()
 }
 
 async fn receive(broker: &Arc<dyn Broker>, queue: &str, most: u32) -> Vec<Delivery> {

@@ -360,6 +360,7 @@ macro_rules! conformance_table {
                 tells_the_attempts_used,
             }
             take_over {
+                a_forwarder_is_told_the_priority_of_each_slice,
                 fresh_moves_the_lease_to_who_reports_it,
                 repeated_by_another_finds_it_gone,
                 doubled_in_one_call_is_taken_over_once,

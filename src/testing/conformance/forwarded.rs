@@ -70,6 +70,14 @@ pub mod take_over {
         assert_eq!(scene.jobs(id).await.succeeded, 4);
     }
 
+    pub async fn a_forwarder_is_told_the_priority_of_each_slice(scene: &Scene) {
+        let with = |priority| move |spec: &mut StepSpec| spec.priority = priority;
+        scene.plan().step_with("late", 1, with(-3)).step("usual", 1).step_with("urgent", 1, with(7)).create().await;
+        let slices = claim(&forwarder(scene).await, 1, 3).await.slices;
+        let told: Vec<_> = slices.iter().map(|slice| (slice.step_name.as_str(), slice.priority)).collect();
+        assert_eq!(told, [("urgent", 7), ("usual", 0), ("late", -3)]);
+    }
+
     pub async fn repeated_by_another_finds_it_gone(scene: &Scene) {
         scene.lone(10).await;
         let (sender, worker, other) = (forwarder(scene).await, scene.worker().await, scene.worker().await);

@@ -3,7 +3,9 @@
 use std::sync::{Arc, LazyLock};
 
 use brokers::RabbitMq;
-use gusher::broker::{Broker, open};
+use gusher::SessionId;
+use gusher::broker::{Broker, Message, open};
+use gusher::store::LeaseName;
 
 /// Started once for all tests; stopped with this process (a static is never dropped).
 static SERVER: LazyLock<RabbitMq> = LazyLock::new(RabbitMq::start);
@@ -21,6 +23,23 @@ mod classic_queues {
     }
 
     gusher::testing::broker_tests!(fresh);
+}
+
+#[tokio::test]
+async fn of_what_waits_in_a_classic_queue_urgent_messages_arrive_first() {
+    let broker = broker("queue-type=classic").await;
+    let session = SessionId::random();
+    let message = |lease, priority| Message { store: 7, lease: LeaseName { session, lease }, priority };
+    let sent = vec![message(1, -2), message(2, 0), message(3, 9), message(4, 0), message(5, 1)];
+    broker.publish("orders", sent).await.unwrap();
+    let mut arrived = Vec::new();
+    while arrived.len() < 5 {
+        for delivery in broker.receive("orders", 1).await.unwrap() {
+            arrived.push(Message::decode(&delivery.body, 7).unwrap().lease.lease);
+            broker.acknowledge("orders", vec![delivery.receipt]).await.unwrap();
+        }
+    }
+    assert_eq!(arrived, [3, 5, 2, 4, 1]);
 }
 
 mod quorum_queues {

@@ -117,6 +117,8 @@ struct Slice {
     attempts: Option<usize>,
     suspect: bool,
     limited: bool,
+    #[serde(default)]
+    priority: i32,
     parameters: Option<usize>,
 }
 
@@ -149,6 +151,7 @@ impl Slice {
             attempts: self.attempts.map(|number| told.take(number)).transpose()?.unwrap_or_default(),
             suspect: self.suspect,
             limited: self.limited,
+            priority: self.priority,
             parameters: self
                 .parameters
                 .map(|number| Ok::<_, Error>(Parameters { body: told.take(number)?, mended: Vec::new() }))

@@ -43,6 +43,7 @@ function G.describe(lease)
         job_type = about[2], queue = names_queues() and call('HGET', K.line(step.line), 'queue') or nil, options = about[3],
         generation = step.generation, feeds = step.feeds, wf = wf, chunk = lease.chunk, first = lease.first,
         jobs = put_blob(lease.jobs), attempts = attempts, suspect = lease.suspect or false, limited = G.is_limited(step),
+        priority = lease.published and tonumber(call('HGET', K.line(step.line), 'priority')) or 0,
         parameters = few_parameters(lease),
     }
 end
