@@ -49,6 +49,8 @@ pub const BROKERS: [&str; 2] = ["rabbitmq", "sqs"];
 /// So many kills of workers come with one fault of the broker.
 const KILLS_A_BROKER_FAULT: u64 = 8;
 
+/// A second.
+const BROKER_KILL_RATE: &str = "5";
 /// Milliseconds: the imitation of SQS takes so long for its answers under load that shorter leases end before their messages arrive.
 const SQS_LEASE: &str = "4000";
 
@@ -225,7 +227,7 @@ fn by_broker(options: &Options, broker: &'static str, program: &Path) -> Result<
         let mut run = Command::new(program);
         let faults = options.broker_faults.unwrap_or((kills / KILLS_A_BROKER_FAULT).max(SERVER_FAULTS));
         run.args(flags(folder, kills, jobs, seed)).args(["--store", store.name(), "--broker", broker]);
-        run.args(["--broker-faults", &faults.to_string()]);
+        run.args(["--broker-faults", &faults.to_string(), "--rate", BROKER_KILL_RATE]);
         if broker == "sqs" {
             run.args(["--lease", SQS_LEASE]);
         }
