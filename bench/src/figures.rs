@@ -40,6 +40,18 @@ pub struct Figures {
     pub cost_vs_100k: Option<f64>,
     /// `total_s`, by that of the floor.
     pub vs_floor: Option<f64>,
+    /// Where a broker brings the slices.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub by_broker: Option<ByBroker>,
+}
+
+/// What a broker adds.
+#[derive(Clone, Debug, Serialize)]
+pub struct ByBroker {
+    /// How many messages it carried.
+    pub messages: u64,
+    /// `total_s`, by that of runs without it.
+    pub vs_without_broker: f64,
 }
 
 impl Figures {
@@ -71,14 +83,22 @@ impl Figures {
             peak_rss_mb: (!memory.is_empty()).then(|| round(median(memory) / 1e6, 1)),
             cost_vs_100k: Some(round(cost_against(rows, total_s, smaller), 2)),
             vs_floor: Some(round(total_s / floor_s, 2)),
+            by_broker: None,
         }
+    }
+
+    /// With what the broker added, of which `runs` are those by it and `without` those without.
+    pub fn by_broker(self, runs: &[RunMeasured], without: &[RunMeasured]) -> Self {
+        let messages = median(runs.iter().map(|run| run.messages as f64)) as u64;
+        let vs_without_broker = round(self.total_s / median(without.iter().map(RunMeasured::total_s)), 2);
+        Self { by_broker: Some(ByBroker { messages, vs_without_broker }), ..self }
     }
 
     /// For people: name, figure, and what it says.
     pub fn lines(&self) -> Vec<[String; 2]> {
         let or_none =
             |figure: Option<f64>, unit: &str| figure.map_or("–".to_owned(), |figure| format!("{figure}{unit}"));
-        vec![
+        let mut lines = vec![
             ["create".into(), format!("{:.3} s", self.create_s)],
             ["run".into(), format!("{:.3} s", self.run_s)],
             ["total".into(), format!("{:.3} s, {} jobs/s", self.total_s, thousands(self.jobs_per_s as u64))],
@@ -90,7 +110,12 @@ impl Figures {
             ["peak memory".into(), or_none(self.peak_rss_mb, " MB")],
             [format!("cost a job against {} rows", thousands(SMALLER)), or_none(self.cost_vs_100k, " ×")],
             ["total against the floor".into(), or_none(self.vs_floor, " ×")],
-        ]
+        ];
+        if let Some(ByBroker { messages, vs_without_broker }) = self.by_broker {
+            lines.push(["messages".into(), thousands(messages)]);
+            lines.push(["total against runs without the broker".into(), format!("{vs_without_broker} ×")]);
+        }
+        lines
     }
 }
 
@@ -147,6 +172,17 @@ mod tests {
             json,
             r#"{"rows":100,"row":"E","create_s":0.5,"run_s":1.0,"total_s":1.5,"jobs_per_s":67.0,"store_bytes_per_job_created":40.0,"store_bytes_per_job_done":50.0,"commands_per_job_sent":0.1,"commands_per_job_inner":0.5,"commits":7,"peak_rss_mb":null,"cost_vs_100k":10.0,"vs_floor":3.0}"#
         );
+    }
+
+    #[test]
+    fn of_a_broker_messages_are_told_and_the_time_without_it() {
+        let by = RunMeasured { messages: 1_250, ..measured(1.0, 2.0) };
+        let floor = FloorMeasured { in_s: 1.0, out_s: 1.0 };
+        let figures = Figures::new(100, RowKind::E, std::slice::from_ref(&by), &[measured(1.0, 1.0)], &[floor]);
+        let figures = figures.by_broker(&[by], &[measured(0.5, 1.5)]);
+        let json = serde_json::to_string(&figures).unwrap();
+        assert!(json.ends_with(r#""vs_floor":1.5,"messages":1250,"vs_without_broker":1.5}"#), "{json}");
+        assert!(figures.lines().contains(&["messages".into(), "1,250".into()]));
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use anyhow::Result;
 
 use crate::child;
-use crate::figures::{Figures, SMALLER, median, thousands};
+use crate::figures::{Figures, SMALLER, thousands};
 use crate::machine::load_average;
-use crate::one_run::{RunMeasured, RunPlan};
+use crate::one_run::RunPlan;
 use crate::options::Options;
 use crate::place::Place;
 
@@ -33,16 +33,13 @@ pub fn measure(options: &Options, place: &Place) -> Result<()> {
             without.push(run);
         }
     }
-    let figures = Figures::new(options.rows, options.row, &runs, &smaller, &floor);
+    let mut figures = Figures::new(options.rows, options.row, &runs, &smaller, &floor);
+    if broker.is_some() {
+        figures = figures.by_broker(&runs, &without);
+    }
     println!("{} {} rows, median of {} runs", thousands(options.rows), figures.row, options.runs);
     for [name, figure] in figures.lines() {
         println!("  {name:<34} {figure}");
-    }
-    if broker.is_some() {
-        let messages = median(runs.iter().map(|run| run.messages as f64));
-        let seconds = median(without.iter().map(RunMeasured::total_s));
-        println!("  {:<34} {messages:.0}", "messages");
-        println!("  {:<34} {:.2} x ({seconds:.2} s)", "by those without the broker", figures.total_s / seconds);
     }
     println!("  {:<34} {before} before, {} after", "load average", load_average());
     if options.json {
