@@ -23,6 +23,9 @@ pub struct Sizes {
 /// Valkey and a cluster differ from Redis in few things: that part of its kills and jobs is enough for each of them.
 const OF_REDIS: u64 = 10;
 
+/// How often a broker fails.
+const BROKER_FAULTS: u64 = 50;
+
 impl Sizes {
     pub fn parse(flags: &[&str]) -> Result<Self> {
         let mut seeds = 1_000_000;
@@ -68,6 +71,14 @@ impl Sizes {
             }
         }
     }
+
+    /// How much is done over a broker.
+    fn crash_by(broker: &'static str) -> crash::Options {
+        let broker_faults = Some(BROKER_FAULTS);
+        let of =
+            crash::Options { store: Store::Redis, broker: Some(broker), broker_faults, ..crash::Options::default() };
+        crash::Options { kills: 500, jobs: 100_000, ..of }
+    }
 }
 
 /// Does it all, or the parts asked for. What a part has shown is written down even if it must not be.
@@ -85,6 +96,18 @@ pub fn full(sizes: &Sizes) -> Result<()> {
         reliability::keep(Part::Crash(store), &command, &json!({ "runs": shown, "skipped": skipped }))?;
         crashed.extend(runs);
     }
+    let mut by_broker = Vec::new();
+    for broker in crash::BROKERS.into_iter().filter(|broker| does(Part::Broker(broker))) {
+        let options = Sizes::crash_by(broker);
+        let (runs, skipped) = crash::crash(&options)?;
+        let shown: Vec<Value> = runs.iter().map(Crashed::json).collect();
+        let crash::Options { kills, jobs, seed, .. } = options;
+        let command = format!(
+            "cargo xtask crash --store redis --broker {broker} --broker-faults {BROKER_FAULTS} --kills {kills} --jobs {jobs} --seed {seed}"
+        );
+        reliability::keep(Part::Broker(broker), &command, &json!({ "runs": shown, "skipped": skipped }))?;
+        by_broker.extend(runs);
+    }
     if does(Part::Model) {
         crate::model(&sizes.seeds.to_string())?;
         let command = format!("cargo xtask test --seeds {}", sizes.seeds);
@@ -97,6 +120,7 @@ pub fn full(sizes: &Sizes) -> Result<()> {
     }
     reliability::write_page()?;
     crash::all_good(&crashed)?;
+    crash::all_good(&by_broker)?;
     crashed.iter().try_for_each(|run| reliability::check_recovery(&run.json()))
 }
 
@@ -134,7 +158,7 @@ mod tests {
         let crash::Options { store, kills, jobs, seed, .. } = sizes.on_redis;
         assert_eq!((store, kills, jobs, seed, sizes.crash.kills), (Store::Redis, 20, 1_000, 4, 3_000));
         let sizes = Sizes::parse(&["--kills", "10", "--seeds", "100"]).unwrap();
-        assert_eq!((sizes.seeds, sizes.crash.kills, sizes.parts.len()), (100, 10, 6));
+        assert_eq!((sizes.seeds, sizes.crash.kills, sizes.parts.len()), (100, 10, 8));
         let crash::Options { store, kills, jobs, .. } = sizes.crash_on(Store::Cluster);
         assert_eq!((store, kills, jobs), (Store::Cluster, 1_000, 100_000));
         assert_eq!(Sizes::parse(&["--only", "model"]).unwrap().parts, [Part::Model]);
