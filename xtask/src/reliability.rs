@@ -98,9 +98,9 @@ fn page(kept: &[(Part, Value)]) -> Result<String> {
 Real worker processes share one store. They are killed with SIGKILL, each while it holds unsettled jobs: at any moment, and at
 named places (between a job's effect and its report, in the middle of a commit, just after one). They are stopped for longer
 than their leases last and continued, clocks jump, a disk gets full, a Redis server is killed with SIGKILL and cuts its
-connections, and so is a broker that brings the slices. What each process, or the server, does stands in its ledger; a checker that shares no code with the engine says
-whether every job settled once, none was lost, no report counted under a lease that had been taken back, and no step began
-before those it waits for had settled.
+connections, and so is a broker that brings the slices. What each process, or the server, does stands in its ledger; a checker
+that shares no code with the engine says whether every job settled once, none was lost, no report counted under a lease that
+had been taken back, and no step began before those it waits for had settled.
 
 | what | how much |
 |---|---|

@@ -22,8 +22,8 @@ pub const SLOTS: u32 = 32;
     max_term_width = 110,
     subcommand_value_name = "COMMAND",
     after_help = "\
-Commands, each with a --help of its own: start, worker, workers, list, show, watch, graph, why, failures, retry, start-again, cancel,
-pause, resume, delete, doctor. Their workers write to the database that IMPORT_DB names (import.db).
+Commands, each with a --help of its own: start, worker, workers, list, show, watch, graph, why, failures, retry, start-again, signal,
+cancel, pause, resume, delete, doctor. Their workers write to the database that IMPORT_DB names (import.db).
 
 Exit codes: 0 the import succeeded; 1 it failed; 2 something was asked for that cannot be; 130 stopped by a signal."
 )]
@@ -52,6 +52,9 @@ pub struct Arguments {
     /// How many bad rows the report may lack: a number, or a share such as 0.1%
     #[arg(long, value_name = "ROWS", default_value = "0", value_parser = tolerance)]
     tolerate: Tolerate,
+    /// Where to publish the report, once `import signal latest approval '{"by": ".."}'` has approved it
+    #[arg(long, value_name = "FILE")]
+    publish: Option<PathBuf>,
     /// How many jobs run at once
     #[arg(long, value_name = "N", default_value_t = SLOTS, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub slots: u32,
@@ -89,6 +92,7 @@ impl Arguments {
             rows: self.rows,
             repeat: self.repeat,
             tolerate: self.tolerate,
+            publish: self.publish.clone(),
         };
         workflow.absolute()
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::TryStreamExt;
+use gusher::Signal;
 use gusher::prelude::*;
 use jiff::Timestamp;
 
@@ -162,6 +163,39 @@ impl Job for GenReport {
         let html = report::render(&facts)?;
         tokio::task::spawn_blocking(move || report::write(&html, &self.to)).await??;
         Ok(summary)
+    }
+}
+
+/// What a person says of a report that is to be published.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Approval {
+    pub by: String,
+}
+
+impl Signal for Approval {
+    const NAME: &str = "Approval";
+}
+
+/// Puts the report where everybody sees it, once somebody has approved it. Returns who that was.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Publish {
+    pub report: Outputs<Summary>,
+    pub approval: Outputs<Approval>,
+    pub to: PathBuf,
+}
+
+impl Job for Publish {
+    const NAME: &str = "Publish";
+    const QUEUE: &str = "reports";
+    type Output = String;
+    type State = Shared;
+
+    async fn perform(self, ctx: &Context<Shared>) -> JobResult<String> {
+        let Approval { by } = self.approval.one(ctx).await?;
+        let html = tokio::fs::read_to_string(self.report.one(ctx).await?.report).await?;
+        tokio::task::spawn_blocking(move || report::write(&html, &self.to)).await??;
+        Ok(by)
     }
 }
 

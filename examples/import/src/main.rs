@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use gusher::{App, Retention};
-use import::jobs::{DownloadCsv, GenReport, ImportCsvRow, ImportXml, Shared};
+use import::jobs::{Approval, DownloadCsv, GenReport, ImportCsvRow, ImportXml, Publish, Shared};
 use import::workflow::ImportWorkflow;
 
 use arguments::Arguments;
@@ -43,6 +43,8 @@ fn app(database: PathBuf) -> App<Shared> {
         .job::<ImportCsvRow>()
         .job::<ImportXml>()
         .job::<GenReport>()
+        .job::<Publish>()
+        .signal::<Approval>()
         .slots(arguments::SLOTS)
 }
 

@@ -1,10 +1,11 @@
-//! The workflow: a CSV and an XML file go in, one job runs for each row, one report comes out.
+//! The workflow: a CSV and an XML file go in, one job runs for each row, one report comes out, and is published when somebody
+//! has approved it.
 
 use std::path::PathBuf;
 
 use gusher::prelude::*;
 
-use crate::jobs::{DownloadCsv, GenReport, ImportXml, shipped};
+use crate::jobs::{Approval, DownloadCsv, GenReport, ImportXml, Publish, shipped};
 use crate::location::Location;
 
 /// Its arguments; each has a default, so `import start ImportWorkflow` imports the shipped files.
@@ -25,6 +26,8 @@ pub struct ImportWorkflow {
     pub repeat: u32,
     /// How many bad rows the report may lack.
     pub tolerate: Tolerate,
+    /// Where the report is published, once somebody has looked at it and given the signal `approval`.
+    pub publish: Option<PathBuf>,
 }
 
 impl Default for ImportWorkflow {
@@ -38,6 +41,7 @@ impl Default for ImportWorkflow {
             rows: None,
             repeat: 1,
             tolerate: Tolerate::None,
+            publish: None,
         }
     }
 }
@@ -50,6 +54,7 @@ impl ImportWorkflow {
             xml: self.xml.absolute()?,
             report: std::path::absolute(&self.report)?,
             shared: self.shared.as_ref().map(Location::absolute).transpose()?,
+            publish: self.publish.as_ref().map(std::path::absolute).transpose()?,
             ..self
         })
     }
@@ -60,12 +65,17 @@ impl Workflow for ImportWorkflow {
 
     fn configure(&self, flow: &Flow) -> gusher::Result<()> {
         // Without a current folder a relative path stays one, and the job that cannot find it says so.
-        let Self { csv, xml, report, shared, rows, repeat, tolerate } =
+        let Self { csv, xml, report, shared, rows, repeat, tolerate, publish } =
             self.clone().absolute().unwrap_or_else(|_| self.clone());
 
         let territories = flow.run(ImportXml { from: xml.clone(), shared: shared.clone() });
         let imported = flow.expand(DownloadCsv { from: csv.clone(), shared, rows, repeat }).tolerate(tolerate);
-        flow.run(GenReport { to: report, csv, xml, added: imported.outputs(), territories: territories.outputs() });
+        let report =
+            flow.run(GenReport { to: report, csv, xml, added: imported.outputs(), territories: territories.outputs() });
+        if let Some(to) = publish {
+            let approval = flow.wait_for::<Approval>("approval").after(report);
+            flow.run(Publish { report: report.outputs(), approval: approval.outputs(), to });
+        }
         Ok(())
     }
 }

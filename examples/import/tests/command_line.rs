@@ -250,6 +250,26 @@ fn after_a_download_that_failed_for_good_the_report_waits_until_a_retry_repairs_
 }
 
 #[test]
+fn a_feed_that_was_broken_at_night_is_repaired_in_the_morning_and_the_approved_report_is_published() {
+    let house = House::new();
+    let args = r#"{"csv": "late.csv", "publish": "site.html"}"#;
+    let _worker = house.worker();
+    house.refused(&["start", "ImportWorkflow", "--args", args, "--wait"]);
+    let why = house.told(&["why", "latest/Publish"]);
+    assert!(why.contains("late.csv does not exist"), "{why}");
+
+    house.csv("late.csv", &[row("00AA", "38.7")]);
+    house.told(&["retry", "latest"]);
+    // Said before the report is there, it is kept for it.
+    let (_, error) = house.refused(&["signal", "latest", "approval", r#"{"from": "Ada"}"#]);
+    assert!(error.contains("unknown field `from`"), "{error}");
+    house.told(&["signal", "latest", "approval", r#"{"by": "Ada"}"#]);
+    house.told(&["watch", "latest"]);
+    assert!(house.path("site.html").exists());
+    assert_eq!(house.json(&["show", "latest", "Publish#0"])["output"], "Ada");
+}
+
+#[test]
 fn a_workflow_is_paused_resumed_cancelled_started_again_and_deleted_by_its_id() {
     let house = House::new();
     let started = house.json(&["start", "ImportWorkflow", "--args", r#"{"rows":20}"#]);
