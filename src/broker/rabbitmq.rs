@@ -17,6 +17,7 @@ use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
     QueueDeclareOptions,
 };
+use lapin::tcp::OwnedTLSConfig;
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::AMQPUri;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
@@ -47,6 +48,8 @@ pub struct RabbitMq {
     settings: Settings,
     /// What a queue is made as, if it is not there: `classic` or `quorum`; the server's default unless set.
     queue_type: Option<&'static str>,
+    /// Certificates (PEM) that the server's may be signed by, beside the system's.
+    ca: Option<String>,
     link: Mutex<Option<Arc<Link>>>,
     inboxes: parking_lot::Mutex<HashMap<String, Arc<Inbox>>>,
 }
@@ -85,7 +88,7 @@ impl RabbitMq {
     /// The server of a URL. Connects when it is used.
     pub fn open(url: &str) -> Result<Self> {
         let (place, settings, others) = take_settings(url)?;
-        let mut queue_type = None;
+        let (mut queue_type, mut ca) = (None, None);
         let mut query: Vec<String> = Vec::new();
         for (name, value) in others {
             match (name, value) {
@@ -93,6 +96,14 @@ impl RabbitMq {
                 ("queue-type", "quorum") => queue_type = Some("quorum"),
                 ("queue-type", _) => {
                     return Err(Error::usage(format!("a queue-type is classic or quorum, not `{value}`")));
+                }
+                ("ca", file) => {
+                    let unreadable = |error| {
+                        let what =
+                            format!("the certificates in `{file}`, which the broker's URL names, cannot be read");
+                        Error::usage(what).because(error)
+                    };
+                    ca = Some(std::fs::read_to_string(file).map_err(unreadable)?);
                 }
                 _ => query.push(format!("{name}={value}")),
             }
@@ -103,7 +114,15 @@ impl RabbitMq {
             .parse()
             .map_err(|why: String| Error::usage(format!("`{shown}` is no address of a RabbitMQ server: {why}")))?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
-        Ok(Self { uri, shown, settings, queue_type, link: Mutex::default(), inboxes: parking_lot::Mutex::default() })
+        Ok(Self {
+            uri,
+            shown,
+            settings,
+            queue_type,
+            ca,
+            link: Mutex::default(),
+            inboxes: parking_lot::Mutex::default(),
+        })
     }
 
     /// What the server calls a queue.
@@ -121,7 +140,9 @@ impl RabbitMq {
         let what = format!("connecting to {}", self.shown);
         let properties = ConnectionProperties::default().with_connection_name("gusher".into());
         let connect = async {
-            let connection = Connection::connect_uri(self.uri.clone(), properties).await?;
+            let tls = OwnedTLSConfig { cert_chain: self.ca.clone(), ..OwnedTLSConfig::default() };
+            let runtime = lapin::runtime::default_runtime()?;
+            let connection = Connection::connect_uri_with_config(self.uri.clone(), properties, tls, runtime).await?;
             let publisher = connection.create_channel().await?;
             publisher.confirm_select(ConfirmSelectOptions::default()).await?;
             Ok(Link { connection, publisher, queues: parking_lot::Mutex::default() })
@@ -360,7 +381,7 @@ impl Broker for RabbitMq {
     fn for_worker(&self) -> Option<Arc<dyn Broker>> {
         let (link, inboxes) = Default::default();
         let (uri, shown, settings) = (self.uri.clone(), self.shown.clone(), self.settings.clone());
-        Some(Arc::new(Self { uri, shown, settings, queue_type: self.queue_type, link, inboxes }))
+        Some(Arc::new(Self { uri, shown, settings, queue_type: self.queue_type, ca: self.ca.clone(), link, inboxes }))
     }
 
     fn name(&self) -> String {

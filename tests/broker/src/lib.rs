@@ -13,6 +13,7 @@ pub use proxy::Proxy;
 
 /// Debian's own script, without the wrapper that becomes another user.
 const RABBITMQ: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+const RABBITMQCTL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 
 /// A RabbitMQ server.
 #[derive(Debug)]
@@ -27,10 +28,24 @@ pub struct RabbitMq {
 impl RabbitMq {
     /// Starts one, and waits until it is ready.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// One with these lines of configuration.
+    pub fn start_with(settings: &[String]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("rabbitmq.conf"), settings.join("\n")).expect("its settings are written");
         let mut server = Self { process: None, folder, port: free_port(), others: [free_port(), free_port()] };
         server.launch();
         server
+    }
+
+    /// Has its own tool do something.
+    pub fn control(&self, arguments: &[&str]) {
+        let mut tool = Command::new(RABBITMQCTL);
+        tool.args(arguments);
+        let told = self.about(&mut tool).output().expect("rabbitmqctl starts");
+        assert!(told.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&told.stderr));
     }
 
     /// Where it is.
@@ -40,6 +55,11 @@ impl RabbitMq {
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// A port of this machine for a listener of its own.
+    pub fn another_port() -> u16 {
+        free_port()
     }
 
     /// Kills it, as a machine that fails does, and starts it anew in its folder, on its port.
@@ -52,14 +72,19 @@ impl RabbitMq {
     }
 
     fn launch(&mut self) {
-        let place = |name: &str| self.folder.path().join(name);
-        let [distribution, names] = self.others.map(|port| port.to_string());
         // The shell stops the server as soon as its own standard input ends, which it does when this process does, however it ends; then
         // the name server, which the server has started for itself and leaves behind.
         let script = "\"$@\" </dev/null & exec >/dev/null; cat; kill $! 2>/dev/null; wait; epmd -port \"$ERL_EPMD_PORT\" -kill >/dev/null 2>&1";
         let mut command = Command::new("sh");
+        command.args(["-c", script, "sh", RABBITMQ]);
+        self.process = Some(until_ready(self.about(&mut command), "rabbitmq-server", "Server startup complete"));
+    }
+
+    /// Tells a command which server it is about, and where that has its things.
+    fn about<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        let place = |name: &str| self.folder.path().join(name);
+        let [distribution, names] = self.others.map(|port| port.to_string());
         command
-            .args(["-c", script, "sh", RABBITMQ])
             .env("RABBITMQ_NODENAME", format!("gusher-{}@localhost", self.port))
             .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_NODE_PORT", self.port.to_string())
@@ -69,11 +94,10 @@ impl RabbitMq {
             .env("RABBITMQ_MNESIA_BASE", place("mnesia"))
             .env("RABBITMQ_LOG_BASE", place("log"))
             .env("RABBITMQ_LOGS", "-")
-            .env("RABBITMQ_CONFIG_FILE", place("none"))
+            .env("RABBITMQ_CONFIG_FILE", place("rabbitmq"))
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", place("plugins"))
             .env("RABBITMQ_PID_FILE", place("pid"))
-            .env("HOME", self.folder.path());
-        self.process = Some(until_ready(command, "rabbitmq-server", "Server startup complete"));
+            .env("HOME", self.folder.path())
     }
 
     fn stop(&mut self) {
@@ -126,7 +150,7 @@ impl Moto {
         let mut command = Command::new("sh");
         command.args(["-c", script, "sh"]).arg(installed("moto/bin/moto_server"));
         command.args(["-H", "127.0.0.1", "-p", &self.port.to_string()]);
-        self.process = Some(until_ready(command, "moto_server", "Running on"));
+        self.process = Some(until_ready(&mut command, "moto_server", "Running on"));
         while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {}
     }
 
@@ -141,7 +165,7 @@ impl Drop for Moto {
     }
 }
 
-fn until_ready(mut command: Command, name: &str, word: &str) -> Running {
+fn until_ready(command: &mut Command, name: &str, word: &str) -> Running {
     let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell starts");
     let mut log = BufReader::new(process.stdout.take().expect("its output"));
     let mut said = String::new();
