@@ -76,6 +76,15 @@ pub trait Broker: Send + Sync + fmt::Debug {
     }
 }
 
+/// How long a broker may take for any answer but to [`Broker::receive`]: no worker waits for one for ever.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A broker's answer, if it comes.
+pub(crate) async fn in_time<T>(answer: Answer<'_, T>) -> Result<T> {
+    let late = |_| Error::unavailable(format!("the broker has not answered for {} s", PATIENCE.as_secs()));
+    tokio::time::timeout(PATIENCE, answer).await.map_err(late)?
+}
+
 /// How a broker is used, whichever it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {

@@ -28,6 +28,8 @@ use crate::error::{Error, Result};
 
 /// How long a server may take for any one answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a server may take to take one message that nobody gets; less than who asks for that waits.
+const PROBED: Duration = Duration::from_secs(2);
 /// How often both ends show that they live, in seconds, unless the URL says otherwise.
 const HEARTBEAT: u16 = 10;
 /// The server's words for what is not there, what is not allowed, and what is there as something else.
@@ -186,14 +188,25 @@ impl RabbitMq {
                 }
             }
             Some(found) => found.map_err(|error| rabbitmq_error(&what, error))?,
-            None => return Err(silent(&what)),
+            None => return Err(silent(&what, PATIENCE)),
         }
         link.queues.lock().insert(queue.to_owned());
         Ok(())
     }
 
+    /// That the server takes nothing for the time being; it tells those who publish.
+    fn alarm(&self) -> Error {
+        Error::unavailable(format!(
+            "{} takes no messages: it has an alarm, for its memory or its disk is nearly full",
+            self.shown
+        ))
+    }
+
     async fn publish_bodies(&self, queue: &str, bodies: Vec<(Vec<u8>, u8)>) -> Result<()> {
         let link = self.link().await?;
+        if link.connection.status().blocked() {
+            return Err(self.alarm());
+        }
         let what = format!("publishing to `{queue}` of {}", self.shown);
         self.make(&link, queue).await?;
         let publish = async {
@@ -221,12 +234,27 @@ impl RabbitMq {
         match published {
             Ok(0) => Ok(()),
             Ok(lost) => Err(Error::unavailable(format!("{what}: the server has not kept {lost} messages"))),
+            // The connection works again when the alarm is over; closing it would have to wait for that, too.
+            Err(_) if link.connection.status().blocked() => Err(self.alarm()),
             Err(error) => {
-                // A server with an alarm (memory, disk) is silent to whoever publishes, and a channel with open confirms is of no use.
+                // A channel with open confirms is of no use.
                 self.forget(&link).await;
                 Err(error)
             }
         }
+    }
+
+    /// Publishes a message that nobody gets: a server with an alarm says so only to those who publish.
+    async fn probe(&self, link: &Link, queue: &str) -> Result<()> {
+        let what = format!("publishing to {}", self.shown);
+        let nobody = format!("{queue}.nobody");
+        let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+        let publish = async {
+            let sent = link.publisher.basic_publish("".into(), nobody.as_str().into(), options, b"", properties);
+            sent.await?.await
+        };
+        let confirmed = tokio::time::timeout(PROBED, publish).await.map_err(|_| silent(&what, PROBED))?;
+        confirmed.map(drop).map_err(|error| rabbitmq_error(&what, error))
     }
 
     /// This connection is not used any more.
@@ -365,15 +393,17 @@ impl Broker for RabbitMq {
     fn check<'a>(&'a self, queue: &'a str) -> Answer<'a, ()> {
         Box::pin(async move {
             let link = self.link().await?;
-            if link.connection.status().blocked() {
-                return Err(Error::unavailable(format!(
-                    "{} takes no messages: it has an alarm, for its memory or its disk is nearly full",
-                    self.shown
-                )));
-            }
             let queue = self.queue(queue);
             link.queues.lock().remove(&queue);
-            self.make(&link, &queue).await
+            let check = async {
+                if link.connection.status().blocked() {
+                    return Err(self.alarm());
+                }
+                self.make(&link, &queue).await?;
+                self.probe(&link, &queue).await
+            };
+            // Nothing is sent any more by a connection that has been told of an alarm, so nothing is answered either.
+            check.await.map_err(|error| if link.connection.status().blocked() { self.alarm() } else { error })
         })
     }
 
@@ -407,12 +437,12 @@ async fn in_time_as_it_is<T>(answer: impl Future<Output = lapin::Result<T>>) -> 
 }
 
 async fn in_time<T>(what: &str, answer: impl Future<Output = lapin::Result<T>>) -> Result<T> {
-    let answer = in_time_as_it_is(answer).await.ok_or_else(|| silent(what))?;
+    let answer = in_time_as_it_is(answer).await.ok_or_else(|| silent(what, PATIENCE))?;
     answer.map_err(|error| rabbitmq_error(what, error))
 }
 
-fn silent(what: &str) -> Error {
-    Error::unavailable(format!("{what}: the server has not answered for {} s", PATIENCE.as_secs()))
+fn silent(what: &str, time: Duration) -> Error {
+    Error::unavailable(format!("{what}: the server has not answered for {} s", time.as_secs()))
 }
 
 /// The number that the server gives its refusal.

@@ -9,6 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
+use aws_sdk_sqs::config::timeout::TimeoutConfig;
 use aws_sdk_sqs::config::{BehaviorVersion, Region};
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, QueueAttributeName, SendMessageBatchRequestEntry};
@@ -27,6 +28,8 @@ const NAME: usize = 80;
 const BATCH: usize = 10;
 /// How long a call waits for messages: the longest that SQS allows.
 const LONG_POLL: Duration = Duration::from_secs(20);
+/// How long one call may take beyond the time that it waits for messages; after that the connection counts as broken.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long what was received is kept from others: long enough to take it over, which takes milliseconds.
 const HIDDEN: Duration = Duration::from_secs(30);
 /// How long a message is kept that nobody receives: its lease is gone much earlier.
@@ -98,7 +101,8 @@ impl Sqs {
     async fn client(&self) -> &Client {
         let make = async || {
             let http = Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https();
-            let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
+            let times = TimeoutConfig::builder().operation_attempt_timeout(self.poll + PATIENCE).build();
+            let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http).timeout_config(times);
             if let Some(region) = &self.region {
                 loader = loader.region(Region::new(region.clone()));
             }

@@ -146,7 +146,13 @@ async fn claim_and_accept(
     claim.first_lease = *unanswered.get_or_insert(*next_lease);
     claim.alone = hub.holds_nothing();
     let asked = hub.monotonic();
-    let claimed = claim_in_rounds(&*hub.store, claim, order).await?;
+    let was_alone = claim.alone;
+    let claimed = claim_in_rounds(&*hub.store, claim, order).await;
+    let may_be_alone = claimed.as_ref().is_err_and(|error| was_alone && error.is_transient());
+    if hub.perhaps_alone.swap(may_be_alone, Ordering::SeqCst) && !may_be_alone {
+        hub.room_came.notify_waiters();
+    }
+    let claimed = claimed?;
     *unanswered = None;
     *next_lease = (*next_lease).max(claimed.last_lease + 1);
     hub.drain(claimed.drain);

@@ -15,7 +15,7 @@ use super::backoff::Backoff;
 use super::claim::standing;
 use super::hub::Hub;
 use super::jitter;
-use crate::broker::{Broker, Message, Traffic};
+use crate::broker::{Broker, Message, Traffic, in_time};
 use crate::error::{Error, ErrorKind};
 use crate::id::SessionId;
 use crate::slice::{CHUNK_JOBS, take_for};
@@ -191,7 +191,7 @@ impl Forwarder {
             priority: slice.priority,
         };
         let messages = slices.iter().map(message).collect();
-        let published = route.broker.publish(&route.queue, messages).await;
+        let published = in_time(route.broker.publish(&route.queue, messages)).await;
         match &published {
             Ok(()) => route.traffic.published(slices.len()),
             Err(_) => {

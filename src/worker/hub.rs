@@ -72,6 +72,8 @@ pub struct Hub {
     pub next_lease: tokio::sync::Mutex<u64>,
     /// How many take-overs have not been answered: it may hold more than is in its hands.
     pub unanswered: AtomicU32,
+    /// A claim that may have been granted what must run alone has not been answered.
+    pub perhaps_alone: AtomicBool,
     /// The queues that it claims from; the slices of the others come by brokers.
     pub direct: Vec<String>,
     /// The queues that go by brokers.
@@ -134,6 +136,7 @@ impl Hub {
             room_came: Notify::new(),
             next_lease: tokio::sync::Mutex::new(1),
             unanswered: AtomicU32::new(0),
+            perhaps_alone: AtomicBool::new(false),
             direct: Vec::new(),
             routes: Vec::new(),
             woken: Notify::new(),
@@ -181,7 +184,8 @@ impl Hub {
 
     /// Whether nothing may come beside what the worker has, or waits for: it may kill the worker.
     pub fn is_isolated(&self) -> bool {
-        self.draining.load(Ordering::SeqCst) || self.held.lock().values().any(|held| held.slice.suspect)
+        let waits = self.draining.load(Ordering::SeqCst) || self.perhaps_alone.load(Ordering::SeqCst);
+        waits || self.held.lock().values().any(|held| held.slice.suspect)
     }
 
     /// Whether it holds nothing at all.

@@ -153,9 +153,7 @@ impl Shards {
     /// How many leases a session that holds a limited number of them may hold on this shard.
     pub fn room_on(&self, session: SessionId, shard: u16, most: u32) -> u32 {
         let visits = self.visits.lock();
-        let held = visits
-            .get(&session)
-            .map_or(0, |visits| visits.held.iter().filter(|(other, _)| **other != shard).map(|(_, held)| *held).sum());
+        let held = visits.get(&session).map_or(0, |visits| self.held_there(visits, |other| other != shard));
         most.saturating_sub(held)
     }
 
@@ -164,7 +162,13 @@ impl Shards {
         let mut visits = self.visits.lock();
         let visits = visits.entry(session).or_default();
         visits.held.insert(shard, held);
-        visits.held.values().sum()
+        self.held_there(visits, |_| true)
+    }
+
+    /// How many leases a session holds on these shards. What it holds on one that is away keeps nobody from the work of others.
+    fn held_there(&self, visits: &Visits, counts: impl Fn(u16) -> bool) -> u32 {
+        let there = |shard: u16| counts(shard) && !self.all[usize::from(shard)].is_away();
+        visits.held.iter().filter(|(shard, _)| there(**shard)).map(|(_, held)| *held).sum()
     }
 
     /// The session's next claim begins with this shard.

@@ -42,10 +42,16 @@ impl RabbitMq {
 
     /// Has its own tool do something.
     pub fn control(&self, arguments: &[&str]) {
+        self.says(arguments);
+    }
+
+    /// What its own tool says.
+    pub fn says(&self, arguments: &[&str]) -> String {
         let mut tool = Command::new(RABBITMQCTL);
         tool.args(arguments);
         let told = self.about(&mut tool).output().expect("rabbitmqctl starts");
         assert!(told.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&told.stderr));
+        String::from_utf8_lossy(&told.stdout).into_owned()
     }
 
     /// Where it is.

@@ -1,4 +1,4 @@
-//! How one gets to a RabbitMQ server: by TLS, and as a user who may do just what is needed.
+//! How one gets to a RabbitMQ server: by TLS, as a user who may do just what is needed, and while it has an alarm.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -73,4 +73,47 @@ async fn the_user_of_the_guide_may_do_what_is_needed_and_nothing_else() {
     let wrong =
         broker(&format!("amqp://gusher:wrong@127.0.0.1:{port}")).check("imports").await.unwrap_err().to_string();
     assert!(wrong.contains("refuses this user or password") && !wrong.contains(":wrong"), "{wrong}");
+}
+
+/// One message, which nobody takes over.
+fn message() -> Vec<Message> {
+    vec![Message { store: 7, lease: LeaseName { session: SessionId::random(), lease: 1 }, priority: 0 }]
+}
+
+#[tokio::test]
+async fn a_server_with_an_alarm_is_said_to_have_one_and_is_used_again_afterwards() {
+    let server = tokio::task::spawn_blocking(RabbitMq::start).await.unwrap();
+    let url = server.url();
+    let (publishes, asks) = (broker(&url), broker(&url));
+    publishes.publish("imports", message()).await.unwrap();
+    let full = tokio::task::spawn_blocking(move || {
+        server.control(&["set_vm_memory_high_watermark", "0"]);
+        server
+    });
+    let server = full.await.unwrap();
+    // As `why` and `doctor` ask; it takes the server a moment to look at its memory.
+    let error = loop {
+        if let Err(error) = asks.check("imports").await {
+            break error.to_string();
+        }
+    };
+    assert!(error.contains("takes no messages: it has an alarm"), "{error}");
+    for _ in 0..2 {
+        let error = publishes.publish("imports", message()).await.unwrap_err().to_string();
+        assert!(error.contains("takes no messages: it has an alarm"), "{error}");
+    }
+    let connections = server.says(&["--quiet", "list_connections", "pid", "--no-table-headers"]);
+    assert_eq!(connections.lines().count(), 2, "no connection is made anew: {connections}");
+
+    let empty = tokio::task::spawn_blocking(move || {
+        server.control(&["set_vm_memory_high_watermark", "0.4"]);
+        server
+    });
+    let _server = empty.await.unwrap();
+    while let Err(error) = publishes.publish("imports", message()).await {
+        assert!(error.is_transient(), "{error}");
+    }
+    while let Err(error) = asks.check("imports").await {
+        assert!(error.is_transient(), "{error}");
+    }
 }

@@ -1,7 +1,7 @@
 //! A broker of the run's own that carries every queue: its connections are cut, it is killed, it is purged, and what it carries is doubled.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -32,7 +32,7 @@ pub struct Carrier {
     proxy: Proxy,
     /// Who receives and republishes.
     doublers: JoinSet<()>,
-    counts: Arc<Counts>,
+    doubled: Arc<Doubled>,
     restarts: u64,
     cuts: u64,
     connections_cut: u64,
@@ -44,10 +44,20 @@ enum Server {
     Sqs(Moto),
 }
 
-/// What the doublers have done.
+/// What the doublers have doubled, each message once: doubling copies, too, they would fill the broker whenever they receive more than half
+/// of what is there.
 #[derive(Debug, Default)]
-struct Counts {
-    doubled: AtomicU64,
+struct Doubled(Mutex<HashSet<Message>>);
+
+impl Doubled {
+    fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// How often it is published instead.
+    fn times(&self, message: Message) -> usize {
+        if self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(message) { 2 } else { 1 }
+    }
 }
 
 impl Carrier {
@@ -66,7 +76,7 @@ impl Carrier {
             server,
             proxy,
             doublers: JoinSet::new(),
-            counts: Arc::default(),
+            doubled: Arc::default(),
             restarts: 0,
             cuts: 0,
             connections_cut: 0,
@@ -87,15 +97,22 @@ impl Carrier {
     pub fn double(&mut self, store: u64, workers: usize) -> Result<()> {
         for _ in 0..workers.div_ceil(WORKERS_A_DOUBLER) {
             let broker = open(&self.url())?.context("a broker")?;
-            let counts = self.counts.clone();
+            let doubled = self.doubled.clone();
             self.doublers.spawn(async move {
                 loop {
-                    if pass_on(&*broker, store, &counts).await.is_err() {
+                    if pass_on(&*broker, store, &doubled).await.is_err() {
                         tokio::time::sleep(Duration::from_millis(200)).await;
                     }
                 }
             });
         }
+        Ok(())
+    }
+
+    /// Fails if it has not been used.
+    pub fn has_carried(&self) -> Result<()> {
+        anyhow::ensure!(self.doubled.count() > 0, "no message of the run came by the broker");
+        anyhow::ensure!(!self.purged.is_empty(), "the broker's queue was never purged");
         Ok(())
     }
 
@@ -106,7 +123,7 @@ impl Carrier {
             "cuts": self.cuts,
             "connections_cut": self.connections_cut,
             "messages_purged": self.purged,
-            "messages_doubled": self.counts.doubled.load(Ordering::Relaxed),
+            "messages_doubled": self.doubled.count(),
         })
     }
 
@@ -162,13 +179,12 @@ impl Carrier {
     }
 }
 
-/// Receives some messages, and publishes each of them twice.
-async fn pass_on(broker: &dyn Broker, store: u64, counts: &Counts) -> gusher::Result<()> {
+/// Receives some messages, and publishes each of them anew: twice, if that has not been done yet.
+async fn pass_on(broker: &dyn Broker, store: u64, doubled: &Doubled) -> gusher::Result<()> {
     let deliveries = broker.receive(QUEUE, 4).await?;
     let messages: Vec<Message> =
         deliveries.iter().filter_map(|delivery| Message::decode(&delivery.body, store).ok()).collect();
-    let twice = messages.iter().flat_map(|message| [*message, *message]).collect();
+    let twice = messages.iter().flat_map(|message| vec![*message; doubled.times(*message)]).collect();
     broker.publish(QUEUE, twice).await?;
-    counts.doubled.fetch_add(messages.len() as u64, Ordering::Relaxed);
     broker.acknowledge(QUEUE, deliveries.into_iter().map(|delivery| delivery.receipt).collect()).await
 }

@@ -189,6 +189,9 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         "seconds": started.elapsed().as_secs_f64().round(),
     });
     println!("{line}");
+    if let Some(carrier) = &run.carrier {
+        carrier.has_carried()?;
+    }
     ensure!(doctor.findings.is_empty(), "the doctor found: {}", doctor.findings.join("; "));
     ensure!(doctor.under_way == 0, "{} things are left although everything has finished", doctor.under_way);
     Ok(())

@@ -78,7 +78,8 @@ function DO.take_over()
             G.put_lease(lease)
             call('ZADD', K.leases, lease.deadline, lease.name)
         else
-            G.take_back(lease, false)
+            -- As above: the others must not suffer from it.
+            damage_in(G.take_back, lease, false)
         end
     end
     if last_lease > used then call('HSET', K.session(id), 'last_lease', last_lease) end
