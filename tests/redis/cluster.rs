@@ -3,8 +3,10 @@
 use std::collections::HashSet;
 
 use gusher::Handle;
+use gusher::broker::{Broker, Message};
 use gusher::store::redis::Options;
-use gusher::store::{Claim, LeaseReport, Renew, Report, Session, Slice, Take};
+use gusher::store::{Claim, LeaseName, LeaseReport, Renew, Report, Session, Slice, Take};
+use gusher::testing::broker::InProcess;
 use servers::{Cluster, Program};
 use tokio::sync::Semaphore;
 
@@ -203,23 +205,28 @@ impl Hand {
 
     /// Asks for one job.
     async fn claim(&mut self) -> gusher::Result<Vec<Slice>> {
-        let claim = Claim {
-            session: self.session.id,
-            first_lease: self.first_lease,
-            max_leases: 1,
-            queues: self.session.queues.clone(),
-            by_broker: Vec::new(),
-            most_held: None,
-            takes: vec![Take { job_type: "Number".into(), jobs: 1, budget: 1 }],
-            free_slots: 1,
-            max_limited: 1,
-            alone: false,
-            permits: Vec::new(),
-            lease: self.session.lease,
-        };
-        let claimed = self.store.claim(claim).await?;
+        let take = Take { job_type: "Number".into(), jobs: 1, budget: 1 };
+        let claimed = self.store.claim(one_lease(&self.session, self.first_lease, take)).await?;
         self.first_lease = self.first_lease.max(claimed.last_lease + 1);
         Ok(claimed.slices)
+    }
+}
+
+/// Asks for one lease.
+fn one_lease(session: &Session, first_lease: u64, take: Take) -> Claim {
+    Claim {
+        session: session.id,
+        first_lease,
+        max_leases: 1,
+        queues: session.queues.clone(),
+        by_broker: Vec::new(),
+        most_held: None,
+        takes: vec![take],
+        free_slots: 1,
+        max_limited: 1,
+        alone: false,
+        permits: Vec::new(),
+        lease: session.lease,
     }
 }
 
@@ -358,6 +365,56 @@ async fn what_a_worker_did_while_a_shard_was_away_is_reported_once_that_is_back(
     assert_eq!(STARTED.available_permits(), 0, "none ran twice");
     stop.cancel();
     worker.await.unwrap().unwrap();
+    assert_eq!(store.doctor().await.unwrap().findings, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_of_a_shard_that_is_away_keeps_no_other_message_waiting() {
+    let mut cluster = cluster_that_may_lack_a_part();
+    let store = open(&format!("{}?lease=60s", cluster.url())).await;
+    let broker = Arc::new(InProcess::default());
+    let app = app().queue("default").via_broker(broker.clone());
+    let client = app.client_on(store.clone());
+    let mut runs = Vec::new();
+    for _ in 0..12 {
+        runs.push(client.start(Numbers { count: 1 }).await.unwrap());
+    }
+    // Without types it claims for others.
+    let forwarder = Session { queues: vec!["default".into()], slots: 0, ..Session::new(60_000) };
+    store.join(forwarder.clone()).await.unwrap();
+    let (identity, mut messages, mut first_lease) = (store.identity().await.unwrap(), Vec::new(), 1);
+    while messages.len() < 12 {
+        let take = Take { job_type: "Number".into(), jobs: 1, budget: 1 };
+        let claimed = store.claim(one_lease(&forwarder, first_lease, take)).await.unwrap();
+        first_lease = first_lease.max(claimed.last_lease + 1);
+        for slice in claimed.slices {
+            let lease = LeaseName { session: forwarder.id, lease: slice.lease };
+            messages.push((slice.workflow.shard(), Message { store: identity, lease, priority: 0 }));
+        }
+    }
+    messages.sort_by_key(|(shard, _)| *shard);
+    let stop = CancellationToken::new();
+    let worker = app.worker_on(store.clone(), WorkerOptions { slots: 1, ..WorkerOptions::default() }).await.unwrap();
+    let worker = tokio::spawn(worker.run(stop.clone()));
+    while store.workers(9).await.unwrap().iter().all(|worker| worker.session.types.is_empty()) {}
+
+    let killed = kill_a_master(&cluster);
+    for (_, message) in messages {
+        broker.publish("default", vec![message]).await.unwrap();
+    }
+    let (away, there): (Vec<Handle>, Vec<Handle>) = runs.into_iter().partition(|run| run.id().shard() < 4);
+    for run in &there {
+        assert_eq!(repeated(|| run.wait()).await.state, WorkflowState::Succeeded);
+    }
+    cluster.nodes[killed].start_again();
+    for run in &away {
+        assert_eq!(repeated(|| run.wait()).await.state, WorkflowState::Succeeded);
+        let job = repeated(|| run.job("Number", 0)).await;
+        assert_eq!((job.attempts, job.recoveries), (1, 0));
+    }
+    stop.cancel();
+    worker.await.unwrap().unwrap();
+    store.leave(forwarder.id).await.unwrap();
     assert_eq!(store.doctor().await.unwrap().findings, Vec::<String>::new());
 }
 
