@@ -160,6 +160,8 @@ fn launch(program: &Path, port: u16, folder: &Path, settings: &[String]) -> Chil
     command.args(file).args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"]).arg(folder);
     if file.is_empty() {
         command.args(["--save", "", "--appendonly", "no"]);
+        // On a busy machine a script of a test that writes a million jobs at once takes so long that others would be refused meanwhile.
+        command.args(["--lua-time-limit", "60000"]);
     }
     let mut process = command.args(settings).stdout(Stdio::piped()).spawn().expect("a shell starts");
     let mut log = Vec::new();
