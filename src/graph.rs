@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::retry::Retry;
-use crate::state::{EdgeKind, Tolerate};
+use crate::state::{EdgeKind, FailurePolicy, Tolerate};
 use crate::waiting::WaitsFor;
 
 /// The most steps that a workflow may have.
@@ -35,6 +35,9 @@ pub struct StepSpec {
     pub feeds: Option<StepNumber>,
     /// How many of its jobs may fail.
     pub tolerate: Tolerate,
+    /// What becomes of the rest as soon as more have failed.
+    #[serde(default, skip_serializing_if = "FailurePolicy::is_default")]
+    pub policy: FailurePolicy,
     /// How many of its jobs may run at once, over all workers.
     pub max_in_flight: Option<u32>,
     /// How often a job may kill the worker that runs it alone before it fails.
@@ -61,6 +64,7 @@ impl StepSpec {
             priority: 0,
             feeds: None,
             tolerate: Tolerate::None,
+            policy: FailurePolicy::RunOn,
             max_in_flight: None,
             max_recoveries: 3,
             delay: Duration::ZERO,
@@ -174,7 +178,9 @@ impl Graph {
                         .to_owned(),
                 ),
                 _ if step.feeds.is_some() && step.waits.is_some() => Some("waits, so it emits nothing".to_owned()),
-                _ => step.waits.as_ref().and_then(WaitsFor::mistake).map(str::to_owned),
+                _ => {
+                    step.waits.as_ref().and_then(WaitsFor::mistake).map(str::to_owned).or_else(|| policy_mistake(step))
+                }
             };
             if let Some(wrong) = wrong {
                 return Err(Error::usage(format!("step `{}` {wrong}", step.name)));
@@ -232,6 +238,28 @@ impl Graph {
             counts[edge.down as usize] += 1;
         }
         counts
+    }
+}
+
+/// What is wrong with a failure policy that could never act.
+fn policy_mistake(step: &StepSpec) -> Option<String> {
+    let said = match step.policy {
+        FailurePolicy::RunOn => return None,
+        FailurePolicy::FailFast => "fail_fast",
+        FailurePolicy::Pause => "or_pause",
+    };
+    if step.waits.is_some() {
+        Some(format!("waits, and has one job that no worker runs: `.{said}()` has no rest to stop; leave it out"))
+    } else if step.feeds.is_some() {
+        Some(format!(
+            "is a source, which is one job: `.{said}()` has no rest to stop; say it of what the source emits, behind `flow.expand(..)`"
+        ))
+    } else if matches!(step.tolerate, Tolerate::Fraction(share) if share >= 1.0) {
+        Some(format!(
+            "tolerates that all of its jobs fail, so `.{said}()` would never act; tolerate fewer: `.tolerate(10)`, `.tolerate(Tolerate::Fraction(0.01))`"
+        ))
+    } else {
+        None
     }
 }
 
@@ -323,5 +351,28 @@ mod tests {
         let mut odd = graph(&["a"], &[]);
         odd.steps[0].tolerate = Tolerate::Fraction(1.5);
         assert!(odd.check().unwrap_err().to_string().contains("between 0 and 1"));
+    }
+
+    #[test]
+    fn a_failure_policy_that_could_never_act_is_refused_with_what_would_be_right() {
+        let refused = |change: fn(&mut StepSpec)| {
+            let mut graph = graph(&["a", "b"], &[]);
+            graph.steps[0].policy = FailurePolicy::FailFast;
+            graph.steps[0].tolerate = Tolerate::Fraction(0.5);
+            graph.check().unwrap();
+            change(&mut graph.steps[0]);
+            graph.check().unwrap_err().to_string()
+        };
+        assert!(
+            refused(|step| step.tolerate = Tolerate::Fraction(1.0))
+                .contains("`.fail_fast()` would never act; tolerate fewer")
+        );
+        assert!(refused(|step| step.feeds = Some(1)).contains("say it of what the source emits"));
+        let wait = |step: &mut StepSpec| {
+            step.policy = FailurePolicy::Pause;
+            step.waits =
+                Some(WaitsFor::Signal { signal_type: "A".into(), timeout: None, then: crate::waiting::Then::Fail });
+        };
+        assert!(refused(wait).contains("`.or_pause()` has no rest to stop; leave it out"));
     }
 }

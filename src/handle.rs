@@ -15,7 +15,9 @@ use crate::outputs::{ChunkParameters, Failure, complete, error_text, failures};
 use crate::payload::ChunkBuilder;
 use crate::record::Record;
 use crate::state::{JobState, WorkflowState, attempts};
-use crate::store::{Append, ChunkOutcomes, DraftKey, DraftOf, Keeping, Part, Retried, RetryFailed, StepRow, Store};
+use crate::store::{
+    Append, ChunkOutcomes, DraftKey, DraftOf, Keeping, Part, ResumeStep, Retried, RetryFailed, StepRow, Store,
+};
 use crate::view::{AttemptView, ErrorGroup, JobView, WorkflowView, pattern};
 use crate::wake::wake;
 
@@ -127,7 +129,19 @@ impl Handle {
         Ok(())
     }
 
-    /// Gives every failed job a new set of attempts, or only those of the step of that name; returns how many.
+    /// Lets the step of that name go on that paused when more of its jobs had failed than it tolerates; returns whether it was paused. The jobs
+    /// that have failed stay failed ([`retry_failed`](Self::retry_failed) runs them again, which lifts the pause, too); the step pauses again
+    /// once as many more have failed as it tolerates.
+    pub async fn resume_step(&self, step: &str) -> Result<bool> {
+        let (session, workflow, step) = (self.client.session(), self.id, self.step(step).await?.number);
+        let send = |command| self.store().resume_step(ResumeStep { session, command, workflow, step });
+        let resumed = self.client.command(workflow.shard(), send).await?;
+        wake(&resumed.woken);
+        Ok(resumed.was_paused)
+    }
+
+    /// Gives every failed job a new set of attempts, or only those of the step of that name; returns how many. Of a step that failed fast the
+    /// jobs that were cancelled run, too.
     pub async fn retry_failed(&self, step: Option<&str>) -> Result<u64> {
         let step = match step {
             Some(name) => Some(self.step(name).await?.number),

@@ -85,7 +85,7 @@ pub use signalling::Signalled;
 pub use slice::{CHUNK_JOBS, Mask};
 pub use start_behind::{StartingBehind, WaitingStart};
 pub use starting::{Started, Starting, StartingAlone};
-pub use state::{Counts, Decision, EdgeKind, JobState, StepState, Tolerate, WorkflowState};
+pub use state::{Counts, Decision, EdgeKind, FailurePolicy, JobState, StepState, Tolerate, WorkflowState};
 pub use store::Pausable;
 pub use tokio_util::sync::CancellationToken;
 pub use unique::Unique;

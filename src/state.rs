@@ -270,6 +270,35 @@ impl Tolerate {
     }
 }
 
+impl From<u64> for Tolerate {
+    fn from(jobs: u64) -> Self {
+        if jobs == 0 { Tolerate::None } else { Tolerate::Jobs(jobs) }
+    }
+}
+
+/// What becomes of a step as soon as more of its jobs have failed for good than it tolerates. Default: it runs on to its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum FailurePolicy {
+    /// All of its jobs run; then it has failed.
+    #[default]
+    RunOn = 0,
+    /// The rest of it is cancelled; then it has failed.
+    FailFast = 1,
+    /// Nothing more of it is handed out until somebody resumes it, or retries what failed.
+    Pause = 2,
+}
+
+words!(FailurePolicy, "failure policy", RunOn => "run_on", FailFast => "fail_fast", Pause => "pause");
+
+impl FailurePolicy {
+    /// Whether it is the default: then nobody need be told.
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Self::RunOn
+    }
+}
+
 /// The jobs of a step or workflow by where they stand. What is in none of these is open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
@@ -406,6 +435,11 @@ mod tests {
         assert_eq!(counts(1, 0, 0).settled_as(Tolerate::Jobs(1)), StepState::Succeeded);
         assert_eq!(counts(0, 0, 10).settled_as(Tolerate::None), StepState::Skipped);
         assert_eq!(Counts::default().settled_as(Tolerate::None), StepState::Succeeded);
+    }
+
+    #[test]
+    fn a_number_tolerates_so_many_jobs() {
+        assert_eq!((Tolerate::from(10), Tolerate::from(0)), (Tolerate::Jobs(10), Tolerate::None));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use crate::clock::Millis;
 use crate::graph::StepNumber;
 use crate::id::WorkflowId;
-use crate::state::{Counts, EdgeKind, JobState, StepState, WorkflowState};
+use crate::state::{Counts, EdgeKind, FailurePolicy, JobState, StepState, WorkflowState};
 use crate::store::{StepRow, WorkflowRow};
 use crate::waiting::WaitsFor;
 
@@ -77,6 +77,19 @@ pub struct StepView {
     /// What it waits for, if no worker runs it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits: Option<WaitsFor>,
+    /// What becomes of it as soon as more of its jobs have failed than it tolerates, if it does not just run on.
+    #[serde(skip_serializing_if = "FailurePolicy::is_default")]
+    pub policy: FailurePolicy,
+    /// Whether it is paused for that, until somebody resumes it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+}
+
+impl StepView {
+    /// The word for where it stands.
+    pub fn state_word(&self) -> &'static str {
+        if self.paused { "paused" } else { self.state.as_str() }
+    }
 }
 
 /// Lone jobs of one queue, type and priority.
@@ -228,6 +241,7 @@ impl WorkflowView {
 impl From<StepRow> for StepView {
     fn from(row: StepRow) -> Self {
         Self {
+            paused: row.is_paused(),
             number: row.number,
             name: row.spec.name,
             job_type: row.spec.job_type,
@@ -239,6 +253,7 @@ impl From<StepRow> for StepView {
             started_at: row.started_at,
             finished_at: row.finished_at,
             waits: row.spec.waits,
+            policy: row.spec.policy,
         }
     }
 }

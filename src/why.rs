@@ -98,9 +98,9 @@ pub enum CauseKind {
     Chore,
     /// A named hold keeps the step from settling.
     Held,
-    /// Somebody paused the workflow.
+    /// Somebody paused the workflow, the queue or the type; or the step paused when more of its jobs had failed than it tolerates.
     Paused,
-    /// Somebody cancelled the workflow, and what runs is coming to its end.
+    /// Somebody cancelled the workflow, or the step fails fast; what runs is coming to its end.
     Cancelling,
     /// More jobs failed than the step tolerates.
     Failed,

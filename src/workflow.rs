@@ -13,7 +13,7 @@ use crate::graph::{Edge, Graph, StepNumber, StepSpec};
 use crate::job::{Job, JobError, Source, Stored};
 use crate::outputs::{Outputs, written};
 use crate::retry::Retry;
-use crate::state::{EdgeKind, Tolerate};
+use crate::state::{EdgeKind, FailurePolicy, Tolerate};
 use crate::store::Awaits;
 
 /// A graph of steps. The fields of the type are its arguments.
@@ -56,6 +56,8 @@ struct Node {
     jobs: Option<JobStream>,
     reads: BTreeSet<StepNumber>,
     always: bool,
+    /// It was told to fail fast and to pause.
+    two_policies: bool,
     /// What a wait succeeds with if its signal does not come in time.
     value: Vec<u8>,
 }
@@ -171,6 +173,7 @@ impl Flow {
             jobs,
             reads: reads.into_iter().collect(),
             always: false,
+            two_policies: false,
             value: Vec::new(),
         });
         Step { flow: self, number, front: number, job: PhantomData }
@@ -183,6 +186,12 @@ impl Flow {
             return Err(error);
         }
         name_apart(&mut parts.nodes);
+        if let Some(node) = parts.nodes.iter().find(|node| node.two_policies) {
+            return Err(Error::usage(format!(
+                "step `{}` is told both `.fail_fast()` and `.or_pause()`; say the one that is meant: the first cancels the rest of the step, the second pauses it",
+                node.spec.name
+            )));
+        }
         for (number, node) in (0..).zip(&parts.nodes) {
             for up in &node.reads {
                 // An edge that was asked for by name says what the reader wants of what it reads.
@@ -351,9 +360,29 @@ impl<'f, J> Step<'f, J> {
         self.set(|node| node.spec.delay = delay)
     }
 
-    /// Counts as succeeded although so many of its jobs failed.
-    pub fn tolerate(self, tolerate: Tolerate) -> Self {
+    /// Counts as succeeded although so many of its jobs failed: `.tolerate(10)`, or a share of them: `.tolerate(Tolerate::Fraction(0.001))`.
+    pub fn tolerate(self, tolerate: impl Into<Tolerate>) -> Self {
+        let tolerate = tolerate.into();
         self.set(|node| node.spec.tolerate = tolerate)
+    }
+
+    /// As soon as more of its jobs have failed for good than it [tolerates](Self::tolerate), the rest of the step is cancelled, and it has
+    /// failed. A retry runs that rest, too.
+    pub fn fail_fast(self) -> Self {
+        self.policy(FailurePolicy::FailFast)
+    }
+
+    /// As soon as more of its jobs have failed for good than it [tolerates](Self::tolerate), the step is paused: what runs comes to its end,
+    /// nothing more is handed out until somebody [resumes it](crate::Handle::resume_step), or retries what failed.
+    pub fn or_pause(self) -> Self {
+        self.policy(FailurePolicy::Pause)
+    }
+
+    fn policy(self, policy: FailurePolicy) -> Self {
+        self.set(|node| {
+            node.two_policies |= node.spec.policy != FailurePolicy::RunOn && node.spec.policy != policy;
+            node.spec.policy = policy;
+        })
     }
 
     /// At most so many of its jobs run at once, over all workers.

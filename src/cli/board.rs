@@ -96,6 +96,9 @@ fn row(step: &StepView, pace: &Pace, told: Option<(u64, u64)>) -> Row {
         (StepState::Running, Some((done, of))) if step.jobs.total == 1 && step.jobs.settled() == 0 && of > 0 => {
             (done.min(of), of, format!("{} of {}", number(done), number(of)))
         }
+        (StepState::Running, _) if step.paused => {
+            (step.jobs.settled(), step.jobs.total, format!("paused, {}", moving(&step.jobs, &Pace::default())))
+        }
         (StepState::Running, _) => (step.jobs.settled(), step.jobs.total, moving(&step.jobs, pace)),
         _ => (step.jobs.settled(), step.jobs.total, ended(step)),
     };
@@ -195,6 +198,8 @@ mod tests {
             started_at: Some(1_000),
             finished_at: state.is_settled().then_some(4_300),
             waits: None,
+            policy: crate::FailurePolicy::RunOn,
+            paused: false,
         }
     }
 
@@ -230,6 +235,16 @@ mod tests {
         let rows = board.rows(&seen(vec![step(0, StepState::Running, 28_298, 9_500)], 1), Duration::from_secs(1));
         assert_eq!(rows[0].figures, "9,500 of 28,298, 8,500/s, 2 s left");
         assert_eq!((rows[0].name.as_str(), rows[0].done, rows[0].of), ("▶ Step0", 9_500, 28_298));
+    }
+
+    #[test]
+    fn a_paused_step_shows_that_and_no_rate() {
+        let mut board = Board::default();
+        board.rows(&seen(vec![step(0, StepState::Running, 28_298, 1_000)], 1), Duration::ZERO);
+        let mut paused = step(0, StepState::Running, 28_298, 9_500);
+        (paused.paused, paused.jobs.failed) = (true, 11);
+        let rows = board.rows(&seen(vec![paused], 1), Duration::from_secs(1));
+        assert_eq!(rows[0].figures, "paused, 9,511 of 28,298, 11 failed");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::graph::MAX_STEPS;
 use crate::render::words::escape;
 use crate::render::{Picture, dot, mermaid, text};
-use crate::state::{Counts, EdgeKind, StepState};
+use crate::state::{Counts, EdgeKind, FailurePolicy, StepState};
 use crate::waiting::WaitsFor;
 
 /// Draw the graph of a workflow, or of a run with its states
@@ -49,6 +49,10 @@ struct NodeView<'a> {
     job_type: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     waits: Option<&'a WaitsFor>,
+    #[serde(skip_serializing_if = "FailurePolicy::is_default")]
+    policy: FailurePolicy,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    paused: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<StepState>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
@@ -111,6 +115,8 @@ fn view(picture: &Picture) -> GraphView<'_> {
                 name: &node.name,
                 job_type: &node.job_type,
                 waits: node.waits.as_ref(),
+                policy: node.policy,
+                paused: node.paused,
                 state: node.progress.map(|(state, _)| state),
                 jobs: node.progress.map(|(_, jobs)| jobs),
             })

@@ -141,6 +141,9 @@ impl Progress {
             WorkflowState::Cancelling => return Ok(Some("being cancelled".to_owned())),
             _ => {}
         }
+        if let Some(step) = workflow.steps.iter().find(|step| step.paused) {
+            return Ok(Some(super::show::paused_line(workflow, step, &self.program)));
+        }
         let idle =
             |step: &&StepView| step.state == StepState::Running && step.running == 0 && step.jobs.unsettled() > 0;
         for step in workflow.steps.iter().filter(idle).take(3) {

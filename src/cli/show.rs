@@ -130,8 +130,21 @@ fn workflow_lines(workflow: &WorkflowView, errors: &[ErrorGroup], program: &str)
     if hidden > 0 {
         out.push_str(&format!("{FAINT}… {} more steps (--all shows them){FAINT:#}\n", number(hidden as u64)));
     }
+    for step in workflow.steps.iter().filter(|step| step.paused) {
+        out.push_str(&format!("\n{}\n", paused_line(workflow, step, program)));
+    }
     out.push_str(&error_lines(workflow, errors, program));
     out
+}
+
+/// That a step is paused, and how it goes on.
+pub fn paused_line(workflow: &WorkflowView, step: &StepView, program: &str) -> String {
+    let (name, id) = (escape(&step.name), workflow.id);
+    format!(
+        "`{name}` is paused: {} of {} failed, more than it tolerates; `{program} resume {id} {name}` lets it go on",
+        number(step.jobs.failed),
+        count(step.jobs.total, "job"),
+    )
 }
 
 /// `28,300: 28,288 succeeded, 12 failed`.
@@ -172,7 +185,7 @@ fn step_lines(steps: &[StepView]) -> String {
             fields.push(escape(what.as_deref().unwrap_or(&step.job_type)).into_owned().into());
         }
         fields.extend([
-            Field::State(step.state.as_str()),
+            Field::State(step.state_word()),
             number(jobs.total).into(),
             figure(jobs.succeeded).into(),
             figure(jobs.failed).into(),

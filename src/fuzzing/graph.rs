@@ -12,7 +12,7 @@ use crate::graph::{Edge, Graph, StepNumber, StepSpec, check_name};
 use crate::job::{Context, Job, JobError, JobResult, Source};
 use crate::outputs::Outputs;
 use crate::retry::Retry;
-use crate::state::{EdgeKind, Tolerate};
+use crate::state::{EdgeKind, FailurePolicy, Tolerate};
 use crate::waiting::Signal;
 use crate::workflow::{Flow, Plan, Step};
 
@@ -67,6 +67,7 @@ fn by_hand(bytes: &mut Bytes<'_>) {
         tolerate: tolerate(bytes),
         max_in_flight: bytes.flag().then(|| bytes.below(3) as u32),
         max_recoveries: bytes.byte(),
+        policy: FailurePolicy::ALL[bytes.below(3)],
         ..StepSpec::new(name(bytes), name(bytes))
     });
     let steps = steps.collect();
@@ -117,7 +118,7 @@ fn add_step<'f>(bytes: &mut Bytes<'_>, flow: &'f Flow, steps: &mut Vec<Step<'f, 
     };
     for _ in 0..choice >> 5 {
         let other = steps.get(bytes.below(steps.len() + 1)).copied().unwrap_or(step);
-        step = match bytes.below(14) {
+        step = match bytes.below(16) {
             0 => step.after(other),
             1 => step.after_settled(&[other, step][..bytes.below(3)]),
             2 => step.after_failure((other, [other])),
@@ -130,6 +131,8 @@ fn add_step<'f>(bytes: &mut Bytes<'_>, flow: &'f Flow, steps: &mut Vec<Step<'f, 
             10 => step.delay(Duration::from_nanos(bytes.number())).timeout(Duration::from_secs(bytes.number())),
             11 => step.max_recoveries(bytes.byte()),
             12 => step.retry(Retry::every(Duration::from_secs(bytes.number()))),
+            14 => step.fail_fast(),
+            15 => step.or_pause(),
             _ => step.source(|source| source.named(name(bytes)).priority(bytes.number() as i32)),
         };
     }
@@ -208,6 +211,8 @@ fn unsound(graph: &Graph) -> Option<&'static str> {
         if matches!(step.tolerate, Tolerate::Fraction(share) if !(0.0..=1.0).contains(&share))
             || step.max_in_flight == Some(0)
             || step.max_recoveries == 0
+            || step.policy != FailurePolicy::RunOn
+                && (step.feeds.is_some() || matches!(step.tolerate, Tolerate::Fraction(share) if share >= 1.0))
         {
             return Some("an option cannot be");
         }

@@ -13,11 +13,13 @@ use crate::clock::Clock;
 use crate::error::Result;
 use crate::slice::Mask;
 use crate::store::sqlite::{Options, SqliteStore};
-use crate::store::{CancelJobs, Claim, LeaseReport, List, Report, RetryFailed, SendSignal, Store, Take, Tick};
+use crate::store::{
+    CancelJobs, Claim, LeaseReport, List, Report, ResumeStep, RetryFailed, SendSignal, Store, Take, Tick,
+};
 use crate::testing::conformance::scene::{LEASE, QUEUE, ROW, START, session};
 
 /// What is decoded when it is read back. Counters are left out: they are recounted by `doctor` and decode to any number.
-const COLUMNS: [(&str, &str); 45] = [
+const COLUMNS: [(&str, &str); 46] = [
     ("workflow", "id"),
     ("workflow", "arguments"),
     ("workflow", "state"),
@@ -63,6 +65,7 @@ const COLUMNS: [(&str, &str); 45] = [
     ("awaited", "type"),
     ("awaited", "becomes"),
     ("awaited", "record"),
+    ("step", "policy"),
 ];
 
 const TABLES: [&str; 32] = [
@@ -282,6 +285,8 @@ async fn use_it(store: &Arc<dyn Store>, clock: &Clock, there: &Furnished) {
         RetryFailed { session: newcomer.id, command: 3, workflow: id, step: None, mended: None, discard: false };
     seen(store.retry(retry.clone()).await);
     seen(store.retry(retry).await);
+    let resume = ResumeStep { session: newcomer.id, command: 4, workflow: id, step: 0 };
+    seen(store.resume_step(resume).await);
     tick(store).await;
     seen(store.leave(newcomer.id).await);
     seen(store.pause(id).await);

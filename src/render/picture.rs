@@ -2,7 +2,7 @@
 
 use super::words::number;
 use crate::graph::{Edge, Graph};
-use crate::state::{Counts, EdgeKind, StepState};
+use crate::state::{Counts, EdgeKind, FailurePolicy, StepState};
 use crate::view::{EdgeView, StepView};
 use crate::waiting::WaitsFor;
 
@@ -26,17 +26,26 @@ pub struct Node {
     pub job_type: String,
     /// What it waits for, if no worker runs it.
     pub waits: Option<WaitsFor>,
+    /// What becomes of it as soon as more of its jobs have failed than it tolerates.
+    pub policy: FailurePolicy,
     /// Where it stands, if the picture is of a run.
     pub progress: Option<(StepState, Counts)>,
+    /// Whether it is paused, since so many have.
+    pub paused: bool,
 }
 
 impl Node {
-    /// The name, with the type if that is another.
+    /// The name, with the type if that is another, and what failures do to it if that is not the usual.
     pub fn label(&self) -> String {
-        match &self.waits {
+        let label = match &self.waits {
             Some(waits) => format!("{}: {}", self.name, waits.words()),
             None if self.name == self.job_type => self.name.clone(),
             None => format!("{}: {}", self.name, self.job_type),
+        };
+        match self.policy {
+            FailurePolicy::RunOn => label,
+            FailurePolicy::FailFast => format!("{label} (fails fast)"),
+            FailurePolicy::Pause => format!("{label} (or pauses)"),
         }
     }
 
@@ -44,8 +53,9 @@ impl Node {
     pub fn status(&self) -> Option<String> {
         let (state, jobs) = self.progress?;
         let failed = if jobs.failed > 0 { format!(", {} failed", number(jobs.failed)) } else { String::new() };
+        let state = if self.paused { "paused" } else { state.as_str() };
         Some(match (state, jobs.total) {
-            (StepState::Waiting, 0) => state.to_string(),
+            ("waiting", 0) => state.to_owned(),
             (_, total) => format!("{state} {} of {}{failed}", number(jobs.settled()), number(total)),
         })
     }
@@ -58,7 +68,9 @@ impl Picture {
             name: step.name.clone(),
             job_type: step.job_type.clone(),
             waits: step.waits.clone(),
+            policy: step.policy,
             progress: None,
+            paused: false,
         };
         Self { title: title.to_owned(), nodes: graph.steps.iter().map(node).collect(), edges: graph.edges.clone() }
     }
@@ -69,7 +81,9 @@ impl Picture {
             name: step.name.clone(),
             job_type: step.job_type.clone(),
             waits: step.waits.clone(),
+            policy: step.policy,
             progress: Some((step.state, step.jobs)),
+            paused: step.paused,
         };
         let shown = |edge: &&EdgeView| (edge.up.max(edge.down) as usize) < steps.len();
         let edge = |edge: &EdgeView| Edge { up: edge.up, down: edge.down, kind: edge.kind };
@@ -128,6 +142,8 @@ pub(super) mod tests {
             name: name.into(),
             job_type: name.into(),
             waits: None,
+            policy: FailurePolicy::RunOn,
+            paused: false,
             progress: run.then_some((state, Counts { total, succeeded, failed, ..Counts::default() })),
         };
         let edge = |up, down, kind| Edge { up, down, kind };
@@ -145,7 +161,14 @@ pub(super) mod tests {
 
     /// Steps without edges, or each after the one before it.
     pub fn steps(count: u32, chain: bool) -> Picture {
-        let node = |n: u32| Node { name: format!("s{n}"), job_type: "Step".into(), waits: None, progress: None };
+        let node = |n: u32| Node {
+            name: format!("s{n}"),
+            job_type: "Step".into(),
+            waits: None,
+            policy: FailurePolicy::RunOn,
+            progress: None,
+            paused: false,
+        };
         let edges = if chain {
             (1..count).map(|n| Edge { up: n - 1, down: n, kind: EdgeKind::After }).collect()
         } else {
@@ -166,6 +189,16 @@ pub(super) mod tests {
         let mut picture = import(false);
         picture.nodes[0].waits = Some(WaitsFor::Sleep(60_000));
         assert_eq!(picture.nodes[0].label(), "ImportXml: 1 min");
+    }
+
+    #[test]
+    fn a_step_is_labelled_with_what_failures_do_to_it_and_says_that_it_is_paused() {
+        let mut picture = import(true);
+        picture.nodes[1].policy = FailurePolicy::FailFast;
+        (picture.nodes[2].policy, picture.nodes[2].paused) = (FailurePolicy::Pause, true);
+        assert_eq!(picture.nodes[1].label(), "DownloadCsv (fails fast)");
+        assert_eq!(picture.nodes[2].label(), "ImportCsvRow (or pauses)");
+        assert_eq!(picture.nodes[2].status().unwrap(), "paused 12,357 of 28,298, 12 failed");
     }
 
     #[test]

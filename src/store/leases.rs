@@ -239,7 +239,7 @@ pub struct LeaseReport {
     pub skipped: Mask,
     /// Jobs that have not been started, or whose attempt does not count.
     pub returned: Mask,
-    /// Jobs whose attempt was stopped: the workflow is cancelled, or they are lone jobs that were cancelled or whose deadline has come.
+    /// Jobs whose attempt was stopped: the workflow is cancelled, the step fails fast, or they are lone jobs that were cancelled or whose deadline has come.
     pub cancelled: Mask,
     /// The lease's open outcome record, whole.
     pub record: Vec<u8>,

@@ -11,7 +11,7 @@
 //! | `create` | the workflow's id |
 //! | `cancel`, `cancel_jobs`, `pause`, `resume`, `set_paused`, `delete`, `keep`, `abandon`, `join`, `leave`, `tick`, `save_checkpoint` | what they ask for: done twice is done once |
 //! | `put_schedule`, `change_schedule`, `fire` | the schedule's name, and the instant at which it fires next |
-//! | `enqueue`, `retry`, `signal` | the session's command number |
+//! | `enqueue`, `retry`, `resume_step`, `signal` | the session's command number |
 
 mod cancel;
 mod checkpoint;
@@ -19,6 +19,7 @@ mod lanes;
 mod leases;
 mod meter;
 mod permits;
+mod policy;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod rows;
@@ -39,6 +40,7 @@ pub use self::lanes::*;
 pub use self::leases::*;
 pub use self::meter::{Cost, MAX_BYTES, MAX_CALLS, Meters, VerbCost};
 pub use self::permits::*;
+pub use self::policy::*;
 pub use self::rows::*;
 pub use self::schedules::*;
 pub use self::signals::*;
@@ -115,6 +117,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn set_paused(&self, what: Pausable, paused: bool) -> Answer<'_, Woken>;
     /// Gives failed jobs a new set of attempts, or discards them.
     fn retry(&self, retry: RetryFailed) -> Answer<'_, Retried>;
+    /// Lets a step go on that is paused since more of its jobs have failed than it tolerates; those that have failed so far do not pause it again.
+    fn resume_step(&self, resume: ResumeStep) -> Answer<'_, ResumedStep>;
     /// Gives a step that waits for it its signal: it settles, and what follows is released. One that comes before the step's release is kept
     /// until then; a second one counts for nothing. Refused for a workflow that has finished or is cancelled, unless the step runs also then.
     fn signal(&self, send: SendSignal) -> Answer<'_, Signalled>;

@@ -86,6 +86,9 @@ pub struct StepRow {
     pub started_at: Option<Millis>,
     /// When it settled.
     pub finished_at: Option<Millis>,
+    /// More of its jobs have failed than it tolerates, and its failure policy has acted: it is paused, or its rest is being cancelled. Not any
+    /// more once it has settled, or somebody has resumed or repaired it.
+    pub exceeded: bool,
 }
 
 /// An edge seen from one of its steps.

@@ -4,7 +4,7 @@ use super::CauseKind;
 use crate::clock::Millis;
 use crate::id::WorkflowId;
 use crate::render::words::{count, names, number, shorten, span, until};
-use crate::state::{JobState, StepState, Tolerate, WorkflowState};
+use crate::state::{FailurePolicy, JobState, StepState, Tolerate, WorkflowState};
 use crate::store::{EdgeRow, LimitRow, StepRow, Turn, Waiting, Whereabouts, WorkflowRow};
 use crate::view::{ErrorGroup, JobView};
 use crate::waiting::{Then, WaitsFor};
@@ -128,7 +128,8 @@ impl Figures<'_> {
         let (spec, waiting) = (&self.step.spec, self.waiting);
         let (ready, running) = (self.ready(), self.step.running);
         let mut found = Vec::new();
-        let held_back = matches!(self.workflow, WorkflowState::Paused | WorkflowState::Cancelling);
+        let held_back =
+            self.step.exceeded || matches!(self.workflow, WorkflowState::Paused | WorkflowState::Cancelling);
         if self.is_delayed() {
             let due = waiting.next_due.unwrap_or(self.now);
             found.push((
@@ -160,6 +161,17 @@ impl Figures<'_> {
                     format!("{} ready in queue `{}`, which {}", number(ready), spec.queue, able(waiting.able_workers));
                 found.push((CauseKind::Ready, text));
             }
+        }
+        if self.step.is_paused() {
+            let (program, name) = (self.program.map(|program| format!("{program} ")).unwrap_or_default(), &spec.name);
+            let text = format!(
+                "paused, since more failed than it tolerates: `{program}resume {} {name}` lets it go on, `{program}retry {} {name}` also runs those that failed again",
+                self.id, self.id
+            );
+            found.push((CauseKind::Paused, text));
+        } else if self.step.is_failing_fast() {
+            let text = "it fails fast: the rest is cancelled, what runs has ten seconds to come to its end";
+            found.push((CauseKind::Cancelling, text.to_owned()));
         }
         if let Some(kind) = &waiting.chore {
             found.push((CauseKind::Chore, chore(kind)));
@@ -239,6 +251,9 @@ pub fn failed(step: &StepRow, groups: &[ErrorGroup], awaited: bool, chore_under_
         None if awaited => "waiting for `retry`".to_owned(),
         None => format!("`retry` runs {} again", if jobs.failed == 1 { "it" } else { "them" }),
     });
+    if step.spec.policy == FailurePolicy::FailFast && jobs.cancelled > 0 {
+        told.push(format!("it failed fast: {} more were cancelled, a `retry` runs them, too", number(jobs.cancelled)));
+    }
     if let Some(group) = groups.first() {
         let which = match (jobs.failed, groups) {
             (1, _) => "it".to_owned(),
@@ -334,6 +349,7 @@ pub fn step(step: &StepRow) -> String {
     };
     match step.state {
         StepState::Waiting => format!("`{name}` is waiting"),
+        StepState::Running if step.is_paused() => format!("`{name}` is paused"),
         StepState::Running => format!("`{name}` is running"),
         StepState::Succeeded if jobs.failed > 0 => {
             format!(
@@ -447,6 +463,7 @@ mod tests {
             released_at: Some(NOW),
             started_at: Some(NOW),
             finished_at: None,
+            exceeded: false,
         }
     }
 
@@ -547,6 +564,33 @@ mod tests {
         assert!(failed(&step, &groups[..1], false, None).starts_with(
             "12 of 28,298 jobs failed, it tolerates 2, 0.01 % of them; `retry` runs them again; all failed"
         ));
+    }
+
+    #[test]
+    fn a_step_that_failed_fast_says_what_became_of_the_rest() {
+        let mut step = rows(counts(28_298, 12_000, 11, 0), 0);
+        (step.spec.policy, step.jobs.cancelled) = (FailurePolicy::FailFast, 16_287);
+        step.exceeded = true;
+        assert!(
+            told(&step, &Waiting { able_workers: 1, ..Waiting::default() })
+                .contains("; it fails fast: the rest is cancelled")
+        );
+        (step.state, step.exceeded) = (StepState::Failed, false);
+        assert!(
+            failed(&step, &[], true, None)
+                .ends_with("it failed fast: 16,287 more were cancelled, a `retry` runs them, too")
+        );
+    }
+
+    #[test]
+    fn a_paused_step_tells_how_it_goes_on_and_not_that_its_jobs_are_ready() {
+        let mut row = rows(counts(28_298, 12_000, 11, 0), 0);
+        (row.spec.policy, row.spec.tolerate, row.exceeded) = (FailurePolicy::Pause, Tolerate::Jobs(10), true);
+        let text = told(&row, &Waiting { able_workers: 1, ..Waiting::default() });
+        let start = "16,287 of 28,298 jobs unsettled, 11 failed so far (it tolerates 10); paused, since more failed than it tolerates: `import resume ";
+        assert!(text.starts_with(start), "{text}");
+        assert!(text.ends_with(" ImportCsvRow` also runs those that failed again"), "{text}");
+        assert_eq!(super::step(&row), "`ImportCsvRow` is paused");
     }
 
     #[test]

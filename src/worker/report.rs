@@ -209,8 +209,12 @@ fn add_outcome(
             part.cancelled.insert(at);
             part.keep = part.keep.max(millis(keep.outputs));
             part.dropped.extend(ended.draft);
-            let what = if held.is_stopped(ended.at) { "job" } else { "workflow" };
-            (JobState::Cancelled, Err(ErrorText::Text(format!("stopped: the {what} is cancelled"))))
+            let why = if held.is_stopped(ended.at) {
+                "the job is cancelled"
+            } else {
+                "the workflow is cancelled, or the step has failed"
+            };
+            (JobState::Cancelled, Err(ErrorText::Text(format!("stopped: {why}"))))
         }
         End::Failed(error) if matches!(error.then(), Then::Postpone(_) | Then::Discard) => {
             part.dropped.extend(ended.draft);

@@ -67,13 +67,16 @@ mod played;
 mod schedules;
 #[rustfmt::skip]
 mod waiting;
+#[rustfmt::skip]
+mod failures;
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
 /// The files of this test.
-const FILES: [&str; 9] = ["main", "sidekiq", "gush", "lone_jobs", "limits", "hooks", "played", "schedules", "waiting"];
+const FILES: [&str; 10] =
+    ["main", "sidekiq", "gush", "lone_jobs", "limits", "hooks", "played", "schedules", "waiting", "failures"];
 
 /// Without any spaces: a guide breaks its lines elsewhere.
 fn bare(text: &str) -> String {
@@ -84,7 +87,7 @@ fn bare(text: &str) -> String {
 fn every_line_of_rust_in_the_guides_is_one_of_these_files() {
     let here: String = FILES.iter().map(|name| bare(&read(&format!("tests/guides/{name}.rs")))).collect();
     let mut checked = 0;
-    for guide in ["lone-jobs", "limits", "coming-from-sidekiq", "coming-from-gush", "schedules", "waiting"]
+    for guide in ["lone-jobs", "limits", "coming-from-sidekiq", "coming-from-gush", "schedules", "waiting", "failures"]
         .map(|name| format!("docs/{name}.md"))
     {
         let text = read(&guide);

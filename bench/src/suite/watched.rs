@@ -178,6 +178,7 @@ impl Store for Watched {
         set_paused(what: Pausable, paused: bool) -> Woken;
         paused() -> Vec<Pausable>;
         retry(retry: RetryFailed) -> Retried;
+        resume_step(resume: ResumeStep) -> ResumedStep;
         delete(workflow: WorkflowId) -> ();
         workflow(workflow: WorkflowId) -> WorkflowRow;
         workflows(list: List) -> Vec<WorkflowRow>;

@@ -278,6 +278,7 @@ fn a_workflow_is_paused_resumed_cancelled_started_again_and_deleted_by_its_id() 
     assert!(why.contains("no live worker"), "{why}");
     assert_eq!(house.json(&["pause", &id])["state"], "paused");
     assert_eq!(house.json(&["resume", &id])["state"], "pending");
+    assert!(house.told(&["resume", &id, "ImportCsvRow"]).contains("`ImportCsvRow` was not paused"));
     assert!(house.refused(&["delete", &id]).1.contains("cancel it before deleting it"));
     house.told(&["cancel", &id]);
     assert_eq!(house.json(&["show", &id])["state"], "cancelled");

@@ -394,6 +394,14 @@ impl Store for RedisStore {
         Box::pin(async move { self.command(retry.workflow, "retry", parameters::retry(&retry)).await })
     }
 
+    fn resume_step(&self, resume: ResumeStep) -> Answer<'_, ResumedStep> {
+        Box::pin(async move {
+            let of = parameters::resume_step(&resume);
+            let told: answers::ResumedStep = self.command(resume.workflow, "resume step", of).await?;
+            Ok(told.into())
+        })
+    }
+
     fn signal(&self, send: SendSignal) -> Answer<'_, Signalled> {
         Box::pin(async move {
             let shard = self.shards.of(send.workflow)?;

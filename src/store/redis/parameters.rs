@@ -120,6 +120,7 @@ fn parts(parts: Vec<Part>, blobs: &mut Blobs) -> Result<Vec<Value>> {
                     "upstreams": upstreams,
                     "tolerate_jobs": jobs,
                     "tolerate_fraction": fraction,
+                    "policy": (!spec.policy.is_default()).then_some(spec.policy as u8),
                     "limit": spec.max_in_flight,
                     "max_recoveries": spec.max_recoveries,
                     "delay": millis(spec.delay),
@@ -390,6 +391,13 @@ pub fn retry(retry: &RetryFailed) -> Value {
     of["step"] = retry.step.into();
     of["mended"] = retry.mended.map(draft_name).into();
     of["discard"] = retry.discard.then_some(true).into();
+    of
+}
+
+pub fn resume_step(resume: &ResumeStep) -> Value {
+    let mut of = of_step(resume.workflow, resume.step);
+    of["session"] = resume.session.to_string().into();
+    of["command"] = resume.command.into();
     of
 }
 

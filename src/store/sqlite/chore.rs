@@ -5,6 +5,7 @@ use rusqlite::OptionalExtension;
 
 use super::line::{End, Work};
 use super::tx::{Step, Tx, Wf, known, mask};
+use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::planted::planted;
@@ -42,6 +43,10 @@ pub enum Kind {
     Reopen,
     /// Reopens the failed jobs of `step`, from job `cursor` on; of segment `argument` of mended parameters, if it is not 0.
     RetryJobs,
+    /// Opens the jobs of `step` that were cancelled when it failed fast, from job `cursor` on; the last part of a repair, whose `argument` it has.
+    Revive,
+    /// Cancels the rest of `step`, which has failed fast, from job `cursor` on.
+    StopRest,
     /// Puts the workflow's parked places back, from line `cursor` on.
     Unpark,
     /// Deletes the workflow, table after table.
@@ -51,7 +56,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 10] = [
+    const ALL: [Kind; 12] = [
         Kind::Roots,
         Kind::Settled,
         Kind::Fill,
@@ -59,6 +64,8 @@ impl Kind {
         Kind::Retry,
         Kind::Reopen,
         Kind::RetryJobs,
+        Kind::Revive,
+        Kind::StopRest,
         Kind::Unpark,
         Kind::Delete,
         Kind::Drop,
@@ -73,6 +80,8 @@ impl Kind {
             Kind::Retry => "retry",
             Kind::Reopen => "reopen",
             Kind::RetryJobs => "retry jobs",
+            Kind::Revive => "revive",
+            Kind::StopRest => "stop rest",
             Kind::Unpark => "resume",
             Kind::Delete => "delete",
             Kind::Drop => "drop",
@@ -152,6 +161,8 @@ impl Tx<'_> {
             Kind::Retry => self.retry_steps(wf, cursor, argument),
             Kind::Reopen => self.reopen(wf, step, cursor, argument),
             Kind::RetryJobs => self.retry_jobs(wf, step, cursor, argument),
+            Kind::Revive => self.revive(wf, step, cursor, argument),
+            Kind::StopRest => self.stop_rest(wf, step, cursor),
             Kind::Unpark => self.unpark_places(wf, cursor),
             Kind::Delete => self.delete_bite(wf),
             Kind::Drop => Ok(()),
@@ -184,7 +195,8 @@ impl Tx<'_> {
             if step.always && !(step.pending == 0 && step.waits > 0) {
                 continue;
             }
-            self.shorten_leases(wf, number)?;
+            let grace_until = self.workflow(wf)?.grace_until;
+            self.shorten_leases(wf, number, grace_until)?;
             if self.clear_lines(wf, number)? {
                 return self.leave_chore(Kind::Cancel, wf, NO_STEP, i64::from(number), 0);
             }
@@ -199,8 +211,7 @@ impl Tx<'_> {
     }
 
     /// The leases of a cancelled step end with the grace at the latest, also those that nobody renews any more.
-    fn shorten_leases(&mut self, wf: Wf, step: StepNumber) -> Result<()> {
-        let grace_until = self.workflow(wf)?.grace_until;
+    pub fn shorten_leases(&mut self, wf: Wf, step: StepNumber, grace_until: Option<Millis>) -> Result<()> {
         if let Some(grace_until) = grace_until.filter(|_| !planted!("a grace binds only who renews")) {
             let sql = "UPDATE lease SET deadline = ?3 WHERE wf = ?1 AND step = ?2 AND deadline > ?3";
             self.run(sql, (wf, step, grace_until))?;
@@ -209,7 +220,7 @@ impl Tx<'_> {
     }
 
     /// Removes a bite of a step's entries and timers; returns whether there are more.
-    fn clear_lines(&mut self, wf: Wf, step: StepNumber) -> Result<bool> {
+    pub fn clear_lines(&mut self, wf: Wf, step: StepNumber) -> Result<bool> {
         let sql = "DELETE FROM timer WHERE (wf, step, due, chunk) IN \
                    (SELECT wf, step, due, chunk FROM timer WHERE wf = ?1 AND step = ?2 LIMIT ?3)";
         let timers = self.run(sql, (wf, step, DELETE_ROWS))?;
@@ -277,6 +288,7 @@ impl Tx<'_> {
             step.finished_at = None;
             self.put_step(step);
         }
+        self.forgive(wf, number)?;
         // Nothing may settle the step between two bites.
         if !planted!("a repair lets its step settle") {
             let sql = "INSERT INTO hold VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
@@ -356,6 +368,16 @@ impl Tx<'_> {
         }
         match next {
             Some(next) => self.leave_chore(Kind::RetryJobs, wf, number, next, mended),
+            None if self.has_rest_to_revive(wf, number)? => self.leave_chore(Kind::Revive, wf, number, 0, mended),
+            None => self.end_retry(wf, number, mended),
+        }
+    }
+
+    /// The rest of a step that failed fast comes back as the last part of its repair.
+    fn revive(&mut self, wf: Wf, number: StepNumber, from: i64, mended: i64) -> Result<()> {
+        let cancelling = self.workflow(wf)?.state == WorkflowState::Cancelling;
+        match if cancelling { None } else { self.revive_rest(wf, number, from)? } {
+            Some(next) => self.leave_chore(Kind::Revive, wf, number, next, mended),
             None => self.end_retry(wf, number, mended),
         }
     }

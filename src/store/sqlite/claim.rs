@@ -250,7 +250,10 @@ impl Tx<'_> {
             };
             let step = self.step(wf, number)?;
             let is_cancelled = state == WorkflowState::Cancelling && !step.always;
-            if is_cancelled && !planted!("a cancelled workflow is handed out") || step.is_at_limit() {
+            if is_cancelled && !planted!("a cancelled workflow is handed out")
+                || step.is_held_back()
+                || step.is_at_limit()
+            {
                 self.run(
                     "UPDATE ready SET turn = NULL WHERE line = ? AND wf = ? AND step = ?",
                     (line.line, wf, number),

@@ -134,9 +134,9 @@ impl Tx<'_> {
                     self.count_bytes(whole.len() + options.len());
                     let sql = "INSERT INTO step (wf, step, name, spec, options, type, line, feeds, always, tolerate_jobs, \
                                tolerate_fraction, max_in_flight, max_recoveries, delay, generation, state, pending, skips, waits, \
-                               cancels, roots, awaits, total, succeeded, failed, skipped, cancelled, retrying, deferred, leased) \
+                               cancels, roots, awaits, policy, total, succeeded, failed, skipped, cancelled, retrying, deferred, leased) \
                                VALUES (?1, (SELECT coalesce(max(step) + 1, 0) FROM step WHERE wf = ?1), ?2, ?3, ?4, ?5, ?6, ?7, ?8, \
-                               ?9, ?10, ?11, ?12, ?13, ?14, 0, ?15, 0, 0, 0, ?16, ?17, 0, 0, 0, 0, 0, 0, 0, 0)";
+                               ?9, ?10, ?11, ?12, ?13, ?14, 0, ?15, 0, 0, 0, ?16, ?17, ?18, 0, 0, 0, 0, 0, 0, 0, 0)";
                     self.run(
                         sql,
                         params![
@@ -156,7 +156,8 @@ impl Tx<'_> {
                             generation,
                             upstreams,
                             *upstreams == 0,
-                            awaits.is_some()
+                            awaits.is_some(),
+                            spec.policy as u8
                         ],
                     )?;
                     if let Some(awaits) = awaits {

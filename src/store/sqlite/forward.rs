@@ -88,7 +88,7 @@ impl Tx<'_> {
             _ => planted!("a paused workflow is handed out"),
         };
         // Whoever cancelled some of its jobs must not see them start.
-        if !may_run || !lease.stop.is_empty() {
+        if !may_run || step.is_held_back() || !lease.stop.is_empty() {
             return Ok(May::NotNow);
         }
         let sql = "SELECT step.type, EXISTS (SELECT 1 FROM paused WHERE is_type = 0 AND name = queue OR is_type = 1 AND name = line.type) \

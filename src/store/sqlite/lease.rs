@@ -12,7 +12,7 @@ use crate::ledger::What;
 use crate::planted::planted;
 use crate::record::{KILLED, KILLED_KEPT, error_number};
 use crate::slice::Mask;
-use crate::state::{JobState, WorkflowState, attempts, job_byte};
+use crate::state::{FailurePolicy, JobState, WorkflowState, attempts, job_byte};
 use crate::store::{Left, Renew, Renewed, Session, Woken};
 
 /// How many idle workers are looked at to find one that knows the type of new work.
@@ -159,10 +159,12 @@ impl Tx<'_> {
         // A lease of a cancelled workflow ends with the grace that its jobs were given.
         // One of an `always` step runs as if nothing had happened.
         let of = "workflow w JOIN step s ON s.wf = w.wf WHERE w.wf = lease.wf AND s.step = lease.step AND s.always = 0";
+        // So does one of a step that failed fast.
+        let (step, fail_fast) = ("step s WHERE s.wf = lease.wf AND s.step = lease.step", FailurePolicy::FailFast as u8);
         let sql = &format!(
-            "UPDATE lease SET deadline = min(?3, coalesce((SELECT w.grace_until FROM {of}), ?3)) \
+            "UPDATE lease SET deadline = min(?3, coalesce((SELECT w.grace_until FROM {of}), ?3), coalesce((SELECT s.grace_until FROM {step}), ?3)) \
              WHERE session = ?1 AND number IN (SELECT value FROM json_each(?2)) \
-             RETURNING number, coalesce((SELECT w.state FROM {of}), 0), stop, jobs"
+             RETURNING number, coalesce((SELECT w.state FROM {of}), 0), stop, jobs, (SELECT s.exceeded AND s.policy = {fail_fast} FROM {step})"
         );
         let mut stops = Vec::new();
         let held = self.all(sql, (session, &numbers, deadline), |row| {
@@ -170,7 +172,7 @@ impl Tx<'_> {
             if let Some(stop) = row.get::<_, Option<Vec<u8>>>(2)? {
                 stops.push((number as u64, stop, row.get::<_, Vec<u8>>(3)?));
             }
-            Ok((number, row.get::<_, u8>(1)?))
+            Ok((number, row.get::<_, u8>(1)?, row.get::<_, Option<bool>>(4)?.unwrap_or(false)))
         })?;
         let stops = stops.into_iter().map(|(number, stop, jobs)| Ok((number, mask(&stop)?.and(mask(&jobs)?))));
         let mut stopped = stops.collect::<Result<Vec<(u64, Mask)>>>()?;
@@ -192,9 +194,13 @@ impl Tx<'_> {
                 .leases
                 .iter()
                 .copied()
-                .filter(|number| !held.iter().any(|(held, _)| *held == *number as i64))
+                .filter(|number| !held.iter().any(|(held, ..)| *held == *number as i64))
                 .collect(),
-            cancelled: held.iter().filter(|(_, state)| cancelled(*state)).map(|(number, _)| *number as u64).collect(),
+            cancelled: held
+                .iter()
+                .filter(|(_, state, fails_fast)| cancelled(*state) || *fails_fast)
+                .map(|(number, ..)| *number as u64)
+                .collect(),
             stopped,
             ..Renewed::default()
         })
@@ -263,7 +269,7 @@ impl Tx<'_> {
         step.leased -= lease.jobs.len() as i64;
         self.put_step(step);
         self.unpark_step(&step)?;
-        if self.workflow(lease.wf)?.state == WorkflowState::Cancelling && !step.always {
+        if self.stops(&step)? {
             self.settle_jobs(lease.wf, lease.step, (lease.chunk, lease.first), bytes, open, JobState::Cancelled)?;
             return self.check_settled(lease.wf, lease.step);
         }

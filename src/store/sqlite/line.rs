@@ -119,9 +119,14 @@ impl Tx<'_> {
 
     /// Puts what was parked of a step at its limit back into its lines.
     pub fn unpark_step(&mut self, step: &Step) -> Result<()> {
-        if step.max_in_flight.is_none() || planted!("what was parked at a limit stays parked") {
+        if step.max_in_flight.is_none() || step.exceeded || planted!("what was parked at a limit stays parked") {
             return Ok(());
         }
+        self.unpark_step_now(step)
+    }
+
+    /// Puts what was parked of a step back into its lines.
+    pub fn unpark_step_now(&mut self, step: &Step) -> Result<()> {
         let sql = "UPDATE ready SET turn = (SELECT next_turn FROM line WHERE line.line = ready.line) \
                    WHERE wf = ?1 AND step = ?2 AND turn IS NULL AND line IN (SELECT b.line FROM line a JOIN line b \
                    ON b.queue = a.queue AND b.type = a.type AND b.priority = a.priority WHERE a.line = ?3) RETURNING line";

@@ -22,6 +22,7 @@
 //! | `reserve` | what happens when the disk is full |
 //! | `report`, `settle` | where jobs complete, and what follows |
 //! | `awaited` | steps that wait for a signal or a time, and the signal |
+//! | `policy` | what becomes of a step of which too many jobs have failed |
 //! | `tick`, `chore` | what is due, and what exceeds one operation |
 //! | `schedule` | what is started at certain times, and what waits for its turn |
 //! | `retention` | when finished workflows are deleted |
@@ -49,6 +50,7 @@ mod note;
 mod overlap;
 mod permit;
 mod permitted;
+mod policy;
 mod read;
 mod report;
 mod reserve;
@@ -479,6 +481,10 @@ impl Store for SqliteStore {
 
     fn retry(&self, retry: RetryFailed) -> Answer<'_, Retried> {
         Box::pin(self.write("retry", move |tx| tx.retry(&retry)))
+    }
+
+    fn resume_step(&self, resume: ResumeStep) -> Answer<'_, ResumedStep> {
+        Box::pin(self.write("resume step", move |tx| tx.resume_step(&resume)))
     }
 
     fn signal(&self, send: SendSignal) -> Answer<'_, Signalled> {

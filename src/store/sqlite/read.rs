@@ -76,7 +76,7 @@ fn decode_workflow(head: Head) -> Result<WorkflowRow> {
     Ok(row)
 }
 
-const STEP_COLUMNS: &str = "step, spec, generation, state, total, succeeded, failed, skipped, cancelled, retrying, deferred, leased, released_at, started_at, finished_at";
+const STEP_COLUMNS: &str = "step, spec, generation, state, total, succeeded, failed, skipped, cancelled, retrying, deferred, leased, released_at, started_at, finished_at, exceeded";
 
 fn step_row(row: &Row<'_>) -> rusqlite::Result<(String, u8, StepRow)> {
     let value = StepRow {
@@ -89,6 +89,7 @@ fn step_row(row: &Row<'_>) -> rusqlite::Result<(String, u8, StepRow)> {
         released_at: row.get(12)?,
         started_at: row.get(13)?,
         finished_at: row.get(14)?,
+        exceeded: row.get(15)?,
     };
     Ok((row.get(1)?, row.get(3)?, value))
 }

@@ -12,7 +12,7 @@ use crate::ledger::What;
 use crate::planted::planted;
 use crate::retry::due_time;
 use crate::slice::Mask;
-use crate::state::{JobState, MAX_ATTEMPTS, WorkflowState, attempts, job_byte};
+use crate::state::{FailurePolicy, JobState, MAX_ATTEMPTS, attempts, job_byte};
 use crate::store::{DraftKey, LeaseReport, Report, Reported};
 
 /// How many error texts a step's table holds.
@@ -65,8 +65,7 @@ impl Tx<'_> {
         let before = self.bytes(lease.chunk, jobs)?;
         check_part(lease, part, &before)?;
         let step = self.step(lease.wf, lease.step)?;
-        let cancelling = self.workflow(lease.wf)?.state == WorkflowState::Cancelling;
-        let stops = cancelling && !step.always;
+        let stops = self.stops(&step)?;
         if stops {
             reported.cancelled.push(part.lease);
         }
@@ -75,6 +74,8 @@ impl Tx<'_> {
         let reported_jobs = all_jobs(part);
         let stopped = super::stop::heed(part, lease.stop);
         let part = stopped.as_ref().map_or(part, |stopped| &stopped.part);
+        let given_back = give_back_cut_off(&step, part, stops);
+        let part = given_back.as_ref().unwrap_or(part);
         self.settle_part(&step, lease, part, &before, &mut after, stops)?;
         self.note_part(lease, part, stops)?;
         if let Some(stopped) = &stopped {
@@ -126,7 +127,11 @@ impl Tx<'_> {
             let record = if part.record.is_empty() { lease.record } else { i64::from(part.record_number) };
             self.run(sql, (lease.session, lease.number, left.to_bytes(), part.number as i64, outcome, record))?;
         }
-        self.check_settled(lease.wf, lease.step)
+        self.check_settled(lease.wf, lease.step)?;
+        if !stops && !left.is_empty() && self.step(lease.wf, lease.step)?.is_failing_fast() {
+            reported.cancelled.push(part.lease);
+        }
+        Ok(())
     }
 
     fn note_part(&mut self, lease: &Lease, part: &LeaseReport, stops: bool) -> Result<()> {
@@ -326,6 +331,16 @@ impl Tx<'_> {
         }
         Ok(())
     }
+}
+
+/// Attempts that were cut off since their step failed fast, which has been repaired meanwhile: their jobs go back, for in such a step nothing
+/// may stay cancelled. Returns the part without them, if there are any.
+fn give_back_cut_off(step: &Step, part: &LeaseReport, stops: bool) -> Option<LeaseReport> {
+    let cut_off = !stops && step.policy == FailurePolicy::FailFast && !part.cancelled.is_empty();
+    if !cut_off || planted!("what was cut off of a step stays cancelled although the step was repaired") {
+        return None;
+    }
+    Some(LeaseReport { returned: part.returned.or(part.cancelled), cancelled: Mask::EMPTY, ..part.clone() })
 }
 
 /// All jobs that a report names.

@@ -31,7 +31,7 @@ use crate::error::{Error, Result};
 /// `GUSH` in the header of the file: tells our files from other programs'.
 const APPLICATION_ID: i32 = 0x4755_5348;
 /// The layout below.
-const VERSION: i32 = 6;
+const VERSION: i32 = 7;
 
 const TABLES: &str = "
 CREATE TABLE shard (
@@ -138,6 +138,10 @@ CREATE TABLE step (
     keyed INTEGER NOT NULL DEFAULT 0, -- of a lane: which sorts of keys its jobs have
     checkpoints INTEGER NOT NULL DEFAULT 0,   -- jobs that have saved what they go on from
     awaits INTEGER NOT NULL DEFAULT 0,        -- 1: no worker runs it, it waits as `awaited` says
+    policy INTEGER NOT NULL DEFAULT 0,        -- what it does as soon as more have failed than it tolerates
+    exceeded INTEGER NOT NULL DEFAULT 0,      -- 1: they have, and it has done that
+    forgiven INTEGER NOT NULL DEFAULT 0,      -- failed jobs that do not count towards it: somebody resumed or repaired the step since
+    grace_until INTEGER,                      -- lease time at which failing fast takes leases back
     released_at INTEGER, started_at INTEGER, finished_at INTEGER,
     PRIMARY KEY (wf, step)
 ) WITHOUT ROWID;

@@ -27,6 +27,7 @@ impl Tx<'_> {
 
     /// Settles a step if it has no holds and every byte is final.
     pub fn check_settled(&mut self, wf: Wf, step: StepNumber) -> Result<()> {
+        self.act_on_failures(wf, step)?;
         let mut step = self.step(wf, step)?;
         let may_settle = step.state == StepState::Running || step.state == StepState::Waiting && step.decided.is_some();
         let unsettled = step.jobs.unsettled().saturating_sub(u64::from(planted!("a step settles one job early")));
@@ -44,6 +45,7 @@ impl Tx<'_> {
             _ => step.jobs.settled_as(step.tolerate),
         };
         workflow.failed_steps += i64::from(step.state == StepState::Failed);
+        (step.exceeded, step.grace_until) = (false, None);
         step.finished_at = Some(self.now);
         self.put_step(step);
         self.put_workflow(workflow);
@@ -52,7 +54,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    fn is_held(&mut self, wf: Wf, step: StepNumber) -> Result<bool> {
+    pub fn is_held(&mut self, wf: Wf, step: StepNumber) -> Result<bool> {
         let held = self.one("SELECT 1 FROM hold WHERE wf = ? AND step = ? LIMIT 1", (wf, step), |_| Ok(()))?;
         Ok(held.is_some())
     }

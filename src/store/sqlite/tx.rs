@@ -14,7 +14,7 @@ use crate::id::WorkflowId;
 use crate::ledger::Notes;
 use crate::planted::planted;
 use crate::slice::{CHUNK_JOBS, Mask};
-use crate::state::{Counts, Decision, JobState, StepState, Tolerate, WorkflowState};
+use crate::state::{Counts, Decision, FailurePolicy, JobState, StepState, Tolerate, WorkflowState};
 use crate::store::Cost;
 
 /// The number by which this file knows a workflow.
@@ -49,6 +49,13 @@ pub struct Step {
     pub feeds: Option<StepNumber>,
     pub always: bool,
     pub tolerate: Tolerate,
+    pub policy: FailurePolicy,
+    /// More jobs have failed than it tolerates, and its policy has acted.
+    pub exceeded: bool,
+    /// So many failed jobs its policy does not count: they had failed when somebody resumed or repaired the step.
+    pub forgiven: u64,
+    /// Lease time at which failing fast takes leases back.
+    pub grace_until: Option<Millis>,
     pub max_in_flight: Option<i64>,
     pub max_recoveries: i64,
     pub delay: Millis,
@@ -264,7 +271,7 @@ impl<'c> Tx<'c> {
         }
         let sql = "SELECT line, feeds, always, tolerate_jobs, tolerate_fraction, max_in_flight, max_recoveries, delay, \
                    state, decided, pending, skips, waits, cancels, total, succeeded, failed, skipped, cancelled, retrying, deferred, \
-                   leased, released_at, started_at, finished_at, keyed, checkpoints, awaits FROM step WHERE wf = ? AND step = ?";
+                   leased, released_at, started_at, finished_at, keyed, checkpoints, awaits, policy, exceeded, forgiven, grace_until FROM step WHERE wf = ? AND step = ?";
         let found = self.one(sql, (wf, step), |row| {
             let jobs: Option<i64> = row.get(3)?;
             let fraction: Option<f64> = row.get(4)?;
@@ -279,6 +286,10 @@ impl<'c> Tx<'c> {
                     (None, Some(fraction)) => Tolerate::Fraction(fraction),
                     (None, None) => Tolerate::None,
                 },
+                policy: FailurePolicy::RunOn,
+                exceeded: row.get(29)?,
+                forgiven: row.get::<_, i64>(30)?.max(0) as u64,
+                grace_until: row.get(31)?,
                 max_in_flight: row.get(5)?,
                 max_recoveries: row.get(6)?,
                 delay: row.get(7)?,
@@ -297,11 +308,12 @@ impl<'c> Tx<'c> {
                 checkpoints: row.get(26)?,
                 awaits: row.get(27)?,
             };
-            Ok((row.get::<_, u8>(8)?, row.get::<_, Option<u8>>(9)?, value))
+            Ok((row.get::<_, u8>(8)?, row.get::<_, Option<u8>>(9)?, row.get::<_, u8>(28)?, value))
         })?;
-        let (state, decided, mut value) =
+        let (state, decided, policy, mut value) =
             found.ok_or_else(|| Error::corrupt(format!("step {step} of workflow {wf} is missing")))?;
         value.state = known(StepState::from_u8(state), "step state", state)?;
+        value.policy = known(FailurePolicy::from_u8(policy), "failure policy", policy)?;
         value.decided = decided.map(|n| known(Decision::from_u8(n), "decision", n)).transpose()?;
         self.steps.insert((wf, step), Cached { value, dirty: false });
         Ok(value)
@@ -317,6 +329,7 @@ impl<'c> Tx<'c> {
         if from != to && jobs > 0 {
             let (mut step, mut workflow) = (self.step(wf, step)?, self.workflow(wf)?);
             step.jobs.shift(from, to, jobs);
+            step.forgiven = step.forgiven.min(step.jobs.failed);
             workflow.jobs.shift(from, to, jobs);
             self.put_step(step);
             self.put_workflow(workflow);
@@ -425,12 +438,13 @@ impl<'c> Tx<'c> {
             self.run(
                 "UPDATE step SET state = ?3, decided = ?4, pending = ?5, skips = ?6, waits = ?7, cancels = ?8, total = ?9, \
                  succeeded = ?10, failed = ?11, skipped = ?12, cancelled = ?13, retrying = ?14, leased = ?15, released_at = ?16, \
-                 started_at = ?17, finished_at = ?18, deferred = ?19, keyed = ?20, checkpoints = ?21 WHERE wf = ?1 AND step = ?2",
+                 started_at = ?17, finished_at = ?18, deferred = ?19, keyed = ?20, checkpoints = ?21, \
+                 exceeded = ?22, forgiven = ?23, grace_until = ?24 WHERE wf = ?1 AND step = ?2",
                 rusqlite::params![
                     s.wf, s.step, s.state as u8, s.decided.map(|d| d as u8), s.pending, s.skips, s.waits, s.cancels,
                     s.jobs.total as i64, s.jobs.succeeded as i64, s.jobs.failed as i64, s.jobs.skipped as i64,
                     s.jobs.cancelled as i64, s.jobs.retrying as i64, s.leased, s.released_at, s.started_at, s.finished_at,
-                    s.jobs.deferred as i64, s.keyed.0, s.checkpoints
+                    s.jobs.deferred as i64, s.keyed.0, s.checkpoints, s.exceeded, s.forgiven as i64, s.grace_until
                 ],
             )?;
         }

@@ -16,7 +16,7 @@ pub mod take_over {
     };
 
     /// Who claims for others.
-    async fn forwarder(scene: &Scene) -> Worker<'_> {
+    pub async fn forwarder(scene: &Scene) -> Worker<'_> {
         scene.worker_with(|about| about.types.clear()).await
     }
 
@@ -30,7 +30,7 @@ pub mod take_over {
         forwarder.send(wish(forwarder, jobs, leases)).await
     }
 
-    async fn forward(forwarder: &Worker<'_>, jobs: u32) -> (LeaseName, Slice) {
+    pub async fn forward(forwarder: &Worker<'_>, jobs: u32) -> (LeaseName, Slice) {
         let slice = claim(forwarder, jobs, 1).await.slices.remove(0);
         (LeaseName { session: forwarder.session.id, lease: slice.lease }, slice)
     }
@@ -40,7 +40,7 @@ pub mod take_over {
         TakeOver { session: id, first_lease, leases: leases.to_vec(), types, lease }
     }
 
-    async fn take(scene: &Scene, worker: &Worker<'_>, leases: &[LeaseName]) -> TakenOver {
+    pub async fn take(scene: &Scene, worker: &Worker<'_>, leases: &[LeaseName]) -> TakenOver {
         let taken = scene.store.take_over(ask(worker, worker.next_lease(), leases)).await.expect("a take-over");
         worker.has_used(taken.last_lease);
         taken
@@ -53,7 +53,7 @@ pub mod take_over {
         taken.slices.remove(0).1
     }
 
-    fn is_gone(taken: &TakenOver) -> bool {
+    pub fn is_gone(taken: &TakenOver) -> bool {
         taken.slices.is_empty() && taken.unknown.is_empty() && taken.again.is_empty() && taken.away.is_empty()
     }
 

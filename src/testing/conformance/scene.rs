@@ -18,8 +18,8 @@ use crate::slice::Mask;
 use crate::state::{Counts, EdgeKind, JobState, StepState, WorkflowState};
 use crate::store::{
     Append, Begin, Begun, Checkup, Claim, Create, DraftKey, DraftOf, Enqueue, Key, Lane, List, LoneJobs, NewWorkflow,
-    Overlap, Part, Renew, Retried, RetryFailed, SendSignal, Session, Signalled, Slice, StepRow, Store, Tick,
-    WorkflowRow,
+    Overlap, Part, Renew, ResumeStep, Retried, RetryFailed, SendSignal, Session, Signalled, Slice, StepRow, Store,
+    Tick, WorkflowRow,
 };
 
 /// How long every lease lasts, unless a case says otherwise.
@@ -278,6 +278,16 @@ impl Scene {
         let retried = self.store.retry(self.retry_of(id)).await.expect("a retry");
         self.tick().await;
         retried
+    }
+
+    /// A command to let a step go on, with a number of its own.
+    pub fn resume_step_of(&self, id: WorkflowId, step: StepNumber) -> ResumeStep {
+        ResumeStep { session: self.client, command: self.number(), workflow: id, step }
+    }
+
+    /// Lets a step go on that has paused by itself; returns whether it had.
+    pub async fn resume_step(&self, id: WorkflowId, step: StepNumber) -> bool {
+        self.store.resume_step(self.resume_step_of(id, step)).await.expect("a step goes on").was_paused
     }
 
     /// A signal of the type `Approval` that carries these bytes, with a command number of its own.

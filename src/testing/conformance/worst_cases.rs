@@ -3,7 +3,7 @@
 pub mod bounds {
     use super::super::scene::*;
     use crate::slice::CHUNK_JOBS;
-    use crate::state::{EdgeKind, JobState, StepState, WorkflowState};
+    use crate::state::{EdgeKind, FailurePolicy, JobState, StepState, WorkflowState};
     use crate::store::{MAX_BYTES, MAX_CALLS, MAX_REPORTED_LEASES};
 
     const MILLION: u32 = 1_000_000;
@@ -86,6 +86,22 @@ pub mod bounds {
             (WorkflowState::Cancelled, u64::from(MILLION))
         );
         scene.at_rest().await;
+    }
+
+    pub async fn a_step_of_a_million_jobs_fails_fast_and_is_retried(scene: &Scene) {
+        let id = scene.plan().step_with("rows", MILLION, |spec| spec.policy = FailurePolicy::FailFast).create().await;
+        let worker = scene.worker().await;
+        worker.fail(&worker.take(1).await, "bad").await;
+        scene.tick().await;
+        assert_eq!(
+            (scene.state(id).await, scene.jobs(id).await.cancelled),
+            (WorkflowState::Failed, u64::from(MILLION) - 1)
+        );
+        scene.at_rest().await;
+        scene.retry(id).await;
+        assert_eq!(scene.step(id, 0).await.jobs.open(), u64::from(MILLION));
+        // First the job that had failed, then the others of its chunk.
+        assert_eq!(jobs_of(&worker.claim(1_024, 2).await.slices), (0..1_024).collect::<Vec<u64>>());
     }
 
     pub async fn a_tick_with_1_000_leases_that_have_ended(scene: &Scene) {

@@ -1,9 +1,9 @@
 //! What people command in a game: pause, resume, cancel, retry; and the signals that they give.
 
 use super::game::{Game, Verdict, ensure, sure};
-use super::naive::{Job, Phase};
+use super::naive::{Job, Phase, Policy, Step};
 use super::plan::SIGNAL;
-use crate::store::{RetryFailed, SendSignal};
+use crate::store::{ResumeStep, RetryFailed, SendSignal};
 
 impl Game {
     /// A person's command.
@@ -23,7 +23,8 @@ impl Game {
                 sure(self.store.cancel(id, 1_000_000_000).await)
             }
             6..=9 if !matches!(phase, Phase::Cancelling | Phase::Cancelled) => self.retry(number).await,
-            10..=13 => self.signal_some(number).await,
+            10..=13 if self.dice.chance(50) => self.signal_some(number).await,
+            10..=13 => self.resume_a_step(number).await.map(drop),
             _ => Ok(()),
         }
     }
@@ -33,6 +34,23 @@ impl Game {
         let model = &mut self.models[number];
         model.phase = if model.started { Phase::Running } else { Phase::Pending };
         sure(self.store.resume(self.ids[number]).await).map(|_| ())
+    }
+
+    /// Lets the first step go on that has paused by itself, if there is one; returns whether.
+    pub async fn resume_a_step(&mut self, number: usize) -> Verdict<bool> {
+        let is_paused = |step: &Step| step.exceeded && step.policy == Policy::Pause;
+        let Some(step) = self.models[number].steps.iter().position(is_paused) else { return Ok(false) };
+        self.say(|| format!("resume step {step} of {number}"));
+        sure(self.store.join(self.client.clone()).await)?;
+        self.commands += 1;
+        let (session, command, workflow) = (self.client.id, self.commands, self.ids[number]);
+        for _ in 0..1 + usize::from(self.dice.chance(20)) {
+            let resume = ResumeStep { session, command, workflow, step: step as u32 };
+            let resumed = sure(self.store.resume_step(resume).await)?;
+            ensure(resumed.was_paused, || format!("step {step} is told not to be paused"))?;
+        }
+        self.models[number].steps[step].resume();
+        Ok(true)
     }
 
     pub async fn retry(&mut self, number: usize) -> Verdict {

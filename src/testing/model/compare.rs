@@ -21,6 +21,9 @@ impl Game {
                 let model = &self.models[number].steps[step];
                 let state = state(found.state);
                 ensure(state == model.state, || format!("{name} is {state:?} instead of {:?}", model.state))?;
+                ensure(found.exceeded == model.exceeded, || {
+                    format!("{name}: its policy has acted is {} instead of {}", found.exceeded, model.exceeded)
+                })?;
                 let leased = model.leased() as u64;
                 ensure(found.running == leased, || format!("{name}: {} run instead of {leased}", found.running))?;
                 if !jobs {

@@ -153,6 +153,9 @@ impl Game {
                 }
             }
         }
+        for number in 0..self.models.len() {
+            while self.resume_a_step(number).await? {}
+        }
         self.settle(self.clock.now()).await?;
         let mut idle = 0;
         while idle < 12 {

@@ -1,30 +1,25 @@
 //! What a store should do, written as plainly as possible: one workflow as lists of jobs, every rule applied from scratch after each
 //! change, nothing stored that can be computed, no bounds, no chores. It shares no code with the stores.
 
-/// Where a job stands; the next attempt of one that is retrying may begin between these two times.
-#[rustfmt::skip]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Job { Open, Retrying(i64, i64), Deferred, Succeeded, Failed, Skipped, Cancelled }
-
-/// Where a step stands.
-#[rustfmt::skip]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State { Waiting, Running, Succeeded, Failed, Skipped, Cancelled }
-
-/// Where a workflow stands.
-#[rustfmt::skip]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase { Pending, Running, Paused, Cancelling, Succeeded, Failed, Cancelled }
-
-/// What an edge asks; `Feeds` comes from the source that feeds the step.
-#[rustfmt::skip]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asks { Success, Settled, Failure, Always, Feeds }
-
-/// What an edge comes to; of several the last in this order decides.
-#[rustfmt::skip]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Verdict { Release, Skip, Wait, Cancel }
+macro_rules! words {
+    ($($(#[$meaning:meta])+ $name:ident { $($word:tt)+ })+) => {
+        $($(#[$meaning])+ #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)] pub enum $name { $($word)+ })+
+    };
+}
+words! {
+    /// Where a job stands; the next attempt of one that is retrying may begin between these two times.
+    Job { Open, Retrying(i64, i64), Deferred, Succeeded, Failed, Skipped, Cancelled }
+    /// Where a step stands.
+    State { Waiting, Running, Succeeded, Failed, Skipped, Cancelled }
+    /// Where a workflow stands.
+    Phase { Pending, Running, Paused, Cancelling, Succeeded, Failed, Cancelled }
+    /// What an edge asks; `Feeds` comes from the source that feeds the step.
+    Asks { Success, Settled, Failure, Always, Feeds }
+    /// What an edge comes to; of several the last in this order decides.
+    Verdict { Release, Skip, Wait, Cancel }
+    /// What a step does once more of its jobs have failed than it tolerates.
+    Policy { RunOn, FailFast, Pause }
+}
 
 #[derive(Clone, Debug)]
 pub struct Row {
@@ -44,6 +39,10 @@ pub struct Step {
     pub feeds: Option<usize>,
     pub always: bool,
     pub tolerates: usize,
+    pub policy: Policy,
+    /// It has done so; so many that had failed before do not count.
+    pub exceeded: bool,
+    pub forgiven: usize,
     pub limit: usize,
     pub max_deaths: u32,
     pub delay: i64,
@@ -70,7 +69,7 @@ impl Row {
     }
 
     fn is_final(&self) -> bool {
-        !matches!(self.job, Job::Open | Job::Retrying(..) | Job::Deferred)
+        self.job > Job::Deferred
     }
 
     /// Whether it is suspected of killing its workers.
@@ -80,36 +79,47 @@ impl Row {
 }
 
 impl Step {
-    fn is_settled(&self) -> bool {
-        !matches!(self.state, State::Waiting | State::Running)
-    }
-
     pub fn leased(&self) -> usize {
         self.rows.iter().filter(|row| row.lease.is_some()).count()
     }
 
+    pub fn count(&self, job: Job) -> usize {
+        self.rows.iter().filter(|row| row.job == job).count()
+    }
+
+    fn act(&mut self) {
+        let exceeds = self.count(Job::Failed) > self.tolerates + self.forgiven;
+        self.exceeded |= exceeds && self.policy != Policy::RunOn && !self.rows.iter().all(Row::is_final);
+        if self.exceeded && self.policy == Policy::FailFast {
+            self.end_rest(Job::Cancelled);
+        }
+    }
+
     /// What it has settled as, if every job of it is final.
     fn outcome(&self, skip: bool) -> Option<State> {
-        let count = |job| self.rows.iter().filter(|row| row.job == job).count();
         self.rows.iter().all(Row::is_final).then(|| match self.rows.len() {
             0 if self.passed_over && skip => State::Skipped,
             0 if self.passed_over => State::Cancelled,
-            _ if count(Job::Failed) > self.tolerates => State::Failed,
-            _ if count(Job::Cancelled) > 0 => State::Cancelled,
-            jobs if jobs > 0 && count(Job::Skipped) == jobs => State::Skipped,
+            _ if self.count(Job::Failed) > self.tolerates => State::Failed,
+            _ if self.count(Job::Cancelled) > 0 => State::Cancelled,
+            jobs if jobs > 0 && self.count(Job::Skipped) == jobs => State::Skipped,
             _ => State::Succeeded,
         })
     }
 
-    /// What its job comes to, if it waits: released, or repaired, between these two times.
-    fn wait(&mut self, since: i64, now: i64) {
-        let Some((time, then)) = self.waits else { return };
+    /// Its policy acts, if it has to; or, if it waits, its job comes to this: released, or repaired, between these two times.
+    fn go_on(&mut self, since: i64, now: i64) {
+        let Some((time, then)) = self.waits else { return self.act() };
         match self.rows[0].job {
             Job::Open | Job::Deferred if self.signalled => self.rows[0].job = Job::Succeeded,
             Job::Open => (self.rows[0].job, self.due) = (Job::Deferred, (since + time, now + time)),
             Job::Deferred if self.due.1 == 0 => self.rows[0].job = then,
             _ => {}
         }
+    }
+
+    pub fn resume(&mut self) {
+        (self.exceeded, self.forgiven) = (false, self.count(Job::Failed));
     }
 
     /// Ends every job that is neither final nor running.
@@ -136,34 +146,38 @@ impl Workflow {
         matches!(self.phase, Phase::Pending | Phase::Running) || self.phase == Phase::Cancelling && step.always
     }
 
+    /// Whether what runs of a step is to come to its end.
+    pub fn stops(&self, step: usize) -> bool {
+        let step = &self.steps[step];
+        self.phase == Phase::Cancelling && !step.always || step.exceeded && step.policy == Policy::FailFast
+    }
+
     /// Whether a job may be handed out now.
     pub fn may_run(&self, step: usize, index: usize, now: i64) -> bool {
-        let step = &self.steps[step];
-        let row = &step.rows[index];
+        let (step, row) = (&self.steps[step], &self.steps[step].rows[index]);
         let due = row.job == Job::Open || matches!(row.job, Job::Retrying(earliest, _) if now >= earliest);
-        due && row.lease.is_none() && step.state == State::Running && step.due.0 <= now && self.hands_out(step)
+        let released = step.state == State::Running && step.due.0 <= now && !step.exceeded;
+        due && row.lease.is_none() && released && self.hands_out(step)
     }
 
     /// Whether a job should be handed out to who asks for everything.
     pub fn must_run(&self, step: usize, index: usize, now: i64, alone: bool) -> bool {
-        let row = &self.steps[step].rows[index];
-        let open = !matches!(row.job, Job::Retrying(_, latest) if now < latest);
-        let room = self.steps[step].leased() < self.steps[step].limit;
-        let delayed = self.steps[step].due.1 > now;
-        self.may_run(step, index, now) && open && room && !delayed && (!row.is_suspect() || alone)
+        let (of, row) = (&self.steps[step], &self.steps[step].rows[index]);
+        let open = !matches!(row.job, Job::Retrying(_, latest) if now < latest) && of.due.1 <= now;
+        self.may_run(step, index, now) && open && of.leased() < of.limit && (!row.is_suspect() || alone)
     }
 
     pub fn claimed(&mut self, step: usize, index: usize, lease: (usize, u64)) {
         let row = &mut self.steps[step].rows[index];
-        row.job = Job::Open;
-        row.lease = Some(lease);
-        self.phase = if self.phase == Phase::Pending { Phase::Running } else { self.phase };
-        self.started = true;
+        (row.job, row.lease) = (Job::Open, Some(lease));
+        (self.phase, self.started) = (self.phase.max(Phase::Running), true);
     }
 
     /// An attempt has ended; `None`: it does not count, and the job goes back.
     pub fn reported(&mut self, step: usize, index: usize, ended: Option<Job>) {
-        let stops = self.phase == Phase::Cancelling && !self.steps[step].always;
+        let stops = self.stops(step);
+        // What was cut off of a step that has been repaired meanwhile runs again.
+        let ended = ended.filter(|job| stops || *job != Job::Cancelled);
         let row = &mut self.steps[step].rows[index];
         row.lease = None;
         row.attempts += u8::from(ended.is_some());
@@ -180,29 +194,21 @@ impl Workflow {
     /// A source's job has emitted so many jobs.
     pub fn emitted(&mut self, step: usize, jobs: usize) {
         let Some(fed) = self.steps[step].feeds else { return };
-        let cancelling = self.phase == Phase::Cancelling && !self.steps[fed].always;
-        if !cancelling && !self.steps[fed].is_settled() && !self.steps[fed].passed_over {
+        if !self.stops(fed) && self.steps[fed].state <= State::Running && !self.steps[fed].passed_over {
             self.steps[fed].rows.extend((0..jobs).map(|_| Row::new()));
         }
     }
 
     /// The worker of a lease died, with these jobs of a step unreported.
     pub fn died(&mut self, step: usize, jobs: &[usize]) {
-        let stops = self.phase == Phase::Cancelling && !self.steps[step].always;
-        let max_deaths = self.steps[step].max_deaths;
-        let single = jobs.len() == 1;
+        let (stops, single, max_deaths) = (self.stops(step), jobs.len() == 1, self.steps[step].max_deaths);
         for index in jobs {
             let row = &mut self.steps[step].rows[*index];
-            row.lease = None;
-            if stops {
-                row.job = Job::Cancelled;
-                continue;
-            }
             row.alone = if single { row.alone + u32::from(row.is_suspect()) } else { 0 };
             row.deaths += 1;
-            if single && row.alone >= max_deaths {
-                row.job = Job::Failed;
-            }
+            let killed = single && row.alone >= max_deaths;
+            (row.lease, row.job) = (None, if killed { Job::Failed } else { row.job });
+            row.job = if stops { Job::Cancelled } else { row.job };
         }
     }
 
@@ -210,14 +216,14 @@ impl Workflow {
     pub fn signal(&mut self, number: usize) -> bool {
         let step = &self.steps[number];
         let at_work = self.hands_out(step) || self.phase == Phase::Paused;
-        let taken = at_work && !step.is_settled() && !step.passed_over && !step.signalled;
+        let taken = at_work && step.state <= State::Running && !step.passed_over && !step.signalled;
         self.steps[number].signalled |= taken;
         taken
     }
 
     pub fn cancel(&mut self) {
         self.phase = Phase::Cancelling;
-        for step in self.steps.iter_mut().filter(|step| !step.always && !step.is_settled()) {
+        for step in self.steps.iter_mut().filter(|step| !step.always && step.state <= State::Running) {
             step.passed_over |= step.state == State::Waiting;
             step.end_rest(Job::Cancelled);
         }
@@ -226,12 +232,12 @@ impl Workflow {
     /// Failed jobs run again, of one step or of all.
     pub fn retry(&mut self, only: Option<usize>) {
         for (number, step) in self.steps.iter_mut().enumerate() {
-            let failed = step.rows.iter().any(|row| row.job == Job::Failed);
-            if failed && only.is_none_or(|only| only == number) {
-                step.state = State::Running;
-                step.rows.iter_mut().filter(|row| row.job == Job::Failed).for_each(|row| *row = Row::new());
-                let over = matches!(self.phase, Phase::Succeeded | Phase::Failed);
-                self.phase = if over { Phase::Running } else { self.phase };
+            if step.count(Job::Failed) > 0 && only.is_none_or(|only| only == number) {
+                (step.state, step.exceeded, step.forgiven) = (State::Running, false, 0);
+                let rest = step.policy == Policy::FailFast;
+                let again = |row: &&mut Row| row.job == Job::Failed || rest && row.job == Job::Cancelled;
+                step.rows.iter_mut().filter(again).for_each(|row| *row = Row::new());
+                self.phase = if self.phase > Phase::Cancelling { Phase::Running } else { self.phase };
             }
         }
     }
@@ -243,11 +249,9 @@ impl Workflow {
         for step in &mut self.steps {
             step.due = (seen(step.due.0), seen(step.due.1));
             for row in &mut step.rows {
-                row.job = match row.job {
-                    Job::Retrying(_, latest) if latest <= now => Job::Open,
-                    Job::Retrying(earliest, latest) => Job::Retrying(seen(earliest), latest),
-                    job => job,
-                };
+                if let Job::Retrying(earliest, latest) = row.job {
+                    row.job = if latest <= now { Job::Open } else { Job::Retrying(seen(earliest), latest) };
+                }
             }
         }
         while self.settle_one(since, now) {}
@@ -266,32 +270,28 @@ impl Workflow {
             let verdicts: Option<Vec<Verdict>> =
                 self.steps[number].edges.iter().map(|(up, asks)| verdict(self.steps[*up].state, *asks)).collect();
             let strongest = verdicts.map(|verdicts| verdicts.into_iter().max().unwrap_or(Verdict::Release));
-            let step = &mut self.steps[number];
-            let mut skip = false;
+            let (phase, step) = (self.phase, &mut self.steps[number]);
+            // Nothing will be repaired in a cancelled workflow.
+            let overruled = |asked: &Verdict| phase == Phase::Cancelling && (!step.always || *asked == Verdict::Wait);
+            let strongest = strongest.map(|asked| if overruled(&asked) { Verdict::Cancel } else { asked });
+            let skip = strongest == Some(Verdict::Skip);
             match (step.state, strongest) {
                 (State::Waiting, _) if step.passed_over => step.end_rest(Job::Cancelled),
-                (State::Waiting, None) => continue,
-                (State::Waiting, Some(strongest)) => {
-                    let wait = strongest == Verdict::Wait;
-                    if strongest == Verdict::Cancel || self.phase == Phase::Cancelling && (!step.always || wait) {
-                        step.passed_over = true;
-                        step.end_rest(Job::Cancelled);
-                    } else if wait {
-                        continue;
-                    } else if strongest == Verdict::Skip {
-                        (step.passed_over, skip) = (true, true);
-                        step.end_rest(Job::Skipped);
-                    } else {
-                        step.state = State::Running;
-                        step.due = if step.delay > 0 { (since + step.delay, now + step.delay) } else { (0, 0) };
-                        return true;
-                    }
+                (State::Waiting, None | Some(Verdict::Wait)) => continue,
+                (State::Waiting, Some(Verdict::Release)) => {
+                    step.state = State::Running;
+                    step.due = if step.delay > 0 { (since + step.delay, now + step.delay) } else { (0, 0) };
+                    return true;
                 }
-                (State::Running, _) => step.wait(since, now),
+                (State::Waiting, Some(Verdict::Skip | Verdict::Cancel)) => {
+                    step.passed_over = true;
+                    step.end_rest(if skip { Job::Skipped } else { Job::Cancelled });
+                }
+                (State::Running, _) => step.go_on(since, now),
                 _ => continue,
             }
             if let Some(outcome) = step.outcome(skip) {
-                step.state = outcome;
+                (step.state, step.exceeded) = (outcome, false);
                 return true;
             }
         }

@@ -1,13 +1,13 @@
 //! Random workflows: the same one as a model and as what a store is given.
 
 use super::dice::Dice;
-use super::naive::{Asks, Job, Phase, Row, State, Step, Workflow};
+use super::naive::{Asks, Job, Phase, Policy, Row, State, Step, Workflow};
 use crate::clock::Millis;
 use crate::graph::{Edge, StepSpec};
 use crate::id::WorkflowId;
 use crate::payload::Chunk;
 use crate::retention::Retention;
-use crate::state::{EdgeKind, JobState, Tolerate};
+use crate::state::{EdgeKind, FailurePolicy, JobState, Tolerate};
 use crate::store::{Awaits, Create, NewWorkflow, Part, WaitsUntil};
 
 /// The job types of the game, each of a queue of its own.
@@ -54,6 +54,9 @@ pub fn random_workflow(dice: &mut Dice, size: Size, now: Millis, shard: u16) -> 
             feeds: None,
             always,
             tolerates: if dice.chance(25) { dice.below(3) } else { 0 },
+            policy: [Policy::RunOn, Policy::RunOn, Policy::FailFast, Policy::Pause][dice.below(4)],
+            exceeded: false,
+            forgiven: 0,
             limit: if dice.chance(20) { 1 + dice.below(2) } else { usize::MAX },
             max_deaths: 1 + dice.below(3) as u32,
             delay: if dice.chance(10) { 500 } else { 0 },
@@ -82,7 +85,7 @@ pub fn random_workflow(dice: &mut Dice, size: Size, now: Millis, shard: u16) -> 
         if dice.chance(20) && !is_fed && step.feeds.is_none() {
             let time = [FOR_EVER, FOR_EVER, 400, 2_000, 30_000][dice.below(5)];
             step.waits = Some((time, [Job::Failed, Job::Failed, Job::Skipped, Job::Succeeded][dice.below(4)]));
-            (step.rows, step.delay) = (vec![Row::new()], 0);
+            (step.rows, step.delay, step.policy) = (vec![Row::new()], 0, Policy::RunOn);
         }
     }
     let id = WorkflowId::seeded(now, shard, dice.bytes());
@@ -111,6 +114,11 @@ fn parts(dice: &mut Dice, steps: &[Step]) -> Vec<Part> {
             name: format!("step {number}"),
             feeds: step.feeds.map(|fed| fed as u32),
             tolerate: if step.tolerates == 0 { Tolerate::None } else { Tolerate::Jobs(step.tolerates as u64) },
+            policy: match step.policy {
+                Policy::RunOn => FailurePolicy::RunOn,
+                Policy::FailFast => FailurePolicy::FailFast,
+                Policy::Pause => FailurePolicy::Pause,
+            },
             max_in_flight: (step.limit != usize::MAX).then_some(step.limit as u32),
             max_recoveries: step.max_deaths as u8,
             delay: std::time::Duration::from_millis(step.delay as u64),

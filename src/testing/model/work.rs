@@ -1,7 +1,7 @@
 //! What workers of a game do: claim, emit, report, also late and more than once.
 
 use super::game::{Game, Held, LEASE, Verdict, ensure, sure};
-use super::naive::{Job, Phase};
+use super::naive::{Job, Policy};
 use super::plan::{TYPES, chunks};
 use crate::clock::Millis;
 use crate::slice::Mask;
@@ -167,7 +167,8 @@ impl Game {
         part: &mut LeaseReport,
     ) -> Option<Job> {
         let model = &self.models[held.workflow];
-        let stops = model.phase == Phase::Cancelling && !model.steps[held.step].always;
+        // An attempt may have been told to end before its step was repaired.
+        let stops = model.stops(held.step) || model.steps[held.step].policy == Policy::FailFast;
         let attempts = model.steps[held.step].rows[index].attempts;
         match self.dice.below(if well { 1 } else { 100 }) {
             0..=54 => {

@@ -281,6 +281,13 @@ impl Store for Faulty {
         Box::pin(self.call("retry", self.store.retry(retry), |_| self.stage.look_at_the_clock()))
     }
 
+    fn resume_step(&self, resume: ResumeStep) -> Answer<'_, ResumedStep> {
+        Box::pin(self.call("resume_step", self.store.resume_step(resume), |resumed| {
+            self.stage.wake(&mut resumed.woken);
+            self.stage.look_at_the_clock();
+        }))
+    }
+
     fn signal(&self, send: SendSignal) -> Answer<'_, Signalled> {
         Box::pin(self.call("signal", self.store.signal(send), |signalled| {
             self.stage.wake(&mut signalled.woken);

@@ -339,6 +339,19 @@ impl From<Fired> for store::Fired {
 }
 
 #[derive(Debug, Deserialize)]
+pub struct ResumedStep {
+    was_paused: bool,
+    #[serde(deserialize_with = "list")]
+    woken: Vec<u16>,
+}
+
+impl From<ResumedStep> for store::ResumedStep {
+    fn from(told: ResumedStep) -> Self {
+        Self { was_paused: told.was_paused, woken: Woken(told.woken) }
+    }
+}
+
+#[derive(Debug, Deserialize)]
 pub struct Resumed {
     #[serde(deserialize_with = "list")]
     pub woken: Vec<u16>,

@@ -156,6 +156,8 @@ pub struct Step {
     released_at: Option<Millis>,
     started_at: Option<Millis>,
     finished_at: Option<Millis>,
+    #[serde(default)]
+    exceeded: bool,
 }
 
 impl Step {
@@ -173,6 +175,7 @@ impl Step {
             released_at: self.released_at,
             started_at: self.started_at,
             finished_at: self.finished_at,
+            exceeded: self.exceeded,
         })
     }
 }

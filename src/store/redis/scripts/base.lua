@@ -218,6 +218,7 @@ local WF_WORDS = {
 }
 local EDGE = { after = 0, settled = 1, failure = 2, always = 3, feeds = 4 }
 local RELEASE, SKIP, WAIT, CANCEL = 1, 2, 3, 4
+local FAIL_FAST, OR_PAUSE = 1, 2
 local PARKED = 1e15
 local NEVER = 9e15
 
@@ -353,7 +354,7 @@ local STEP_FIELDS = {
     'line', 'suspect_line', 'feeds', 'always', 'tolerate_jobs', 'tolerate_fraction', 'limit', 'max_recoveries', 'delay',
     'state', 'decided', 'pending', 'skips', 'waits', 'cancels', 'total', 'succeeded', 'failed', 'skipped', 'cancelled',
     'retrying', 'leased', 'released_at', 'started_at', 'finished_at', 'generation', 'deferred', 'keyed',
-    'deadlines', 'checkpoints', 'awaits',
+    'deadlines', 'checkpoints', 'awaits', 'policy', 'exceeded', 'forgiven', 'grace_until',
 }
 -- The type of the signal, if it is one; the time or the wait until its end, if it has one; what it becomes then; its error; when its signal came.
 local AWAITED_FIELDS = { 'type', 'at', 'wait', 'state', 'number', 'text', 'signalled_at' }
@@ -439,6 +440,7 @@ function G.shift(wf, number, from, to, jobs)
     if from == to or jobs == 0 then return end
     local step, workflow = G.step(wf, number), G.workflow(wf)
     shift_counts(step, from, to, jobs)
+    if step.forgiven then step.forgiven = math.min(step.forgiven, step.failed) end
     shift_counts(workflow, from, to, jobs)
     G.put_step(step)
     G.put_workflow(workflow)
@@ -457,15 +459,26 @@ local function is_at_limit(step)
     return step.limit ~= nil and step.leased >= step.limit
 end
 
+-- How many of its jobs may fail.
+local function tolerated(step)
+    if step.tolerate_jobs then return step.tolerate_jobs end
+    -- The product of two exact numbers may fall a hair below a whole one.
+    if step.tolerate_fraction then return math.floor(step.tolerate_fraction * step.total + 1e-9) end
+    return 0
+end
+
+-- Whether its rest is being cancelled, since more have failed.
+local function is_failing_fast(step)
+    return step.exceeded and step.policy == FAIL_FAST
+end
+
+-- Whether what runs of a step is to come to its end, and nothing of it runs again: its workflow is cancelled, or it fails fast.
+local function stops(step)
+    return G.workflow(step.wf).state == WF.cancelling and not step.always or is_failing_fast(step)
+end
+
 local function settled_as(step)
-    local allowed = 0
-    if step.tolerate_jobs then
-        allowed = step.tolerate_jobs
-    elseif step.tolerate_fraction then
-        -- The product of two exact numbers may fall a hair below a whole one.
-        allowed = math.floor(step.tolerate_fraction * step.total + 1e-9)
-    end
-    if step.failed > allowed then return STEP.failed end
+    if step.failed > tolerated(step) then return STEP.failed end
     if step.cancelled > 0 then return STEP.cancelled end
     if step.total > 0 and step.skipped == step.total then return STEP.skipped end
     return STEP.succeeded

@@ -230,7 +230,7 @@ local function grant(line, wishes)
         else
             -- What is damaged is parked for good: it must not keep anybody from claiming the rest.
             local sound, step = pcall(G.step, wf, tonumber(ready[1]))
-            if not sound or state == WF.cancelling and not step.always or is_at_limit(step) then
+            if not sound or state == WF.cancelling and not step.always or step.exceeded or is_at_limit(step) then
                 call('ZADD', K.ready(line.line, wf), PARKED, ready[1])
             else
                 local entry = G.first_entry(wf, step.step, line.suspect)

@@ -116,6 +116,26 @@ function DO.retry()
     return answer
 end
 
+-- A step that paused since too many of its jobs had failed goes on.
+function DO.resume_step()
+    local answer = G.answered_before()
+    if not answer then
+        local workflow = commanded()
+        local state = workflow.state
+        if state < WF.pending or state > WF.cancelling then
+            refuse('is ' .. WF_WORDS[state] .. '; only a step of one that is at work can be resumed')
+        end
+        local step = G.step(workflow.wf, arg.step)
+        local was_paused = step.exceeded and step.policy == OR_PAUSE or false
+        if was_paused then G.forgive(step) end
+        answer = { was_paused = was_paused }
+        G.note_answer(answer)
+        G.flush()
+    end
+    answer.woken = G.wake()
+    return answer
+end
+
 -- Changes for how long a workflow is kept.
 function DO.keep()
     local workflow = commanded()

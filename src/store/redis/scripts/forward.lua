@@ -10,7 +10,7 @@ local function who_may_have(lease, types, paused)
     local state, step = G.workflow(lease.wf).state, G.step(lease.wf, lease.step)
     local may_run = state == WF.pending or state == WF.running or state == WF.standing or state == WF.cancelling and step.always
     -- Whoever cancelled some of its jobs must not see them start.
-    if not may_run or (lease.stop or '') ~= '' then return 'not now' end
+    if not may_run or step.exceeded or (lease.stop or '') ~= '' then return 'not now' end
     local about = call('HGET', K.wf(lease.wf, 'about'), lease.step)
     if not about then fail('corrupt', 'step ' .. lease.step .. ' of workflow ' .. lease.wf .. ' is missing') end
     local job_type = cmsgpack.unpack(about)[2]

@@ -75,7 +75,11 @@ end
 
 -- Puts what was parked of a step at its limit back into its lines.
 function G.unpark_step(step)
-    if not step.limit then return end
+    if step.limit and not step.exceeded then G.unpark_step_now(step) end
+end
+
+-- Puts what was parked of a step back into its lines.
+function G.unpark_step_now(step)
     for _, line in ipairs({ step.line, step.suspect_line }) do
         local score = call('ZSCORE', K.ready(line, step.wf), step.step)
         if score and tonumber(score) >= PARKED then

@@ -15,7 +15,7 @@ function G.take_back(lease, expired)
     step.leased = step.leased - M.len(lease.jobs)
     G.put_step(step)
     G.unpark_step(step)
-    if G.workflow(wf).state == WF.cancelling and not step.always then
+    if stops(step) then
         G.settle_jobs(wf, number, chunk, bytes, open, CANCELLED)
         return G.check_settled(wf, number)
     end

@@ -61,7 +61,7 @@ local function heed_stop(part, stop)
     if part.keep == 0 and (tried ~= '' or part.unstarted ~= '') then part.keep = arg.killed.cancelled_keep end
 end
 
-local function settle_part(step, lease, part, chunk, bytes, stops)
+local function settle_part(step, lease, part, chunk, bytes, is_stopped)
     local wf, number = lease.wf, lease.step
     local function put(mask, state, attempt)
         if mask == '' then return end
@@ -82,7 +82,7 @@ local function settle_part(step, lease, part, chunk, bytes, stops)
     settle(part.cancelled, CANCELLED, 1)
     settle(part.unstarted or '', CANCELLED, 0)
     for _, wait in ipairs(part.postponed) do
-        if stops then
+        if is_stopped then
             settle(wait[2], CANCELLED, 0)
         else
             put(wait[2], DEFERRED, 0)
@@ -91,7 +91,7 @@ local function settle_part(step, lease, part, chunk, bytes, stops)
         end
     end
     for _, retry in ipairs(part.retries) do
-        if stops then
+        if is_stopped then
             settle(retry[2], CANCELLED, 1)
         else
             put(retry[2], RETRYING, 1)
@@ -99,7 +99,7 @@ local function settle_part(step, lease, part, chunk, bytes, stops)
             G.set_timer(step, G.due_time(math.max(retry[1], 0)), chunk.chunk, chunk.first, retry[2])
         end
     end
-    if stops then
+    if is_stopped then
         settle(part.returned, CANCELLED, 0)
     elseif part.returned ~= '' then
         G.note('returned', 0, lease, part.returned)
@@ -152,11 +152,15 @@ function DO.report()
         local part, lease, chunk, name = one[1], one[2], one[3], one[4]
         local wf, number = lease.wf, lease.step
         local step = G.step(wf, number)
-        local stops = G.workflow(wf).state == WF.cancelling and not step.always
-        if stops then cancelled[#cancelled + 1] = part.lease end
+        local is_stopped = stops(step)
+        if is_stopped then cancelled[#cancelled + 1] = part.lease end
         if lease.stop then heed_stop(part, lease.stop) end
+        if not is_stopped and step.policy == FAIL_FAST then
+            -- Attempts that were cut off since the step failed fast, which has been repaired meanwhile: their jobs go back.
+            part.returned, part.cancelled = M.either(part.returned, part.cancelled), ''
+        end
         local before = bytes[name]
-        bytes[name] = settle_part(step, lease, part, chunk, before, stops)
+        bytes[name] = settle_part(step, lease, part, chunk, before, is_stopped)
         if step.keyed then G.leave_turn(step, chunk.chunk, M.minus(part.all, part.returned), true) end
         if has_keys(step, SOLE) or (step.checkpoints or 0) > 0 then
             local ended = M.both(part.all, M.where(bytes[name], function(byte) return state_of(byte) >= SUCCEEDED end))
@@ -190,6 +194,7 @@ function DO.report()
             G.put_lease(lease)
         end
         G.check_settled(wf, number)
+        if not is_stopped and lease.jobs ~= '' and is_failing_fast(step) then cancelled[#cancelled + 1] = part.lease end
     end
     G.cascade()
     G.admit()

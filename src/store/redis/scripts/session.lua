@@ -95,11 +95,12 @@ function DO.renew()
             lost[#lost + 1] = number
         else
             lease.deadline = deadline
-            local workflow = G.workflow(lease.wf)
-            if workflow.state == WF.cancelling and not G.step(lease.wf, lease.step).always then
-                -- A lease of a cancelled workflow ends with the grace that its jobs were given.
+            local workflow, step = G.workflow(lease.wf), G.step(lease.wf, lease.step)
+            if stops(step) then
+                -- A lease of a cancelled workflow, or of a step that failed fast, ends with the grace that its jobs were given.
                 cancelled[#cancelled + 1] = number
-                lease.deadline = math.min(deadline, workflow.grace_until or deadline)
+                local grace_until = workflow.state == WF.cancelling and not step.always and workflow.grace_until or deadline
+                lease.deadline = math.min(deadline, grace_until, step.grace_until or deadline)
             end
             local stop = lease.stop and M.both(lease.jobs, lease.stop) or ''
             if stop ~= '' then stopped[#stopped + 1] = { number, put_blob(stop) } end

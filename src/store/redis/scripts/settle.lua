@@ -4,12 +4,9 @@ local function is_at_bound()
     return G.released >= 128 or cost.calls + dirty_rows() >= 420
 end
 
-local function is_held(wf, step)
-    return call('HEXISTS', K.wf(wf, 'holds'), step) == 1
-end
-
 -- Settles a step if it has no holds and every byte is final.
 function G.check_settled(wf, number)
+    G.act_on_failures(wf, number)
     local step = G.step(wf, number)
     local may = step.state == STEP.running or step.state == STEP.waiting and step.decided ~= nil
     local workflow = G.workflow(wf)
@@ -24,6 +21,7 @@ function G.check_settled(wf, number)
         step.state = settled_as(step)
     end
     if step.state == STEP.failed then workflow.failed_steps = workflow.failed_steps + 1 end
+    step.exceeded, step.grace_until = nil, nil
     step.finished_at = now()
     G.put_step(step)
     G.put_workflow(workflow)

@@ -153,8 +153,7 @@ local RETRY_CHUNKS = 25
 local BITE = {}
 
 -- The leases of a cancelled step end with the grace at the latest, also those that nobody renews any more.
-local function shorten_leases(wf, step)
-    local grace = G.workflow(wf).grace_until
+local function shorten_leases(wf, step, grace)
     if not grace then return end
     local prefix = hex(step, 8)
     for _, member in ipairs(call('ZRANGEBYLEX', K.wf(wf, 'leases'), '[' .. prefix, '(' .. prefix .. '~', 'LIMIT', 0, 80)) do
@@ -188,7 +187,7 @@ function BITE.cancel(wf, _, from)
         if is_at_bound() then return G.leave_chore('cancel', wf, 0, number, 0) end
         local step = G.step(wf, number)
         if step.state < STEP.succeeded and not (step.always and not (step.pending == 0 and step.waits > 0)) then
-            shorten_leases(wf, number)
+            shorten_leases(wf, number, workflow.grace_until)
             if clear_lines(wf, number) then return G.leave_chore('cancel', wf, 0, number, 0) end
             G.released = G.released + 1
             if step.state == STEP.waiting and not step.decided then
@@ -203,6 +202,17 @@ end
 function BITE.fill(wf, step, cursor, state)
     local next_job = G.fill(wf, step, cursor, state)
     if next_job then G.leave_chore('fill', wf, step, next_job, state) end
+end
+
+-- A step that failed fast: takes its work out of the lines, then cancels what is not under a lease.
+BITE['stop rest'] = function(wf, number, from)
+    local step = G.step(wf, number)
+    -- Somebody has repaired it meanwhile.
+    if not is_failing_fast(step) then return end
+    shorten_leases(wf, number, step.grace_until)
+    if clear_lines(wf, number) then return G.leave_chore('stop rest', wf, number, from, 0) end
+    local next_job = G.fill(wf, number, from, CANCELLED)
+    if next_job then G.leave_chore('stop rest', wf, number, next_job, 0) end
 end
 
 function BITE.start(wf, _, cursor) G.release_roots(wf, cursor) end
@@ -261,6 +271,7 @@ function BITE.reopen(wf, number, from, mended)
         step.state, step.finished_at = STEP.running, nil
         G.put_step(step)
     end
+    G.forgive(step)
     -- Nothing may settle the step between two bites.
     change_holds(wf, number, hold_name(mended), true)
     G.leave_chore('retry jobs', wf, number, 0, mended)
@@ -325,6 +336,28 @@ local function discard_jobs(step, chunk, bytes, jobs)
     G.drop_chunk(step, chunk, bytes)
 end
 
+-- Opens the jobs that were cancelled when their step failed fast: the last part of its repair.
+function BITE.revive(wf, number, from, mended)
+    if G.workflow(wf).state == WF.cancelling then return end_retry(wf, number, mended) end
+    local step, chunks = G.step(wf, number), G.chunks_from(wf, number, from, RETRY_CHUNKS)
+    for _, chunk in ipairs(chunks) do
+        if bounded(440) then return G.leave_chore('revive', wf, number, chunk.first, mended) end
+        local bytes = G.bytes(wf, chunk.chunk, chunk.jobs)
+        local jobs = M.where(bytes, function(byte) return state_of(byte) == CANCELLED end)
+        if jobs ~= '' then
+            -- A repair gives a new set of attempts.
+            G.shift(wf, number, CANCELLED, OPEN, M.len(jobs))
+            G.put_bytes(wf, chunk.chunk, M.change(bytes, jobs, function() return OPEN end))
+            G.enqueue(step, { chunk = chunk.chunk, first = chunk.first, jobs = jobs }, false, false, 0, 0)
+        end
+    end
+    if #chunks == RETRY_CHUNKS then
+        local last = chunks[#chunks]
+        return G.leave_chore('revive', wf, number, last.first + last.jobs, mended)
+    end
+    end_retry(wf, number, mended)
+end
+
 -- Reopens the failed jobs of a bite of chunks, all of them or those with mended parameters.
 BITE['retry jobs'] = function(wf, number, from, mended)
     if G.workflow(wf).state == WF.cancelling then
@@ -370,6 +403,8 @@ BITE['retry jobs'] = function(wf, number, from, mended)
     end
     if next_one then
         G.leave_chore('retry jobs', wf, number, next_one, mended)
+    elseif step.policy == FAIL_FAST and step.cancelled > 0 then
+        G.leave_chore('revive', wf, number, 0, mended)
     else
         end_retry(wf, number, mended)
     end
