@@ -51,8 +51,9 @@ const KILLS_A_BROKER_FAULT: u64 = 8;
 
 /// A second.
 const BROKER_KILL_RATE: &str = "5";
-/// Milliseconds: the imitation of SQS takes so long for its answers under load that shorter leases end before their messages arrive.
-const SQS_LEASE: &str = "4000";
+/// The imitation of SQS looks at each message of a queue for each message of it whenever somebody receives: with some hundred of them it answers
+/// once a second. So there are few, and leases last until they arrive.
+const ON_MOTO: [(&str, &str); 4] = [("--lease", "4000"), ("--workers", "4"), ("--slots", "2"), ("--pace", "20")];
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -229,7 +230,9 @@ fn by_broker(options: &Options, broker: &'static str, program: &Path) -> Result<
         run.args(flags(folder, kills, jobs, seed)).args(["--store", store.name(), "--broker", broker]);
         run.args(["--broker-faults", &faults.to_string(), "--rate", BROKER_KILL_RATE]);
         if broker == "sqs" {
-            run.args(["--lease", SQS_LEASE]);
+            ON_MOTO.iter().for_each(|(name, value)| {
+                run.args([name, value]);
+            });
         }
         crate::with_any_credentials(&mut run);
         run
