@@ -136,7 +136,7 @@ mod where_it_goes {
         assert!(warnings.contains("queue `imports` goes by the broker"), "{warnings}");
         assert_eq!(broker.len("imports"), 0);
         broker.set_away(false);
-        let ended = tokio::time::timeout(Duration::from_secs(30), handle.wait()).await.expect("it ends").unwrap();
+        let ended = handle.wait().await.unwrap();
         assert_eq!(ended.state, WorkflowState::Succeeded);
         assert_eq!(client.doctor().await.unwrap().warnings, Vec::<String>::new());
         stop().await;
@@ -148,7 +148,7 @@ mod where_it_goes {
         let app = app(&running).queue("imports").via_broker(Arc::new(InProcess::default()));
         let stops = [work(&app, &store).await, work(&app, &store).await];
         let handle = app.client_on(store.clone()).start(Both).await.unwrap();
-        let ended = tokio::time::timeout(Duration::from_secs(30), handle.wait()).await.expect("it ends").unwrap();
+        let ended = handle.wait().await.unwrap();
         assert_eq!((ended.state, ended.jobs.succeeded), (WorkflowState::Succeeded, 240));
         assert_eq!(running.most.load(Ordering::SeqCst), 2);
         assert!(app.traffic().counts().taken_over > 0);
@@ -265,7 +265,7 @@ mod a_weekend {
         let stop = CancellationToken::new();
         let worker = tokio::spawn(worker.run(stop.clone()));
         store.leave(session.id).await.unwrap();
-        let ended = tokio::time::timeout(Duration::from_secs(60), handle.wait()).await.expect("it ends").unwrap();
+        let ended = handle.wait().await.unwrap();
         assert_eq!((ended.state, ended.jobs.succeeded), (WorkflowState::Succeeded, 20_000));
         stop.cancel();
         worker.await.unwrap().unwrap();

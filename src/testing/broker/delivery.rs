@@ -10,7 +10,7 @@ use crate::id::{SessionId, random_bytes};
 use crate::store::LeaseName;
 
 /// How long a message may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(600);
 /// So long nothing comes if nothing is to come.
 const QUIET: Duration = Duration::from_millis(300);
 

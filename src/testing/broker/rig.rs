@@ -28,7 +28,7 @@ use crate::workflow::{Flow, Workflow};
 /// How long leases last: what is lost comes again soon.
 pub const LEASE: Duration = Duration::from_millis(500);
 /// How long a workflow may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What the jobs of a case share.
 #[derive(Debug, Default)]
