@@ -175,7 +175,6 @@ mod where_it_goes {
 
 mod a_weekend {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use gusher::broker::{Broker, Message};
     use gusher::prelude::*;

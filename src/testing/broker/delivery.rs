@@ -9,7 +9,7 @@ use crate::broker::{Broker, Delivery, Message};
 use crate::id::{SessionId, random_bytes};
 use crate::store::LeaseName;
 
-/// How long a message may take.
+/// How long a message may take: beyond it something hangs.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// So long nothing comes if nothing is to come.
 const QUIET: Duration = Duration::from_millis(300);

@@ -27,7 +27,7 @@ use crate::workflow::{Flow, Workflow};
 
 /// How long leases last: what is lost comes again soon.
 pub const LEASE: Duration = Duration::from_millis(500);
-/// How long a workflow may take.
+/// How long a workflow may take: beyond it something hangs.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What the jobs of a case share.

@@ -89,7 +89,9 @@ impl Carrier {
         let port = self.proxy.port();
         match self.server {
             Server::RabbitMq(_) => format!("amqp://127.0.0.1:{port}"),
-            Server::Sqs(_) => format!("sqs://eu-central-1?endpoint=http://127.0.0.1:{port}&hidden=2s&poll=1s&slice=500ms"),
+            Server::Sqs(_) => {
+                format!("sqs://eu-central-1?endpoint=http://127.0.0.1:{port}&hidden=2s&poll=1s&slice=500ms")
+            }
         }
     }
 
