@@ -76,6 +76,8 @@ pub enum Does {
     Waits,
 }
 
+// No example for whoever has forgotten to write one.
+#[diagnostic::do_not_recommend]
 impl Job for Row {
     const NAME: &str = "Row";
     const RETRY: Retry = Retry::every(Duration::from_millis(200));
@@ -105,6 +107,7 @@ impl Job for Row {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Other;
 
+#[diagnostic::do_not_recommend]
 impl Job for Other {
     const NAME: &str = "Other";
     type Output = ();
@@ -121,6 +124,7 @@ pub struct Tell {
     rows: Outputs<u64>,
 }
 
+#[diagnostic::do_not_recommend]
 impl Job for Tell {
     const NAME: &str = "Tell";
     type Output = u64;
