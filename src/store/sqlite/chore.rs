@@ -263,6 +263,10 @@ impl Tx<'_> {
     /// it again: so none of them is released between its reopening and its new end.
     fn reopen(&mut self, wf: Wf, number: StepNumber, from: i64, mended: i64) -> Result<()> {
         const FOLLOWERS: usize = 120;
+        // What has been taken out of its lines and is not cancelled yet would be in neither.
+        if self.is_stopping_rest(wf, number)? && !planted!("a repair comes between the cancelling of a step's rest") {
+            return self.leave_chore(Kind::Reopen, wf, number, from, mended);
+        }
         let mut step = self.step(wf, number)?;
         if step.state.is_settled() {
             let sql = "SELECT e.down, e.kind, e.decision FROM edge e JOIN step d ON d.wf = e.wf AND d.step = e.down \

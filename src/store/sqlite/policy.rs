@@ -100,6 +100,12 @@ impl Tx<'_> {
         }
     }
 
+    /// Whether the rest of a step is still being cancelled.
+    pub fn is_stopping_rest(&mut self, wf: Wf, number: StepNumber) -> Result<bool> {
+        let sql = "SELECT 1 FROM chore WHERE kind = ? AND wf = ? AND step = ? AND error IS NULL";
+        Ok(self.one(sql, (Kind::StopRest.as_str(), wf, number), |_| Ok(()))?.is_some())
+    }
+
     /// Somebody resumes or repairs a step: its policy acts again only on further failures.
     pub fn forgive(&mut self, wf: Wf, number: StepNumber) -> Result<()> {
         let mut step = self.step(wf, number)?;

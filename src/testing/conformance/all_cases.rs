@@ -564,6 +564,7 @@ macro_rules! conformance_table {
                 retry_runs_the_failed_and_the_cancelled_jobs,
                 retry_fails_fast_again_on_further_failures_only,
                 retry_before_the_rest_is_cancelled_keeps_it,
+                retry_between_two_bites_of_the_rest_runs_all_of_it,
                 retry_while_an_attempt_is_being_cut_off_runs_its_job_again,
                 retry_of_mended_jobs_runs_the_cancelled_ones_too,
                 discard_runs_the_rest,

@@ -244,6 +244,8 @@ end
 -- Takes a step back to running. As long as it counts as settled its followers are told, one bite after the other, to wait for it
 -- again: so none of them is released between its reopening and its new end.
 function BITE.reopen(wf, number, from, mended)
+    -- What has been taken out of its lines and is not cancelled yet would be in neither.
+    if G.is_on_list('stop rest', wf, number, 0) then return G.leave_chore('reopen', wf, number, from, mended) end
     local step = G.step(wf, number)
     if step.state >= STEP.succeeded then
         local edges = G.edges_from(wf, number, from, 100)
