@@ -107,32 +107,61 @@ impl Flow {
         I: IntoIterator<Item = Result<J, E>>,
         I::IntoIter: Send + 'static,
     {
-        let mut jobs = jobs.into_iter().map(|job| job.map_err(Into::<JobError>::into));
-        // What the jobs read must be known before the graph is checked; the first of them shows it.
-        let first = jobs.next();
-        let reads = match &first {
-            Some(Ok(job)) => written(job).map(|(_, reads)| reads).unwrap_or_default(),
-            _ => Vec::new(),
-        };
-        let known: HashSet<StepNumber> = reads.iter().copied().collect();
-        let stream = first.into_iter().chain(jobs).enumerate().map(move |(row, job)| {
-            let job = job.map_err(|error| Error::usage(format!("row {row} of step {}: {error}", J::NAME)))?;
-            let (json, reads) = written(&job)?;
-            match reads.iter().find(|step| !known.contains(step)) {
-                None => Ok(json),
-                Some(step) => Err(Error::usage(format!(
-                    "row {row} of step {} reads the outputs of step {step}, which its first row does not; all jobs of a step read the same steps",
-                    J::NAME
-                ))),
-            }
-        });
-        self.step(StepSpec::new(J::NAME, J::QUEUE), Ok((Box::new(stream), reads)))
+        self.step(StepSpec::new(J::NAME, J::QUEUE), Ok(many(J::NAME, jobs)))
     }
 
     /// A source, and the step of the jobs that it emits. The handle stands for both: `after` moves the source, everything else is
     /// said of the emitted jobs ([`source`](Step::source) sets the source's own options).
     pub fn expand<S: Source>(&self, source: S) -> Step<'_, S::Emits> {
-        let front = self.step::<S>(StepSpec::new(S::NAME, S::QUEUE), self.single(&source));
+        let source = self.single(&source);
+        self.fed::<S>(source)
+    }
+
+    /// A step of sources, one for each item, and the one step of the jobs that all of them emit: the rows of many files.
+    ///
+    /// What a source emits is there once that source has succeeded, and may run at once, beside the other sources. What comes after the
+    /// emitted jobs waits for every source, and for every job.
+    ///
+    /// ```
+    /// # use gusher::prelude::*;
+    /// # #[derive(Serialize, Deserialize)] struct ReadFile { name: String }
+    /// # #[derive(Serialize, Deserialize)] struct ImportRow { row: String }
+    /// # #[derive(Serialize, Deserialize)] struct Report { imported: Outputs<bool> }
+    /// # macro_rules! job { ($t:ident, $out:ty) => { impl Job for $t { const NAME: &str = stringify!($t); type Output = $out; type State = ();
+    /// #     async fn perform(self, _: &Context) -> JobResult<$out> { Ok(Default::default()) } } } }
+    /// # job!(ImportRow, bool); job!(Report, ());
+    /// # impl Source for ReadFile { const NAME: &str = "ReadFile"; type Emits = ImportRow; type State = ();
+    /// #     async fn produce(self, _: &Context, _: &mut Emitter<ImportRow>) -> JobResult<()> { Ok(()) } }
+    /// # #[derive(Serialize, Deserialize)] struct Import { files: Vec<String> }
+    /// # impl Workflow for Import {
+    /// # const NAME: &str = "Import";
+    /// fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+    ///     let rows = flow.expand_each(self.files.clone().into_iter().map(|name| ReadFile { name }));
+    ///     flow.run(Report { imported: rows.outputs() });
+    ///     Ok(())
+    /// }
+    /// # }
+    /// ```
+    pub fn expand_each<S: Source, I>(&self, sources: I) -> Step<'_, S::Emits>
+    where
+        I: IntoIterator<Item = S>,
+        I::IntoIter: Send + 'static,
+    {
+        self.try_expand_each(sources.into_iter().map(Ok::<S, JobError>))
+    }
+
+    /// Like [`expand_each`](Self::expand_each), for items that can fail, as in [`try_run_each`](Self::try_run_each).
+    pub fn try_expand_each<S: Source, E: Into<JobError>, I>(&self, sources: I) -> Step<'_, S::Emits>
+    where
+        I: IntoIterator<Item = Result<S, E>>,
+        I::IntoIter: Send + 'static,
+    {
+        self.fed::<S>(Ok(many(S::NAME, sources)))
+    }
+
+    /// A step of sources, and the step that they feed.
+    fn fed<S: Source>(&self, sources: Result<(JobStream, Vec<StepNumber>)>) -> Step<'_, S::Emits> {
+        let front = self.step::<S>(StepSpec::new(S::NAME, S::QUEUE), sources);
         let emitted = StepSpec::new(<S::Emits as Job>::NAME, <S::Emits as Job>::QUEUE);
         let mut step: Step<'_, S::Emits> = self.step(emitted, Ok((Box::new(std::iter::empty()), Vec::new())));
         step.front = front.number;
@@ -207,6 +236,33 @@ impl Flow {
         graph.check()?;
         Ok(Plan { graph, always, awaits, jobs })
     }
+}
+
+/// The jobs of a step as they come, and the steps that they read.
+fn many<J: Stored, E: Into<JobError>, I>(name: &'static str, jobs: I) -> (JobStream, Vec<StepNumber>)
+where
+    I: IntoIterator<Item = Result<J, E>>,
+    I::IntoIter: Send + 'static,
+{
+    let mut jobs = jobs.into_iter().map(|job| job.map_err(Into::<JobError>::into));
+    // What the jobs read must be known before the graph is checked; the first of them shows it.
+    let first = jobs.next();
+    let reads = match &first {
+        Some(Ok(job)) => written(job).map(|(_, reads)| reads).unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    let known: HashSet<StepNumber> = reads.iter().copied().collect();
+    let stream = first.into_iter().chain(jobs).enumerate().map(move |(row, job)| {
+        let job = job.map_err(|error| Error::usage(format!("row {row} of step {name}: {error}")))?;
+        let (json, reads) = written(&job)?;
+        match reads.iter().find(|step| !known.contains(step)) {
+            None => Ok(json),
+            Some(step) => Err(Error::usage(format!(
+                "row {row} of step {name} reads the outputs of step {step}, which its first row does not; all jobs of a step read the same steps"
+            ))),
+        }
+    });
+    (Box::new(stream), reads)
 }
 
 /// Steps that were not given a name have their type's; from the second of a type on with a number behind it.
@@ -394,7 +450,7 @@ impl<J: Job> Step<'_, J> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a step",
     label = "expected a step, or a tuple or list of steps",
-    note = "`after` and its like take what `flow.run(..)`, `run_each(..)`, `expand(..)`, `wait_for(..)` and `sleep(..)` return"
+    note = "`after` and its like take what `flow.run(..)`, `run_each(..)`, `expand(..)`, `expand_each(..)`, `wait_for(..)` and `sleep(..)` return"
 )]
 pub trait Steps {
     /// Adds front and end of each: they differ for a source and what it feeds.

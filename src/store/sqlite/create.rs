@@ -3,7 +3,7 @@
 use rusqlite::params;
 
 use super::chore::Kind;
-use super::tx::{Tx, Wf};
+use super::tx::{Step, Tx, Wf};
 use crate::clock::millis;
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
@@ -88,8 +88,16 @@ impl Tx<'_> {
             DraftOf::Workflow(new) if new.key.is_some() => return Err(no_key()),
             DraftOf::Workflow(new) => (Some(self.begin_workflow(new)?), None, None),
             DraftOf::Jobs { workflow, step } | DraftOf::Mended { workflow, step } => {
-                let wf = self.find(*workflow)?.wf;
-                self.step(wf, *step)?;
+                let workflow = self.find(*workflow)?;
+                let wf = workflow.wf;
+                let state = self.step(wf, *step)?.state;
+                let is_cancelled = matches!(workflow.state, WorkflowState::Cancelling | WorkflowState::Cancelled);
+                let is_jobs = matches!(append.of, DraftOf::Jobs { .. });
+                if is_jobs && state.is_settled() && !is_cancelled {
+                    return Err(Error::refused(format!(
+                        "step {step} of this workflow has settled: no jobs can be added to it any more; `start-again` runs the workflow anew"
+                    )));
+                }
                 self.run("INSERT INTO segment (first, jobs) VALUES (0, 0)", [])?;
                 (None, Some(self.inserted()), Some((wf, *step)))
             }
@@ -329,10 +337,20 @@ impl Tx<'_> {
             workflow.jobs.total -= jobs as u64;
             self.put_workflow(workflow);
         }
-        if fed.released_at.is_some() {
+        if fed.may_begin() && fed.released_at.is_none() && !planted!("what one source emitted waits for all the others")
+        {
+            self.release(fed)?;
+        } else if fed.released_at.is_some() && !self.is_delayed(&fed)? {
+            let fed = self.rouse(fed)?;
             self.enqueue_all(&fed, first)?;
         }
         Ok(jobs as u64)
+    }
+
+    /// Whether a timer will put all jobs of a step into its line.
+    fn is_delayed(&mut self, step: &Step) -> Result<bool> {
+        let sql = "SELECT 1 FROM timer WHERE wf = ? AND step = ? AND chunk = 0 LIMIT 1";
+        Ok(step.delay > 0 && self.one(sql, (step.wf, step.step), |_| Ok(()))?.is_some())
     }
 
     /// The segment of mended parameters that a draft wrote; the draft ends.

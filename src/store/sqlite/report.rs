@@ -313,13 +313,15 @@ impl Tx<'_> {
         self.put_failed(chunk, &failed)
     }
 
-    /// Adopts what a successful source wrote, gives up what a failed one did.
+    /// Adopts what successful sources wrote, gives up what failed ones did.
     fn take_drafts(&mut self, report: &Report, lease: &Lease, part: &LeaseReport) -> Result<()> {
         let key = |number| DraftKey { session: report.session, number };
-        if let Some(draft) = part.adopted {
+        let last =
+            usize::from(planted!("of several drafts the last one is adopted")) * part.adopted.len().saturating_sub(1);
+        for (_, draft) in &part.adopted[last..] {
             let feeds = self.step(lease.wf, lease.step)?.feeds;
             let feeds = feeds.ok_or_else(|| Error::usage("a job that is no source reported emitted jobs"))?;
-            self.adopt(key(draft), lease.wf, feeds)?;
+            self.adopt(key(*draft), lease.wf, feeds)?;
         }
         for draft in &part.dropped {
             self.abandon(Some(key(*draft)))?;

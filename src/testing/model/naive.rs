@@ -48,6 +48,8 @@ pub struct Step {
     pub max_deaths: u32,
     pub delay: i64,
     pub state: State,
+    /// Released, perhaps by its source's first jobs; from then on only its source is asked.
+    pub begun: bool,
     /// Skipped or cancelled without having been released.
     pub passed_over: bool,
     /// When its delay, or its wait, is over: between these two times.
@@ -80,7 +82,7 @@ impl Row {
 }
 
 impl Step {
-    fn is_settled(&self) -> bool {
+    pub fn is_settled(&self) -> bool {
         !matches!(self.state, State::Waiting | State::Running)
     }
 
@@ -177,13 +179,24 @@ impl Workflow {
         }
     }
 
-    /// A source's job has emitted so many jobs.
+    /// A source's job has emitted so many jobs: they may run at once, unless their step has a delay or waits for others, too.
     pub fn emitted(&mut self, step: usize, jobs: usize) {
-        let Some(fed) = self.steps[step].feeds else { return };
-        let cancelling = self.phase == Phase::Cancelling && !self.steps[fed].always;
-        if !cancelling && !self.steps[fed].is_settled() && !self.steps[fed].passed_over {
-            self.steps[fed].rows.extend((0..jobs).map(|_| Row::new()));
+        let Some(number) = self.steps[step].feeds.filter(|_| jobs > 0) else { return };
+        let others = self.strongest(number, |asks| asks != Asks::Feeds);
+        let fed = &mut self.steps[number];
+        if self.phase == Phase::Cancelling && !fed.always || fed.is_settled() || fed.passed_over {
+            return;
         }
+        fed.rows.extend((0..jobs).map(|_| Row::new()));
+        fed.begun |= fed.delay == 0 && others == Some(Verdict::Release);
+        fed.state = if fed.begun { State::Running } else { fed.state };
+    }
+
+    /// What the edges into a step come to together, or some of them; nothing, if that is open.
+    fn strongest(&self, step: usize, which: impl Fn(Asks) -> bool) -> Option<Verdict> {
+        let edges = self.steps[step].edges.iter().filter(|(_, asks)| which(*asks));
+        let verdicts: Option<Vec<_>> = edges.map(|(up, asks)| verdict(self.steps[*up].state, *asks)).collect();
+        verdicts.map(|verdicts| verdicts.into_iter().max().unwrap_or(Verdict::Release))
     }
 
     /// The worker of a lease died, with these jobs of a step unreported.
@@ -263,17 +276,22 @@ impl Workflow {
 
     fn settle_one(&mut self, since: i64, now: i64) -> bool {
         for number in 0..self.steps.len() {
-            let verdicts: Option<Vec<Verdict>> =
-                self.steps[number].edges.iter().map(|(up, asks)| verdict(self.steps[*up].state, *asks)).collect();
-            let strongest = verdicts.map(|verdicts| verdicts.into_iter().max().unwrap_or(Verdict::Release));
+            let begun = self.steps[number].begun;
+            let strongest = self.strongest(number, |asks| !begun || asks == Asks::Feeds);
+            let cancelling = self.phase == Phase::Cancelling;
             let step = &mut self.steps[number];
             let mut skip = false;
             match (step.state, strongest) {
                 (State::Waiting, _) if step.passed_over => step.end_rest(Job::Cancelled),
-                (State::Waiting, None) => continue,
+                (State::Running, Some(Verdict::Wait)) if !cancelling => {
+                    // Its source has failed: with nothing more to do it waits for the repair of that.
+                    step.state = if step.rows.iter().all(Row::is_final) { State::Waiting } else { continue };
+                    return true;
+                }
+                (_, None) => continue,
                 (State::Waiting, Some(strongest)) => {
                     let wait = strongest == Verdict::Wait;
-                    if strongest == Verdict::Cancel || self.phase == Phase::Cancelling && (!step.always || wait) {
+                    if strongest == Verdict::Cancel || cancelling && (!step.always || wait) {
                         step.passed_over = true;
                         step.end_rest(Job::Cancelled);
                     } else if wait {
@@ -282,7 +300,7 @@ impl Workflow {
                         (step.passed_over, skip) = (true, true);
                         step.end_rest(Job::Skipped);
                     } else {
-                        step.state = State::Running;
+                        (step.state, step.begun) = (State::Running, true);
                         step.due = if step.delay > 0 { (since + step.delay, now + step.delay) } else { (0, 0) };
                         return true;
                     }

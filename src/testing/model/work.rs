@@ -128,12 +128,15 @@ impl Game {
                 ends.push((held.first + at, ended));
             }
         }
-        let mut emitted = 0;
-        if self.models[held.workflow].steps[held.step].feeds.is_some() && !ends.is_empty() {
-            emitted = self.emit(hand, &held, &mut part).await?;
+        let mut emitted = vec![0; ends.len()];
+        if self.models[held.workflow].steps[held.step].feeds.is_some() {
+            for ((index, ended), jobs) in ends.iter().zip(&mut emitted) {
+                let at = index - held.first;
+                *jobs = self.emit(hand, &held, at, *ended == Some(Job::Succeeded), &mut part).await?;
+            }
         }
         let sends = 1 + usize::from(self.dice.chance(20));
-        self.say(|| format!("worker {hand} reports under {lease}: {ends:?}, emitted {emitted}, sent {sends} times"));
+        self.say(|| format!("worker {hand} reports under {lease}: {ends:?}, emitted {emitted:?}, sent {sends} times"));
         for _ in 0..sends {
             let report = Report { session: self.hands[hand].session, leases: vec![part.clone()] };
             let reported = sure(self.store.report(report).await)?;
@@ -144,7 +147,7 @@ impl Game {
                 self.late.push((self.hands[hand].session, part.clone()));
             }
         }
-        for (index, ended) in &ends {
+        for ((index, ended), emitted) in ends.iter().zip(emitted) {
             self.models[held.workflow].reported(held.step, *index, *ended);
             if *ended == Some(Job::Succeeded) {
                 self.models[held.workflow].emitted(held.step, emitted);
@@ -197,22 +200,33 @@ impl Game {
         }
     }
 
-    /// Writes what a source's job emits; it is adopted if the job succeeds.
-    pub async fn emit(&mut self, hand: usize, held: &Held, part: &mut LeaseReport) -> Verdict<usize> {
+    /// Writes what a source's job emits; it is adopted if the job succeeds. Returns how many jobs it has written.
+    pub async fn emit(
+        &mut self,
+        hand: usize,
+        held: &Held,
+        at: usize,
+        succeeds: bool,
+        part: &mut LeaseReport,
+    ) -> Verdict<usize> {
         let jobs = self.dice.below(7);
         if jobs == 0 {
             return Ok(0);
         }
-        let draft = self.append(hand, held, jobs).await?;
-        match part.succeeded.is_empty() {
-            true => part.dropped.push(draft),
-            false => part.adopted = Some(draft),
+        let Some(draft) = self.append(hand, held, jobs).await? else { return Ok(0) };
+        match succeeds {
+            true => part.adopted.push((at as u16, draft)),
+            false => part.dropped.push(draft),
         }
         Ok(jobs)
     }
 
-    pub async fn append(&mut self, hand: usize, held: &Held, jobs: usize) -> Verdict<u64> {
-        let fed = self.models[held.workflow].steps[held.step].feeds.ok_or("no source")?;
+    /// Writes jobs into a draft for the step that a source feeds; none, if that has settled for good.
+    pub async fn append(&mut self, hand: usize, held: &Held, jobs: usize) -> Verdict<Option<u64>> {
+        let model = &self.models[held.workflow];
+        let is_cancelled = matches!(model.phase, Phase::Cancelling | Phase::Cancelled);
+        let fed = model.steps[held.step].feeds.ok_or("no source")?;
+        let is_over = model.steps[fed].is_settled() && !is_cancelled;
         self.hands[hand].last_draft += 1;
         let draft = DraftKey { session: self.hands[hand].session, number: self.hands[hand].last_draft };
         for (number, chunk) in (0..).zip(chunks(&mut self.dice, jobs)) {
@@ -224,10 +238,15 @@ impl Game {
                 lease: LEASE,
             };
             for _ in 0..1 + usize::from(self.dice.chance(20)) {
-                sure(self.store.append(append.clone()).await)?;
+                let answer = self.store.append(append.clone()).await;
+                if is_over {
+                    ensure(answer.is_err(), || "jobs were written for a step that has settled".into())?;
+                    return Ok(None);
+                }
+                sure(answer)?;
             }
         }
-        Ok(draft.number)
+        Ok(Some(draft.number))
     }
 
     /// A source's attempt that nobody ever hears of.

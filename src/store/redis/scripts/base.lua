@@ -234,6 +234,13 @@ local function decide(kind, upstream)
     return kind == EDGE.always and RELEASE or CANCEL
 end
 
+-- Whether a step still asks what an edge of that kind decides.
+function G.is_asked(step, kind)
+    if step.decided then return false end
+    if kind == EDGE.feeds then return step.state < STEP.succeeded end
+    return step.state == STEP.waiting and not step.released_at
+end
+
 -- Masks ------------------------------------------------------------------------------------------------------------------------
 -- Sets of jobs of one chunk, as text: bit b of byte n is job 8n + b; no zeros at the end.
 

@@ -69,7 +69,12 @@ function DO.append()
             if call('EXISTS', K.wf(of_wf, 'head')) == 0 then fail('refused', GONE) end
         else
             of_wf = G.find(arg.of.workflow)
-            G.step(of_wf, arg.of.step)
+            local state = G.workflow(of_wf).state
+            local is_cancelled = state == WF.cancelling or state == WF.cancelled
+            if G.step(of_wf, arg.of.step).state >= STEP.succeeded and arg.of.jobs and not is_cancelled then
+                fail('refused', 'step ' .. arg.of.step .. ' of this workflow has settled: no jobs can be added to it any more; ' ..
+                    '`start-again` runs the workflow anew')
+            end
         end
     end
     check_parts(arg.parts, into_step)

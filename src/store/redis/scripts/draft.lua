@@ -32,6 +32,16 @@ function G.abandon(key)
     if draft then G.collect_draft(draft) end
 end
 
+-- Whether a timer will put all jobs of a step into its line.
+local function is_delayed(step)
+    if step.delay == 0 then return false end
+    local prefix = hex(step.step, 8)
+    for _, timer in ipairs(call('ZRANGEBYLEX', K.wf(step.wf, 'timers'), '[' .. prefix, '(' .. prefix .. '~', 'LIMIT', 0, 1)) do
+        if unhex(timer:sub(23)) == 0 then return true end
+    end
+    return false
+end
+
 -- Moves a source's draft into the step that it feeds.
 function G.adopt(key, wf, number)
     local draft = G.draft(key)
@@ -51,5 +61,12 @@ function G.adopt(key, wf, number)
     fed.total, workflow.total = fed.total + draft.jobs, workflow.total + draft.jobs
     G.put_step(fed)
     G.put_workflow(workflow)
-    if fed.released_at then G.enqueue_all(fed, first) end
+    local waits_for_one = fed.pending + fed.waits == 1 and fed.skips + fed.cancels == 0
+    if fed.state == STEP.waiting and not fed.released_at and waits_for_one and fed.delay == 0 then
+        -- It waits for nothing but its source, so it begins with the jobs that are there.
+        G.release(fed)
+    elseif fed.released_at and not is_delayed(fed) then
+        G.rouse(fed)
+        G.enqueue_all(fed, first)
+    end
 end

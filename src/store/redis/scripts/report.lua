@@ -34,10 +34,10 @@ local function check_part(lease, part, bytes)
             fail('usage', what .. ' goes beyond ' .. MAX_ATTEMPTS .. ' attempts')
         end
     end)
-    if part.adopted then
+    for _, one in ipairs(part.adopted) do
         local feeds = G.step(lease.wf, lease.step).feeds
         if not feeds then fail('usage', 'a job that is no source reported emitted jobs') end
-        local draft = G.draft(arg.session .. ':' .. part.adopted)
+        local draft = G.draft(arg.session .. ':' .. one[2])
         if not draft or draft.of_wf ~= lease.wf or draft.of_step ~= feeds then fail('refused', "the source's draft is gone") end
     end
     return all
@@ -174,7 +174,7 @@ function DO.report()
             end
             if is_lane and part.keep > 0 then G.keep_chunk(step, chunk, part.keep) end
         end
-        if part.adopted then G.adopt(arg.session .. ':' .. part.adopted, wf, step.feeds) end
+        for _, one in ipairs(part.adopted) do G.adopt(arg.session .. ':' .. one[2], wf, step.feeds) end
         for _, dropped in ipairs(part.dropped) do G.abandon(arg.session .. ':' .. dropped) end
         local was_at_limit = is_at_limit(step)
         step.leased = step.leased - M.len(part.all)

@@ -240,7 +240,7 @@ function BITE.reopen(wf, number, from, mended)
         for _, edge in ipairs(edges) do
             if edge.decision then
                 local follower = G.step(wf, edge.down)
-                if follower.state == STEP.waiting and not follower.decided then
+                if G.is_asked(follower, edge.kind) then
                     follower.pending = follower.pending + 1
                     local count = ({ [SKIP] = 'skips', [WAIT] = 'waits', [CANCEL] = 'cancels' })[edge.decision]
                     if count then follower[count] = follower[count] - 1 end
@@ -261,6 +261,7 @@ function BITE.reopen(wf, number, from, mended)
         step.state, step.finished_at = STEP.running, nil
         G.put_step(step)
     end
+    G.rouse(step)
     -- Nothing may settle the step between two bites.
     change_holds(wf, number, hold_name(mended), true)
     G.leave_chore('retry jobs', wf, number, 0, mended)
