@@ -36,6 +36,101 @@ fn file(name: &str, rows: u64, then: &str) -> ReadFile {
     ReadFile { name: name.to_owned(), rows, then: then.to_owned() }
 }
 
+/// Emits a row for each number below `rows`, and saves behind every ten how far it is. Its first attempt ends behind row 25: by an error, or
+/// as it is told to stop.
+#[derive(Clone, Serialize, Deserialize)]
+struct ReadTable {
+    rows: u64,
+    ends: Ends,
+}
+
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+enum Ends {
+    Well,
+    Fails,
+    Stopped,
+    Fatally,
+}
+
+impl Source for ReadTable {
+    const NAME: &str = "ReadTable";
+    const RETRY: Retry = Retry::every(Duration::from_millis(1));
+    type Emits = Act;
+    type State = Shared;
+    async fn produce(self, ctx: &Context<Shared>, out: &mut Emitter<Act>) -> JobResult<()> {
+        let from: u64 = out.last_checkpoint().await?.unwrap_or(0);
+        ctx.state().add(format!("from {from} with {}", out.emitted()));
+        for row in from..self.rows {
+            if row == 25 && from == 0 {
+                match self.ends {
+                    Ends::Well => {}
+                    Ends::Fails => return Err(JobError::new("in the midst")),
+                    Ends::Fatally => return Err(JobError::fatal("in the midst")),
+                    Ends::Stopped => {
+                        ctx.state().at_gate.add_permits(1);
+                        ctx.cancellation().cancelled().await;
+                        return Err(JobError::new("told to stop"));
+                    }
+                }
+            }
+            out.emit(act(format!("row {row}"), "ok")).await?;
+            if (row + 1) % 10 == 0 {
+                out.checkpoint(&(row + 1)).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Says how many rows it emits, and emits another number.
+#[derive(Clone, Serialize, Deserialize)]
+struct Announce {
+    says: u64,
+    rows: u64,
+}
+impl Source for Announce {
+    const NAME: &str = "Announce";
+    const RETRY: Retry = Retry::never();
+    type Emits = Act;
+    type State = Shared;
+    async fn produce(self, _: &Context<Shared>, out: &mut Emitter<Act>) -> JobResult<()> {
+        out.expect(self.says);
+        for row in 0..self.rows {
+            // Whatever it makes of the error, it cannot succeed.
+            let _ = out.emit(act(format!("row {row}"), "ok")).await;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Announced {
+    says: u64,
+    rows: u64,
+}
+impl Workflow for Announced {
+    const NAME: &str = "Announced";
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        flow.expand(Announce { says: self.says, rows: self.rows });
+        Ok(())
+    }
+}
+
+/// Does what a source must not do, and tells what it is told.
+#[derive(Serialize, Deserialize)]
+struct Wrong;
+impl Source for Wrong {
+    const NAME: &str = "Wrong";
+    type Emits = Act;
+    type State = Shared;
+    async fn produce(self, ctx: &Context<Shared>, out: &mut Emitter<Act>) -> JobResult<()> {
+        ctx.state().add(ctx.checkpoint(&1).await.unwrap_err().to_string());
+        out.emit(act("row", "ok")).await?;
+        ctx.state().add(out.last_checkpoint::<u64>().await.unwrap_err().to_string());
+        out.checkpoint("not a number").await
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Report {
     rows: Outputs<String>,
@@ -66,6 +161,30 @@ impl Workflow for Import {
     }
 }
 
+#[derive(Clone, Serialize, Deserialize)]
+struct Table {
+    rows: u64,
+    ends: Ends,
+}
+impl Workflow for Table {
+    const NAME: &str = "Table";
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        let rows = flow.expand(ReadTable { rows: self.rows, ends: self.ends }).named("rows");
+        flow.run(Report { rows: rows.outputs() });
+        Ok(())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Mistaken;
+impl Workflow for Mistaken {
+    const NAME: &str = "Mistaken";
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        flow.expand(Wrong);
+        Ok(())
+    }
+}
+
 fn import(files: impl Into<Vec<ReadFile>>) -> Import {
     Import { files: files.into(), may_fail: 0 }
 }
@@ -74,6 +193,12 @@ fn app(stage: &Shared) -> App<Shared> {
     let stage = stage.clone();
     App::new(move || std::future::ready(Ok::<_, std::io::Error>(stage.clone())))
         .workflow::<Import>()
+        .workflow::<Table>()
+        .workflow::<Mistaken>()
+        .source::<ReadTable>()
+        .source::<Wrong>()
+        .workflow::<Announced>()
+        .source::<Announce>()
         .source::<ReadFile>()
         .job::<Act>()
         .job::<Report>()
@@ -94,8 +219,8 @@ impl Play {
         Self { house, app, stage, worker }
     }
 
-    async fn start(&self, import: Import) -> Handle {
-        self.house.client(&self.app).start(import).await.unwrap()
+    async fn start(&self, workflow: impl Workflow) -> Handle {
+        self.house.client(&self.app).start(workflow).await.unwrap()
     }
 
     async fn end(self) {
@@ -197,4 +322,95 @@ fn a_fan_out_is_the_same_whatever_happens_to_its_workers() {
     let files = vec![file("file", 1, "ok"); 4];
     let report = torture(Stage::new, app, |_| ()).run(import(files)).unwrap();
     assert!(report.is_safe(), "{report}");
+}
+
+/// All rows of a table are there once, in their order.
+async fn assert_whole(run: &Handle, rows: u64) {
+    assert_eq!(run.wait().await.unwrap().state, WorkflowState::Succeeded);
+    assert_eq!(report(run).await, (0..rows).map(|row| format!("row {row}")).collect::<Vec<_>>());
+}
+
+fn begun(stage: &Stage) -> Vec<String> {
+    stage.ran().into_iter().filter(|line| line.starts_with("from")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_goes_on_with_what_was_emitted_before_the_checkpoint() {
+    let play = Play::begin().await;
+    let run = play.start(Table { rows: 50, ends: Ends::Fails }).await;
+    assert_whole(&run, 50).await;
+    assert_eq!(begun(&play.stage), ["from 0 with 0", "from 20 with 20"], "what came behind row 20 is emitted again");
+    assert_eq!(play.house.under_way().await, 0);
+    play.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_worker_goes_on_after_a_deploy() {
+    let Play { house, app, stage, worker } = Play::begin().await;
+    let run = house.client(&app).start(Table { rows: 50, ends: Ends::Stopped }).await.unwrap();
+    stage.wait_for(1).await;
+    worker.stop().await;
+    let worker = house.worker(&app).await;
+    assert_whole(&run, 50).await;
+    assert_eq!(begun(&stage), ["from 0 with 0", "from 20 with 20"]);
+    worker.stop().await;
+    house.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_failed_for_good_begins_anew_when_it_is_retried() {
+    let play = Play::begin().await;
+    let run = play.start(Table { rows: 50, ends: Ends::Fatally }).await;
+    assert_eq!(run.wait().await.unwrap().state, WorkflowState::Failed);
+    let mended = serde_json::value::to_raw_value(&ReadTable { rows: 30, ends: Ends::Well }).unwrap();
+    run.retry_mended("ReadTable", vec![(0, mended)]).await.unwrap();
+    assert_whole(&run, 30).await;
+    assert_eq!(begun(&play.stage), ["from 0 with 0", "from 0 with 0"]);
+    assert_eq!(play.house.under_way().await, 0);
+    play.end().await;
+}
+
+/// Killed at each call to the store, with each answer lost, and run twice.
+#[test]
+fn a_source_that_goes_on_is_safe_to_repeat() {
+    let report = torture(Stage::new, app, |_| ()).run(Table { rows: 50, ends: Ends::Fails }).unwrap();
+    assert!(report.is_safe(), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_is_told_how_it_goes_on() {
+    let play = Play::begin().await;
+    let run = play.start(Mistaken).await;
+    assert_eq!(run.wait().await.unwrap().state, WorkflowState::Succeeded);
+    let told = play.stage.ran();
+    assert!(told[0].contains("say `out.checkpoint(..)` in place of `ctx.checkpoint(..)`"), "{told:?}");
+    assert!(told[1].contains("a source asks before the first"), "{told:?}");
+    play.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_cannot_succeed_with_another_number_of_rows_than_it_says() {
+    let play = Play::begin().await;
+    let of = |says, rows| play.start(Announced { says, rows });
+    let right = of(1_200, 1_200).await.wait().await.unwrap();
+    assert_eq!((right.state, right.jobs.succeeded), (WorkflowState::Succeeded, 1_201));
+
+    for (rows, expected) in [
+        (
+            998,
+            r#"the source says that it emits 1,200 jobs, but has emitted 998, the last {"name":"row 997","does":"ok"}"#,
+        ),
+        (0, "the source says that it emits 1,200 jobs, but has emitted 0"),
+        (
+            1_203,
+            r#"the source says that it emits 1,200 jobs, but has emitted 1,203, the last {"name":"row 1199","does":"ok"}"#,
+        ),
+    ] {
+        let run = of(1_200, rows).await;
+        let done = run.wait().await.unwrap();
+        assert_eq!((done.state, done.jobs.total), (WorkflowState::Failed, 1), "{rows} rows");
+        assert_eq!(run.job("Announce", 0).await.unwrap().errors[0].error, expected);
+    }
+    assert_eq!(play.house.under_way().await, 0);
+    play.end().await;
 }

@@ -67,6 +67,47 @@ impl Workflow for Import {
     }
 }
 
+#[derive(Serialize, Deserialize)]
+struct ReadLongFile {
+    name: String,
+}
+
+impl Source for ReadLongFile {
+    const NAME: &str = "ReadLongFile";
+    type Emits = ImportRow;
+    type State = ();
+    async fn produce(self, _: &Context, rows: &mut Emitter<ImportRow>) -> JobResult<()> {
+        let from: u64 = rows.last_checkpoint().await?.unwrap_or(0);
+        for line in read_lines(&self.name)?.skip(from as usize) {
+            rows.emit(ImportRow { line: line? }).await?;
+            if rows.emitted() % 10_000 == 0 {
+                rows.checkpoint(&rows.emitted()).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Header { rows: u64 }
+
+/// The line about the number of rows.
+fn say(header: &Header, rows: &mut Emitter<ImportRow>) {
+    rows.expect(header.rows);
+}
+
+#[derive(Serialize, Deserialize)]
+struct ReadCounted;
+
+impl Source for ReadCounted {
+    const NAME: &str = "ReadCounted";
+    type Emits = ImportRow;
+    type State = ();
+    async fn produce(self, _: &Context, rows: &mut Emitter<ImportRow>) -> JobResult<()> {
+        say(&Header { rows: 1 }, rows);
+        rows.emit(ImportRow { line: "the only one".into() }).await
+    }
+}
+
 /// The lines of the table.
 #[derive(Serialize, Deserialize)]
 struct Rest {
@@ -81,15 +122,17 @@ impl Workflow for Rest {
         let files = self.files.clone().into_iter().map(|name| Ok::<_, std::io::Error>(ReadFile { name }));
         let rows = flow.try_expand_each(files).after(download);
         rows.source(|files| files.tolerate(Tolerate::Jobs(3)));
-        rows.source(|files| files.timeout(hour).queue("downloads"));
+        rows.source(|files| files.timeout(hour));
         flow.run(Report { imported: rows.outputs() });
         flow.expand(ReadFile { name: "c 1".into() });
+        flow.expand(ReadLongFile { name: "d 3".into() });
+        flow.expand(ReadCounted);
         Ok(())
     }
 }
 
 fn app() -> App {
-    App::stateless().workflow::<Import>().workflow::<Rest>().source::<ReadFile>().job::<ImportRow>().job::<Report>()
+    App::stateless().workflow::<Import>().workflow::<Rest>().source::<ReadFile>().source::<ReadLongFile>().source::<ReadCounted>().job::<ImportRow>().job::<Report>()
 }
 
 fn files(names: &[&str]) -> Vec<String> {

@@ -68,7 +68,7 @@ pub static FORWARD: Script = script!("forward": "retention" "chore" "line" "star
 pub static REPORT: Script =
     script!("report": "retention" "chore" "line" "starts" "limited" "timer" "lease" "settle" "error" "lane" "draft");
 pub static TICK: Script = script!("tick": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "settle" "error" "lane" "recovery" "stop" "draft" "permits");
-pub static CHECKPOINT: Script = script!("checkpoint": "lease");
+pub static CHECKPOINT: Script = script!("checkpoint": "retention" "lease" "draft");
 pub static CANCEL: Script = script!("cancel": "retention" "chore" "line" "starts" "limited" "timer" "lease" "settle" "error" "lane" "recovery" "stop");
 pub static COMMAND: Script = script!("command": "retention" "chore" "line" "timer" "lease" "settle" "repeat" "draft");
 pub static SIGNAL: Script = script!("signal": "retention" "chore" "line" "timer" "lease" "settle" "repeat");

@@ -2,6 +2,7 @@
 
 use rusqlite::params;
 
+use super::checkpoint::KEPT;
 use super::chore::Kind;
 use super::tx::{Step, Tx, Wf};
 use crate::clock::millis;
@@ -23,6 +24,8 @@ struct Draft {
     of: Option<(Wf, StepNumber)>,
     next: i64,
     jobs: i64,
+    /// Whether a checkpoint covers it.
+    is_kept: bool,
 }
 
 impl Tx<'_> {
@@ -49,13 +52,13 @@ impl Tx<'_> {
             }
             draft.next += 1;
         }
-        let sql = "UPDATE draft SET next = ?2, jobs = ?3, deadline = ?4 WHERE draft = ?1";
+        let sql = "UPDATE draft SET next = ?2, jobs = ?3, deadline = max(deadline, ?4) WHERE draft = ?1";
         self.run(sql, (draft.draft, draft.next, draft.jobs, deadline))?;
         Ok(())
     }
 
     fn draft(&mut self, key: DraftKey) -> Result<Option<Draft>> {
-        let sql = "SELECT draft, wf, segment, next, jobs, of_wf, of_step FROM draft WHERE session = ? AND number = ?";
+        let sql = "SELECT draft, wf, segment, next, jobs, of_wf, of_step, deadline FROM draft WHERE session = ? AND number = ?";
         self.one(sql, (key.session.as_bytes().as_slice(), key.number as i64), |row| {
             Ok(Draft {
                 draft: row.get(0)?,
@@ -64,6 +67,7 @@ impl Tx<'_> {
                 next: row.get(3)?,
                 jobs: row.get(4)?,
                 of: row.get::<_, Option<Wf>>(5)?.zip(row.get(6)?),
+                is_kept: row.get::<_, i64>(7)? == KEPT,
             })
         })
     }
@@ -108,7 +112,7 @@ impl Tx<'_> {
         let session = key.session.as_bytes().as_slice();
         let (of_wf, of_step) = of.unzip();
         self.run(sql, params![session, key.number as i64, wf, segment, of_wf, of_step, deadline])?;
-        Ok(Draft { draft: self.inserted(), wf, segment, of, next: 0, jobs: 0 })
+        Ok(Draft { draft: self.inserted(), wf, segment, of, next: 0, jobs: 0, is_kept: false })
     }
 
     /// The head of a workflow that nobody can see yet: it has no id before it is whole.
@@ -363,6 +367,35 @@ impl Tx<'_> {
             _ => Err(Error::refused(
                 "the mended parameters are gone: they were not renewed in time, or the workflow has been started again since",
             )),
+        }
+    }
+
+    /// The draft of a source that has been written by just so many calls: its number, these, and how many jobs it has.
+    pub fn covered(
+        &mut self,
+        key: DraftKey,
+        (wf, feeds): (Wf, Option<StepNumber>),
+        calls: u64,
+    ) -> Result<(i64, i64, i64)> {
+        match self.draft(key)? {
+            Some(draft) if draft.of.is_some() && draft.of == feeds.map(|step| (wf, step)) => {
+                if draft.next != calls as i64 {
+                    return Err(Error::usage(format!(
+                        "a checkpoint covers {calls} calls of a draft that {} have written",
+                        draft.next
+                    )));
+                }
+                Ok((draft.draft, draft.next, draft.jobs))
+            }
+            _ => Err(Error::refused("the source's draft is gone")),
+        }
+    }
+
+    /// Gives up what an attempt of a source wrote, unless the next one goes on with it.
+    pub fn drop_draft(&mut self, key: DraftKey) -> Result<()> {
+        match self.draft(key)? {
+            Some(draft) if !draft.is_kept => self.collect_draft(draft.draft, draft.wf, draft.segment),
+            _ => Ok(()),
         }
     }
 

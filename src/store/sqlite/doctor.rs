@@ -37,6 +37,10 @@ const ORPHANS: &[(&str, &str)] = &[
         "SELECT s.segment FROM segment s WHERE s.wf IS NULL AND NOT EXISTS (SELECT 1 FROM draft d WHERE d.segment = s.segment) AND NOT EXISTS (SELECT 1 FROM chore c WHERE c.argument = s.segment AND c.kind IN ('drop', 'reopen', 'retry jobs'))",
     ),
     (
+        "drafts that are kept for no checkpoint",
+        "SELECT d.draft FROM draft d WHERE d.deadline = 9000000000000000 AND NOT EXISTS (SELECT 1 FROM checkpoint c WHERE c.draft = d.draft)",
+    ),
+    (
         "segments without a step",
         "SELECT s.segment FROM segment s LEFT JOIN step USING (wf, step) WHERE s.wf IS NOT NULL AND step.wf IS NULL AND NOT EXISTS (SELECT 1 FROM workflow w WHERE w.wf = s.wf AND w.state = 8)",
     ),

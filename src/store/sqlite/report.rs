@@ -80,6 +80,8 @@ impl Tx<'_> {
         if let Some(stopped) = &stopped {
             self.cancel_unstarted(lease, stopped.unstarted, &mut after)?;
         }
+        // What has been adopted is no draft any more when its checkpoint is forgotten.
+        self.take_drafts(report, lease, part)?;
         if step.checkpoints > 0 {
             let ended = reported_jobs.iter().filter(|at| JobState::of(after[*at]).is_settled()).collect();
             self.forget_checkpoints(lease.wf, lease.step, lease.chunk, ended)?;
@@ -102,7 +104,6 @@ impl Tx<'_> {
                 self.keep_chunk(&step, lease.chunk, lease.first, part.keep)?;
             }
         }
-        self.take_drafts(report, lease, part)?;
 
         let mut left = lease.jobs.minus(reported_jobs);
         if planted!("what is retrying goes back with a lease that ended") && !left.is_empty() {
@@ -324,7 +325,7 @@ impl Tx<'_> {
             self.adopt(key(*draft), lease.wf, feeds)?;
         }
         for draft in &part.dropped {
-            self.abandon(Some(key(*draft)))?;
+            self.drop_draft(key(*draft))?;
         }
         Ok(())
     }

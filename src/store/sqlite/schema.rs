@@ -31,7 +31,7 @@ use crate::error::{Error, Result};
 /// `GUSH` in the header of the file: tells our files from other programs'.
 const APPLICATION_ID: i32 = 0x4755_5348;
 /// The layout below.
-const VERSION: i32 = 6;
+const VERSION: i32 = 7;
 
 const TABLES: &str = "
 CREATE TABLE shard (
@@ -181,6 +181,7 @@ CREATE TABLE outcome (outcome INTEGER PRIMARY KEY, chunk INTEGER NOT NULL, body 
 CREATE INDEX outcome_by_chunk ON outcome (chunk);
 CREATE TABLE checkpoint (                              -- what jobs that have not settled go on from
     chunk INTEGER NOT NULL, at INTEGER NOT NULL, wf INTEGER NOT NULL, step INTEGER NOT NULL, body BLOB NOT NULL,
+    draft INTEGER, calls INTEGER, jobs INTEGER,        -- of a source: which draft it covers, as far as it had been written
     PRIMARY KEY (chunk, at)
 );
 CREATE INDEX checkpoint_by_step ON checkpoint (wf, step);

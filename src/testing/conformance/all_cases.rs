@@ -475,6 +475,24 @@ macro_rules! conformance_table {
                 of_the_most_leases_and_drafts_a_report_keeps_its_bounds,
                 of_a_thousand_sources_with_a_thousand_rows_each_costs_what_it_should,
             }
+            take_draft {
+                fresh_goes_on_with_what_was_emitted_before_the_checkpoint,
+                repeated_takes_it_once_more,
+                answer_lost_takes_it_all_the_same,
+                lease_taken_back_goes_on_elsewhere_however_much_later,
+                paused_is_kept_until_it_goes_on,
+                cancelling_collects_it_with_the_job,
+                deleted_has_nothing_to_take,
+                without_a_checkpoint_there_is_nothing_to_go_on_from,
+                saved_before_anything_was_emitted_is_a_cursor_without_jobs,
+                that_was_collected_meanwhile_begins_anew,
+                of_a_source_that_failed_for_good_is_collected,
+                a_source_that_began_anew_and_succeeds_leaves_nothing_of_it,
+                a_checkpoint_over_another_draft_takes_its_place,
+                a_checkpoint_covers_all_that_has_been_written,
+                of_sources_of_one_chunk_each_has_its_own,
+                of_a_thousand_chunks_is_cut_in_bites,
+            }
             error_table {
                 like_texts_are_counted_together,
                 tells_which_texts_it_holds,

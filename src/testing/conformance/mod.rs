@@ -91,7 +91,7 @@ use self::scene::{LEASE, START, Scene};
 use self::schedules::{change_schedule, fire, put_schedule};
 use self::sessions::{join, leave, renew};
 use self::signals::signal;
-use self::sources::fan_out;
+use self::sources::{fan_out, take_draft};
 use self::standing::{held, waiting, whereabouts, workers};
 use self::times::{lease_time, recovery, tick, timers};
 use self::waits::awaited;

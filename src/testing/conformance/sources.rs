@@ -1,5 +1,5 @@
-//! Cases of a step of several sources that feed one step: what a source emits may run once that source has succeeded; the step that it is
-//! in settles only once all of them have.
+//! Cases of sources: several that feed one step, where what one emits may run once that one has succeeded, and the step that it is in
+//! settles only once all of them have; and those that go on with what they had emitted before a checkpoint.
 
 pub mod fan_out {
     use super::super::scene::*;
@@ -332,5 +332,281 @@ pub mod fan_out {
         let jobs = scene.step(id, ROWS).await.jobs;
         assert_eq!((jobs.total, jobs.succeeded), (1_000_000, 1_000_000));
         assert_eq!(scene.state(id).await, WorkflowState::Succeeded);
+    }
+}
+
+/// A source goes on with what it had emitted before its last checkpoint: draft and cursor agree.
+pub mod take_draft {
+    use super::super::scene::*;
+    use super::super::worker::Worker;
+    use crate::error::{ErrorKind, Result};
+    use crate::id::WorkflowId;
+    use crate::state::{JobState, WorkflowState};
+    use crate::store::{Append, Covers, DraftKey, DraftOf, LeaseReport, SaveCheckpoint, Slice, TakeDraft, TakenDraft};
+
+    const ROWS: u32 = 1;
+
+    /// One call that writes `jobs` jobs into a draft of the worker.
+    async fn write(
+        scene: &Scene,
+        worker: &Worker<'_>,
+        slice: &Slice,
+        draft: u64,
+        number: u64,
+        jobs: u32,
+    ) -> Result<()> {
+        let draft = DraftKey { session: worker.session.id, number: draft };
+        let of = DraftOf::Jobs { workflow: slice.workflow, step: ROWS };
+        scene.store.append(Append { draft, of, number, parts: vec![jobs_part(ROWS, jobs)], lease: LEASE }).await
+    }
+
+    fn saving(worker: &Worker<'_>, slice: &Slice, covers: Option<Covers>) -> SaveCheckpoint {
+        SaveCheckpoint { session: worker.session.id, lease: slice.lease, at: 0, body: b"17".to_vec(), covers }
+    }
+
+    async fn save(scene: &Scene, worker: &Worker<'_>, slice: &Slice, draft: u64, calls: u64) -> Result<()> {
+        scene.store.save_checkpoint(saving(worker, slice, Some(Covers { draft, calls }))).await
+    }
+
+    /// A source writes five jobs, saves how far it is, and writes three more. Returns its draft.
+    async fn half(scene: &Scene, worker: &Worker<'_>, slice: &Slice) -> u64 {
+        let draft = scene.number();
+        write(scene, worker, slice, draft, 0, 5).await.unwrap();
+        save(scene, worker, slice, draft, 1).await.unwrap();
+        write(scene, worker, slice, draft, 1, 3).await.unwrap();
+        draft
+    }
+
+    fn taking(worker: &Worker<'_>, slice: &Slice, draft: u64) -> TakeDraft {
+        TakeDraft { session: worker.session.id, lease: slice.lease, at: 0, draft }
+    }
+
+    /// Takes what there is of the source's job; returns the draft's new number.
+    async fn take(scene: &Scene, worker: &Worker<'_>, slice: &Slice) -> (u64, TakenDraft) {
+        let draft = scene.number();
+        (draft, scene.store.take_draft(taking(worker, slice, draft)).await.unwrap())
+    }
+
+    fn of_five() -> TakenDraft {
+        TakenDraft { body: Some(b"17".to_vec()), calls: 1, jobs: 5, more: false }
+    }
+
+    /// The source goes on: it writes two more jobs and succeeds.
+    async fn go_on(scene: &Scene, worker: &Worker<'_>, slice: &Slice, draft: u64, id: WorkflowId) {
+        write(scene, worker, slice, draft, 1, 2).await.unwrap();
+        worker.report(LeaseReport { adopted: vec![(0, draft)], ..worker.success(slice) }).await;
+        worker.run().await;
+        assert_eq!((scene.step(id, ROWS).await.jobs.succeeded, scene.state(id).await), (7, WorkflowState::Succeeded));
+        scene.at_rest().await;
+    }
+
+    pub async fn fresh_goes_on_with_what_was_emitted_before_the_checkpoint(scene: &Scene) {
+        let id = scene.source().await;
+        let worker = scene.worker().await;
+        let slice = worker.take(1).await;
+        let before = half(scene, &worker, &slice).await;
+        worker.report(LeaseReport { dropped: vec![before], ..worker.postponement(&slice, 0) }).await;
+        scene.tick().await;
+        let again = worker.take(1).await;
+        let (draft, taken) = take(scene, &worker, &again).await;
+        assert_eq!(taken, of_five());
+        scene.check().await;
+        go_on(scene, &worker, &again, draft, id).await;
+    }
+
+    pub async fn repeated_takes_it_once_more(scene: &Scene) {
+        let id = scene.source().await;
+        let worker = scene.worker().await;
+        let slice = worker.take(1).await;
+        half(scene, &worker, &slice).await;
+        let (draft, taken) = take(scene, &worker, &slice).await;
+        assert_eq!(scene.store.take_draft(taking(&worker, &slice, draft)).await.unwrap(), taken);
+        go_on(scene, &worker, &slice, draft, id).await;
+    }
+
+    pub async fn answer_lost_takes_it_all_the_same(scene: &Scene) {
+        let id = scene.source().await;
+        let worker = scene.worker().await;
+        let slice = worker.take(1).await;
+        half(scene, &worker, &slice).await;
+        lose(scene.store.take_draft(taking(&worker, &slice, 900)));
+        let (draft, taken) = take(scene, &worker, &slice).await;
+        assert_eq!(taken, of_five());
+        go_on(scene, &worker, &slice, draft, id).await;
+    }
+
+    pub async fn lease_taken_back_goes_on_elsewhere_however_much_later(scene: &Scene) {
+        let id = scene.source().await;
+        let (dead, heir) = (scene.worker().await, scene.worker().await);
+        let lost = dead.take(1).await;
+        let before = half(scene, &dead, &lost).await;
+        scene.leases_end().await;
+        scene.wait(20 * LEASE).await;
+        scene.store.join(heir.session.clone()).await.unwrap();
+        let slice = heir.take(1).await;
+        // Whoever has lost the job writes on until it hears of that.
+        write(scene, &dead, &lost, before, 2, 4).await.unwrap();
+        let (draft, taken) = take(scene, &heir, &slice).await;
+        assert_eq!(taken, of_five());
+        assert_eq!(refusal(write(scene, &dead, &lost, before, 3, 4).await), ErrorKind::Refused);
+        assert_eq!(refusal(save(scene, &dead, &lost, before, 3).await), ErrorKind::Refused);
+        assert_eq!(refusal(scene.store.take_draft(taking(&dead, &lost, 900)).await), ErrorKind::Refused);
+        go_on(scene, &heir, &slice, draft, id).await;
+    }
+
+    pub async fn paused_is_kept_until_it_goes_on(scene: &Scene) {
+        let id = scene.source().await;
+        let worker = scene.worker().await;
+        let slice = worker.take(1).await;
+        let before = half(scene, &worker, &slice).await;
+        scene.pause(id).await;
+        worker.report(LeaseReport { returned: slice.jobs, dropped: vec![before], ..worker.part(&slice) }).await;
+        scene.wait(5 * LEASE).await;
+        scene.store.join(worker.session.clone()).await.unwrap();
+        scene.resume(id).await;
+        let again = worker.take(1).await;
+        let (draft, taken) = take(scene, &worker, &again).await;
+        assert_eq!(taken, of_five());
+        go_on(scene, &worker, &again, draft, id).await;
+    }
+
+    pub async fn cancelling_collects_it_with_the_job(scene: &Scene) {
+        let id = scene.source().await;
+        let worker = scene.worker().await;
+        let slice = worker.take(1).await;
+        half(scene, &worker, &slice).await;
+        worker.retry_in(&slice, 10_000).await;
+        scene.cancel(id, 0).await;
+        scene.tick().await;
+        assert_eq!(scene.state(id).await, WorkflowState::Cancelled);
+        scene.at_rest().await;
+    }
+
+    pub async fn deleted_has_nothing_to_take(scene: &Scene) {
+        let id = scene.source().await;
+        let worker = scene.worker().await;
+        let slice = worker.take(1).await;
+        half(scene, &worker, &slice).await;
+        worker.fail(&slice, "broken").await;
+        scene.tick().await;
+        scene.delete(id).await;
+        assert_eq!(refusal(scene.store.take_draft(taking(&worker, &slice, 900)).await), ErrorKind::Refused);
+        scene.at_rest().await;
+    }
+
+    pub async fn without_a_checkpoint_there_is_nothing_to_go_on_from(scene: &Scene) {
+        scene.source().await;
+        let worker = scene.worker().await;
+        let slice = worker.take(1).await;
+        write(scene, &worker, &slice, scene.number(), 0, 5).await.unwrap();
+        assert_eq!(take(scene, &worker, &slice).await.1, TakenDraft::default());
+    }
+
+    pub async fn saved_before_anything_was_emitted_is_a_cursor_without_jobs(scene: &Scene) {
+        scene.source().await;
+        let worker = scene.worker().await;
+        let slice = worker.take(1).await;
+        scene.store.save_checkpoint(saving(&worker, &slice, None)).await.unwrap();
+        let taken = take(scene, &worker, &slice).await.1;
+        assert_eq!(taken, TakenDraft { body: Some(b"17".to_vec()), ..TakenDraft::default() });
+    }
+
+    pub async fn that_was_collected_meanwhile_begins_anew(scene: &Scene) {
+        let id = scene.source().await;
+        let worker = scene.worker().await;
+        let slice = worker.take(1).await;
+        let before = half(scene, &worker, &slice).await;
+        scene.store.abandon(id, DraftKey { session: worker.session.id, number: before }).await.unwrap();
+        scene.tick().await;
+        assert_eq!(take(scene, &worker, &slice).await.1, TakenDraft::default());
+        assert_eq!(scene.store.checkpoint(slice.chunk, 0).await.unwrap(), None);
+        scene.check().await;
+        worker.produce(&slice, 4).await;
+        assert_eq!(scene.step(id, ROWS).await.jobs.total, 4);
+    }
+
+    pub async fn of_a_source_that_failed_for_good_is_collected(scene: &Scene) {
+        let id = scene.source().await;
+        let worker = scene.worker().await;
+        let slice = worker.take(1).await;
+        let before = half(scene, &worker, &slice).await;
+        worker.report(LeaseReport { dropped: vec![before], ..worker.failure(&slice, "broken") }).await;
+        scene.tick().await;
+        scene.at_rest().await;
+        scene.retry(id).await;
+        let again = worker.take(1).await;
+        assert_eq!(take(scene, &worker, &again).await.1, TakenDraft::default());
+    }
+
+    pub async fn a_source_that_began_anew_and_succeeds_leaves_nothing_of_it(scene: &Scene) {
+        let id = scene.source().await;
+        let worker = scene.worker().await;
+        let slice = worker.take(1).await;
+        half(scene, &worker, &slice).await;
+        worker.produce(&slice, 4).await;
+        worker.run().await;
+        assert_eq!((scene.step(id, ROWS).await.jobs.succeeded, scene.state(id).await), (4, WorkflowState::Succeeded));
+        scene.at_rest().await;
+    }
+
+    pub async fn a_checkpoint_over_another_draft_takes_its_place(scene: &Scene) {
+        let id = scene.source().await;
+        let worker = scene.worker().await;
+        let slice = worker.take(1).await;
+        half(scene, &worker, &slice).await;
+        let anew = scene.number();
+        write(scene, &worker, &slice, anew, 0, 5).await.unwrap();
+        save(scene, &worker, &slice, anew, 1).await.unwrap();
+        scene.tick().await;
+        scene.check().await;
+        let (draft, taken) = take(scene, &worker, &slice).await;
+        assert_eq!(taken, of_five());
+        go_on(scene, &worker, &slice, draft, id).await;
+    }
+
+    pub async fn a_checkpoint_covers_all_that_has_been_written(scene: &Scene) {
+        scene.source().await;
+        let worker = scene.worker().await;
+        let slice = worker.take(1).await;
+        let draft = half(scene, &worker, &slice).await;
+        assert_eq!(refusal(save(scene, &worker, &slice, draft, 1).await), ErrorKind::Usage);
+        assert_eq!(refusal(save(scene, &worker, &slice, 900, 1).await), ErrorKind::Refused);
+        save(scene, &worker, &slice, draft, 2).await.unwrap();
+        assert_eq!(take(scene, &worker, &slice).await.1, TakenDraft { calls: 2, jobs: 8, ..of_five() });
+    }
+
+    pub async fn of_sources_of_one_chunk_each_has_its_own(scene: &Scene) {
+        let id = scene.sources(2).await;
+        let worker = scene.worker().await;
+        let (first, second) = (worker.take(1).await, worker.take(1).await);
+        half(scene, &worker, &first).await;
+        worker.produce(&second, 1).await;
+        let (draft, taken) = take(scene, &worker, &first).await;
+        assert_eq!(taken, of_five());
+        worker.report(LeaseReport { adopted: vec![(0, draft)], ..worker.success(&first) }).await;
+        worker.run().await;
+        assert_eq!(scene.job_states(id, ROWS).await, [JobState::Succeeded; 6]);
+        scene.at_rest().await;
+    }
+
+    /// What a source has emitted behind its checkpoint is as large as it likes.
+    pub async fn of_a_thousand_chunks_is_cut_in_bites(scene: &Scene) {
+        let id = scene.source().await;
+        let worker = scene.worker().await;
+        let slice = worker.take(1).await;
+        let before = half(scene, &worker, &slice).await;
+        for number in 2..22 {
+            let draft = DraftKey { session: worker.session.id, number: before };
+            let of = DraftOf::Jobs { workflow: id, step: ROWS };
+            let parts = vec![jobs_part(ROWS, 2); 50];
+            scene.store.append(Append { draft, of, number, parts, lease: LEASE }).await.unwrap();
+        }
+        let (draft, mut taken) = take(scene, &worker, &slice).await;
+        assert!(taken.more);
+        while taken.more {
+            taken = scene.store.take_draft(taking(&worker, &slice, draft)).await.unwrap();
+        }
+        assert_eq!(taken, of_five());
+        go_on(scene, &worker, &slice, draft, id).await;
     }
 }

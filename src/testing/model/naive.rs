@@ -71,7 +71,7 @@ impl Row {
         Self { job: Job::Open, attempts: 0, lease: None, deaths: 0, alone: 0 }
     }
 
-    fn is_final(&self) -> bool {
+    pub fn is_final(&self) -> bool {
         !matches!(self.job, Job::Open | Job::Retrying(..) | Job::Deferred)
     }
 

@@ -1,11 +1,11 @@
-//! What workers of a game do: claim, emit, report, also late and more than once.
+//! What workers of a game do: claim, report, also late and more than once.
 
 use super::game::{Game, Held, LEASE, Verdict, ensure, sure};
 use super::naive::{Job, Phase};
-use super::plan::{TYPES, chunks};
+use super::plan::TYPES;
 use crate::clock::Millis;
 use crate::slice::Mask;
-use crate::store::{Append, Claim, Claimed, DraftKey, DraftOf, LeaseReport, Part, Report, Slice, Take, error_number};
+use crate::store::{Claim, Claimed, LeaseReport, Report, Slice, Take, error_number};
 
 /// The waits before a retry.
 const WAITS: [Millis; 3] = [300, 2_000, 60_000];
@@ -132,7 +132,7 @@ impl Game {
         if self.models[held.workflow].steps[held.step].feeds.is_some() {
             for ((index, ended), jobs) in ends.iter().zip(&mut emitted) {
                 let at = index - held.first;
-                *jobs = self.emit(hand, &held, at, *ended == Some(Job::Succeeded), &mut part).await?;
+                *jobs = self.emit(hand, lease, &held, at, *ended == Some(Job::Succeeded), &mut part).await?;
             }
         }
         let sends = 1 + usize::from(self.dice.chance(20));
@@ -198,66 +198,6 @@ impl Game {
                 None
             }
         }
-    }
-
-    /// Writes what a source's job emits; it is adopted if the job succeeds. Returns how many jobs it has written.
-    pub async fn emit(
-        &mut self,
-        hand: usize,
-        held: &Held,
-        at: usize,
-        succeeds: bool,
-        part: &mut LeaseReport,
-    ) -> Verdict<usize> {
-        let jobs = self.dice.below(7);
-        if jobs == 0 {
-            return Ok(0);
-        }
-        let Some(draft) = self.append(hand, held, jobs).await? else { return Ok(0) };
-        match succeeds {
-            true => part.adopted.push((at as u16, draft)),
-            false => part.dropped.push(draft),
-        }
-        Ok(jobs)
-    }
-
-    /// Writes jobs into a draft for the step that a source feeds; none, if that has settled for good.
-    pub async fn append(&mut self, hand: usize, held: &Held, jobs: usize) -> Verdict<Option<u64>> {
-        let model = &self.models[held.workflow];
-        let is_cancelled = matches!(model.phase, Phase::Cancelling | Phase::Cancelled);
-        let fed = model.steps[held.step].feeds.ok_or("no source")?;
-        let is_over = model.steps[fed].is_settled() && !is_cancelled;
-        self.hands[hand].last_draft += 1;
-        let draft = DraftKey { session: self.hands[hand].session, number: self.hands[hand].last_draft };
-        for (number, chunk) in (0..).zip(chunks(&mut self.dice, jobs)) {
-            let append = Append {
-                draft,
-                of: DraftOf::Jobs { workflow: self.ids[held.workflow], step: fed as u32 },
-                number,
-                parts: vec![Part::Jobs { step: fed as u32, chunk }],
-                lease: LEASE,
-            };
-            for _ in 0..1 + usize::from(self.dice.chance(20)) {
-                let answer = self.store.append(append.clone()).await;
-                if is_over {
-                    ensure(answer.is_err(), || "jobs were written for a step that has settled".into())?;
-                    return Ok(None);
-                }
-                sure(answer)?;
-            }
-        }
-        Ok(Some(draft.number))
-    }
-
-    /// A source's attempt that nobody ever hears of.
-    pub async fn leave_a_draft(&mut self) -> Verdict {
-        let source = self.hands.iter().enumerate().find_map(|(number, hand)| {
-            let held = hand.held.values().find(|held| self.models[held.workflow].steps[held.step].feeds.is_some());
-            held.map(|held| (number, held.clone()))
-        });
-        let Some((hand, held)) = source else { return Ok(()) };
-        self.say(|| format!("worker {hand} writes a draft for nothing"));
-        self.append(hand, &held, 3).await.map(|_| ())
     }
 
     /// A report under a lease that has ended, or was taken back, changes nothing.

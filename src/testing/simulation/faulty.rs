@@ -232,6 +232,10 @@ impl Store for Faulty {
         Box::pin(self.call("save_checkpoint", self.store.save_checkpoint(save), as_it_is))
     }
 
+    fn take_draft(&self, take: TakeDraft) -> Answer<'_, TakenDraft> {
+        Box::pin(self.call("take_draft", self.store.take_draft(take), as_it_is))
+    }
+
     fn checkpoint(&self, chunk: ChunkRef, at: u16) -> Answer<'_, Option<Vec<u8>>> {
         Box::pin(self.call("checkpoint", self.store.checkpoint(chunk, at), as_it_is))
     }

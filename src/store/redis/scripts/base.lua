@@ -167,6 +167,7 @@ local PARTS = {
     'recovered', -- hash: chunk -> a byte a job
     'outcomes',  -- hash: chunk:n -> record; chunk -> the highest n
     'checkpoints', -- hash: chunk:position -> what that job goes on from
+    'covered',   -- hash: chunk:position -> which draft that checkpoint covers, how many calls had written it, how many jobs it had
     'failed',    -- hash: chunk -> which failed jobs ended with which error
     'errors',    -- hash: step:number -> text
     'error-jobs',-- hash: step:number -> jobs; step -> texts and bytes

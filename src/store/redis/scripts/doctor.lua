@@ -342,6 +342,12 @@ function DO.doctor_of_shard()
     local under_way = 0
     for _, key in ipairs({ K.leases, K.chores, K.drafts }) do under_way = under_way + call('ZCARD', key) end
     under_way = under_way + permits_under_way()
+    for _, key in ipairs(call('ZRANGEBYSCORE', K.drafts, NEVER, '+inf')) do
+        local text = call('HGET', K.draft(key), 'row')
+        local draft = text and cmsgpack.unpack(text) or {}
+        local covered = draft.kept and call('HGET', K.wf(draft.of_wf, 'covered'), draft.kept)
+        if not covered or cmsgpack.unpack(covered)[1] ~= key then find('the draft ' .. key .. ' is kept for no checkpoint') end
+    end
     local cursor = '0'
     repeat
         local page = call('HSCAN', K.held, cursor, 'COUNT', 1000)

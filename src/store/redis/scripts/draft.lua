@@ -8,6 +8,15 @@ function G.draft(key)
     return draft
 end
 
+-- Writes a draft's row. It lives until a deadline, which only grows.
+function G.put_draft(draft, deadline)
+    local key = draft.key
+    draft.key = nil
+    call('HSET', K.draft(key), 'row', cmsgpack.pack(draft))
+    draft.key = key
+    call('ZADD', K.drafts, 'GT', deadline, key)
+end
+
 function G.end_draft(draft)
     call('UNLINK', K.draft(draft.key))
     call('ZREM', K.drafts, draft.key)
@@ -30,6 +39,12 @@ end
 function G.abandon(key)
     local draft = key and G.draft(key)
     if draft then G.collect_draft(draft) end
+end
+
+-- Gives up what an attempt of a source wrote, unless a checkpoint covers it: then the next one goes on with it.
+function G.drop_draft(key)
+    local draft = G.draft(key)
+    if draft and not draft.kept then G.collect_draft(draft) end
 end
 
 -- Whether a timer will put all jobs of a step into its line.

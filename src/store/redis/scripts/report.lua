@@ -158,6 +158,9 @@ function DO.report()
         local before = bytes[name]
         bytes[name] = settle_part(step, lease, part, chunk, before, stops)
         if step.keyed then G.leave_turn(step, chunk.chunk, M.minus(part.all, part.returned), true) end
+        -- What has been adopted is no draft any more when its checkpoint is forgotten.
+        for _, one in ipairs(part.adopted) do G.adopt(arg.session .. ':' .. one[2], wf, step.feeds) end
+        for _, dropped in ipairs(part.dropped) do G.drop_draft(arg.session .. ':' .. dropped) end
         if has_keys(step, SOLE) or (step.checkpoints or 0) > 0 then
             local ended = M.both(part.all, M.where(bytes[name], function(byte) return state_of(byte) >= SUCCEEDED end))
             G.end_sole_of_settled(step, chunk.chunk, ended)
@@ -174,8 +177,6 @@ function DO.report()
             end
             if is_lane and part.keep > 0 then G.keep_chunk(step, chunk, part.keep) end
         end
-        for _, one in ipairs(part.adopted) do G.adopt(arg.session .. ':' .. one[2], wf, step.feeds) end
-        for _, dropped in ipairs(part.dropped) do G.abandon(arg.session .. ':' .. dropped) end
         local was_at_limit = is_at_limit(step)
         step.leased = step.leased - M.len(part.all)
         G.put_step(step)

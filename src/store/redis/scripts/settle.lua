@@ -114,6 +114,20 @@ function G.forget_checkpoints(wf, number, chunk, jobs)
     if (step.checkpoints or 0) == 0 or jobs == '' then return end
     local fields = {}
     M.each(jobs, function(at) fields[#fields + 1] = chunk .. ':' .. at end)
+    if step.feeds then
+        local dead = {}
+        for _, text in ipairs(call('HMGET', K.wf(wf, 'covered'), unpack(fields))) do
+            if text then
+                dead[#dead + 1] = 0
+                dead[#dead + 1] = cmsgpack.unpack(text)[1]
+            end
+        end
+        if #dead > 0 then
+            -- A tick collects them; what has been adopted is no draft any more.
+            call('ZADD', K.drafts, 'XX', unpack(dead))
+            call('HDEL', K.wf(wf, 'covered'), unpack(fields))
+        end
+    end
     step.checkpoints = step.checkpoints - call('HDEL', K.wf(wf, 'checkpoints'), unpack(fields))
     G.put_step(step)
 end

@@ -596,7 +596,8 @@ function DO.look_ahead()
     end
     for _, key in ipairs({ K.leases, K.drafts, K.sessions, K.permit_ends }) do
         local first = call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
-        if first then consider(tonumber(first) - time) end
+        -- A draft that a checkpoint covers has no end of its own.
+        if first and tonumber(first) < NEVER then consider(tonumber(first) - time) end
     end
     for _, key in ipairs({ K.timers, K.limited_due, K.sole_due, K.deadlines }) do
         local first = call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
