@@ -373,7 +373,7 @@ async fn a_source_that_failed_for_good_begins_anew_when_it_is_retried() {
 /// Killed at each call to the store, with each answer lost, and run twice.
 #[test]
 fn a_source_that_goes_on_is_safe_to_repeat() {
-    let report = torture(Stage::new, app, |_| ()).run(Table { rows: 50, ends: Ends::Fails }).unwrap();
+    let report = torture(Stage::new, app, |_| ()).run(Table { rows: 28, ends: Ends::Fails }).unwrap();
     assert!(report.is_safe(), "{report}");
 }
 

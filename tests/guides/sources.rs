@@ -37,7 +37,7 @@ impl Job for Report {
     type Output = Vec<String>;
     type State = ();
     async fn perform(self, ctx: &Context) -> JobResult<Vec<String>> {
-        self.imported.stream(ctx).map_ok(|(_, line)| line).try_collect().await.map_err(JobError::from)
+        self.imported.stream(ctx).map_ok(|(_, line)| line).try_collect().await
     }
 }
 
@@ -80,7 +80,7 @@ impl Source for ReadLongFile {
         let from: u64 = rows.last_checkpoint().await?.unwrap_or(0);
         for line in read_lines(&self.name)?.skip(from as usize) {
             rows.emit(ImportRow { line: line? }).await?;
-            if rows.emitted() % 10_000 == 0 {
+            if rows.emitted().is_multiple_of(10_000) {
                 rows.checkpoint(&rows.emitted()).await?;
             }
         }

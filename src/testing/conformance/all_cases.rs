@@ -463,6 +463,7 @@ macro_rules! conformance_table {
                 what_follows_waits_for_each_source_and_each_row,
                 rows_come_in_the_order_in_which_their_sources_succeeded,
                 a_failed_source_lets_the_rows_of_the_others_run_and_what_follows_wait,
+                a_failed_source_that_turns_out_to_have_no_rows_releases_what_follows,
                 rows_that_failed_beside_a_failed_source_are_retried_with_it,
                 rows_that_failed_are_retried_while_their_source_has_failed,
                 a_source_that_may_fail_releases_what_follows,

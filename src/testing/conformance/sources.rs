@@ -167,6 +167,18 @@ pub mod fan_out {
         scene.at_rest().await;
     }
 
+    pub async fn a_failed_source_that_turns_out_to_have_no_rows_releases_what_follows(scene: &Scene) {
+        let id = half(scene).await;
+        let worker = scene.worker().await;
+        worker.run().await;
+        scene.retry(id).await;
+        worker.produce(&worker.take(1).await, 0).await;
+        assert_eq!(states(scene, id).await, [StepState::Succeeded, StepState::Succeeded, StepState::Running]);
+        scene.check().await;
+        worker.run().await;
+        assert_eq!((scene.state(id).await, scene.step(id, ROWS).await.jobs.succeeded), (WorkflowState::Succeeded, 3));
+    }
+
     pub async fn rows_that_failed_beside_a_failed_source_are_retried_with_it(scene: &Scene) {
         let id = half(scene).await;
         let worker = scene.worker().await;
