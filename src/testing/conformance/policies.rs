@@ -47,7 +47,7 @@ pub mod fail_fast {
     use super::super::scene::*;
     use super::*;
     use crate::state::{JobState, StepState, WorkflowState};
-    use crate::store::LeaseReport;
+    use crate::store::{LeaseReport, Tick};
 
     const FAST: FailurePolicy = FailurePolicy::FailFast;
 
@@ -309,6 +309,19 @@ pub mod fail_fast {
         scene.store.retry(scene.retry_of(id)).await.expect("a retry");
         worker.run().await;
         assert_eq!(ended(scene, id).await, (StepState::Succeeded, WorkflowState::Succeeded, [10, 0, 0]));
+    }
+
+    pub async fn retry_between_two_bites_of_the_rest_runs_all_of_it(scene: &Scene) {
+        let id = rows(scene, 300_000, FAST).await;
+        let worker = scene.worker().await;
+        fail_some(&worker, 2).await;
+        while scene.step(id, 0).await.jobs.cancelled == 0 {
+            assert!(scene.store.tick(Tick { lease: LEASE }).await.expect("a tick").more);
+        }
+        assert!(scene.step(id, 0).await.jobs.cancelled < 299_998);
+        scene.store.retry(scene.retry_of(id)).await.expect("a retry");
+        worker.run().await;
+        assert_eq!(ended(scene, id).await, (StepState::Succeeded, WorkflowState::Succeeded, [300_000, 0, 0]));
     }
 
     pub async fn retry_while_an_attempt_is_being_cut_off_runs_its_job_again(scene: &Scene) {

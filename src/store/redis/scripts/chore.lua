@@ -30,6 +30,11 @@ function G.leave_chore(kind, wf, step, cursor, argument)
     G.keep_chore(kind, wf, name, { cursor = cursor })
 end
 
+-- Whether a chore is still to be done.
+function G.is_on_list(kind, wf, step, argument)
+    return call('ZSCORE', K.chores, chore_name(kind, wf, step, argument)) and true or false
+end
+
 function G.has_chores()
     return #call('ZRANGE', K.chores, 0, 0) > 0
 end

@@ -244,13 +244,15 @@ end
 -- Takes a step back to running. As long as it counts as settled its followers are told, one bite after the other, to wait for it
 -- again: so none of them is released between its reopening and its new end.
 function BITE.reopen(wf, number, from, mended)
+    -- What has been taken out of its lines and is not cancelled yet would be in neither.
+    if G.is_on_list('stop rest', wf, number, 0) then return G.leave_chore('reopen', wf, number, from, mended) end
     local step = G.step(wf, number)
     if step.state >= STEP.succeeded then
         local edges = G.edges_from(wf, number, from, 100)
         for _, edge in ipairs(edges) do
             if edge.decision then
                 local follower = G.step(wf, edge.down)
-                if follower.state == STEP.waiting and not follower.decided then
+                if G.is_asked(follower, edge.kind) then
                     follower.pending = follower.pending + 1
                     local count = ({ [SKIP] = 'skips', [WAIT] = 'waits', [CANCEL] = 'cancels' })[edge.decision]
                     if count then follower[count] = follower[count] - 1 end
@@ -272,6 +274,7 @@ function BITE.reopen(wf, number, from, mended)
         G.put_step(step)
     end
     G.forgive(step)
+    G.rouse(step)
     -- Nothing may settle the step between two bites.
     change_holds(wf, number, hold_name(mended), true)
     G.leave_chore('retry jobs', wf, number, 0, mended)
@@ -630,7 +633,8 @@ function DO.look_ahead()
     end
     for _, key in ipairs({ K.leases, K.drafts, K.sessions, K.permit_ends }) do
         local first = call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
-        if first then consider(tonumber(first) - time) end
+        -- A draft that a checkpoint covers has no end of its own.
+        if first and tonumber(first) < NEVER then consider(tonumber(first) - time) end
     end
     for _, key in ipairs({ K.timers, K.limited_due, K.sole_due, K.deadlines }) do
         local first = call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
