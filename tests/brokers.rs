@@ -20,7 +20,6 @@ mod in_process {
 mod where_it_goes {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
-    use std::time::Duration;
 
     use gusher::broker::{Broker, Brokers, Way};
     use gusher::prelude::*;
@@ -29,10 +28,16 @@ mod where_it_goes {
     use gusher::testing::broker::InProcess;
     use gusher::{CancellationToken, CauseKind, WorkerOptions, WorkflowState};
 
-    #[derive(Default)]
     struct Running {
         now: AtomicU32,
         most: AtomicU32,
+        pairs: tokio::sync::Barrier,
+    }
+
+    impl Default for Running {
+        fn default() -> Self {
+            Self { now: AtomicU32::new(0), most: AtomicU32::new(0), pairs: tokio::sync::Barrier::new(2) }
+        }
     }
 
     #[derive(Serialize, Deserialize)]
@@ -58,7 +63,8 @@ mod where_it_goes {
         async fn perform(self, ctx: &Context<Arc<Running>>) -> JobResult<()> {
             let running = ctx.state();
             running.most.fetch_max(running.now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            // The two that may run at once wait for each other.
+            running.pairs.wait().await;
             running.now.fetch_sub(1, Ordering::SeqCst);
             Ok(())
         }
@@ -124,9 +130,7 @@ mod where_it_goes {
         let stop = work(&app, &store).await;
         let handle = client.start(Both).await.unwrap();
         let settled = async |name: &str| handle.step(name).await.unwrap().jobs.succeeded;
-        while settled("mails").await < 100 || settled("scarce").await < 40 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        while settled("mails").await < 100 || settled("scarce").await < 40 {}
         assert_eq!(settled("rows").await, 0);
         let why = handle.why().await.unwrap();
         let cause = why.causes.iter().find(|cause| cause.step.as_deref() == Some("rows")).expect("it says why");
