@@ -4,11 +4,22 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::checkpoint;
+use crate::error::Result;
 use crate::job::{Job, JobError, JobResult};
 use crate::payload::ChunkBuilder;
-use crate::store::{Append, DraftKey, DraftOf, Part};
+use crate::planted::planted;
+use crate::record::cut_text;
+use crate::render::words::{count, number};
+use crate::store::{Append, Covers, DraftKey, DraftOf, Part, TakenDraft};
 use crate::worker::backoff::Backoff;
 use crate::worker::held::Held;
+
+/// The most bytes that an error shows of a job.
+const SHOWN: usize = 200;
 
 /// Chunks are sent together until they have so many bytes, or are so many.
 const APPEND_BYTES: usize = 256 * 1024;
@@ -17,12 +28,21 @@ const APPEND_CHUNKS: usize = 64;
 /// Takes the jobs that a [`Source`](crate::Source) emits.
 pub struct Emitter<J> {
     held: Arc<Held>,
+    /// The source's position in its chunk.
+    at: u16,
     draft: Option<DraftKey>,
     builder: ChunkBuilder,
     parts: Vec<Part>,
     bytes: usize,
     appended: u64,
     emitted: u64,
+    /// How many of them attempts before this one have emitted.
+    taken: u64,
+    /// How many the source says that it emits, and how many more it has tried to.
+    expected: Option<u64>,
+    surplus: u64,
+    /// The last one, as JSON.
+    last: Vec<u8>,
     broken: bool,
     jobs: PhantomData<fn(J)>,
 }
@@ -34,21 +54,26 @@ impl<J> fmt::Debug for Emitter<J> {
 }
 
 impl<J: Job> Emitter<J> {
-    pub(crate) fn new(held: Arc<Held>) -> Self {
+    pub(crate) fn new(held: Arc<Held>, at: u16) -> Self {
         Self {
             held,
+            at,
             draft: None,
             builder: ChunkBuilder::default(),
             parts: Vec::new(),
             bytes: 0,
             appended: 0,
             emitted: 0,
+            taken: 0,
+            expected: None,
+            surplus: 0,
+            last: Vec::new(),
             broken: false,
             jobs: PhantomData,
         }
     }
 
-    /// How many jobs have been emitted in this attempt.
+    /// How many jobs have been emitted; with those of the attempts before, if [`last_checkpoint`](Self::last_checkpoint) goes on with them.
     pub fn emitted(&self) -> u64 {
         self.emitted
     }
@@ -56,11 +81,20 @@ impl<J: Job> Emitter<J> {
     /// Adds a job. Waits while the store takes in those before it, so a source of any size needs little memory.
     pub async fn emit(&mut self, job: J) -> JobResult<()> {
         let json = serde_json::to_vec(&job)?;
+        if let Some(expected) = self.expected.filter(|expected| self.emitted >= *expected) {
+            self.surplus += 1;
+            let (said, this) = (count(expected, "job"), number(self.emitted + self.surplus));
+            return Err(JobError::new(format!(
+                "the source says that it emits {said}, but this is number {this}: {}",
+                shown(&json)
+            )));
+        }
         let chunk = self
             .builder
             .push(&json)
             .map_err(|error| JobError::fatal(format!("job {} that was emitted: {error}", self.emitted)))?;
         self.emitted += 1;
+        self.last = json;
         if let Some(chunk) = chunk {
             self.bytes += chunk.body.len();
             self.parts.push(Part::Jobs { step: 0, chunk });
@@ -71,23 +105,156 @@ impl<J: Job> Emitter<J> {
         Ok(())
     }
 
-    /// Sends what is left; returns the draft that holds everything, if anything was emitted.
-    pub(crate) async fn finish(&mut self) -> JobResult<Option<u64>> {
+    /// Says how many jobs the source emits, if it knows: the rows that a header or a trailer announces. Then it cannot succeed with another
+    /// number, those that it goes on with included; the error tells both numbers, and the last row or the first one too many. Meanwhile
+    /// people are shown how far it is.
+    ///
+    /// ```
+    /// # use gusher::prelude::*;
+    /// # #[derive(Serialize, Deserialize)] struct ImportRow { row: String }
+    /// # impl Job for ImportRow { const NAME: &str = "ImportRow"; type Output = (); type State = ();
+    /// #     async fn perform(self, _: &Context) -> JobResult<()> { Ok(()) } }
+    /// # async fn produce(file: &str, out: &mut Emitter<ImportRow>) -> JobResult<()> {
+    /// let mut lines = file.lines();
+    /// let header = lines.next().unwrap_or_default();
+    /// out.expect(header.parse()?);
+    /// for row in lines {
+    ///     out.emit(ImportRow { row: row.to_owned() }).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn expect(&mut self, jobs: u64) {
+        self.expected = Some(jobs);
+        self.tell_progress();
+    }
+
+    fn tell_progress(&self) {
+        if let Some(expected) = self.expected {
+            self.held.set_progress(self.at, self.emitted, expected);
+        }
+    }
+
+    /// Saves how far the source has come, together with all that it has emitted so far: when it runs again, after a retry, a deploy, a
+    /// killed worker, [`last_checkpoint`](Self::last_checkpoint) returns the cursor, and what was emitted before it is there. What is emitted
+    /// behind it is not.
+    ///
+    /// It sends what has gathered, so save every some thousand jobs. At most 256 KiB of JSON.
+    ///
+    /// ```
+    /// # use gusher::prelude::*;
+    /// # #[derive(Serialize, Deserialize)] struct ImportRow { row: u64 }
+    /// # impl Job for ImportRow { const NAME: &str = "ImportRow"; type Output = (); type State = ();
+    /// #     async fn perform(self, _: &Context) -> JobResult<()> { Ok(()) } }
+    /// # #[derive(Serialize, Deserialize)] struct ReadTable { rows: u64 }
+    /// impl Source for ReadTable {
+    ///     const NAME: &str = "ReadTable";
+    ///     type Emits = ImportRow;
+    ///     type State = ();
+    ///     async fn produce(self, _: &Context, out: &mut Emitter<ImportRow>) -> JobResult<()> {
+    ///         let from: u64 = out.last_checkpoint().await?.unwrap_or(0);
+    ///         for row in from..self.rows {
+    ///             out.emit(ImportRow { row }).await?;
+    ///             if (row + 1) % 10_000 == 0 {
+    ///                 out.checkpoint(&(row + 1)).await?;
+    ///             }
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    pub async fn checkpoint<C: Serialize + Sync + ?Sized>(&mut self, cursor: &C) -> JobResult<()> {
+        let body = checkpoint::written(cursor)?;
+        self.send().await?;
+        let covers = self.draft.map(|draft| Covers { draft: draft.number, calls: self.appended });
+        let covers = covers.filter(|covers| covers.calls > 0);
+        let mut backoff = Backoff::new();
+        while let Err(error) = self.held.save_checkpoint(self.at, body.clone(), covers).await {
+            self.wait_for_the_store(error, &mut backoff).await?;
+        }
+        Ok(())
+    }
+
+    /// What this source saved last with [`checkpoint`](Self::checkpoint), in whatever attempt; `None` if it has saved nothing, or if what it
+    /// had emitted is gone: then it begins anew. Ask before the first job is emitted: what was emitted before the checkpoint comes before it.
+    pub async fn last_checkpoint<C: DeserializeOwned>(&mut self) -> JobResult<Option<C>> {
+        if self.emitted > self.taken {
+            return Err(JobError::fatal(format!(
+                "`last_checkpoint` is asked for when {} jobs have been emitted: a source asks before the first, to go on with those of before",
+                self.emitted - self.taken
+            )));
+        }
+        self.forget_draft();
+        let draft = self.held.begin_draft();
+        self.draft = Some(draft);
+        let taken = self.take(draft).await?;
+        let Some(body) = taken.body else { return Ok(None) };
+        let slice = &self.held.slice;
+        let index = slice.first + u64::from(self.at);
+        match checkpoint::read(&body, || format!("job {index} of `{}`", slice.step_name)) {
+            Ok(cursor) => {
+                (self.appended, self.emitted, self.taken) = (taken.calls, taken.jobs, taken.jobs);
+                Ok(Some(cursor))
+            }
+            Err(error) => {
+                // The source may begin anew, in a draft of its own.
+                self.forget_draft();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Lets go of a draft that has not been written by this attempt.
+    fn forget_draft(&mut self) {
+        (self.appended, self.emitted, self.taken) = (0, 0, 0);
+        if let Some(draft) = self.draft.take() {
+            self.held.end_draft(draft.number);
+        }
+    }
+
+    /// Takes over the draft of the attempt before, until it has been cut to what the checkpoint covers.
+    async fn take(&self, draft: DraftKey) -> JobResult<TakenDraft> {
+        let mut backoff = Backoff::new();
+        loop {
+            match self.held.take_draft(self.at, draft).await {
+                Ok(taken) if !taken.more => return Ok(taken),
+                Ok(_) => {}
+                Err(error) => self.wait_for_the_store(error, &mut backoff).await?,
+            }
+        }
+    }
+
+    /// The source has come to its end: sends what is left, if that is as many as it said.
+    pub(crate) async fn finish(&mut self) -> JobResult<()> {
+        let emitted = self.emitted + self.surplus;
+        match self.expected {
+            Some(expected) if emitted != expected && !planted!("nobody counts what a source emits") => {
+                let (said, emitted) = (count(expected, "job"), number(emitted));
+                let last =
+                    if self.last.is_empty() { String::new() } else { format!(", the last {}", shown(&self.last)) };
+                Err(JobError::new(format!("the source says that it emits {said}, but has emitted {emitted}{last}")))
+            }
+            _ => self.send().await,
+        }
+    }
+
+    /// The draft that holds what was emitted, if anything was: it is to be adopted, or given up.
+    pub(crate) fn into_draft(mut self) -> Option<u64> {
+        if self.appended == 0 && !self.broken {
+            self.forget_draft();
+        }
+        self.draft.map(|draft| draft.number)
+    }
+
+    /// Sends what has gathered.
+    async fn send(&mut self) -> JobResult<()> {
         if self.broken {
             return Err(JobError::new("jobs that were emitted could not be stored"));
         }
         if let Some(chunk) = self.builder.finish() {
             self.parts.push(Part::Jobs { step: 0, chunk });
         }
-        if !self.parts.is_empty() {
-            self.append().await?;
-        }
-        Ok(self.draft())
-    }
-
-    /// The draft that has been begun, if any.
-    pub(crate) fn draft(&self) -> Option<u64> {
-        self.draft.map(|draft| draft.number)
+        if self.parts.is_empty() { Ok(()) } else { self.append().await }
     }
 
     /// Sends the parts that have gathered, again and again while the store is away: sent twice they count once.
@@ -102,18 +269,30 @@ impl<J: Job> Emitter<J> {
             parts: std::mem::take(&mut self.parts),
             lease: self.held.lease_length,
         };
+        // Until they have been sent, parts are missing: whatever the source makes of an error, it cannot succeed.
+        self.broken = true;
         let mut backoff = Backoff::new();
         while let Err(error) = self.held.store.append(append.clone()).await {
-            if !error.is_transient() || self.held.token.is_cancelled() {
-                // Parts are missing from here on: whatever the source makes of this error, it cannot succeed.
-                self.broken = true;
-                return Err(error.into());
-            }
-            tracing::warn!(%error, "the store does not take emitted jobs; it is tried again");
-            tokio::time::sleep(backoff.next()).await;
+            self.wait_for_the_store(error, &mut backoff).await?;
         }
+        self.broken = false;
         self.bytes = 0;
         self.appended += 1;
+        self.tell_progress();
         Ok(())
     }
+
+    /// A call has failed: returns once it may be repeated, or with the error.
+    async fn wait_for_the_store(&self, error: crate::Error, backoff: &mut Backoff) -> Result<()> {
+        if !error.is_transient() || self.held.token.is_cancelled() {
+            return Err(error);
+        }
+        tracing::warn!(%error, step = %self.held.slice.step_name, "the store does not take what a source emits; it is tried again");
+        tokio::time::sleep(backoff.next()).await;
+        Ok(())
+    }
+}
+
+fn shown(json: &[u8]) -> String {
+    cut_text(String::from_utf8_lossy(json).into_owned(), SHOWN)
 }

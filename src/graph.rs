@@ -243,17 +243,9 @@ impl Graph {
 
 /// What is wrong with a failure policy that could never act.
 fn policy_mistake(step: &StepSpec) -> Option<String> {
-    let said = match step.policy {
-        FailurePolicy::RunOn => return None,
-        FailurePolicy::FailFast => "fail_fast",
-        FailurePolicy::Pause => "or_pause",
-    };
+    let said = step.policy.said()?;
     if step.waits.is_some() {
         Some(format!("waits, and has one job that no worker runs: `.{said}()` has no rest to stop; leave it out"))
-    } else if step.feeds.is_some() {
-        Some(format!(
-            "is a source, which is one job: `.{said}()` has no rest to stop; say it of what the source emits, behind `flow.expand(..)`"
-        ))
     } else if matches!(step.tolerate, Tolerate::Fraction(share) if share >= 1.0) {
         Some(format!(
             "tolerates that all of its jobs fail, so `.{said}()` would never act; tolerate fewer: `.tolerate(10)`, `.tolerate(Tolerate::Fraction(0.01))`"
@@ -367,7 +359,6 @@ mod tests {
             refused(|step| step.tolerate = Tolerate::Fraction(1.0))
                 .contains("`.fail_fast()` would never act; tolerate fewer")
         );
-        assert!(refused(|step| step.feeds = Some(1)).contains("say it of what the source emits"));
         let wait = |step: &mut StepSpec| {
             step.policy = FailurePolicy::Pause;
             step.waits =

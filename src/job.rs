@@ -16,6 +16,7 @@ use crate::checkpoint;
 use crate::client::Client;
 use crate::clock::Millis;
 use crate::emitter::Emitter;
+use crate::error::Error;
 use crate::handle::Handle;
 use crate::hooks::Surroundings;
 use crate::id::WorkflowId;
@@ -529,8 +530,9 @@ impl<S> Context<S> {
     where
         S: Sync + Send,
     {
+        self.refuse_source("checkpoint")?;
         let body = checkpoint::written(cursor)?;
-        self.held.save_checkpoint(self.at, body).await
+        self.held.save_checkpoint(self.at, body, None).await
     }
 
     /// What this job saved last with [`checkpoint`](Self::checkpoint), in whatever attempt; `None` if it has saved nothing. Asks the store.
@@ -538,9 +540,20 @@ impl<S> Context<S> {
     where
         S: Sync + Send,
     {
+        self.refuse_source("last_checkpoint")?;
         let saved = self.held.last_checkpoint(self.at).await?;
         let of = || format!("job {} of `{}`", self.index(), self.step());
         saved.map(|body| checkpoint::read(&body, of)).transpose()
+    }
+
+    /// What a source goes on from must agree with what it has emitted, so it says both in one place.
+    fn refuse_source(&self, what: &str) -> crate::Result<()> {
+        if self.held.slice.feeds.is_none() {
+            return Ok(());
+        }
+        Err(Error::usage(format!(
+            "a source goes on with what it has emitted, so its cursor is kept with that: say `out.{what}(..)` in place of `ctx.{what}(..)`"
+        )))
     }
 
     /// Keeps a line in the job's record: the first 50 of an attempt, 500 bytes each.

@@ -297,6 +297,15 @@ impl FailurePolicy {
     pub(crate) fn is_default(&self) -> bool {
         *self == Self::RunOn
     }
+
+    /// The word by which a workflow says it, unless it is the default.
+    pub(crate) fn said(self) -> Option<&'static str> {
+        match self {
+            Self::RunOn => None,
+            Self::FailFast => Some("fail_fast"),
+            Self::Pause => Some("or_pause"),
+        }
+    }
 }
 
 /// The jobs of a step or workflow by where they stand. What is in none of these is open.

@@ -17,7 +17,7 @@ use crate::graph::StepNumber;
 use crate::handle::Handle;
 use crate::id::WorkflowId;
 use crate::render::words::{count, number};
-use crate::state::{Counts, Decision, JobState, StepState, WorkflowState};
+use crate::state::{Counts, Decision, EdgeKind, JobState, StepState, WorkflowState};
 use crate::store::{EdgeRow, StepRow, WorkflowRow};
 
 /// How many causes are explained; further ones are counted.
@@ -173,6 +173,10 @@ impl Handle {
             }
         }
         for step in &front {
+            // Its source is at the front itself, and tells who waits for it.
+            if self.source_of_all_done(step).await?.is_some() {
+                continue;
+            }
             let (named, all) = self.who_waits(step).await?;
             let who = sentences::wait_for(&named, all);
             let cause = self.cause(row, step, who, all > 0, named).await?;
@@ -199,6 +203,9 @@ impl Handle {
     async fn explain_step(&self, row: &WorkflowRow, step: &StepRow, why: &mut Why) -> Result<()> {
         match step.state {
             StepState::Succeeded => {}
+            StepState::Running if self.source_of_all_done(step).await?.is_some() => {
+                self.explain_waiting(row, step, why).await?;
+            }
             StepState::Running | StepState::Failed => {
                 let (named, all) = self.who_waits(step).await?;
                 why.causes.push(self.cause(row, step, None, all > 0, named).await?);
@@ -228,10 +235,18 @@ impl Handle {
                     continue;
                 }
                 way.insert(edge.number, (edge.name.clone(), Some(number)));
-                match edge.state {
-                    StepState::Waiting => to_visit.push_back(edge.number),
-                    _ => front.push(edge.number),
-                }
+                let goes_on = match edge.state {
+                    StepState::Waiting => true,
+                    StepState::Running => {
+                        let up = self.store().steps(self.id(), edge.number, 1).await?.into_iter().next();
+                        match up {
+                            Some(up) => self.source_of_all_done(&up).await?.is_some(),
+                            None => false,
+                        }
+                    }
+                    _ => false,
+                };
+                if goes_on { to_visit.push_back(edge.number) } else { front.push(edge.number) }
             }
         }
         let more = front.len().saturating_sub(EXPLAINED);
@@ -261,11 +276,24 @@ impl Handle {
         Ok(())
     }
 
+    /// The source that keeps a step from settling of which all jobs that there are have settled.
+    async fn source_of_all_done(&self, step: &StepRow) -> Result<Option<StepNumber>> {
+        if step.state != StepState::Running || step.jobs.unsettled() > 0 {
+            return Ok(None);
+        }
+        let edges = self.store().edges(self.id(), step.number, true, PAGE).await?;
+        let source = edges.iter().find(|edge| edge.kind == EdgeKind::Feeds && keeps_waiting(edge));
+        Ok(source.map(|edge| edge.number))
+    }
+
     /// The waiting steps right behind one, as far as they are named, and how many there are.
     async fn who_waits(&self, step: &StepRow) -> Result<(Vec<String>, u64)> {
         let followers = self.store().edges(self.id(), step.number, false, PAGE).await?;
         let holds_up = |edge: &&EdgeRow| {
-            edge.state == StepState::Waiting && matches!(edge.kind.decide(step.state), None | Some(Decision::Wait))
+            // What is fed may run meanwhile, but does not settle.
+            let waits =
+                edge.state == StepState::Waiting || edge.state == StepState::Running && edge.kind == EdgeKind::Feeds;
+            waits && matches!(edge.kind.decide(step.state), None | Some(Decision::Wait))
         };
         let waiting: Vec<&EdgeRow> = followers.iter().filter(holds_up).collect();
         Ok((waiting.iter().take(NAMED).map(|edge| edge.name.clone()).collect(), waiting.len() as u64))

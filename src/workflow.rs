@@ -58,6 +58,8 @@ struct Node {
     always: bool,
     /// It was told to fail fast and to pause.
     two_policies: bool,
+    /// It is the one source of what it feeds.
+    is_one_source: bool,
     /// What a wait succeeds with if its signal does not come in time.
     value: Vec<u8>,
 }
@@ -109,32 +111,63 @@ impl Flow {
         I: IntoIterator<Item = Result<J, E>>,
         I::IntoIter: Send + 'static,
     {
-        let mut jobs = jobs.into_iter().map(|job| job.map_err(Into::<JobError>::into));
-        // What the jobs read must be known before the graph is checked; the first of them shows it.
-        let first = jobs.next();
-        let reads = match &first {
-            Some(Ok(job)) => written(job).map(|(_, reads)| reads).unwrap_or_default(),
-            _ => Vec::new(),
-        };
-        let known: HashSet<StepNumber> = reads.iter().copied().collect();
-        let stream = first.into_iter().chain(jobs).enumerate().map(move |(row, job)| {
-            let job = job.map_err(|error| Error::usage(format!("row {row} of step {}: {error}", J::NAME)))?;
-            let (json, reads) = written(&job)?;
-            match reads.iter().find(|step| !known.contains(step)) {
-                None => Ok(json),
-                Some(step) => Err(Error::usage(format!(
-                    "row {row} of step {} reads the outputs of step {step}, which its first row does not; all jobs of a step read the same steps",
-                    J::NAME
-                ))),
-            }
-        });
-        self.step(StepSpec::new(J::NAME, J::QUEUE), Ok((Box::new(stream), reads)))
+        self.step(StepSpec::new(J::NAME, J::QUEUE), Ok(many(J::NAME, jobs)))
     }
 
     /// A source, and the step of the jobs that it emits. The handle stands for both: `after` moves the source, everything else is
     /// said of the emitted jobs ([`source`](Step::source) sets the source's own options).
     pub fn expand<S: Source>(&self, source: S) -> Step<'_, S::Emits> {
-        let front = self.step::<S>(StepSpec::new(S::NAME, S::QUEUE), self.single(&source));
+        let source = self.single(&source);
+        let step = self.fed::<S>(source);
+        self.parts.borrow_mut().nodes[step.front as usize].is_one_source = true;
+        step
+    }
+
+    /// A step of sources, one for each item, and the one step of the jobs that all of them emit: the rows of many files.
+    ///
+    /// What a source emits is there once that source has succeeded, and may run at once, beside the other sources. What comes after the
+    /// emitted jobs waits for every source, and for every job.
+    ///
+    /// ```
+    /// # use gusher::prelude::*;
+    /// # #[derive(Serialize, Deserialize)] struct ReadFile { name: String }
+    /// # #[derive(Serialize, Deserialize)] struct ImportRow { row: String }
+    /// # #[derive(Serialize, Deserialize)] struct Report { imported: Outputs<bool> }
+    /// # macro_rules! job { ($t:ident, $out:ty) => { impl Job for $t { const NAME: &str = stringify!($t); type Output = $out; type State = ();
+    /// #     async fn perform(self, _: &Context) -> JobResult<$out> { Ok(Default::default()) } } } }
+    /// # job!(ImportRow, bool); job!(Report, ());
+    /// # impl Source for ReadFile { const NAME: &str = "ReadFile"; type Emits = ImportRow; type State = ();
+    /// #     async fn produce(self, _: &Context, _: &mut Emitter<ImportRow>) -> JobResult<()> { Ok(()) } }
+    /// # #[derive(Serialize, Deserialize)] struct Import { files: Vec<String> }
+    /// # impl Workflow for Import {
+    /// # const NAME: &str = "Import";
+    /// fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+    ///     let rows = flow.expand_each(self.files.clone().into_iter().map(|name| ReadFile { name }));
+    ///     flow.run(Report { imported: rows.outputs() });
+    ///     Ok(())
+    /// }
+    /// # }
+    /// ```
+    pub fn expand_each<S: Source, I>(&self, sources: I) -> Step<'_, S::Emits>
+    where
+        I: IntoIterator<Item = S>,
+        I::IntoIter: Send + 'static,
+    {
+        self.try_expand_each(sources.into_iter().map(Ok::<S, JobError>))
+    }
+
+    /// Like [`expand_each`](Self::expand_each), for items that can fail, as in [`try_run_each`](Self::try_run_each).
+    pub fn try_expand_each<S: Source, E: Into<JobError>, I>(&self, sources: I) -> Step<'_, S::Emits>
+    where
+        I: IntoIterator<Item = Result<S, E>>,
+        I::IntoIter: Send + 'static,
+    {
+        self.fed::<S>(Ok(many(S::NAME, sources)))
+    }
+
+    /// A step of sources, and the step that they feed.
+    fn fed<S: Source>(&self, sources: Result<(JobStream, Vec<StepNumber>)>) -> Step<'_, S::Emits> {
+        let front = self.step::<S>(StepSpec::new(S::NAME, S::QUEUE), sources);
         let emitted = StepSpec::new(<S::Emits as Job>::NAME, <S::Emits as Job>::QUEUE);
         let mut step: Step<'_, S::Emits> = self.step(emitted, Ok((Box::new(std::iter::empty()), Vec::new())));
         step.front = front.number;
@@ -174,6 +207,7 @@ impl Flow {
             reads: reads.into_iter().collect(),
             always: false,
             two_policies: false,
+            is_one_source: false,
             value: Vec::new(),
         });
         Step { flow: self, number, front: number, job: PhantomData }
@@ -189,6 +223,13 @@ impl Flow {
         if let Some(node) = parts.nodes.iter().find(|node| node.two_policies) {
             return Err(Error::usage(format!(
                 "step `{}` is told both `.fail_fast()` and `.or_pause()`; say the one that is meant: the first cancels the rest of the step, the second pauses it",
+                node.spec.name
+            )));
+        }
+        let mut of_one_source = parts.nodes.iter().filter(|node| node.is_one_source);
+        if let Some((node, said)) = of_one_source.find_map(|node| Some((node, node.spec.policy.said()?))) {
+            return Err(Error::usage(format!(
+                "step `{}` is one source: `.{said}()` has no rest to stop; say it of what the source emits, behind `flow.expand(..)`",
                 node.spec.name
             )));
         }
@@ -216,6 +257,33 @@ impl Flow {
         graph.check()?;
         Ok(Plan { graph, always, awaits, jobs })
     }
+}
+
+/// The jobs of a step as they come, and the steps that they read.
+fn many<J: Stored, E: Into<JobError>, I>(name: &'static str, jobs: I) -> (JobStream, Vec<StepNumber>)
+where
+    I: IntoIterator<Item = Result<J, E>>,
+    I::IntoIter: Send + 'static,
+{
+    let mut jobs = jobs.into_iter().map(|job| job.map_err(Into::<JobError>::into));
+    // What the jobs read must be known before the graph is checked; the first of them shows it.
+    let first = jobs.next();
+    let reads = match &first {
+        Some(Ok(job)) => written(job).map(|(_, reads)| reads).unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    let known: HashSet<StepNumber> = reads.iter().copied().collect();
+    let stream = first.into_iter().chain(jobs).enumerate().map(move |(row, job)| {
+        let job = job.map_err(|error| Error::usage(format!("row {row} of step {name}: {error}")))?;
+        let (json, reads) = written(&job)?;
+        match reads.iter().find(|step| !known.contains(step)) {
+            None => Ok(json),
+            Some(step) => Err(Error::usage(format!(
+                "row {row} of step {name} reads the outputs of step {step}, which its first row does not; all jobs of a step read the same steps"
+            ))),
+        }
+    });
+    (Box::new(stream), reads)
 }
 
 /// Steps that were not given a name have their type's; from the second of a type on with a number behind it.
@@ -366,14 +434,15 @@ impl<'f, J> Step<'f, J> {
         self.set(|node| node.spec.tolerate = tolerate)
     }
 
-    /// As soon as more of its jobs have failed for good than it [tolerates](Self::tolerate), the rest of the step is cancelled, and it has
-    /// failed. A retry runs that rest, too.
+    /// As soon as more of its jobs have failed for good than it [tolerates](Self::tolerate), the rest of the step is cancelled, also what its
+    /// sources emit afterwards, and it has failed. A retry runs that rest, too.
     pub fn fail_fast(self) -> Self {
         self.policy(FailurePolicy::FailFast)
     }
 
     /// As soon as more of its jobs have failed for good than it [tolerates](Self::tolerate), the step is paused: what runs comes to its end,
-    /// nothing more is handed out until somebody [resumes it](crate::Handle::resume_step), or retries what failed.
+    /// nothing more is handed out, nor what its sources emit afterwards, until somebody [resumes it](crate::Handle::resume_step), or retries
+    /// what failed.
     pub fn or_pause(self) -> Self {
         self.policy(FailurePolicy::Pause)
     }
@@ -423,7 +492,7 @@ impl<J: Job> Step<'_, J> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a step",
     label = "expected a step, or a tuple or list of steps",
-    note = "`after` and its like take what `flow.run(..)`, `run_each(..)`, `expand(..)`, `wait_for(..)` and `sleep(..)` return"
+    note = "`after` and its like take what `flow.run(..)`, `run_each(..)`, `expand(..)`, `expand_each(..)`, `wait_for(..)` and `sleep(..)` return"
 )]
 pub trait Steps {
     /// Adds front and end of each: they differ for a source and what it feeds.

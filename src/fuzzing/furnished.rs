@@ -101,7 +101,7 @@ async fn lone_jobs(scene: &Scene, worker: &Worker<'_>) -> Vec<Slice> {
     }
     let held = slices.last().expect("one of the lane");
     let at = held.jobs.iter().next().unwrap_or_default() as u16;
-    let save = SaveCheckpoint { session: worker.session.id, lease: held.lease, at, body: b"17".to_vec() };
+    let save = SaveCheckpoint { session: worker.session.id, lease: held.lease, at, body: b"17".to_vec(), covers: None };
     scene.store.save_checkpoint(save).await.unwrap();
     slices
 }

@@ -211,8 +211,7 @@ fn unsound(graph: &Graph) -> Option<&'static str> {
         if matches!(step.tolerate, Tolerate::Fraction(share) if !(0.0..=1.0).contains(&share))
             || step.max_in_flight == Some(0)
             || step.max_recoveries == 0
-            || step.policy != FailurePolicy::RunOn
-                && (step.feeds.is_some() || matches!(step.tolerate, Tolerate::Fraction(share) if share >= 1.0))
+            || step.policy != FailurePolicy::RunOn && matches!(step.tolerate, Tolerate::Fraction(share) if share >= 1.0)
         {
             return Some("an option cannot be");
         }

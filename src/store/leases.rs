@@ -14,6 +14,8 @@ use crate::slice::Mask;
 pub const MAX_REPORTED_LEASES: usize = 24;
 /// The most different waits before a retry that one report may speak of.
 pub const MAX_REPORTED_WAITS: usize = 100;
+/// The most drafts, adopted or dropped, that one report may speak of.
+pub const MAX_REPORTED_DRAFTS: usize = 16;
 
 /// Parameters of [`Store::claim`](super::Store::claim).
 #[derive(Clone, Debug)]
@@ -216,7 +218,18 @@ impl Report {
                 "a report speaks of {waits} different waits; at most {MAX_REPORTED_WAITS} are allowed"
             )));
         }
-        Ok(())
+        let drafts: usize = self.leases.iter().map(LeaseReport::drafts).sum();
+        if drafts > MAX_REPORTED_DRAFTS {
+            return Err(Error::usage(format!(
+                "a report speaks of {drafts} drafts; at most {MAX_REPORTED_DRAFTS} are allowed"
+            )));
+        }
+        match self.leases.iter().find_map(|part| Some((part.lease, part.adopted_in_vain()?))) {
+            Some((lease, at)) => Err(Error::usage(format!(
+                "a report under lease {lease} adopts what the job at position {at} emitted, which has not succeeded"
+            ))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -247,8 +260,9 @@ pub struct LeaseReport {
     pub record_number: u32,
     /// Error texts: number, text, and the jobs that failed for good with it (none for one that is tried again).
     pub errors: Vec<(u64, String, Mask)>,
-    /// The draft that a source's successful attempt wrote, to be adopted.
-    pub adopted: Option<u64>,
+    /// Drafts that successful attempts of sources wrote, to be adopted in this order: the position of the job, and its draft. They and those
+    /// that are dropped are at most [`MAX_REPORTED_DRAFTS`] in all parts of a report.
+    pub adopted: Vec<(u16, u64)>,
     /// Drafts of failed attempts, to be collected.
     pub dropped: Vec<u64>,
     /// How long what settles here is kept if these are lone jobs, in milliseconds; 0: it is not wanted any more.
@@ -259,6 +273,16 @@ impl LeaseReport {
     /// How many jobs it names.
     pub fn jobs(&self) -> usize {
         self.masks().map(|mask| mask.len()).sum()
+    }
+
+    /// How many drafts it speaks of.
+    pub fn drafts(&self) -> usize {
+        self.adopted.len() + self.dropped.len()
+    }
+
+    /// A job that has not succeeded and whose draft it adopts all the same.
+    fn adopted_in_vain(&self) -> Option<u16> {
+        self.adopted.iter().map(|(at, _)| *at).find(|at| !self.succeeded.contains(usize::from(*at)))
     }
 
     /// The jobs that it names, by what became of them.

@@ -9,7 +9,7 @@
 //! | `permit` | what the session says that it has and wants, in absolute numbers |
 //! | `append`, `begin` | draft and chunk number |
 //! | `create` | the workflow's id |
-//! | `cancel`, `cancel_jobs`, `pause`, `resume`, `set_paused`, `delete`, `keep`, `abandon`, `join`, `leave`, `tick`, `save_checkpoint` | what they ask for: done twice is done once |
+//! | `cancel`, `cancel_jobs`, `pause`, `resume`, `set_paused`, `delete`, `keep`, `abandon`, `join`, `leave`, `tick`, `save_checkpoint`, `take_draft` | what they ask for: done twice is done once |
 //! | `put_schedule`, `change_schedule`, `fire` | the schedule's name, and the instant at which it fires next |
 //! | `enqueue`, `retry`, `resume_step`, `signal` | the session's command number |
 
@@ -101,6 +101,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn report(&self, report: Report) -> Answer<'_, Reported>;
     /// Keeps what a job under a lease goes on from when it runs again, until it settles; in place of what it said before.
     fn save_checkpoint(&self, save: SaveCheckpoint) -> Answer<'_, ()>;
+    /// Makes the draft that a source's checkpoint covers one of this session, cut to what the checkpoint covers; tells what it goes on from.
+    fn take_draft(&self, take: TakeDraft) -> Answer<'_, TakenDraft>;
     /// Does one bite of what is due: leases and permits that ended, timers, deadlines, keys of lone jobs, chores, dead drafts and sessions,
     /// workflows that are kept no longer.
     fn tick(&self, tick: Tick) -> Answer<'_, Ticked>;

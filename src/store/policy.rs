@@ -7,7 +7,7 @@ use super::verbs::Woken;
 use crate::clock::Millis;
 use crate::graph::StepNumber;
 use crate::id::{SessionId, WorkflowId};
-use crate::state::FailurePolicy;
+use crate::state::{FailurePolicy, StepState};
 
 /// How long the jobs that run have to come to their end once their step has failed fast, in milliseconds of lease time.
 pub const FAIL_FAST_GRACE: Millis = 10_000;
@@ -36,9 +36,10 @@ pub struct ResumedStep {
 }
 
 impl StepRow {
-    /// Whether it is paused, since more of its jobs have failed than it tolerates.
+    /// Whether it is paused, since more of its jobs have failed than it tolerates. One that waits for its failed source is not: it has nothing
+    /// to go on with.
     pub fn is_paused(&self) -> bool {
-        self.exceeded && self.spec.policy == FailurePolicy::Pause
+        self.exceeded && self.spec.policy == FailurePolicy::Pause && self.state == StepState::Running
     }
 
     /// Whether its rest is being cancelled, since more of its jobs have failed than it tolerates.

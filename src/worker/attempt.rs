@@ -145,7 +145,7 @@ impl<S: Source> Handler<S::State> for SourceHandler<S> {
                     watch::start(&**watcher, &held, taken).await;
                 }
                 let ctx = context(&surroundings, &held, taken);
-                let mut emitter = Emitter::<S::Emits>::new(held.clone());
+                let mut emitter = Emitter::<S::Emits>::new(held.clone(), taken.at);
                 let work = async {
                     let produced = decode::<S>(&held, taken)?.produce(&ctx, &mut emitter).await;
                     produced.map_err(|error| error.ruled_by(S::retry_on, S::discard_on))?;
@@ -153,7 +153,7 @@ impl<S: Source> Handler<S::State> for SourceHandler<S> {
                     Ok(Vec::new())
                 };
                 let end = attempt(&held, &ctx, limit, work).instrument(span(&held, taken)).await;
-                let draft = emitter.draft();
+                let draft = emitter.into_draft();
                 finish(&held, &hub, taken, &mut clock, end, ctx.into_logs(), draft);
             }
         })

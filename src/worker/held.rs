@@ -18,7 +18,7 @@ use crate::job::JobError;
 use crate::outputs::ChunkParameters;
 use crate::planted::planted;
 use crate::slice::Mask;
-use crate::store::{ChunkRef, DraftKey, SaveCheckpoint, Slice, Store};
+use crate::store::{ChunkRef, Covers, DraftKey, SaveCheckpoint, Slice, Store, TakeDraft, TakenDraft};
 
 /// A job of a held slice that a slot has taken.
 #[derive(Clone, Copy, Debug)]
@@ -342,12 +342,12 @@ impl Held {
     }
 
     /// Keeps what a job goes on from when it runs again.
-    pub async fn save_checkpoint(&self, at: u16, body: Vec<u8>) -> crate::Result<()> {
+    pub async fn save_checkpoint(&self, at: u16, body: Vec<u8>, covers: Option<Covers>) -> crate::Result<()> {
         // Of what is performed at once the store knows nothing, and there is no second attempt to go on from it.
         if self.slice.chunk == ChunkRef::NONE {
             return Ok(());
         }
-        let save = SaveCheckpoint { session: self.hub.session, lease: self.slice.lease, at, body };
+        let save = SaveCheckpoint { session: self.hub.session, lease: self.slice.lease, at, body, covers };
         self.store.save_checkpoint(save).await
     }
 
@@ -359,9 +359,20 @@ impl Held {
         self.store.checkpoint(self.slice.chunk, at).await
     }
 
+    /// Goes on with what the job, a source, had emitted before its last checkpoint, as the session's draft of that number.
+    pub async fn take_draft(&self, at: u16, draft: DraftKey) -> crate::Result<TakenDraft> {
+        let take = TakeDraft { session: draft.session, lease: self.slice.lease, at, draft: draft.number };
+        self.store.take_draft(take).await
+    }
+
     /// The key of a draft that nobody has used before; it is renewed until its job ends.
     pub fn begin_draft(&self) -> DraftKey {
         self.hub.begin_draft()
+    }
+
+    /// Nobody writes that draft any more, and nobody needs to be told.
+    pub fn end_draft(&self, number: u64) {
+        self.hub.end_draft(number);
     }
 }
 

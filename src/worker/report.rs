@@ -17,7 +17,7 @@ use crate::record::{ErrorText, Outcome, RECORD_BYTES, Record, error_number};
 use crate::retry::Retry;
 use crate::slice::{Mask, TARGET_TIME};
 use crate::state::JobState;
-use crate::store::{LeaseReport, MAX_REPORTED_LEASES, MAX_REPORTED_WAITS};
+use crate::store::{LeaseReport, MAX_REPORTED_DRAFTS, MAX_REPORTED_LEASES, MAX_REPORTED_WAITS};
 
 /// How long the outcomes of a slice gather once all of its jobs have been started.
 const GATHER: Duration = Duration::from_millis(5);
@@ -71,7 +71,7 @@ pub async fn report_outcomes(hub: Arc<Hub>, rules: Rules, keep: Keep, worker: St
         }
         books.retain(|lease, _| hub.held.lock().contains_key(lease));
         let mut parts = Vec::new();
-        let (mut bytes, mut waits) = (0, 0);
+        let (mut bytes, mut room) = (0, Room { waits: MAX_REPORTED_WAITS, drafts: MAX_REPORTED_DRAFTS });
         for (_, held) in due {
             // From here on a new outcome puts the slice back on the list.
             *held.listed.lock() = None;
@@ -79,14 +79,14 @@ pub async fn report_outcomes(hub: Arc<Hub>, rules: Rules, keep: Keep, worker: St
             if held.is_lost() || held.is_on_its_way() {
                 continue;
             }
-            if parts.len() >= MAX_REPORTED_LEASES || bytes >= MAX_BYTES || waits >= MAX_REPORTED_WAITS {
+            if parts.len() >= MAX_REPORTED_LEASES || bytes >= MAX_BYTES || room.is_used_up() {
                 hub.list_for_report(&held);
                 continue;
             }
             let book = books.entry(held.slice.lease).or_default();
-            if let Some(part) = next_part(&hub, &held, book, (&rules, keep), &worker, MAX_REPORTED_WAITS - waits) {
+            if let Some(part) = next_part(&hub, &held, book, (&rules, keep), &worker, room) {
                 bytes += part.record.len();
-                waits += part.retries.len() + part.postponed.len();
+                room = room.without(&part);
                 parts.push((held, part));
             }
         }
@@ -121,14 +121,34 @@ fn forget_lost(hub: &Hub) {
     }
 }
 
-/// What there is to report of a slice, as the next part under its lease, with at most `waits` different waits.
+/// How many different waits, and how many drafts, a report may still speak of.
+#[derive(Clone, Copy)]
+struct Room {
+    waits: usize,
+    drafts: usize,
+}
+
+impl Room {
+    fn is_used_up(self) -> bool {
+        self.waits == 0 || self.drafts == 0
+    }
+
+    fn without(self, part: &LeaseReport) -> Self {
+        Self {
+            waits: self.waits.saturating_sub(part.retries.len() + part.postponed.len()),
+            drafts: self.drafts.saturating_sub(part.drafts()),
+        }
+    }
+}
+
+/// What there is to report of a slice, as the next part under its lease, as far as there is room for it.
 fn next_part(
     hub: &Arc<Hub>,
     held: &Arc<Held>,
     book: &mut Book,
     (rules, keep): (&Rules, Keep),
     worker: &str,
-    waits: usize,
+    room: Room,
 ) -> Option<LeaseReport> {
     let mut ended = VecDeque::from(std::mem::take(&mut *held.ended.lock()));
     if ended.is_empty() {
@@ -150,7 +170,7 @@ fn next_part(
     let mut bytes = 0;
     while let Some(one) = ended.pop_front() {
         let size = one.size();
-        if bytes > 0 && bytes + size > PART_BYTES || part.retries.len() + part.postponed.len() >= waits {
+        if bytes > 0 && bytes + size > PART_BYTES || room.without(&part).is_used_up() {
             ended.push_front(one);
             break;
         }
@@ -202,7 +222,7 @@ fn add_outcome(
                 part.keep = part.keep.max(millis(keep.outputs));
             }
             part.succeeded.insert(at);
-            part.adopted = ended.draft;
+            part.adopted.extend(ended.draft.map(|draft| (ended.at, draft)));
             (JobState::Succeeded, Ok(output))
         }
         End::Cancelled => {

@@ -10,6 +10,7 @@ use super::backoff::Backoff;
 use super::held::Held;
 use super::hub::Hub;
 use crate::error::{Error, ErrorKind};
+use crate::slice::Mask;
 use crate::store::{LeaseReport, Report, Reported};
 use crate::wake::wake;
 
@@ -94,12 +95,15 @@ fn give_up(hub: &Hub, parts: Vec<Part>, error: &Error) {
 /// One lease's report that the store will not take.
 async fn refused_alone(hub: &Arc<Hub>, mut parts: Vec<Part>, error: Error) -> Vec<Part> {
     let Some((held, part)) = parts.first_mut() else { return parts };
-    if let (Some(draft), ErrorKind::Refused) = (part.adopted.take(), error.kind()) {
-        // What the source wrote was not renewed in time and is gone: it must write it again.
+    if !part.adopted.is_empty() && error.kind() == ErrorKind::Refused {
+        // What a source wrote was not renewed in time and is gone: it must write it again. Which of several, nobody has told.
         tracing::warn!(%error, step = %held.slice.step_name, "a source's jobs are lost; it runs again");
-        hub.end_draft(draft);
-        // No fault of the job's own, so it uses up no attempt.
-        part.returned = part.returned.or(std::mem::take(&mut part.succeeded));
+        for (at, draft) in std::mem::take(&mut part.adopted) {
+            // No fault of the job's own, so it uses up no attempt.
+            part.succeeded = part.succeeded.minus(Mask::range(usize::from(at)..usize::from(at) + 1));
+            part.returned.insert(usize::from(at));
+            part.dropped.push(draft);
+        }
         part.record.clear();
         return Box::pin(send(hub, parts)).await;
     }
@@ -112,7 +116,8 @@ async fn refused_alone(hub: &Arc<Hub>, mut parts: Vec<Part>, error: Error) -> Ve
 fn settle(hub: &Arc<Hub>, parts: &[Part], reported: Reported) {
     wake(&reported.woken);
     for (held, part) in parts {
-        part.adopted.iter().chain(&part.dropped).for_each(|draft| hub.end_draft(*draft));
+        let adopted = part.adopted.iter().map(|(_, draft)| draft);
+        adopted.chain(&part.dropped).for_each(|draft| hub.end_draft(*draft));
         if reported.refused.contains(&part.lease) {
             tracing::warn!(lease = part.lease, step = %held.slice.step_name, "a late report was refused: its jobs run again elsewhere");
             held.lose();

@@ -12,6 +12,7 @@ struct Thank;
 struct Alarm;
 does_nothing!((): Thank Alarm);
 
+const HOUR: Duration = Duration::from_secs(3600);
 /// What each of them takes, in virtual time.
 const A_WHILE: Duration = Duration::from_millis(100);
 
@@ -49,6 +50,50 @@ impl Workflow for Mailing {
     }
 }
 
+#[derive(Serialize, Deserialize)]
+struct ReadList { of: Vec<String>, takes: Duration }
+
+impl Source for ReadList {
+    const NAME: &str = "ReadList";
+    type Emits = SendMail;
+    type State = ();
+    async fn produce(self, _: &Context, out: &mut Emitter<SendMail>) -> JobResult<()> {
+        tokio::time::sleep(self.takes).await;
+        for to in self.of {
+            out.emit(SendMail { to }).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Lists of people, each of which is read an hour after the one before.
+#[derive(Serialize, Deserialize)]
+struct MailingByLists { lists: Vec<Vec<String>> }
+
+impl Workflow for MailingByLists {
+    const NAME: &str = "MailingByLists";
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        let files = (0..).map(|n| HOUR * n).zip(self.lists.clone()).map(|(takes, of)| ReadList { of, takes });
+        let files = files.collect::<Vec<_>>();
+        let rows = flow.expand_each(files).tolerate(10).fail_fast();
+        rows.source(|files| files.tolerate(3).or_pause());
+        flow.run(Thank).after(rows);
+        Ok(())
+    }
+}
+
+/// A policy of one source, which could never act.
+#[derive(Serialize, Deserialize)]
+struct Misplaced;
+
+impl Workflow for Misplaced {
+    const NAME: &str = "Misplaced";
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        flow.expand(ReadList { of: Vec::new(), takes: A_WHILE }).source(|list| list.fail_fast());
+        Ok(())
+    }
+}
+
 /// The lines of the table.
 #[derive(Serialize, Deserialize)]
 struct Rest;
@@ -63,7 +108,7 @@ impl Workflow for Rest {
 }
 
 fn app() -> App {
-    App::stateless().workflow::<Mailing>().job::<CheckAddress>().job::<SendMail>().job::<Thank>().job::<Alarm>()
+    App::stateless().workflow::<Mailing>().workflow::<MailingByLists>().workflow::<Misplaced>().source::<ReadList>().job::<CheckAddress>().job::<SendMail>().job::<Thank>().job::<Alarm>()
 }
 
 /// A hundred people, of whom so many have no address, and so many are not known.
@@ -93,6 +138,24 @@ fn too_many_failures_stop_the_checks_and_pause_the_mails() {
 
     let rest = Simulation::new(app()).run(Rest).unwrap();
     assert_eq!((rest.state(), rest.ran("Alarm")), (WorkflowState::Failed, 1));
+}
+
+#[test]
+fn what_a_list_emits_after_too_many_mails_have_failed_is_cancelled_and_runs_with_a_retry() {
+    let lists = || MailingByLists { lists: vec![to(0, 11).to, to(0, 0).to] };
+    let run = Simulation::new(app()).run(lists()).unwrap();
+    assert_eq!((run.state(), run.ran("ReadList"), run.ran("Thank")), (WorkflowState::Failed, 2, 0));
+    assert!(run.ran("SendMail") < 50, "{} of 200 mails were sent", run.ran("SendMail"));
+
+    let discard = async |handle: gusher::Handle| handle.discard_failed(Some("SendMail")).await.map(drop);
+    let run = Simulation::new(app()).at(2 * HOUR, discard).run(lists()).unwrap();
+    assert_eq!((run.state(), run.ran("SendMail"), run.ran("Thank")), (WorkflowState::Succeeded, 200, 1));
+}
+
+#[test]
+fn a_policy_of_one_source_is_refused_with_where_to_say_it() {
+    let error = Simulation::new(app()).run(Misplaced).unwrap_err().to_string();
+    assert!(error.contains("`.fail_fast()` has no rest to stop; say it of what the source emits"), "{error}");
 }
 
 #[tokio::test]

@@ -66,6 +66,8 @@ mod played;
 #[rustfmt::skip]
 mod schedules;
 #[rustfmt::skip]
+mod sources;
+#[rustfmt::skip]
 mod waiting;
 #[rustfmt::skip]
 mod failures;
@@ -75,8 +77,19 @@ fn read(path: &str) -> String {
 }
 
 /// The files of this test.
-const FILES: [&str; 10] =
-    ["main", "sidekiq", "gush", "lone_jobs", "limits", "hooks", "played", "schedules", "waiting", "failures"];
+const FILES: [&str; 11] = [
+    "main",
+    "sidekiq",
+    "gush",
+    "lone_jobs",
+    "limits",
+    "hooks",
+    "played",
+    "schedules",
+    "sources",
+    "waiting",
+    "failures",
+];
 
 /// Without any spaces: a guide breaks its lines elsewhere.
 fn bare(text: &str) -> String {
@@ -87,8 +100,17 @@ fn bare(text: &str) -> String {
 fn every_line_of_rust_in_the_guides_is_one_of_these_files() {
     let here: String = FILES.iter().map(|name| bare(&read(&format!("tests/guides/{name}.rs")))).collect();
     let mut checked = 0;
-    for guide in ["lone-jobs", "limits", "coming-from-sidekiq", "coming-from-gush", "schedules", "waiting", "failures"]
-        .map(|name| format!("docs/{name}.md"))
+    for guide in [
+        "lone-jobs",
+        "limits",
+        "coming-from-sidekiq",
+        "coming-from-gush",
+        "schedules",
+        "sources",
+        "waiting",
+        "failures",
+    ]
+    .map(|name| format!("docs/{name}.md"))
     {
         let text = read(&guide);
         for block in text.split("```rust\n").skip(1) {

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 /// The tests that must catch them, in the order in which they are tried, and which cases: what catches most in the shortest time comes first.
-const TESTS: [(&str, &[&str]); 7] = [
+const TESTS: [(&str, &[&str]); 8] = [
     ("store", &[]),
     ("conformance", &["in_memory", "--skip", "bounds"]),
     ("model", &[]),
     (UNITS, &[]),
     ("workers", &[]),
     ("inside", &[]),
+    ("sources", &[]),
     ("conformance", &["in_a_file"]),
 ];
 /// The tests beside the code, which have the crate's name.

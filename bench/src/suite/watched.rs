@@ -173,6 +173,7 @@ impl Store for Watched {
         cancel(workflow: WorkflowId, grace: Millis) -> ();
         cancel_jobs(cancel: CancelJobs) -> CancelledJobs;
         save_checkpoint(save: SaveCheckpoint) -> ();
+        take_draft(take: TakeDraft) -> TakenDraft;
         checkpoint(chunk: ChunkRef, at: u16) -> Option<Vec<u8>>;
         pause(workflow: WorkflowId) -> ();
         set_paused(what: Pausable, paused: bool) -> Woken;

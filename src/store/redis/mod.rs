@@ -335,9 +335,24 @@ impl Store for RedisStore {
             let mut blobs = Blobs::default();
             let of = json!({
                 "session": save.session.to_string(), "lease": number, "at": save.at, "body": blobs.put(save.body),
+                "covers": save.covers.map(|covers| [covers.draft, covers.calls]),
             });
             let shard = self.shards.numbered(shard)?;
             self.run::<Value>(shard, "save checkpoint", &script::CHECKPOINT, of, blobs).await.map(|_| ())
+        })
+    }
+
+    fn take_draft(&self, take: TakeDraft) -> Answer<'_, TakenDraft> {
+        Box::pin(async move {
+            let (shard, number) = self.shards.lease(take.lease);
+            let of = json!({
+                "session": take.session.to_string(), "lease": number, "at": take.at, "draft": take.draft,
+            });
+            let shard = self.shards.numbered(shard)?;
+            let mut told: Told<answers::TakenDraft> =
+                self.run(shard, "take draft", &script::CHECKPOINT, of, Blobs::default()).await?;
+            let body = told.json.body.map(|number| told.take(number)).transpose()?;
+            Ok(TakenDraft { body, calls: told.json.calls, jobs: told.json.jobs, more: told.json.more })
         })
     }
 

@@ -174,7 +174,8 @@ pub fn append(append: Append) -> Result<(Value, Blobs)> {
         DraftOf::Workflow(new) => json!({ "new": new_workflow(new)? }),
         DraftOf::Jobs { workflow, step } | DraftOf::Mended { workflow, step } => {
             shown = Some(workflow.to_string());
-            json!({ "workflow": id_text(*workflow), "step": step })
+            let is_jobs = matches!(append.of, DraftOf::Jobs { .. });
+            json!({ "workflow": id_text(*workflow), "step": step, "jobs": is_jobs })
         }
     };
     let value = json!({

@@ -67,7 +67,7 @@ pub static CLAIM: Script = script!("claim": "chore" "line" "starts" "limited" "l
 pub static FORWARD: Script = script!("forward": "retention" "chore" "line" "starts" "limited" "timer" "lease" "slice" "policy" "settle" "error" "lane" "recovery");
 pub static REPORT: Script = script!("report": "retention" "chore" "line" "starts" "limited" "timer" "lease" "policy" "settle" "error" "lane" "draft");
 pub static TICK: Script = script!("tick": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "policy" "settle" "error" "lane" "recovery" "stop" "draft" "permits");
-pub static CHECKPOINT: Script = script!("checkpoint": "lease");
+pub static CHECKPOINT: Script = script!("checkpoint": "retention" "lease" "draft");
 pub static CANCEL: Script = script!("cancel": "retention" "chore" "line" "starts" "limited" "timer" "lease" "policy" "settle" "error" "lane" "recovery" "stop");
 pub static COMMAND: Script =
     script!("command": "retention" "chore" "line" "timer" "lease" "policy" "settle" "repeat" "draft");

@@ -270,7 +270,8 @@ impl Tx<'_> {
         let mut step = self.step(wf, number)?;
         if step.state.is_settled() {
             let sql = "SELECT e.down, e.kind, e.decision FROM edge e JOIN step d ON d.wf = e.wf AND d.step = e.down \
-                       WHERE e.wf = ?1 AND e.up = ?2 AND e.down >= ?3 AND d.state = 0 AND d.decided IS NULL ORDER BY e.down, e.kind LIMIT ?4";
+                       WHERE e.wf = ?1 AND e.up = ?2 AND e.down >= ?3 AND d.decided IS NULL \
+                       AND (d.state = 0 AND d.released_at IS NULL OR d.state < 2 AND e.kind = 4) ORDER BY e.down, e.kind LIMIT ?4";
             let edges = self.all(sql, (wf, number, from, FOLLOWERS as i64), |row| {
                 Ok((row.get::<_, StepNumber>(0)?, row.get::<_, u8>(1)?, row.get::<_, Option<u8>>(2)?))
             })?;
@@ -293,6 +294,8 @@ impl Tx<'_> {
             self.put_step(step);
         }
         self.forgive(wf, number)?;
+        let step = self.step(wf, number)?;
+        self.rouse(step)?;
         // Nothing may settle the step between two bites.
         if !planted!("a repair lets its step settle") {
             let sql = "INSERT INTO hold VALUES (?, ?, ?) ON CONFLICT DO NOTHING";

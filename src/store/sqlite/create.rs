@@ -2,8 +2,9 @@
 
 use rusqlite::params;
 
+use super::checkpoint::KEPT;
 use super::chore::Kind;
-use super::tx::{Tx, Wf};
+use super::tx::{Step, Tx, Wf};
 use crate::clock::millis;
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
@@ -23,6 +24,8 @@ struct Draft {
     of: Option<(Wf, StepNumber)>,
     next: i64,
     jobs: i64,
+    /// Whether a checkpoint covers it.
+    is_kept: bool,
 }
 
 impl Tx<'_> {
@@ -49,13 +52,13 @@ impl Tx<'_> {
             }
             draft.next += 1;
         }
-        let sql = "UPDATE draft SET next = ?2, jobs = ?3, deadline = ?4 WHERE draft = ?1";
+        let sql = "UPDATE draft SET next = ?2, jobs = ?3, deadline = max(deadline, ?4) WHERE draft = ?1";
         self.run(sql, (draft.draft, draft.next, draft.jobs, deadline))?;
         Ok(())
     }
 
     fn draft(&mut self, key: DraftKey) -> Result<Option<Draft>> {
-        let sql = "SELECT draft, wf, segment, next, jobs, of_wf, of_step FROM draft WHERE session = ? AND number = ?";
+        let sql = "SELECT draft, wf, segment, next, jobs, of_wf, of_step, deadline FROM draft WHERE session = ? AND number = ?";
         self.one(sql, (key.session.as_bytes().as_slice(), key.number as i64), |row| {
             Ok(Draft {
                 draft: row.get(0)?,
@@ -64,6 +67,7 @@ impl Tx<'_> {
                 next: row.get(3)?,
                 jobs: row.get(4)?,
                 of: row.get::<_, Option<Wf>>(5)?.zip(row.get(6)?),
+                is_kept: row.get::<_, i64>(7)? == KEPT,
             })
         })
     }
@@ -88,8 +92,16 @@ impl Tx<'_> {
             DraftOf::Workflow(new) if new.key.is_some() => return Err(no_key()),
             DraftOf::Workflow(new) => (Some(self.begin_workflow(new)?), None, None),
             DraftOf::Jobs { workflow, step } | DraftOf::Mended { workflow, step } => {
-                let wf = self.find(*workflow)?.wf;
-                self.step(wf, *step)?;
+                let workflow = self.find(*workflow)?;
+                let wf = workflow.wf;
+                let state = self.step(wf, *step)?.state;
+                let is_cancelled = matches!(workflow.state, WorkflowState::Cancelling | WorkflowState::Cancelled);
+                let is_jobs = matches!(append.of, DraftOf::Jobs { .. });
+                if is_jobs && state.is_settled() && !is_cancelled {
+                    return Err(Error::refused(format!(
+                        "step {step} of this workflow has settled: no jobs can be added to it any more; `start-again` runs the workflow anew"
+                    )));
+                }
                 self.run("INSERT INTO segment (first, jobs) VALUES (0, 0)", [])?;
                 (None, Some(self.inserted()), Some((wf, *step)))
             }
@@ -100,7 +112,7 @@ impl Tx<'_> {
         let session = key.session.as_bytes().as_slice();
         let (of_wf, of_step) = of.unzip();
         self.run(sql, params![session, key.number as i64, wf, segment, of_wf, of_step, deadline])?;
-        Ok(Draft { draft: self.inserted(), wf, segment, of, next: 0, jobs: 0 })
+        Ok(Draft { draft: self.inserted(), wf, segment, of, next: 0, jobs: 0, is_kept: false })
     }
 
     /// The head of a workflow that nobody can see yet: it has no id before it is whole.
@@ -330,10 +342,24 @@ impl Tx<'_> {
             workflow.jobs.total -= jobs as u64;
             self.put_workflow(workflow);
         }
-        if fed.released_at.is_some() {
+        if fed.may_begin() && fed.released_at.is_none() && !planted!("what one source emitted waits for all the others")
+        {
+            self.release(fed)?;
+        } else if fed.released_at.is_some() && !self.is_delayed(&fed)? {
+            let fed = self.rouse(fed)?;
             self.enqueue_all(&fed, first)?;
         }
+        if fed.is_failing_fast() && !planted!("what is emitted for a step that failed fast stays open") {
+            // They are there, so that a retry of their step runs them, too, and are cancelled with the rest.
+            self.leave_chore(Kind::StopRest, wf, step, first, 0)?;
+        }
         Ok(jobs as u64)
+    }
+
+    /// Whether a timer will put all jobs of a step into its line.
+    fn is_delayed(&mut self, step: &Step) -> Result<bool> {
+        let sql = "SELECT 1 FROM timer WHERE wf = ? AND step = ? AND chunk = 0 LIMIT 1";
+        Ok(step.delay > 0 && self.one(sql, (step.wf, step.step), |_| Ok(()))?.is_some())
     }
 
     /// The segment of mended parameters that a draft wrote; the draft ends.
@@ -346,6 +372,35 @@ impl Tx<'_> {
             _ => Err(Error::refused(
                 "the mended parameters are gone: they were not renewed in time, or the workflow has been started again since",
             )),
+        }
+    }
+
+    /// The draft of a source that has been written by just so many calls: its number, these, and how many jobs it has.
+    pub fn covered(
+        &mut self,
+        key: DraftKey,
+        (wf, feeds): (Wf, Option<StepNumber>),
+        calls: u64,
+    ) -> Result<(i64, i64, i64)> {
+        match self.draft(key)? {
+            Some(draft) if draft.of.is_some() && draft.of == feeds.map(|step| (wf, step)) => {
+                if draft.next != calls as i64 {
+                    return Err(Error::usage(format!(
+                        "a checkpoint covers {calls} calls of a draft that {} have written",
+                        draft.next
+                    )));
+                }
+                Ok((draft.draft, draft.next, draft.jobs))
+            }
+            _ => Err(Error::refused("the source's draft is gone")),
+        }
+    }
+
+    /// Gives up what an attempt of a source wrote, unless the next one goes on with it.
+    pub fn drop_draft(&mut self, key: DraftKey) -> Result<()> {
+        match self.draft(key)? {
+            Some(draft) if !draft.is_kept => self.collect_draft(draft.draft, draft.wf, draft.segment),
+            _ => Ok(()),
         }
     }
 

@@ -37,6 +37,10 @@ const ORPHANS: &[(&str, &str)] = &[
         "SELECT s.segment FROM segment s WHERE s.wf IS NULL AND NOT EXISTS (SELECT 1 FROM draft d WHERE d.segment = s.segment) AND NOT EXISTS (SELECT 1 FROM chore c WHERE c.argument = s.segment AND c.kind IN ('drop', 'reopen', 'retry jobs'))",
     ),
     (
+        "drafts that are kept for no checkpoint",
+        "SELECT d.draft FROM draft d WHERE d.deadline = 9000000000000000 AND NOT EXISTS (SELECT 1 FROM checkpoint c WHERE c.draft = d.draft)",
+    ),
+    (
         "segments without a step",
         "SELECT s.segment FROM segment s LEFT JOIN step USING (wf, step) WHERE s.wf IS NOT NULL AND step.wf IS NULL AND NOT EXISTS (SELECT 1 FROM workflow w WHERE w.wf = s.wf AND w.state = 8)",
     ),
@@ -346,7 +350,8 @@ impl Tx<'_> {
         if step.state.is_settled() && !busy && counted.unsettled() > 0 {
             findings.add(format!("{place} is {}, but {} of its jobs are not settled", step.state, counted.unsettled()));
         }
-        if step.state == StepState::Running && !busy && !is_lane && counted.unsettled() == 0 {
+        let is_fed_on = step.pending > 0;
+        if step.state == StepState::Running && !busy && !is_lane && !is_fed_on && counted.unsettled() == 0 {
             findings.add(format!("{place} is running, but all of its jobs are settled"));
         }
         self.check_edges(step, place, findings)?;
@@ -439,10 +444,13 @@ impl Tx<'_> {
         findings.expect(place, "its count of edges that skip it", step.skips, of(Decision::Skip));
         findings.expect(place, "its count of edges that wait", step.waits, of(Decision::Wait));
         findings.expect(place, "its count of edges that cancel it", step.cancels, of(Decision::Cancel));
-        if step.state == StepState::Running && (pending > 0 || step.waits > 0) {
+        // A step that is fed begins before its source has succeeded.
+        let feeds = EdgeKind::Feeds as u8;
+        let waits = |decision: Option<u8>| decision.is_none() || decision == Some(Decision::Wait as u8);
+        let early = edges.iter().filter(|(kind, decision, _)| *kind != feeds && waits(*decision)).count();
+        if step.state == StepState::Running && early > 0 {
             findings.add(format!(
-                "{place} is running, but {} of its upstream steps have not settled as its edges ask",
-                pending + step.waits
+                "{place} is running, but {early} of its upstream steps have not settled as its edges ask"
             ));
         }
         for (kind, decision, state) in edges {
@@ -450,7 +458,11 @@ impl Tx<'_> {
                 findings.add(format!("{place} has an edge of an unknown kind"));
                 continue;
             };
-            let stale = step.state == StepState::Waiting && step.decided.is_none() && decision.is_some();
+            let is_asked = match kind {
+                EdgeKind::Feeds => !step.state.is_settled(),
+                _ => step.state == StepState::Waiting && step.released_at.is_none(),
+            };
+            let stale = is_asked && step.decided.is_none() && decision.is_some();
             if stale && kind.decide(state).map(|decision| decision as u8) != decision {
                 findings.add(format!(
                     "{place} has an edge that decided {decision:?} although the step before it is {state}"

@@ -178,8 +178,7 @@ impl Tx<'_> {
         let mut stopped = stops.collect::<Result<Vec<(u64, Mask)>>>()?;
         stopped.retain(|(_, jobs)| !jobs.is_empty());
         if !renew.drafts.is_empty() {
-            let sql =
-                "UPDATE draft SET deadline = ?3 WHERE session = ?1 AND number IN (SELECT value FROM json_each(?2))";
+            let sql = "UPDATE draft SET deadline = max(deadline, ?3) WHERE session = ?1 AND number IN (SELECT value FROM json_each(?2))";
             self.run(sql, (renew.session.as_bytes().as_slice(), super::create::to_json(&renew.drafts)?, deadline))?;
         }
         if !renew.progress.is_empty() {

@@ -445,6 +445,10 @@ impl Store for SqliteStore {
         Box::pin(self.grow("save checkpoint", move |tx| tx.save_checkpoint(&save)))
     }
 
+    fn take_draft(&self, take: TakeDraft) -> Answer<'_, TakenDraft> {
+        Box::pin(self.write("take draft", move |tx| tx.take_draft(&take)))
+    }
+
     fn checkpoint(&self, chunk: ChunkRef, at: u16) -> Answer<'_, Option<Vec<u8>>> {
         Box::pin(self.read("checkpoint", move |tx| tx.read_checkpoint(chunk, at)))
     }

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::planted::planted;
 use crate::slice::Mask;
-use crate::state::{FailurePolicy, JobState, StepState, WorkflowState, job_byte};
+use crate::state::{FailurePolicy, JobState, StepState, Tolerate, WorkflowState, job_byte};
 use crate::store::{FAIL_FAST_GRACE, ResumeStep, ResumedStep};
 
 /// How many chunks one bite of a revival looks at.
@@ -36,13 +36,18 @@ impl Step {
         self.exceeded && self.policy == FailurePolicy::FailFast
     }
 
-    /// Whether it is paused for that.
+    /// Whether it is paused for that; one that waits for its failed source has nothing to go on with.
     pub fn is_paused(&self) -> bool {
-        self.exceeded && self.policy == FailurePolicy::Pause
+        self.exceeded && self.policy == FailurePolicy::Pause && self.state == StepState::Running
     }
 
-    /// Whether more have failed than it tolerates, apart from those that somebody has forgiven.
+    /// Whether more have failed than it tolerates, apart from those that somebody has forgiven. Of a step whose sources may still emit only a
+    /// number can be judged, no share.
     fn has_exceeded(&self) -> bool {
+        let is_share = matches!(self.tolerate, Tolerate::Fraction(_));
+        if is_share && self.is_held_by_source() && !planted!("a share is judged before all jobs are there") {
+            return false;
+        }
         let forgiven = if planted!("a step pauses again without a further failure") { 0 } else { self.forgiven };
         self.jobs.failed.saturating_sub(forgiven) > self.tolerate.allowed(self.jobs.total)
     }
@@ -57,7 +62,7 @@ impl Tx<'_> {
         Ok(cancelling && !step.always || fails_fast)
     }
 
-    /// Lets a step's policy act, if too many of its jobs have failed and there is something left that it could stop.
+    /// Lets a step's policy act, if too many of its jobs have failed and there is something left that it could stop, or its sources may emit it.
     pub fn act_on_failures(&mut self, wf: Wf, number: StepNumber) -> Result<()> {
         let mut step = self.step(wf, number)?;
         if step.exceeded && planted!("a later report lifts the pause of a step") {
@@ -66,9 +71,10 @@ impl Tx<'_> {
         if step.policy == FailurePolicy::RunOn || step.exceeded {
             return Ok(());
         }
-        let is_at_work = step.state == StepState::Running && step.jobs.unsettled() > 0;
+        let has_rest = step.jobs.unsettled() > 0
+            || step.is_held_by_source() && !planted!("what a source will emit is no rest of its step");
         // Under a repair the counts say nothing yet; its end looks again.
-        if !is_at_work || !step.has_exceeded() || self.is_held(wf, number)? {
+        if step.state != StepState::Running || !has_rest || !step.has_exceeded() || self.is_held(wf, number)? {
             return Ok(());
         }
         step.exceeded = true;

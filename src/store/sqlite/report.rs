@@ -81,6 +81,8 @@ impl Tx<'_> {
         if let Some(stopped) = &stopped {
             self.cancel_unstarted(lease, stopped.unstarted, &mut after)?;
         }
+        // What has been adopted is no draft any more when its checkpoint is forgotten.
+        self.take_drafts(report, lease, part)?;
         if step.checkpoints > 0 {
             let ended = reported_jobs.iter().filter(|at| JobState::of(after[*at]).is_settled()).collect();
             self.forget_checkpoints(lease.wf, lease.step, lease.chunk, ended)?;
@@ -103,7 +105,6 @@ impl Tx<'_> {
                 self.keep_chunk(&step, lease.chunk, lease.first, part.keep)?;
             }
         }
-        self.take_drafts(report, lease, part)?;
 
         let mut left = lease.jobs.minus(reported_jobs);
         if planted!("what is retrying goes back with a lease that ended") && !left.is_empty() {
@@ -318,16 +319,18 @@ impl Tx<'_> {
         self.put_failed(chunk, &failed)
     }
 
-    /// Adopts what a successful source wrote, gives up what a failed one did.
+    /// Adopts what successful sources wrote, gives up what failed ones did.
     fn take_drafts(&mut self, report: &Report, lease: &Lease, part: &LeaseReport) -> Result<()> {
         let key = |number| DraftKey { session: report.session, number };
-        if let Some(draft) = part.adopted {
+        let last =
+            usize::from(planted!("of several drafts the last one is adopted")) * part.adopted.len().saturating_sub(1);
+        for (_, draft) in &part.adopted[last..] {
             let feeds = self.step(lease.wf, lease.step)?.feeds;
             let feeds = feeds.ok_or_else(|| Error::usage("a job that is no source reported emitted jobs"))?;
-            self.adopt(key(draft), lease.wf, feeds)?;
+            self.adopt(key(*draft), lease.wf, feeds)?;
         }
         for draft in &part.dropped {
-            self.abandon(Some(key(*draft)))?;
+            self.drop_draft(key(*draft))?;
         }
         Ok(())
     }

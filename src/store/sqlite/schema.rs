@@ -185,6 +185,7 @@ CREATE TABLE outcome (outcome INTEGER PRIMARY KEY, chunk INTEGER NOT NULL, body 
 CREATE INDEX outcome_by_chunk ON outcome (chunk);
 CREATE TABLE checkpoint (                              -- what jobs that have not settled go on from
     chunk INTEGER NOT NULL, at INTEGER NOT NULL, wf INTEGER NOT NULL, step INTEGER NOT NULL, body BLOB NOT NULL,
+    draft INTEGER, calls INTEGER, jobs INTEGER,        -- of a source: which draft it covers, as far as it had been written
     PRIMARY KEY (chunk, at)
 );
 CREATE INDEX checkpoint_by_step ON checkpoint (wf, step);

@@ -25,7 +25,7 @@ impl Tx<'_> {
         is_at_bound && !planted!("what follows is never left to a chore")
     }
 
-    /// Settles a step if it has no holds and every byte is final.
+    /// Settles a step if it has no holds and every byte is final. One that is fed waits for its source to succeed.
     pub fn check_settled(&mut self, wf: Wf, step: StepNumber) -> Result<()> {
         self.act_on_failures(wf, step)?;
         let mut step = self.step(wf, step)?;
@@ -35,6 +35,15 @@ impl Tx<'_> {
             return Ok(());
         }
         let mut workflow = self.workflow(wf)?;
+        if step.is_held_by_source() && !planted!("a fed step settles before its source has") {
+            if step.pending > 0 {
+                return Ok(());
+            }
+            // In a cancelled workflow nothing is repaired, so nothing waits for that.
+            if workflow.state != WorkflowState::Cancelling {
+                return self.rest(step);
+            }
+        }
         workflow.unsettled -= 1;
         if step.state == StepState::Running {
             workflow.active -= 1;
@@ -52,6 +61,32 @@ impl Tx<'_> {
         self.settled.push((wf, step.step));
         self.to_finish.insert(wf);
         Ok(())
+    }
+
+    /// A fed step whose source has failed is through with the jobs that it has: it waits, with what it has, until the source is repaired.
+    fn rest(&mut self, mut step: Step) -> Result<()> {
+        if planted!("a fed step keeps running although its source has failed") {
+            return Ok(());
+        }
+        step.state = StepState::Waiting;
+        self.put_step(step);
+        let mut workflow = self.workflow(step.wf)?;
+        workflow.active -= 1;
+        self.put_workflow(workflow);
+        self.to_finish.insert(step.wf);
+        Ok(())
+    }
+
+    /// A step that rests has something to do again.
+    pub fn rouse(&mut self, mut step: Step) -> Result<Step> {
+        if step.state == StepState::Waiting && step.released_at.is_some() {
+            step.state = StepState::Running;
+            self.put_step(step);
+            let mut workflow = self.workflow(step.wf)?;
+            workflow.active += 1;
+            self.put_workflow(workflow);
+        }
+        Ok(step)
     }
 
     pub fn is_held(&mut self, wf: Wf, step: StepNumber) -> Result<bool> {
@@ -114,8 +149,13 @@ impl Tx<'_> {
         decision: Decision,
     ) -> Result<()> {
         let mut step = self.step(wf, down)?;
-        // A step that has run, or is decided otherwise, is not asked again: repairs of its upstream leave it as it is.
-        if before == Some(decision) || step.state != StepState::Waiting || step.decided.is_some() {
+        // A step that has run, or is decided otherwise, is not asked again: repairs of its upstream leave it as it is. But one that is fed
+        // settles once its source says so, also if it has begun.
+        let is_asked = match kind {
+            EdgeKind::Feeds => !step.state.is_settled(),
+            _ => step.state == StepState::Waiting && step.released_at.is_none(),
+        };
+        if before == Some(decision) || !is_asked || step.decided.is_some() {
             return Ok(());
         }
         let sql = "UPDATE edge SET decision = ?5 WHERE wf = ?1 AND up = ?2 AND down = ?3 AND kind = ?4";
@@ -130,6 +170,9 @@ impl Tx<'_> {
             }
         }
         self.put_step(step);
+        if step.state == StepState::Running {
+            return self.check_settled(wf, down);
+        }
         let is_decided = step.pending == 0 || planted!("a step waits for the first of its upstream steps only");
         if is_decided { self.act_on_decisions(step) } else { Ok(()) }
     }
@@ -151,8 +194,12 @@ impl Tx<'_> {
         }
     }
 
-    /// Lets a step run.
-    fn release(&mut self, mut step: Step) -> Result<()> {
+    /// Lets a step run. One that has begun before its source had succeeded has its jobs in its line already.
+    pub fn release(&mut self, mut step: Step) -> Result<()> {
+        if step.released_at.is_some() && !planted!("what a fed step has begun with is lined up twice") {
+            self.rouse(step)?;
+            return self.check_settled(step.wf, step.step);
+        }
         step.state = StepState::Running;
         step.released_at = Some(self.now);
         self.put_step(step);

@@ -176,7 +176,7 @@ impl Tx<'_> {
 /// What a tick would find, seen without a lock: whether it is worth a transaction now, and if not, when.
 pub fn look_ahead(conn: &Connection, now: Millis, lease: Millis) -> rusqlite::Result<Ticked> {
     let sql = "SELECT EXISTS (SELECT 1 FROM chore WHERE error IS NULL), (SELECT min(due) FROM (SELECT min(due) AS due FROM timer UNION ALL SELECT min(due) FROM deadline)), (SELECT min(deadline) FROM lease), \
-               (SELECT min(deadline) FROM draft), (SELECT min(deadline) FROM session WHERE dead_at IS NULL), \
+               (SELECT min(deadline) FROM draft WHERE deadline < 9000000000000000), (SELECT min(deadline) FROM session WHERE dead_at IS NULL), \
                (SELECT min(dead_at) FROM session WHERE dead_at IS NOT NULL), lease_time, lease_time_at, shortest, \
                EXISTS (SELECT 1 FROM place WHERE turn IS NOT NULL), (SELECT min(deadline) FROM permit WHERE deadline IS NOT NULL) FROM shard";
     let pruned = super::retention::next_prune(conn, now)?;

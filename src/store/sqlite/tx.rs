@@ -92,6 +92,17 @@ impl Step {
         self.max_in_flight.is_some() || self.keyed.limited()
     }
 
+    /// Whether it is fed and has begun with the jobs that are there, while its source has not succeeded: it may not settle yet.
+    pub fn is_held_by_source(&self) -> bool {
+        self.state == StepState::Running && self.decided.is_none() && self.pending + self.waits > 0
+    }
+
+    /// Whether it waits for nothing but its source, so that it may begin with the jobs that are there.
+    pub fn may_begin(&self) -> bool {
+        let waits_for_one = self.pending + self.waits == 1 && self.skips + self.cancels == 0;
+        self.state == StepState::Waiting && self.decided.is_none() && waits_for_one && self.delay == 0
+    }
+
     /// Whether no more jobs of it may be under a lease now.
     pub fn is_at_limit(&self) -> bool {
         self.max_in_flight.is_some_and(|limit| self.leased >= limit)

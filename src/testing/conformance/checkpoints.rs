@@ -9,7 +9,7 @@ use crate::store::{LeaseReport, SaveCheckpoint, Slice};
 
 fn saving(worker: &Worker<'_>, slice: &Slice, body: &str) -> SaveCheckpoint {
     let at = slice.jobs.iter().next().expect("a slice has a job") as u16;
-    SaveCheckpoint { session: worker.session.id, lease: slice.lease, at, body: body.as_bytes().to_vec() }
+    SaveCheckpoint { session: worker.session.id, lease: slice.lease, at, body: body.as_bytes().to_vec(), covers: None }
 }
 
 /// The first job of a slice saves something.

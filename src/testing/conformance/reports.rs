@@ -360,7 +360,7 @@ pub mod source {
         let draft = worker.emit(&slice, 5).await;
         assert!(worker.drain().await.is_empty());
         assert_eq!(scene.jobs(id).await.total, 2);
-        worker.report(LeaseReport { adopted: Some(draft), ..worker.success(&slice) }).await;
+        worker.report(LeaseReport { adopted: vec![(0, draft)], ..worker.success(&slice) }).await;
         assert_eq!((scene.jobs(id).await.total, scene.step_state(id, 1).await), (7, StepState::Running));
         let rows = worker.drain().await;
         assert_eq!((jobs_of(&rows), rows[0].step), (vec![0, 1, 2, 3, 4], 1));
@@ -422,7 +422,7 @@ pub mod source {
             scene.wait(LEASE / 2).await;
             worker.renew(&[slice.lease]).await;
         }
-        let part = LeaseReport { adopted: Some(draft), ..worker.success(&slice) };
+        let part = LeaseReport { adopted: vec![(0, draft)], ..worker.success(&slice) };
         assert_eq!(refusal(worker.try_report(vec![part]).await), crate::ErrorKind::Refused);
         assert_eq!((scene.jobs(id).await.succeeded, scene.step_state(id, 0).await), (0, StepState::Running));
     }
@@ -432,7 +432,7 @@ pub mod source {
         let worker = scene.worker().await;
         let slice = worker.take(1).await;
         let draft = worker.emit(&slice, 5).await;
-        let part = LeaseReport { adopted: Some(draft), ..worker.success(&slice) };
+        let part = LeaseReport { adopted: vec![(0, draft)], ..worker.success(&slice) };
         worker.report(part.clone()).await;
         assert_eq!(worker.report(part).await.refused, [slice.lease]);
         assert_eq!(scene.step(id, 1).await.jobs.total, 5);
@@ -445,7 +445,7 @@ pub mod source {
         let draft = worker.emit(&slice, 5).await;
         scene.cancel(id, 5_000).await;
         scene.tick().await;
-        worker.report(LeaseReport { adopted: Some(draft), ..worker.success(&slice) }).await;
+        worker.report(LeaseReport { adopted: vec![(0, draft)], ..worker.success(&slice) }).await;
         scene.tick().await;
         assert_eq!((scene.state(id).await, scene.jobs(id).await.total), (WorkflowState::Cancelled, 2));
         scene.at_rest().await;

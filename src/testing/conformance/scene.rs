@@ -145,8 +145,13 @@ impl Scene {
 
     /// A workflow whose first step, a source, feeds the second; a third, `report`, comes behind the rows.
     pub async fn source(&self) -> WorkflowId {
+        self.sources(1).await
+    }
+
+    /// The same with so many sources in the first step.
+    pub async fn sources(&self, sources: u32) -> WorkflowId {
         self.plan()
-            .step_with("source", 1, |source| source.feeds = Some(1))
+            .step_with("source", sources, |source| source.feeds = Some(1))
             .step("rows", 0)
             .step("report", 1)
             .edge(0, 1, EdgeKind::Feeds)

@@ -180,18 +180,30 @@ impl<'s> Worker<'s> {
 
     /// A source's attempt writes `jobs` jobs for the step that it feeds; returns the draft's number.
     pub async fn emit(&self, slice: &Slice, jobs: u32) -> u64 {
+        self.try_emit(slice, jobs).await.expect("jobs are emitted")
+    }
+
+    pub async fn try_emit(&self, slice: &Slice, jobs: u32) -> Result<u64> {
         let draft = DraftKey { session: self.session.id, number: self.scene.number() };
         let step = slice.feeds.expect("a slice of a source");
         let of = DraftOf::Jobs { workflow: slice.workflow, step };
         let parts = if jobs > 0 { vec![jobs_part(step, jobs)] } else { Vec::new() };
         let append = Append { draft, of, number: 0, parts, lease: LEASE };
-        self.scene.append(&append).await;
-        draft.number
+        self.scene.store.append(append).await?;
+        Ok(draft.number)
     }
 
-    /// A source succeeds with `jobs` jobs.
+    /// That the sources of a slice have succeeded, each with `jobs` jobs.
+    pub async fn production(&self, slice: &Slice, jobs: u32) -> LeaseReport {
+        let mut adopted = Vec::new();
+        for at in slice.jobs.iter() {
+            adopted.push((at as u16, self.emit(slice, jobs).await));
+        }
+        LeaseReport { adopted, ..self.success(slice) }
+    }
+
+    /// The sources of a slice succeed, each with `jobs` jobs.
     pub async fn produce(&self, slice: &Slice, jobs: u32) -> Reported {
-        let adopted = Some(self.emit(slice, jobs).await);
-        self.report(LeaseReport { adopted, ..self.success(slice) }).await
+        self.report(self.production(slice, jobs).await).await
     }
 }

@@ -1,7 +1,7 @@
 //! What people command in a game: pause, resume, cancel, retry; and the signals that they give.
 
 use super::game::{Game, Verdict, ensure, sure};
-use super::naive::{Job, Phase, Policy, Step};
+use super::naive::{Job, Phase, Policy, State, Step};
 use super::plan::SIGNAL;
 use crate::store::{ResumeStep, RetryFailed, SendSignal};
 
@@ -38,7 +38,7 @@ impl Game {
 
     /// Lets the first step go on that has paused by itself, if there is one; returns whether.
     pub async fn resume_a_step(&mut self, number: usize) -> Verdict<bool> {
-        let is_paused = |step: &Step| step.exceeded && step.policy == Policy::Pause;
+        let is_paused = |step: &Step| step.exceeded && step.policy == Policy::Pause && step.state == State::Running;
         let Some(step) = self.models[number].steps.iter().position(is_paused) else { return Ok(false) };
         self.say(|| format!("resume step {step} of {number}"));
         sure(self.store.join(self.client.clone()).await)?;
@@ -49,7 +49,8 @@ impl Game {
             let resumed = sure(self.store.resume_step(resume).await)?;
             ensure(resumed.was_paused, || format!("step {step} is told not to be paused"))?;
         }
-        self.models[number].steps[step].resume();
+        let step = &mut self.models[number].steps[step];
+        (step.exceeded, step.forgiven) = (false, step.count(Job::Failed));
         Ok(true)
     }
 

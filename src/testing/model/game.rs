@@ -48,6 +48,8 @@ pub struct Game {
     pub hands: Vec<Hand>,
     pub client: Session,
     pub commands: u64,
+    /// How many jobs the checkpoints of sources cover: workflow, step, index.
+    pub covered: BTreeMap<(usize, usize, usize), usize>,
     /// Reports under leases that the store has taken back, with the sessions that held them.
     pub late: Vec<(SessionId, LeaseReport)>,
     /// What was done, for who reads a failure.
@@ -67,6 +69,7 @@ impl Game {
             hands: Vec::new(),
             client,
             commands: 0,
+            covered: BTreeMap::new(),
             late: Vec::new(),
             moves: Vec::new(),
             dice,
@@ -125,6 +128,7 @@ impl Game {
         for _ in 0..10_000 {
             if !sure(self.store.tick(Tick { lease: LEASE }).await)?.more {
                 self.apply_rules(since).await?;
+                self.forget_covered();
                 let jobs = self.dice.chance(JOBS_COMPARED);
                 return self.compare(jobs).await;
             }
@@ -153,9 +157,6 @@ impl Game {
                 }
             }
         }
-        for number in 0..self.models.len() {
-            while self.resume_a_step(number).await? {}
-        }
         self.settle(self.clock.now()).await?;
         let mut idle = 0;
         while idle < 12 {
@@ -175,6 +176,10 @@ impl Game {
             if !moved {
                 // Only what waits for a time is left: 12 of these are longer than any wait, and than a lease.
                 let since = self.clock.now();
+                // Or for somebody to resume a step; also one that came to that when its source emitted.
+                for number in 0..self.models.len() {
+                    while self.resume_a_step(number).await? {}
+                }
                 self.renew_all().await?;
                 self.clock.advance(10_000);
                 self.renew_all().await?;

@@ -4,6 +4,7 @@
 mod commands;
 mod compare;
 pub(crate) mod dice;
+mod emit;
 mod faults;
 mod game;
 mod naive;

@@ -47,6 +47,8 @@ pub struct Step {
     pub max_deaths: u32,
     pub delay: i64,
     pub state: State,
+    /// Released, perhaps by its source's first jobs; from then on only its source is asked.
+    pub begun: bool,
     /// Skipped or cancelled without having been released.
     pub passed_over: bool,
     /// When its delay, or its wait, is over: between these two times.
@@ -68,7 +70,7 @@ impl Row {
         Self { job: Job::Open, attempts: 0, lease: None, deaths: 0, alone: 0 }
     }
 
-    fn is_final(&self) -> bool {
+    pub fn is_final(&self) -> bool {
         self.job > Job::Deferred
     }
 
@@ -87,14 +89,6 @@ impl Step {
         self.rows.iter().filter(|row| row.job == job).count()
     }
 
-    fn act(&mut self) {
-        let exceeds = self.count(Job::Failed) > self.tolerates + self.forgiven;
-        self.exceeded |= exceeds && self.policy != Policy::RunOn && !self.rows.iter().all(Row::is_final);
-        if self.exceeded && self.policy == Policy::FailFast {
-            self.end_rest(Job::Cancelled);
-        }
-    }
-
     /// What it has settled as, if every job of it is final.
     fn outcome(&self, skip: bool) -> Option<State> {
         self.rows.iter().all(Row::is_final).then(|| match self.rows.len() {
@@ -107,19 +101,23 @@ impl Step {
         })
     }
 
-    /// Its policy acts, if it has to; or, if it waits, its job comes to this: released, or repaired, between these two times.
-    fn go_on(&mut self, since: i64, now: i64) {
-        let Some((time, then)) = self.waits else { return self.act() };
+    /// Its policy acts, if it has to (it is open while its source may emit more); or, if it waits, its job comes to this: released, or
+    /// repaired, between these two times.
+    fn go_on(&mut self, open: bool, since: i64, now: i64) {
+        let Some((time, then)) = self.waits else {
+            let exceeds = self.count(Job::Failed) > self.tolerates + self.forgiven && self.policy != Policy::RunOn;
+            self.exceeded |= exceeds && (open || !self.rows.iter().all(Row::is_final));
+            let fails_fast = self.exceeded && self.policy == Policy::FailFast;
+            return if fails_fast {
+                self.end_rest(Job::Cancelled)
+            };
+        };
         match self.rows[0].job {
             Job::Open | Job::Deferred if self.signalled => self.rows[0].job = Job::Succeeded,
             Job::Open => (self.rows[0].job, self.due) = (Job::Deferred, (since + time, now + time)),
             Job::Deferred if self.due.1 == 0 => self.rows[0].job = then,
             _ => {}
         }
-    }
-
-    pub fn resume(&mut self) {
-        (self.exceeded, self.forgiven) = (false, self.count(Job::Failed));
     }
 
     /// Ends every job that is neither final nor running.
@@ -191,12 +189,24 @@ impl Workflow {
         }
     }
 
-    /// A source's job has emitted so many jobs.
+    /// A source's job has emitted so many jobs: they may run at once, unless their step has a delay or waits for others, too.
     pub fn emitted(&mut self, step: usize, jobs: usize) {
-        let Some(fed) = self.steps[step].feeds else { return };
-        if !self.stops(fed) && self.steps[fed].state <= State::Running && !self.steps[fed].passed_over {
-            self.steps[fed].rows.extend((0..jobs).map(|_| Row::new()));
+        let Some(number) = self.steps[step].feeds.filter(|_| jobs > 0) else { return };
+        let others = self.strongest(number, |asks| asks != Asks::Feeds);
+        let fed = &mut self.steps[number];
+        if self.phase == Phase::Cancelling && !fed.always || fed.state > State::Running || fed.passed_over {
+            return;
         }
+        fed.rows.extend((0..jobs).map(|_| Row::new()));
+        fed.begun |= fed.delay == 0 && others == Some(Verdict::Release);
+        fed.state = if fed.begun { State::Running } else { fed.state };
+    }
+
+    /// What the edges into a step come to together, or some of them; nothing, if that is open.
+    fn strongest(&self, step: usize, which: impl Fn(Asks) -> bool) -> Option<Verdict> {
+        let edges = self.steps[step].edges.iter().filter(|(_, asks)| which(*asks));
+        let verdicts: Option<Vec<_>> = edges.map(|(up, asks)| verdict(self.steps[*up].state, *asks)).collect();
+        verdicts.map(|verdicts| verdicts.into_iter().max().unwrap_or(Verdict::Release))
     }
 
     /// The worker of a lease died, with these jobs of a step unreported.
@@ -267,31 +277,32 @@ impl Workflow {
 
     fn settle_one(&mut self, since: i64, now: i64) -> bool {
         for number in 0..self.steps.len() {
-            let verdicts: Option<Vec<Verdict>> =
-                self.steps[number].edges.iter().map(|(up, asks)| verdict(self.steps[*up].state, *asks)).collect();
-            let strongest = verdicts.map(|verdicts| verdicts.into_iter().max().unwrap_or(Verdict::Release));
+            let begun = self.steps[number].begun;
+            let strongest = self.strongest(number, |asks| !begun || asks == Asks::Feeds);
             let (phase, step) = (self.phase, &mut self.steps[number]);
             // Nothing will be repaired in a cancelled workflow.
             let overruled = |asked: &Verdict| phase == Phase::Cancelling && (!step.always || *asked == Verdict::Wait);
             let strongest = strongest.map(|asked| if overruled(&asked) { Verdict::Cancel } else { asked });
-            let skip = strongest == Some(Verdict::Skip);
-            match (step.state, strongest) {
-                (State::Waiting, _) if step.passed_over => step.end_rest(Job::Cancelled),
-                (State::Waiting, None | Some(Verdict::Wait)) => continue,
-                (State::Waiting, Some(Verdict::Release)) => {
-                    step.state = State::Running;
+            let (skip, open) = (strongest == Some(Verdict::Skip), matches!(strongest, None | Some(Verdict::Wait)));
+            match step.state {
+                State::Waiting if step.passed_over => step.end_rest(Job::Cancelled),
+                State::Waiting if open => continue,
+                State::Waiting if strongest == Some(Verdict::Release) => {
+                    (step.state, step.begun) = (State::Running, true);
                     step.due = if step.delay > 0 { (since + step.delay, now + step.delay) } else { (0, 0) };
                     return true;
                 }
-                (State::Waiting, Some(Verdict::Skip | Verdict::Cancel)) => {
+                State::Waiting => {
                     step.passed_over = true;
                     step.end_rest(if skip { Job::Skipped } else { Job::Cancelled });
                 }
-                (State::Running, _) => step.go_on(since, now),
+                State::Running => step.go_on(open, since, now),
                 _ => continue,
             }
-            if let Some(outcome) = step.outcome(skip) {
-                (step.state, step.exceeded) = (outcome, false);
+            // While its source may emit more it does not settle. Once that has failed it waits, with what it has, for the repair of that.
+            let fed = step.state == State::Running && open;
+            if let Some(outcome) = step.outcome(skip).filter(|_| !fed || strongest.is_some()) {
+                (step.state, step.exceeded) = (if fed { State::Waiting } else { outcome }, fed && step.exceeded);
                 return true;
             }
         }

@@ -61,19 +61,19 @@ pub fn random_workflow(dice: &mut Dice, size: Size, now: Millis, shard: u16) -> 
             max_deaths: 1 + dice.below(3) as u32,
             delay: if dice.chance(10) { 500 } else { 0 },
             state: State::Waiting,
+            begun: false,
             passed_over: false,
             due: (0, 0),
             waits: None,
             signalled: false,
         });
     }
-    // Some steps are fed: the one before becomes their source, with a single job.
+    // Some steps are fed: the jobs of the one before become their sources.
     for number in 1..steps {
         let source = number - 1;
         let is_fed = model[source].edges.iter().any(|(_, asks)| *asks == Asks::Feeds);
         if dice.chance(25) && !is_fed && !model[number].always {
             model[source].feeds = Some(number);
-            model[source].rows = vec![Row::new()];
             model[number].rows.clear();
             model[number].edges.retain(|(up, _)| *up != source);
             model[number].edges.push((source, Asks::Feeds));

@@ -1,11 +1,11 @@
-//! What workers of a game do: claim, emit, report, also late and more than once.
+//! What workers of a game do: claim, report, also late and more than once.
 
 use super::game::{Game, Held, LEASE, Verdict, ensure, sure};
 use super::naive::{Job, Policy};
-use super::plan::{TYPES, chunks};
+use super::plan::TYPES;
 use crate::clock::Millis;
 use crate::slice::Mask;
-use crate::store::{Append, Claim, Claimed, DraftKey, DraftOf, LeaseReport, Part, Report, Slice, Take, error_number};
+use crate::store::{Claim, Claimed, LeaseReport, Report, Slice, Take, error_number};
 
 /// The waits before a retry.
 const WAITS: [Millis; 3] = [300, 2_000, 60_000];
@@ -128,12 +128,15 @@ impl Game {
                 ends.push((held.first + at, ended));
             }
         }
-        let mut emitted = 0;
-        if self.models[held.workflow].steps[held.step].feeds.is_some() && !ends.is_empty() {
-            emitted = self.emit(hand, &held, &mut part).await?;
+        let mut emitted = vec![0; ends.len()];
+        if self.models[held.workflow].steps[held.step].feeds.is_some() {
+            for ((index, ended), jobs) in ends.iter().zip(&mut emitted) {
+                let at = index - held.first;
+                *jobs = self.emit(hand, lease, &held, at, *ended == Some(Job::Succeeded), &mut part).await?;
+            }
         }
         let sends = 1 + usize::from(self.dice.chance(20));
-        self.say(|| format!("worker {hand} reports under {lease}: {ends:?}, emitted {emitted}, sent {sends} times"));
+        self.say(|| format!("worker {hand} reports under {lease}: {ends:?}, emitted {emitted:?}, sent {sends} times"));
         for _ in 0..sends {
             let report = Report { session: self.hands[hand].session, leases: vec![part.clone()] };
             let reported = sure(self.store.report(report).await)?;
@@ -144,7 +147,7 @@ impl Game {
                 self.late.push((self.hands[hand].session, part.clone()));
             }
         }
-        for (index, ended) in &ends {
+        for ((index, ended), emitted) in ends.iter().zip(emitted) {
             self.models[held.workflow].reported(held.step, *index, *ended);
             if *ended == Some(Job::Succeeded) {
                 self.models[held.workflow].emitted(held.step, emitted);
@@ -196,50 +199,6 @@ impl Game {
                 None
             }
         }
-    }
-
-    /// Writes what a source's job emits; it is adopted if the job succeeds.
-    pub async fn emit(&mut self, hand: usize, held: &Held, part: &mut LeaseReport) -> Verdict<usize> {
-        let jobs = self.dice.below(7);
-        if jobs == 0 {
-            return Ok(0);
-        }
-        let draft = self.append(hand, held, jobs).await?;
-        match part.succeeded.is_empty() {
-            true => part.dropped.push(draft),
-            false => part.adopted = Some(draft),
-        }
-        Ok(jobs)
-    }
-
-    pub async fn append(&mut self, hand: usize, held: &Held, jobs: usize) -> Verdict<u64> {
-        let fed = self.models[held.workflow].steps[held.step].feeds.ok_or("no source")?;
-        self.hands[hand].last_draft += 1;
-        let draft = DraftKey { session: self.hands[hand].session, number: self.hands[hand].last_draft };
-        for (number, chunk) in (0..).zip(chunks(&mut self.dice, jobs)) {
-            let append = Append {
-                draft,
-                of: DraftOf::Jobs { workflow: self.ids[held.workflow], step: fed as u32 },
-                number,
-                parts: vec![Part::Jobs { step: fed as u32, chunk }],
-                lease: LEASE,
-            };
-            for _ in 0..1 + usize::from(self.dice.chance(20)) {
-                sure(self.store.append(append.clone()).await)?;
-            }
-        }
-        Ok(draft.number)
-    }
-
-    /// A source's attempt that nobody ever hears of.
-    pub async fn leave_a_draft(&mut self) -> Verdict {
-        let source = self.hands.iter().enumerate().find_map(|(number, hand)| {
-            let held = hand.held.values().find(|held| self.models[held.workflow].steps[held.step].feeds.is_some());
-            held.map(|held| (number, held.clone()))
-        });
-        let Some((hand, held)) = source else { return Ok(()) };
-        self.say(|| format!("worker {hand} writes a draft for nothing"));
-        self.append(hand, &held, 3).await.map(|_| ())
     }
 
     /// A report under a lease that has ended, or was taken back, changes nothing.

@@ -125,8 +125,9 @@ fn take_out(part: &mut LeaseReport, again: Mask) {
     }
     part.errors.iter_mut().for_each(|(_, _, mask)| *mask = mask.minus(again));
     part.returned = part.returned.or(again);
-    // A source's slice is the source alone.
-    part.dropped.extend(part.adopted.take());
+    let (kept, dropped) = part.adopted.drain(..).partition(|(at, _)| !again.contains(usize::from(*at)));
+    part.adopted = kept;
+    part.dropped.extend(dropped.iter().map(|(_, draft): &(u16, u64)| draft));
 }
 
 /// Leaves what nobody may hear of out of the record.
@@ -229,6 +230,10 @@ impl Store for Faulty {
 
     fn save_checkpoint(&self, save: SaveCheckpoint) -> Answer<'_, ()> {
         Box::pin(self.call("save_checkpoint", self.store.save_checkpoint(save), as_it_is))
+    }
+
+    fn take_draft(&self, take: TakeDraft) -> Answer<'_, TakenDraft> {
+        Box::pin(self.call("take_draft", self.store.take_draft(take), as_it_is))
     }
 
     fn checkpoint(&self, chunk: ChunkRef, at: u16) -> Answer<'_, Option<Vec<u8>>> {

@@ -241,6 +241,17 @@ pub struct Checkpoint {
 }
 
 #[derive(Debug, Deserialize)]
+pub struct TakenDraft {
+    pub body: Option<usize>,
+    #[serde(default)]
+    pub calls: u64,
+    #[serde(default)]
+    pub jobs: u64,
+    #[serde(default)]
+    pub more: bool,
+}
+
+#[derive(Debug, Deserialize)]
 pub struct CancelledJobs {
     cancelled: u32,
     stopping: u32,

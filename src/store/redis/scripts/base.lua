@@ -167,6 +167,7 @@ local PARTS = {
     'recovered', -- hash: chunk -> a byte a job
     'outcomes',  -- hash: chunk:n -> record; chunk -> the highest n
     'checkpoints', -- hash: chunk:position -> what that job goes on from
+    'covered',   -- hash: chunk:position -> which draft that checkpoint covers, how many calls had written it, how many jobs it had
     'failed',    -- hash: chunk -> which failed jobs ended with which error
     'errors',    -- hash: step:number -> text
     'error-jobs',-- hash: step:number -> jobs; step -> texts and bytes
@@ -233,6 +234,13 @@ local function decide(kind, upstream)
     if upstream == STEP.skipped then return (kind == EDGE.failure or kind == EDGE.feeds) and SKIP or RELEASE end
     if upstream == STEP.failed then return (kind == EDGE.after or kind == EDGE.feeds) and WAIT or RELEASE end
     return kind == EDGE.always and RELEASE or CANCEL
+end
+
+-- Whether a step still asks what an edge of that kind decides.
+function G.is_asked(step, kind)
+    if step.decided then return false end
+    if kind == EDGE.feeds then return step.state < STEP.succeeded end
+    return step.state == STEP.waiting and not step.released_at
 end
 
 -- Masks ------------------------------------------------------------------------------------------------------------------------
@@ -465,6 +473,11 @@ local function tolerated(step)
     -- The product of two exact numbers may fall a hair below a whole one.
     if step.tolerate_fraction then return math.floor(step.tolerate_fraction * step.total + 1e-9) end
     return 0
+end
+
+-- Whether it has begun while its sources may still emit: it may not settle yet.
+local function is_held_by_source(step)
+    return step.state == STEP.running and not step.decided and step.pending + step.waits > 0
 end
 
 -- Whether its rest is being cancelled, since more have failed.

@@ -126,7 +126,8 @@ function DO.resume_step()
             refuse('is ' .. WF_WORDS[state] .. '; only a step of one that is at work can be resumed')
         end
         local step = G.step(workflow.wf, arg.step)
-        local was_paused = step.exceeded and step.policy == OR_PAUSE or false
+        -- One that waits for its failed source has nothing to go on with.
+        local was_paused = step.exceeded and step.policy == OR_PAUSE and step.state == STEP.running or false
         if was_paused then G.forgive(step) end
         answer = { was_paused = was_paused }
         G.note_answer(answer)

@@ -21,14 +21,6 @@ local function add_to_segment(draft, parts)
     call('HSET', K.wf(wf, 'lengths'), draft.segment, draft.jobs)
 end
 
-local function put_draft(draft, deadline)
-    local key = draft.key
-    draft.key = nil
-    call('HSET', K.draft(key), 'row', cmsgpack.pack(draft))
-    draft.key = key
-    call('ZADD', K.drafts, deadline, key)
-end
-
 local NO_KEY = 'a workflow with a key takes it first, by `begin`'
 
 -- Takes a workflow's key for a draft that it makes, or tells who has it. Sent again it renews the draft.
@@ -42,7 +34,7 @@ function DO.begin()
         draft = { key = arg.draft, next = 1, jobs = 0, wf = begin_workflow(new) }
         G.take_key(draft.wf, new.id, new.name, new.key)
     end
-    put_draft(draft, deadline)
+    G.put_draft(draft, deadline)
     G.flush()
     return {}
 end
@@ -69,7 +61,12 @@ function DO.append()
             if call('EXISTS', K.wf(of_wf, 'head')) == 0 then fail('refused', GONE) end
         else
             of_wf = G.find(arg.of.workflow)
-            G.step(of_wf, arg.of.step)
+            local state = G.workflow(of_wf).state
+            local is_cancelled = state == WF.cancelling or state == WF.cancelled
+            if G.step(of_wf, arg.of.step).state >= STEP.succeeded and arg.of.jobs and not is_cancelled then
+                fail('refused', 'step ' .. arg.of.step .. ' of this workflow has settled: no jobs can be added to it any more; ' ..
+                    '`start-again` runs the workflow anew')
+            end
         end
     end
     check_parts(arg.parts, into_step)
@@ -86,7 +83,7 @@ function DO.append()
         if draft.wf then add_parts(draft.wf, arg.parts) else add_to_segment(draft, arg.parts) end
         draft.next = draft.next + 1
     end
-    put_draft(draft, deadline)
+    G.put_draft(draft, deadline)
     write_numbers()
     G.flush()
     return {}

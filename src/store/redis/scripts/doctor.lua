@@ -68,13 +68,15 @@ local function work_of(wf, step)
 end
 
 local function check_edges(wf, step, place)
-    local prefix, counts = hex(step.step, 8), { pending = 0, [RELEASE] = 0, [SKIP] = 0, [WAIT] = 0, [CANCEL] = 0 }
+    local prefix, counts, early = hex(step.step, 8), { pending = 0, [RELEASE] = 0, [SKIP] = 0, [WAIT] = 0, [CANCEL] = 0 }, 0
     for _, member in ipairs(call('ZRANGEBYLEX', K.wf(wf, 'up'), '[' .. prefix, '(' .. prefix .. '~')) do
         local up, kind = unhex(member:sub(9, 16)), tonumber(member:sub(17))
         local decision = tonumber(call('HGET', K.wf(wf, 'decisions'), hex(up, 8) .. prefix .. kind) or nil)
         if decision then counts[decision] = counts[decision] + 1 else counts.pending = counts.pending + 1 end
+        -- A step that is fed begins before its source has succeeded.
+        if kind ~= EDGE.feeds and (not decision or decision == WAIT) then early = early + 1 end
         local state = G.step(wf, up).state
-        if step.state == STEP.waiting and not step.decided and decision and decide(kind, state) ~= decision then
+        if G.is_asked(step, kind) and decision and decide(kind, state) ~= decision then
             find(place .. ' has an edge that decided ' .. decision .. ' although the step before it is ' .. STEP_WORDS[state])
         end
     end
@@ -82,8 +84,8 @@ local function check_edges(wf, step, place)
     expect(place, 'its count of edges that skip it', step.skips, counts[SKIP])
     expect(place, 'its count of edges that wait', step.waits, counts[WAIT])
     expect(place, 'its count of edges that cancel it', step.cancels, counts[CANCEL])
-    if step.state == STEP.running and counts.pending + counts[WAIT] > 0 then
-        find(place .. ' is running, but ' .. (counts.pending + counts[WAIT]) .. ' of its upstream steps have not settled as its edges ask')
+    if step.state == STEP.running and early > 0 then
+        find(place .. ' is running, but ' .. early .. ' of its upstream steps have not settled as its edges ask')
     end
 end
 
@@ -194,7 +196,7 @@ local function check_step(wf, workflow, step, place, busy)
         local unsettled = unsettled_jobs(counted)
         if step.state >= STEP.succeeded and unsettled > 0 then
             find(place .. ' is ' .. STEP_WORDS[step.state] .. ', but ' .. unsettled .. ' of its jobs are not settled')
-        elseif step.state == STEP.running and unsettled == 0 and workflow.state ~= WF.standing then
+        elseif step.state == STEP.running and step.pending == 0 and unsettled == 0 and workflow.state ~= WF.standing then
             find(place .. ' is running, but all of its jobs are settled')
         end
     end
@@ -340,6 +342,12 @@ function DO.doctor_of_shard()
     local under_way = 0
     for _, key in ipairs({ K.leases, K.chores, K.drafts }) do under_way = under_way + call('ZCARD', key) end
     under_way = under_way + permits_under_way()
+    for _, key in ipairs(call('ZRANGEBYSCORE', K.drafts, NEVER, '+inf')) do
+        local text = call('HGET', K.draft(key), 'row')
+        local draft = text and cmsgpack.unpack(text) or {}
+        local covered = draft.kept and call('HGET', K.wf(draft.of_wf, 'covered'), draft.kept)
+        if not covered or cmsgpack.unpack(covered)[1] ~= key then find('the draft ' .. key .. ' is kept for no checkpoint') end
+    end
     local cursor = '0'
     repeat
         local page = call('HSCAN', K.held, cursor, 'COUNT', 1000)

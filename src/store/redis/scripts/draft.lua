@@ -8,6 +8,15 @@ function G.draft(key)
     return draft
 end
 
+-- Writes a draft's row. It lives until a deadline, which only grows.
+function G.put_draft(draft, deadline)
+    local key = draft.key
+    draft.key = nil
+    call('HSET', K.draft(key), 'row', cmsgpack.pack(draft))
+    draft.key = key
+    call('ZADD', K.drafts, 'GT', deadline, key)
+end
+
 function G.end_draft(draft)
     call('UNLINK', K.draft(draft.key))
     call('ZREM', K.drafts, draft.key)
@@ -32,6 +41,22 @@ function G.abandon(key)
     if draft then G.collect_draft(draft) end
 end
 
+-- Gives up what an attempt of a source wrote, unless a checkpoint covers it: then the next one goes on with it.
+function G.drop_draft(key)
+    local draft = G.draft(key)
+    if draft and not draft.kept then G.collect_draft(draft) end
+end
+
+-- Whether a timer will put all jobs of a step into its line.
+local function is_delayed(step)
+    if step.delay == 0 then return false end
+    local prefix = hex(step.step, 8)
+    for _, timer in ipairs(call('ZRANGEBYLEX', K.wf(step.wf, 'timers'), '[' .. prefix, '(' .. prefix .. '~', 'LIMIT', 0, 1)) do
+        if unhex(timer:sub(23)) == 0 then return true end
+    end
+    return false
+end
+
 -- Moves a source's draft into the step that it feeds.
 function G.adopt(key, wf, number)
     local draft = G.draft(key)
@@ -51,5 +76,14 @@ function G.adopt(key, wf, number)
     fed.total, workflow.total = fed.total + draft.jobs, workflow.total + draft.jobs
     G.put_step(fed)
     G.put_workflow(workflow)
-    if fed.released_at then G.enqueue_all(fed, first) end
+    local waits_for_one = fed.pending + fed.waits == 1 and fed.skips + fed.cancels == 0
+    if fed.state == STEP.waiting and not fed.released_at and waits_for_one and fed.delay == 0 then
+        -- It waits for nothing but its source, so it begins with the jobs that are there.
+        G.release(fed)
+    elseif fed.released_at and not is_delayed(fed) then
+        G.rouse(fed)
+        G.enqueue_all(fed, first)
+    end
+    -- They are there, so that a retry of their step runs them, too, and are cancelled with the rest.
+    if is_failing_fast(fed) then G.leave_chore('stop rest', wf, number, first, 0) end
 end

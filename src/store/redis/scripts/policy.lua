@@ -9,10 +9,13 @@ local function is_held(wf, step)
 end
 
 -- Lets a step's policy act, if too many of its jobs have failed, apart from those that somebody has forgiven, and there is something left
--- that it could stop.
+-- that it could stop, or its sources may emit it.
 function G.act_on_failures(wf, number)
     local step = G.step(wf, number)
-    if not step.policy or step.exceeded or step.state ~= STEP.running or unsettled_jobs(step) == 0 then return end
+    if not step.policy or step.exceeded or step.state ~= STEP.running then return end
+    local is_fed_on = is_held_by_source(step)
+    -- Of a step that is fed on only a number can be judged, no share.
+    if unsettled_jobs(step) == 0 and not is_fed_on or step.tolerate_fraction and is_fed_on then return end
     -- Under a repair the counts say nothing yet; its end looks again.
     if step.failed - (step.forgiven or 0) <= tolerated(step) or is_held(wf, number) then return end
     step.exceeded = true

@@ -34,10 +34,10 @@ local function check_part(lease, part, bytes)
             fail('usage', what .. ' goes beyond ' .. MAX_ATTEMPTS .. ' attempts')
         end
     end)
-    if part.adopted then
+    for _, one in ipairs(part.adopted) do
         local feeds = G.step(lease.wf, lease.step).feeds
         if not feeds then fail('usage', 'a job that is no source reported emitted jobs') end
-        local draft = G.draft(arg.session .. ':' .. part.adopted)
+        local draft = G.draft(arg.session .. ':' .. one[2])
         if not draft or draft.of_wf ~= lease.wf or draft.of_step ~= feeds then fail('refused', "the source's draft is gone") end
     end
     return all
@@ -162,6 +162,9 @@ function DO.report()
         local before = bytes[name]
         bytes[name] = settle_part(step, lease, part, chunk, before, is_stopped)
         if step.keyed then G.leave_turn(step, chunk.chunk, M.minus(part.all, part.returned), true) end
+        -- What has been adopted is no draft any more when its checkpoint is forgotten.
+        for _, one in ipairs(part.adopted) do G.adopt(arg.session .. ':' .. one[2], wf, step.feeds) end
+        for _, dropped in ipairs(part.dropped) do G.drop_draft(arg.session .. ':' .. dropped) end
         if has_keys(step, SOLE) or (step.checkpoints or 0) > 0 then
             local ended = M.both(part.all, M.where(bytes[name], function(byte) return state_of(byte) >= SUCCEEDED end))
             G.end_sole_of_settled(step, chunk.chunk, ended)
@@ -178,8 +181,6 @@ function DO.report()
             end
             if is_lane and part.keep > 0 then G.keep_chunk(step, chunk, part.keep) end
         end
-        if part.adopted then G.adopt(arg.session .. ':' .. part.adopted, wf, step.feeds) end
-        for _, dropped in ipairs(part.dropped) do G.abandon(arg.session .. ':' .. dropped) end
         local was_at_limit = is_at_limit(step)
         step.leased = step.leased - M.len(part.all)
         G.put_step(step)

@@ -110,7 +110,7 @@ function DO.renew()
     end
     for _, number in ipairs(arg.drafts) do
         local key = id .. ':' .. number
-        if call('EXISTS', K.draft(key)) == 1 then call('ZADD', K.drafts, deadline, key) end
+        if call('EXISTS', K.draft(key)) == 1 then call('ZADD', K.drafts, 'GT', deadline, key) end
     end
     for _, told in ipairs(arg.progress) do
         if call('HEXISTS', K.lease(id), told[1]) == 1 then call('HSET', K.progress(id), told[1], told[2]) end

@@ -4,13 +4,37 @@ local function is_at_bound()
     return G.released >= 128 or cost.calls + dirty_rows() >= 420
 end
 
--- Settles a step if it has no holds and every byte is final.
+-- A fed step whose source has failed is through with the jobs that it has: it waits, with what it has, until the source is repaired.
+local function rest(step, workflow)
+    step.state = STEP.waiting
+    G.put_step(step)
+    workflow.active = workflow.active - 1
+    G.put_workflow(workflow)
+    G.to_finish[step.wf] = true
+end
+
+-- A step that rests has something to do again.
+function G.rouse(step)
+    if step.state ~= STEP.waiting or not step.released_at then return end
+    step.state = STEP.running
+    G.put_step(step)
+    local workflow = G.workflow(step.wf)
+    workflow.active = workflow.active + 1
+    G.put_workflow(workflow)
+end
+
+-- Settles a step if it has no holds and every byte is final. One that is fed waits for its source to succeed.
 function G.check_settled(wf, number)
     G.act_on_failures(wf, number)
     local step = G.step(wf, number)
     local may = step.state == STEP.running or step.state == STEP.waiting and step.decided ~= nil
     local workflow = G.workflow(wf)
     if not may or unsettled_jobs(step) > 0 or workflow.state == WF.standing or is_held(wf, number) then return end
+    if step.state == STEP.running and not step.decided then
+        if step.pending > 0 then return end
+        -- In a cancelled workflow nothing is repaired, so nothing waits for that.
+        if step.waits > 0 and workflow.state ~= WF.cancelling then return rest(step, workflow) end
+    end
     workflow.unsettled = workflow.unsettled - 1
     if step.state == STEP.running then workflow.active = workflow.active - 1 end
     if step.decided == SKIP and step.total == 0 then
@@ -61,7 +85,12 @@ function G.wait_anew(step, chunk, bytes)
     if due then G.set_timer(step, due, chunk.chunk, chunk.first, all) end
 end
 
-local function release(step)
+-- Lets a step run. One that has begun before its source had succeeded has its jobs in its line already.
+function G.release(step)
+    if step.released_at then
+        G.rouse(step)
+        return G.check_settled(step.wf, step.step)
+    end
     step.state, step.released_at = STEP.running, now()
     G.put_step(step)
     local workflow = G.workflow(step.wf)
@@ -83,6 +112,20 @@ function G.forget_checkpoints(wf, number, chunk, jobs)
     if (step.checkpoints or 0) == 0 or jobs == '' then return end
     local fields = {}
     M.each(jobs, function(at) fields[#fields + 1] = chunk .. ':' .. at end)
+    if step.feeds then
+        local dead = {}
+        for _, text in ipairs(call('HMGET', K.wf(wf, 'covered'), unpack(fields))) do
+            if text then
+                dead[#dead + 1] = 0
+                dead[#dead + 1] = cmsgpack.unpack(text)[1]
+            end
+        end
+        if #dead > 0 then
+            -- A tick collects them; what has been adopted is no draft any more.
+            call('ZADD', K.drafts, 'XX', unpack(dead))
+            call('HDEL', K.wf(wf, 'covered'), unpack(fields))
+        end
+    end
     step.checkpoints = step.checkpoints - call('HDEL', K.wf(wf, 'checkpoints'), unpack(fields))
     G.put_step(step)
 end
@@ -151,7 +194,7 @@ function G.act_on_decisions(step)
     elseif step.skips > 0 then
         G.pass_over(step, SKIP)
     else
-        release(step)
+        G.release(step)
     end
 end
 
@@ -160,8 +203,9 @@ local DECIDED = { [SKIP] = 'skips', [WAIT] = 'waits', [CANCEL] = 'cancels' }
 -- Notes what one edge decided, and acts once the last one has.
 local function note_decision(wf, edge, before, decision)
     local step = G.step(wf, edge.down)
-    -- A step that has run, or is decided otherwise, is not asked again: repairs of its upstream leave it as it is.
-    if before == decision or step.state ~= STEP.waiting or step.decided then return end
+    -- A step that has run, or is decided otherwise, is not asked again: repairs of its upstream leave it as it is. But one that is fed
+    -- settles once its source says so, also if it has begun.
+    if before == decision or not G.is_asked(step, edge.kind) then return end
     call('HSET', K.wf(wf, 'decisions'), edge.name, decision)
     if before == nil then
         step.pending = step.pending - 1
@@ -170,6 +214,7 @@ local function note_decision(wf, edge, before, decision)
     end
     if DECIDED[decision] then step[DECIDED[decision]] = step[DECIDED[decision]] + 1 end
     G.put_step(step)
+    if step.state == STEP.running then return G.check_settled(wf, edge.down) end
     if step.pending == 0 then G.act_on_decisions(step) end
 end
 

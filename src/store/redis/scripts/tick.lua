@@ -252,7 +252,7 @@ function BITE.reopen(wf, number, from, mended)
         for _, edge in ipairs(edges) do
             if edge.decision then
                 local follower = G.step(wf, edge.down)
-                if follower.state == STEP.waiting and not follower.decided then
+                if G.is_asked(follower, edge.kind) then
                     follower.pending = follower.pending + 1
                     local count = ({ [SKIP] = 'skips', [WAIT] = 'waits', [CANCEL] = 'cancels' })[edge.decision]
                     if count then follower[count] = follower[count] - 1 end
@@ -274,6 +274,7 @@ function BITE.reopen(wf, number, from, mended)
         G.put_step(step)
     end
     G.forgive(step)
+    G.rouse(step)
     -- Nothing may settle the step between two bites.
     change_holds(wf, number, hold_name(mended), true)
     G.leave_chore('retry jobs', wf, number, 0, mended)
@@ -632,7 +633,8 @@ function DO.look_ahead()
     end
     for _, key in ipairs({ K.leases, K.drafts, K.sessions, K.permit_ends }) do
         local first = call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
-        if first then consider(tonumber(first) - time) end
+        -- A draft that a checkpoint covers has no end of its own.
+        if first and tonumber(first) < NEVER then consider(tonumber(first) - time) end
     end
     for _, key in ipairs({ K.timers, K.limited_due, K.sole_due, K.deadlines }) do
         local first = call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
