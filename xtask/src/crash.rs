@@ -51,9 +51,8 @@ const KILLS_A_BROKER_FAULT: u64 = 8;
 
 /// A second.
 const BROKER_KILL_RATE: &str = "5";
-/// The imitation of SQS looks at each message of a queue for each message of it whenever somebody receives: with some hundred of them it answers
-/// once a second. So there are few, and leases last until they arrive.
-const ON_MOTO: [(&str, &str); 4] = [("--lease", "4000"), ("--workers", "4"), ("--slots", "2"), ("--pace", "20")];
+/// The imitation of SQS takes its time: leases over it last until their messages have arrived.
+const LEASE_ON_MOTO: &str = "4000";
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -230,9 +229,7 @@ fn by_broker(options: &Options, broker: &'static str, program: &Path) -> Result<
         run.args(flags(folder, kills, jobs, seed)).args(["--store", store.name(), "--broker", broker]);
         run.args(["--broker-faults", &faults.to_string(), "--rate", BROKER_KILL_RATE]);
         if broker == "sqs" {
-            ON_MOTO.iter().for_each(|(name, value)| {
-                run.args([name, value]);
-            });
+            run.args(["--lease", LEASE_ON_MOTO]);
         }
         crate::with_any_credentials(&mut run);
         run

@@ -122,7 +122,7 @@ const ORPHANS: &[(&str, &str)] = &[
     ),
     (
         "steps parked below their limit",
-        "SELECT r.wf FROM ready r JOIN step s USING (wf, step) JOIN workflow w USING (wf) WHERE r.turn IS NULL AND w.state IN (1, 2) AND (s.max_in_flight IS NULL OR s.leased < s.max_in_flight)",
+        "SELECT r.wf FROM ready r JOIN step s USING (wf, step) JOIN workflow w USING (wf) WHERE r.turn IS NULL AND w.state IN (1, 2) AND NOT s.exceeded AND (s.max_in_flight IS NULL OR s.leased < s.max_in_flight)",
     ),
     (
         "places parked for nothing",

@@ -35,6 +35,7 @@ pub mod resume_step {
             (scene.step_state(id, 0).await, scene.state(id).await, scene.store.waiting(id, 0).await.unwrap().parked),
             (StepState::Running, WorkflowState::Running, true)
         );
+        scene.check().await;
         assert!(scene.resume_step(id, 0).await);
         assert!(!is_paused(scene, id).await);
         assert_eq!(count_jobs(&worker.drain().await), 8);

@@ -41,7 +41,7 @@ local function work_of(wf, step)
         if #entries == 0 and score then find(place .. ' is lined up without an entry') end
         if score and not call('ZSCORE', K.places(line), wf) then find(place .. ' is lined up without a place') end
         local state = G.workflow(wf).state
-        if score and tonumber(score) >= PARKED and (state == WF.pending or state == WF.running) and not is_at_limit(step) then
+        if score and tonumber(score) >= PARKED and (state == WF.pending or state == WF.running) and not step.exceeded and not is_at_limit(step) then
             find(place .. ' is parked below its limit')
         end
     end
