@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::broker::{Brokers, Traffic, Way};
 use crate::client::Client;
+use crate::condition::{Asked, Condition};
 use crate::error::{Error, Result};
 use crate::hooks::{AroundPerform, EnqueueHooks, Hook, JobToEnqueue, Surroundings};
 use crate::job::{Job, Source};
@@ -24,7 +25,7 @@ use crate::schedule::definition::{Definition, What};
 use crate::start_job::{StartJobOf, static_start_type};
 use crate::store::{self, Limited, Session, Store};
 use crate::waiting::{Signal, WaitsFor};
-use crate::worker::attempt::{JobHandler, Kind, SourceHandler};
+use crate::worker::attempt::{JobHandler, Kind, Role, SourceHandler};
 use crate::worker::{Handlers, Worker, WorkerOptions};
 use crate::workflow::{Flow, Plan, Workflow};
 
@@ -137,6 +138,16 @@ impl<S: Send + Sync + 'static> App<S> {
     /// If another type is registered under its name.
     pub fn source<R: Source<State = S>>(mut self) -> Self {
         let handler = SourceHandler::<R>::new();
+        self.register(Arc::new(handler));
+        self
+    }
+
+    /// Registers a condition type.
+    ///
+    /// # Panics
+    /// If another type is registered under its name.
+    pub fn condition<C: Condition<State = S>>(mut self) -> Self {
+        let handler = JobHandler::<Asked<C>>::of_condition();
         self.register(Arc::new(handler));
         self
     }
@@ -411,24 +422,23 @@ impl Registry {
                 Some(_) => return Ok(()),
                 None => {}
             }
-            self.check_type(&place, &step.job_type, step.feeds.is_some())
+            self.check_type(&place, &step.job_type, Role::of(step))
         })
     }
 
     /// Refuses a type that is not registered as what it is used for, naming the line to add.
-    pub fn check_type(&self, place: &str, job_type: &str, is_source: bool) -> Result<()> {
+    pub fn check_type(&self, place: &str, job_type: &str, role: Role) -> Result<()> {
+        let word = role.word();
         match self.kinds.get(job_type) {
-            Some(kind) if kind.is_source == is_source => Ok(()),
-            Some(_) => Err(Error::usage(format!(
-                "{place}: `{job_type}` is registered as a job and used as a source, or the other way round"
+            Some(kind) if kind.role == role => Ok(()),
+            Some(kind) => Err(Error::usage(format!(
+                "{place}: `{job_type}` is registered as a {} and used as a {word}",
+                kind.role.word()
             ))),
-            None => {
-                let method = if is_source { "source" } else { "job" };
-                Err(Error::usage(format!(
-                    "{place}: the type `{job_type}` is not registered, so no worker of this program could run it; \
-                     add .{method}::<{job_type}>() to the App"
-                )))
-            }
+            None => Err(Error::usage(format!(
+                "{place}: the type `{job_type}` is not registered, so no worker of this program could run it; \
+                 add .{word}::<{job_type}>() to the App"
+            ))),
         }
     }
 
@@ -462,7 +472,7 @@ impl Registry {
                      another job that does"
                 )))
             }
-            What::Enqueue { job, .. } => self.check_type("enqueueing a lone job", job, false),
+            What::Enqueue { job, .. } => self.check_type("enqueueing a lone job", job, Role::Job),
         }
     }
 

@@ -12,6 +12,7 @@ mod checkup;
 mod cli;
 mod client;
 mod clock;
+mod condition;
 mod creation;
 mod emitter;
 mod error;
@@ -66,6 +67,7 @@ pub use cancelling::{Cancelled, LoneJobs, LoneJobsOf};
 pub use cli::{logging::log_to_stderr, progress::Progress};
 pub use client::{Client, Workflows};
 pub use clock::{Clock, Millis};
+pub use condition::Condition;
 pub use emitter::Emitter;
 pub use error::{Error, ErrorKind, Result};
 pub use graph::{Edge, Graph, MAX_EDGES, MAX_NAME, MAX_STEPS, StepNumber, StepSpec};
@@ -100,7 +102,7 @@ pub mod prelude {
     pub use serde::{Deserialize, Serialize};
 
     pub use crate::{
-        App, Client, Context, Emitter, Flow, Job, JobError, JobResult, Limit, Outputs, ResultExt, Retry, Signal,
+        App, Client, Condition, Context, Emitter, Flow, Job, JobError, JobResult, Limit, Outputs, ResultExt, Retry, Signal,
         Source, Step, Tolerate, Workflow,
     };
 }

@@ -203,10 +203,14 @@ pub enum EdgeKind {
     Always = 3,
     /// A source's edge to the step that it feeds: `After`, and nothing settles before it.
     Feeds = 4,
+    /// Run once it has succeeded, and only then: not if it was skipped.
+    When = 5,
+    /// Run only if it was skipped when its turn had come: a condition that does not hold, a signal that did not come.
+    Unless = 6,
 }
 
 words!(EdgeKind, "kind of edge", After => "after", AfterSettled => "after_settled", AfterFailure => "after_failure",
-    Always => "always", Feeds => "feeds");
+    Always => "always", Feeds => "feeds", When => "when", Unless => "unless");
 
 /// What one settled upstream step means for a step behind it. Of several edges the strongest decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -225,18 +229,22 @@ pub enum Decision {
 words!(Decision, "decision", Release => "release", Skip => "skip", Wait => "wait", Cancel => "cancel");
 
 impl EdgeKind {
-    /// What follows from an upstream step that settled as `upstream`; `None` while it has not.
-    pub fn decide(self, upstream: StepState) -> Option<Decision> {
+    /// What follows from an upstream step that settled as `upstream`; `None` while it has not. One that was `passed_over` has been skipped, or
+    /// cancelled, without having had its turn.
+    pub fn decide(self, upstream: StepState, passed_over: bool) -> Option<Decision> {
         use {Decision as D, EdgeKind as E, StepState as S};
         Some(match (upstream, self) {
             (S::Waiting | S::Running, _) => return None,
             (S::Failed, E::Feeds) if planted!("a failed source releases what it feeds") => D::Release,
             (S::Succeeded, E::AfterFailure) if planted!("a success releases what waits for a failure") => D::Release,
-            (S::Succeeded, E::AfterFailure) => D::Skip,
+            (S::Succeeded, E::AfterFailure | E::Unless) => D::Skip,
             (S::Succeeded, _) => D::Release,
-            (S::Skipped, E::AfterFailure | E::Feeds) => D::Skip,
+            (S::Skipped, E::When) if planted!("a condition that does not hold releases what asks for it") => D::Release,
+            (S::Skipped, E::AfterFailure | E::Feeds | E::When) => D::Skip,
+            (S::Skipped, E::Unless) if passed_over && !planted!("what was passed over counts as a condition that does not hold") => D::Skip,
             (S::Skipped, _) => D::Release,
-            (S::Failed, E::After | E::Feeds) => D::Wait,
+            (S::Failed, E::When | E::Unless) if planted!("a failed condition counts as one that does not hold") => D::Skip,
+            (S::Failed, E::After | E::Feeds | E::When | E::Unless) => D::Wait,
             (S::Failed, _) => D::Release,
             (S::Cancelled, E::Always) if planted!("an always step is cancelled with the rest") => D::Cancel,
             (S::Cancelled, E::Always) => D::Release,
@@ -403,18 +411,19 @@ mod tests {
     fn the_table_of_edges_is_the_one_of_the_docs() {
         use {Decision as D, EdgeKind as E, StepState as S};
         let table = [
-            (S::Succeeded, [D::Release, D::Release, D::Skip, D::Release]),
-            (S::Skipped, [D::Release, D::Release, D::Skip, D::Release]),
-            (S::Failed, [D::Wait, D::Release, D::Release, D::Release]),
-            (S::Cancelled, [D::Cancel, D::Cancel, D::Cancel, D::Release]),
+            (S::Succeeded, false, [D::Release, D::Release, D::Skip, D::Release, D::Release, D::Skip]),
+            (S::Skipped, false, [D::Release, D::Release, D::Skip, D::Release, D::Skip, D::Release]),
+            (S::Skipped, true, [D::Release, D::Release, D::Skip, D::Release, D::Skip, D::Skip]),
+            (S::Failed, false, [D::Wait, D::Release, D::Release, D::Release, D::Wait, D::Wait]),
+            (S::Cancelled, false, [D::Cancel, D::Cancel, D::Cancel, D::Release, D::Cancel, D::Cancel]),
         ];
-        for (upstream, decisions) in table {
-            let edges = [E::After, E::AfterSettled, E::AfterFailure, E::Always];
+        for (upstream, passed_over, decisions) in table {
+            let edges = [E::After, E::AfterSettled, E::AfterFailure, E::Always, E::When, E::Unless];
             for (edge, decision) in edges.into_iter().zip(decisions) {
-                assert_eq!(edge.decide(upstream), Some(decision), "{upstream} through {edge}");
+                assert_eq!(edge.decide(upstream, passed_over), Some(decision), "{upstream} through {edge}");
             }
         }
-        assert_eq!(E::After.decide(S::Running), None);
+        assert_eq!(E::After.decide(S::Running, false), None);
         assert!(D::Cancel > D::Wait && D::Wait > D::Skip && D::Skip > D::Release);
     }
 

@@ -77,6 +77,9 @@ pub struct StepView {
     /// What it waits for, if no worker runs it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits: Option<WaitsFor>,
+    /// Whether its job is a condition.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub condition: bool,
     /// What becomes of it as soon as more of its jobs have failed than it tolerates, if it does not just run on.
     #[serde(skip_serializing_if = "FailurePolicy::is_default")]
     pub policy: FailurePolicy,
@@ -253,6 +256,7 @@ impl From<StepRow> for StepView {
             started_at: row.started_at,
             finished_at: row.finished_at,
             waits: row.spec.waits,
+            condition: row.spec.condition,
             policy: row.spec.policy,
         }
     }

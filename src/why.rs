@@ -293,7 +293,7 @@ impl Handle {
             // What is fed may run meanwhile, but does not settle.
             let waits =
                 edge.state == StepState::Waiting || edge.state == StepState::Running && edge.kind == EdgeKind::Feeds;
-            waits && matches!(edge.kind.decide(step.state), None | Some(Decision::Wait))
+            waits && matches!(edge.kind.decide(step.state, false), None | Some(Decision::Wait))
         };
         let waiting: Vec<&EdgeRow> = followers.iter().filter(holds_up).collect();
         Ok((waiting.iter().take(NAMED).map(|edge| edge.name.clone()).collect(), waiting.len() as u64))
@@ -371,7 +371,7 @@ impl Handle {
     async fn passed_over(&self, row: &WorkflowRow, step: &StepRow) -> Result<Cause> {
         let edges = self.store().edges(self.id(), step.number, true, PAGE).await?;
         let decision = if step.state == StepState::Skipped { Decision::Skip } else { Decision::Cancel };
-        let decided = edges.iter().find(|edge| edge.kind.decide(edge.state) == Some(decision));
+        let decided = edges.iter().find(|edge| edge.kind.decide(edge.state, edge.passed_over) == Some(decision));
         let kind = if step.state == StepState::Skipped { CauseKind::Skipped } else { CauseKind::Cancelled };
         Ok(Cause::of(kind, Some(step), sentences::passed_over(row.state, step, decided)))
     }
@@ -379,7 +379,7 @@ impl Handle {
 
 /// Whether a step behind this edge waits because of it.
 fn keeps_waiting(edge: &EdgeRow) -> bool {
-    matches!(edge.kind.decide(edge.state), None | Some(Decision::Wait))
+    matches!(edge.kind.decide(edge.state, edge.passed_over), None | Some(Decision::Wait))
 }
 
 /// The names from the step that was asked about to `end`.

@@ -184,6 +184,11 @@ impl Flow {
         self.step(spec, jobs)
     }
 
+    /// A step whose one job is a condition.
+    pub(crate) fn condition_step<T: Serialize>(&self, name: &str, queue: &str, condition: &T) -> Step<'_, T> {
+        self.step(StepSpec { condition: true, ..StepSpec::new(name, queue) }, self.single(condition))
+    }
+
     fn single(&self, job: &impl Serialize) -> Result<(JobStream, Vec<StepNumber>)> {
         let (json, reads) = written(job)?;
         Ok((Box::new(std::iter::once(Ok(json))), reads))
@@ -388,6 +393,18 @@ impl<'f, J> Step<'f, J> {
     /// Runs if `upstream` failed; is skipped if it did not.
     pub fn after_failure(self, upstream: impl Steps) -> Self {
         self.edges(EdgeKind::AfterFailure, upstream)
+    }
+
+    /// Runs once `upstream` has succeeded, and is skipped if that was skipped: a [condition](crate::Condition) that does not hold, a signal that
+    /// did not come in time, a job that had nothing to do. While one of them has failed, this step waits for its repair.
+    pub fn when(self, upstream: impl Steps) -> Self {
+        self.edges(EdgeKind::When, upstream)
+    }
+
+    /// The other way round: runs if `upstream` was skipped when its turn had come, and is skipped if it succeeded, or never had its turn. While
+    /// one of them has failed, this step waits for its repair.
+    pub fn unless(self, upstream: impl Steps) -> Self {
+        self.edges(EdgeKind::Unless, upstream)
     }
 
     /// Runs once `upstream` has settled, whatever became of it, even when the workflow is cancelled: for cleaning up.

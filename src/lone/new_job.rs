@@ -16,6 +16,7 @@ use crate::job::Job;
 use crate::payload::check_size;
 use crate::store::{Keyed, Lane};
 use crate::unique::Unique;
+use crate::worker::attempt::Role;
 
 /// A job that is about to be enqueued: `client.enqueue(job).later(hour).await?`.
 #[must_use = "nothing is enqueued before it is awaited"]
@@ -212,6 +213,6 @@ impl Client {
 
     pub(super) fn check_lone<J: Job>(&self, queue: &str) -> Result<()> {
         crate::graph::check_name("queue", queue)?;
-        self.registry().check_type("enqueueing a lone job", J::NAME, false)
+        self.registry().check_type("enqueueing a lone job", J::NAME, Role::Job)
     }
 }

@@ -26,6 +26,8 @@ pub struct Node {
     pub job_type: String,
     /// What it waits for, if no worker runs it.
     pub waits: Option<WaitsFor>,
+    /// Whether its job is a condition.
+    pub condition: bool,
     /// What becomes of it as soon as more of its jobs have failed than it tolerates.
     pub policy: FailurePolicy,
     /// Where it stands, if the picture is of a run.
@@ -42,6 +44,7 @@ impl Node {
             None if self.name == self.job_type => self.name.clone(),
             None => format!("{}: {}", self.name, self.job_type),
         };
+        let label = if self.condition { format!("{label}?") } else { label };
         match self.policy {
             FailurePolicy::RunOn => label,
             FailurePolicy::FailFast => format!("{label} (fails fast)"),
@@ -68,6 +71,7 @@ impl Picture {
             name: step.name.clone(),
             job_type: step.job_type.clone(),
             waits: step.waits.clone(),
+            condition: step.condition,
             policy: step.policy,
             progress: None,
             paused: false,
@@ -81,6 +85,7 @@ impl Picture {
             name: step.name.clone(),
             job_type: step.job_type.clone(),
             waits: step.waits.clone(),
+            condition: step.condition,
             policy: step.policy,
             progress: Some((step.state, step.jobs)),
             paused: step.paused,
@@ -129,6 +134,8 @@ pub fn edge_label(kind: EdgeKind) -> Option<&'static str> {
         EdgeKind::AfterFailure => Some("failed"),
         EdgeKind::Always => Some("always"),
         EdgeKind::Feeds => Some("emits"),
+        EdgeKind::When => Some("if"),
+        EdgeKind::Unless => Some("if not"),
     }
 }
 
@@ -142,6 +149,7 @@ pub(super) mod tests {
             name: name.into(),
             job_type: name.into(),
             waits: None,
+            condition: false,
             policy: FailurePolicy::RunOn,
             paused: false,
             progress: run.then_some((state, Counts { total, succeeded, failed, ..Counts::default() })),
@@ -165,6 +173,7 @@ pub(super) mod tests {
             name: format!("s{n}"),
             job_type: "Step".into(),
             waits: None,
+            condition: false,
             policy: FailurePolicy::RunOn,
             progress: None,
             paused: false,

@@ -17,6 +17,7 @@ use crate::graph::{check_key, check_name};
 use crate::job::Job;
 use crate::start_job::START_QUEUE;
 use crate::store::{Key, Overlap};
+use crate::worker::attempt::Role;
 use crate::workflow::Workflow;
 
 /// Where a schedule is declared.
@@ -277,7 +278,7 @@ impl NewSchedule<Schedule> {
     pub fn enqueue_named(self, job: &str, parameters: &RawValue) -> <Schedule as Declare>::Declared {
         let registry = self.into.client.registry();
         let queue = registry.kinds.get(job).map_or(START_QUEUE, |kind| kind.queue);
-        let known = registry.check_type("enqueueing a lone job", job, false);
+        let known = registry.check_type("enqueueing a lone job", job, Role::Job);
         let parameters = known.map(|()| parameters.get().to_owned());
         self.enqueue_json(job, parameters, queue)
     }

@@ -102,6 +102,8 @@ pub struct EdgeRow {
     pub kind: EdgeKind,
     /// Where the step at the other end stands.
     pub state: StepState,
+    /// Whether it was skipped or cancelled without having had its turn.
+    pub passed_over: bool,
     /// Its jobs.
     pub jobs: Counts,
 }

@@ -4,7 +4,7 @@ use super::CauseKind;
 use crate::clock::Millis;
 use crate::id::WorkflowId;
 use crate::render::words::{count, names, number, shorten, span, until};
-use crate::state::{FailurePolicy, JobState, StepState, Tolerate, WorkflowState};
+use crate::state::{EdgeKind, FailurePolicy, JobState, StepState, Tolerate, WorkflowState};
 use crate::store::{EdgeRow, LimitRow, StepRow, Turn, Waiting, Whereabouts, WorkflowRow};
 use crate::view::{ErrorGroup, JobView};
 use crate::waiting::{Then, WaitsFor};
@@ -374,8 +374,14 @@ pub fn passed_over(workflow: WorkflowState, step: &StepRow, decided: Option<&Edg
     let cancelled = step.state == StepState::Cancelled;
     match decided {
         Some(edge) if cancelled => format!("`{name}` was cancelled because `{}` was", edge.name),
+        Some(edge) if edge.kind == EdgeKind::Unless && edge.state == StepState::Succeeded => {
+            format!("`{name}` runs only if `{}` is skipped, which succeeded", edge.name)
+        }
         Some(edge) if edge.state == StepState::Succeeded => {
             format!("`{name}` runs only after a failure of `{}`, which succeeded", edge.name)
+        }
+        Some(edge) if edge.kind == EdgeKind::When && !edge.passed_over => {
+            format!("`{name}` runs only if `{}` succeeds, which was skipped: it does not hold, or had nothing to do", edge.name)
         }
         Some(edge) => format!("`{name}` was skipped because `{}` was {}", edge.name, edge.state),
         None if matches!(workflow, WorkflowState::Cancelled | WorkflowState::Cancelling) => {
@@ -609,6 +615,7 @@ mod tests {
             name: "Import".into(),
             kind: EdgeKind::AfterFailure,
             state: StepState::Succeeded,
+            passed_over: false,
             jobs: Counts::default(),
         };
         assert_eq!(

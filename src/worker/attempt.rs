@@ -19,6 +19,7 @@ use super::hooked::attempt;
 use super::hub::Hub;
 use super::watch;
 use crate::emitter::Emitter;
+use crate::graph::StepSpec;
 use crate::hooks::Surroundings;
 use crate::job::{Context, Job, JobError, JobResult, Source, panic_text};
 use crate::limit::Limit;
@@ -32,6 +33,34 @@ pub const GRACE: Duration = Duration::from_secs(10);
 /// After so long a slot lets others use its thread.
 const TURN: Duration = Duration::from_millis(1);
 
+/// What a type is registered as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Job,
+    Source,
+    Condition,
+}
+
+impl Role {
+    /// What the jobs of a step must be.
+    pub fn of(step: &StepSpec) -> Self {
+        match step {
+            StepSpec { feeds: Some(_), .. } => Role::Source,
+            StepSpec { condition: true, .. } => Role::Condition,
+            _ => Role::Job,
+        }
+    }
+
+    /// The word for it, which is also that of the `App`'s method.
+    pub fn word(self) -> &'static str {
+        match self {
+            Role::Job => "job",
+            Role::Source => "source",
+            Role::Condition => "condition",
+        }
+    }
+}
+
 /// What a worker knows of a registered type.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
@@ -40,7 +69,7 @@ pub struct Kind {
     pub retry: Retry,
     pub timeout: Option<Duration>,
     pub blocking: bool,
-    pub is_source: bool,
+    pub role: Role,
     /// Whether its lone jobs may have a key that limits them.
     pub keyed: bool,
     pub limit: Limit,
@@ -64,7 +93,7 @@ impl<J: Job> JobHandler<J> {
             retry: J::RETRY,
             timeout: J::TIMEOUT,
             blocking: J::BLOCKING,
-            is_source: false,
+            role: Role::Job,
             keyed: !J::LIMIT_PER_KEY.is_none(),
             limit: J::LIMIT,
         };
@@ -75,6 +104,12 @@ impl<J: Job> JobHandler<J> {
     pub fn named(name: &'static str) -> Self {
         let Self(kind, job) = Self::new();
         Self(Kind { name, ..kind }, job)
+    }
+
+    /// Of conditions.
+    pub fn of_condition() -> Self {
+        let Self(kind, job) = Self::new();
+        Self(Kind { role: Role::Condition, ..kind }, job)
     }
 }
 
@@ -122,7 +157,7 @@ impl<S: Source> SourceHandler<S> {
             retry: S::RETRY,
             timeout: S::TIMEOUT,
             blocking: S::BLOCKING,
-            is_source: true,
+            role: Role::Source,
             keyed: false,
             limit: S::LIMIT,
         };

@@ -433,10 +433,10 @@ impl Tx<'_> {
     }
 
     fn check_edges(&mut self, step: &Step, place: &str, findings: &mut Findings) -> Result<()> {
-        let sql = "SELECT e.kind, e.decision, u.state FROM edge e INDEXED BY edge_by_down JOIN step u ON u.wf = e.wf AND u.step = e.up \
+        let sql = "SELECT e.kind, e.decision, u.state, u.decided IS NOT NULL FROM edge e INDEXED BY edge_by_down JOIN step u ON u.wf = e.wf AND u.step = e.up \
                    WHERE e.wf = ? AND e.down = ?";
         let edges = self.all(sql, (step.wf, step.step), |row| {
-            Ok((row.get::<_, u8>(0)?, row.get::<_, Option<u8>>(1)?, row.get::<_, u8>(2)?))
+            Ok((row.get::<_, u8>(0)?, row.get::<_, Option<u8>>(1)?, row.get::<_, u8>(2)?, row.get::<_, bool>(3)?))
         })?;
         let of = |decision: Decision| edges.iter().filter(|edge| edge.1 == Some(decision as u8)).count() as i64;
         let pending = edges.iter().filter(|edge| edge.1.is_none()).count() as i64;
@@ -447,13 +447,13 @@ impl Tx<'_> {
         // A step that is fed begins before its source has succeeded.
         let feeds = EdgeKind::Feeds as u8;
         let waits = |decision: Option<u8>| decision.is_none() || decision == Some(Decision::Wait as u8);
-        let early = edges.iter().filter(|(kind, decision, _)| *kind != feeds && waits(*decision)).count();
+        let early = edges.iter().filter(|(kind, decision, ..)| *kind != feeds && waits(*decision)).count();
         if step.state == StepState::Running && early > 0 {
             findings.add(format!(
                 "{place} is running, but {early} of its upstream steps have not settled as its edges ask"
             ));
         }
-        for (kind, decision, state) in edges {
+        for (kind, decision, state, passed_over) in edges {
             let (Some(kind), Some(state)) = (EdgeKind::from_u8(kind), StepState::from_u8(state)) else {
                 findings.add(format!("{place} has an edge of an unknown kind"));
                 continue;
@@ -463,7 +463,7 @@ impl Tx<'_> {
                 _ => step.state == StepState::Waiting && step.released_at.is_none(),
             };
             let stale = is_asked && step.decided.is_none() && decision.is_some();
-            if stale && kind.decide(state).map(|decision| decision as u8) != decision {
+            if stale && kind.decide(state, passed_over).map(|decision| decision as u8) != decision {
                 findings.add(format!(
                     "{place} has an edge that decided {decision:?} although the step before it is {state}"
                 ));

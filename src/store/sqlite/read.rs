@@ -172,17 +172,18 @@ impl Tx<'_> {
         let (this, other, index) =
             if upstream { ("down", "up", "INDEXED BY edge_by_down") } else { ("up", "down", "") };
         let sql = format!(
-            "SELECT s.step, s.name, e.kind, s.state, s.total, s.succeeded, s.failed, s.skipped, s.cancelled, s.retrying, s.deferred \
+            "SELECT s.step, s.name, e.kind, s.state, s.total, s.succeeded, s.failed, s.skipped, s.cancelled, s.retrying, s.deferred, s.decided IS NOT NULL \
              FROM edge e {index} JOIN step s ON s.wf = e.wf AND s.step = e.{other} \
              WHERE e.wf = ? AND e.{this} = ? ORDER BY e.{other} LIMIT ?"
         );
         let rows = self.all(&sql, (wf, step, limit), |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get::<_, u8>(2)?, row.get::<_, u8>(3)?, counts(row, 4)?))
+            Ok((row.get(0)?, row.get(1)?, row.get::<_, u8>(2)?, row.get::<_, u8>(3)?, counts(row, 4)?, row.get(11)?))
         })?;
         rows.into_iter()
-            .map(|(number, name, kind, state, jobs)| {
+            .map(|(number, name, kind, state, jobs, passed_over)| {
                 let kind = known(EdgeKind::from_u8(kind), "edge kind", kind)?;
-                Ok(EdgeRow { number, name, kind, state: known(StepState::from_u8(state), "step state", state)?, jobs })
+                let state = known(StepState::from_u8(state), "step state", state)?;
+                Ok(EdgeRow { number, name, kind, state, passed_over, jobs })
             })
             .collect()
     }

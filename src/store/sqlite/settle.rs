@@ -104,7 +104,7 @@ impl Tx<'_> {
 
     /// Tells the followers of a settled step from step `from` on; leaves a chore for those beyond the bound.
     pub fn tell_followers(&mut self, wf: Wf, up: StepNumber, from: StepNumber) -> Result<()> {
-        let state = self.step(wf, up)?.state;
+        let upstream = self.step(wf, up)?;
         let mut from = from;
         loop {
             if self.is_at_bound() {
@@ -127,7 +127,7 @@ impl Tx<'_> {
                 let kind = super::tx::known(EdgeKind::from_u8(kind), "edge kind", kind)?;
                 let before = before.map(|n| super::tx::known(Decision::from_u8(n), "decision", n)).transpose()?;
                 from = down;
-                if let Some(decision) = kind.decide(state) {
+                if let Some(decision) = kind.decide(upstream.state, upstream.decided.is_some()) {
                     self.decide(wf, up, down, kind, before, decision)?;
                 }
             }

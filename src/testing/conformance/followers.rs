@@ -83,6 +83,14 @@ pub mod table {
         cancelled_after_failure_is_cancelled: Cancelled AfterFailure cancels,
         cancelled_always_is_released: Cancelled Always releases,
         cancelled_source_cancels_what_it_feeds: Cancelled Feeds cancels,
+        succeeded_when_is_released: Succeeded When releases,
+        succeeded_unless_is_skipped: Succeeded Unless skips,
+        skipped_when_is_skipped: Skipped When skips,
+        skipped_without_its_turn_unless_is_skipped: Skipped Unless skips,
+        failed_when_waits: Failed When waits,
+        failed_unless_waits: Failed Unless waits,
+        cancelled_when_is_cancelled: Cancelled When cancels,
+        cancelled_unless_is_cancelled: Cancelled Unless cancels,
     }
 
     /// Two steps, of which the first succeeds and the second fails, and one behind both.

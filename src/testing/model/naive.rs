@@ -14,7 +14,7 @@ words! {
     /// Where a workflow stands.
     Phase { Pending, Running, Paused, Cancelling, Succeeded, Failed, Cancelled }
     /// What an edge asks; `Feeds` comes from the source that feeds the step.
-    Asks { Success, Settled, Failure, Always, Feeds }
+    Asks { Success, Settled, Failure, Always, Feeds, When, Unless }
     /// What an edge comes to; of several the last in this order decides.
     Verdict { Release, Skip, Wait, Cancel }
     /// What a step does once more of its jobs have failed than it tolerates.
@@ -126,13 +126,14 @@ impl Step {
     }
 }
 
-fn verdict(upstream: State, asks: Asks) -> Option<Verdict> {
+fn verdict(upstream: &Step, asks: Asks) -> Option<Verdict> {
     use {Asks as A, State as S, Verdict as V};
-    Some(match upstream {
+    Some(match upstream.state {
         S::Waiting | S::Running => return None,
-        S::Skipped if asks == A::Feeds => V::Skip,
+        S::Skipped if matches!(asks, A::Feeds | A::When) || asks == A::Unless && upstream.passed_over => V::Skip,
+        S::Succeeded if asks == A::Unless => V::Skip,
         S::Succeeded | S::Skipped if asks == A::Failure => V::Skip,
-        S::Failed if asks == A::Success || asks == A::Feeds => V::Wait,
+        S::Failed if matches!(asks, A::Success | A::Feeds | A::When | A::Unless) => V::Wait,
         S::Cancelled if asks != A::Always => V::Cancel,
         S::Succeeded | S::Skipped | S::Failed | S::Cancelled => V::Release,
     })
@@ -205,7 +206,7 @@ impl Workflow {
     /// What the edges into a step come to together, or some of them; nothing, if that is open.
     fn strongest(&self, step: usize, which: impl Fn(Asks) -> bool) -> Option<Verdict> {
         let edges = self.steps[step].edges.iter().filter(|(_, asks)| which(*asks));
-        let verdicts: Option<Vec<_>> = edges.map(|(up, asks)| verdict(self.steps[*up].state, *asks)).collect();
+        let verdicts: Option<Vec<_>> = edges.map(|(up, asks)| verdict(&self.steps[*up], *asks)).collect();
         verdicts.map(|verdicts| verdicts.into_iter().max().unwrap_or(Verdict::Release))
     }
 

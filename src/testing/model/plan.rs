@@ -39,7 +39,7 @@ pub fn random_workflow(dice: &mut Dice, size: Size, now: Millis, shard: u16) -> 
         let mut edges = Vec::new();
         for up in 0..number {
             if dice.chance(70 / number) {
-                let asks = [Asks::Success, Asks::Success, Asks::Settled, Asks::Failure][dice.below(4)];
+                let asks = [Asks::Success, Asks::Success, Asks::Settled, Asks::Failure, Asks::When, Asks::Unless][dice.below(6)];
                 edges.push((up, asks));
             }
         }
@@ -135,6 +135,8 @@ fn parts(dice: &mut Dice, steps: &[Step]) -> Vec<Part> {
                 Asks::Failure => EdgeKind::AfterFailure,
                 Asks::Always => EdgeKind::Always,
                 Asks::Feeds => EdgeKind::Feeds,
+                Asks::When => EdgeKind::When,
+                Asks::Unless => EdgeKind::Unless,
             };
             parts.push(Part::Edge(Edge { up: *up as u32, down: number as u32, kind }));
         }

@@ -174,9 +174,14 @@ impl Game {
         let stops = model.stops(held.step) || model.steps[held.step].policy == Policy::FailFast;
         let attempts = model.steps[held.step].rows[index].attempts;
         match self.dice.below(if well { 1 } else { 100 }) {
-            0..=54 => {
+            0..=49 => {
                 part.succeeded.insert(at);
                 Some(Job::Succeeded)
+            }
+            // Of a small step often all: then it ends as skipped.
+            50..=54 => {
+                part.skipped.insert(at);
+                Some(Job::Skipped)
             }
             55..=69 => {
                 part.failed.insert(at);

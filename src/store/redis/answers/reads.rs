@@ -186,6 +186,7 @@ pub struct Edge {
     name: String,
     kind: u8,
     state: u8,
+    passed_over: bool,
     #[serde(flatten)]
     jobs: Counts,
 }
@@ -199,6 +200,7 @@ impl TryFrom<Edge> for EdgeRow {
             name: row.name,
             kind: EdgeKind::from_u8(row.kind).ok_or_else(|| corrupt("an unknown kind of edge"))?,
             state: step_state(row.state)?,
+            passed_over: row.passed_over,
             jobs: row.jobs,
         })
     }

@@ -217,7 +217,7 @@ local WF = {
 local WF_WORDS = {
     [0] = 'building', 'pending', 'running', 'paused', 'cancelling', 'succeeded', 'failed', 'cancelled', 'deleting', 'standing',
 }
-local EDGE = { after = 0, settled = 1, failure = 2, always = 3, feeds = 4 }
+local EDGE = { after = 0, settled = 1, failure = 2, always = 3, feeds = 4, when = 5, unless = 6 }
 local RELEASE, SKIP, WAIT, CANCEL = 1, 2, 3, 4
 local FAIL_FAST, OR_PAUSE = 1, 2
 local PARKED = 1e15
@@ -227,12 +227,19 @@ local function is_finished(state)
     return state == WF.succeeded or state == WF.failed or state == WF.cancelled
 end
 
+local IF_SUCCEEDED = { [EDGE.failure] = SKIP, [EDGE.unless] = SKIP }
+local IF_SKIPPED = { [EDGE.failure] = SKIP, [EDGE.feeds] = SKIP, [EDGE.when] = SKIP }
+local IF_FAILED = { [EDGE.after] = WAIT, [EDGE.feeds] = WAIT, [EDGE.when] = WAIT, [EDGE.unless] = WAIT }
+
 -- What follows from an upstream step that settled; nil while it has not.
 local function decide(kind, upstream)
-    if upstream < STEP.succeeded then return nil end
-    if upstream == STEP.succeeded then return kind == EDGE.failure and SKIP or RELEASE end
-    if upstream == STEP.skipped then return (kind == EDGE.failure or kind == EDGE.feeds) and SKIP or RELEASE end
-    if upstream == STEP.failed then return (kind == EDGE.after or kind == EDGE.feeds) and WAIT or RELEASE end
+    local state = upstream.state
+    if state < STEP.succeeded then return nil end
+    if state == STEP.succeeded then return IF_SUCCEEDED[kind] or RELEASE end
+    -- It was skipped without having had its turn.
+    if state == STEP.skipped and kind == EDGE.unless and upstream.decided then return SKIP end
+    if state == STEP.skipped then return IF_SKIPPED[kind] or RELEASE end
+    if state == STEP.failed then return IF_FAILED[kind] or RELEASE end
     return kind == EDGE.always and RELEASE or CANCEL
 end
 

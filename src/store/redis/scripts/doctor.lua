@@ -75,9 +75,9 @@ local function check_edges(wf, step, place)
         if decision then counts[decision] = counts[decision] + 1 else counts.pending = counts.pending + 1 end
         -- A step that is fed begins before its source has succeeded.
         if kind ~= EDGE.feeds and (not decision or decision == WAIT) then early = early + 1 end
-        local state = G.step(wf, up).state
-        if G.is_asked(step, kind) and decision and decide(kind, state) ~= decision then
-            find(place .. ' has an edge that decided ' .. decision .. ' although the step before it is ' .. STEP_WORDS[state])
+        local upstream = G.step(wf, up)
+        if G.is_asked(step, kind) and decision and decide(kind, upstream) ~= decision then
+            find(place .. ' has an edge that decided ' .. decision .. ' although the step before it is ' .. STEP_WORDS[upstream.state])
         end
     end
     expect(place, 'its count of edges that have not decided', step.pending, counts.pending)

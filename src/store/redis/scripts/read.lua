@@ -74,7 +74,7 @@ function DO.edges()
         local number = unhex(member:sub(9, 16))
         local row = unpack_row(call('HGET', K.wf(wf, 'steps'), number), STEP_FIELDS)
         cost.rows = cost.rows + 1
-        row.number, row.kind = number, tonumber(member:sub(17))
+        row.number, row.kind, row.passed_over = number, tonumber(member:sub(17)), row.decided ~= nil
         row.name = cmsgpack.unpack(call('HGET', K.wf(wf, 'about'), number))[1]
         list[#list + 1] = row
     end

@@ -239,7 +239,7 @@ end
 
 -- Tells the followers of a settled step from step `from` on; leaves a chore for those beyond the bound.
 function G.tell_followers(wf, up, from)
-    local state = G.step(wf, up).state
+    local upstream = G.step(wf, up)
     while true do
         if is_at_bound() then return G.leave_chore('release', wf, up, from, 0) end
         local edges = G.edges_from(wf, up, from, 33)
@@ -250,7 +250,7 @@ function G.tell_followers(wf, up, from)
             if not whole and edge.down == last and edge.down > from then break end
             if edge.down > from and is_at_bound() then return G.leave_chore('release', wf, up, edge.down, 0) end
             from = edge.down
-            local decision = decide(edge.kind, state)
+            local decision = decide(edge.kind, upstream)
             if decision then note_decision(wf, edge, edge.decision, decision) end
         end
         if whole then return end
