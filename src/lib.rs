@@ -102,7 +102,7 @@ pub mod prelude {
     pub use serde::{Deserialize, Serialize};
 
     pub use crate::{
-        App, Client, Condition, Context, Emitter, Flow, Job, JobError, JobResult, Limit, Outputs, ResultExt, Retry, Signal,
-        Source, Step, Tolerate, Workflow,
+        App, Client, Condition, Context, Emitter, Flow, Job, JobError, JobResult, Limit, Outputs, ResultExt, Retry,
+        Signal, Source, Step, Tolerate, Workflow,
     };
 }

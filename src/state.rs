@@ -241,9 +241,15 @@ impl EdgeKind {
             (S::Succeeded, _) => D::Release,
             (S::Skipped, E::When) if planted!("a condition that does not hold releases what asks for it") => D::Release,
             (S::Skipped, E::AfterFailure | E::Feeds | E::When) => D::Skip,
-            (S::Skipped, E::Unless) if passed_over && !planted!("what was passed over counts as a condition that does not hold") => D::Skip,
+            (S::Skipped, E::Unless)
+                if passed_over && !planted!("what was passed over counts as a condition that does not hold") =>
+            {
+                D::Skip
+            }
             (S::Skipped, _) => D::Release,
-            (S::Failed, E::When | E::Unless) if planted!("a failed condition counts as one that does not hold") => D::Skip,
+            (S::Failed, E::When | E::Unless) if planted!("a failed condition counts as one that does not hold") => {
+                D::Skip
+            }
             (S::Failed, E::After | E::Feeds | E::When | E::Unless) => D::Wait,
             (S::Failed, _) => D::Release,
             (S::Cancelled, E::Always) if planted!("an always step is cancelled with the rest") => D::Cancel,

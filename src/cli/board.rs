@@ -198,6 +198,7 @@ mod tests {
             started_at: Some(1_000),
             finished_at: state.is_settled().then_some(4_300),
             waits: None,
+            condition: false,
             policy: crate::FailurePolicy::RunOn,
             paused: false,
         }

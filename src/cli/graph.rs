@@ -49,6 +49,8 @@ struct NodeView<'a> {
     job_type: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     waits: Option<&'a WaitsFor>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    condition: bool,
     #[serde(skip_serializing_if = "FailurePolicy::is_default")]
     policy: FailurePolicy,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -115,6 +117,7 @@ fn view(picture: &Picture) -> GraphView<'_> {
                 name: &node.name,
                 job_type: &node.job_type,
                 waits: node.waits.as_ref(),
+                condition: node.condition,
                 policy: node.policy,
                 paused: node.paused,
                 state: node.progress.map(|(state, _)| state),

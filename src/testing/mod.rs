@@ -3,6 +3,7 @@
 //! - [`Simulation`] runs a whole workflow, or code that enqueues lone jobs, in milliseconds and tells what ran, in which order, with
 //!   which outputs.
 //! - [`torture`](fn@torture) kills its workers, loses answers, runs jobs twice, and names the jobs that are not safe to repeat.
+//! - [`picture`] draws the graph of a workflow, as `graph` does.
 //! - [`store_tests`] is what every store must pass, [`broker_tests`] what every broker must.
 
 pub mod broker;
@@ -17,10 +18,21 @@ pub use self::conformance::store_tests;
 pub use self::simulation::{Attempt, AttemptEnd, Enqueued, Played, Run, Simulation};
 pub use self::torture::{Surprise, Torture, TortureReport, UnsafeJob, torture};
 
+use crate::app::plan_of;
 use crate::error::Result;
 use crate::graph::StepNumber;
 use crate::id::WorkflowId;
+use crate::render::{Picture, text};
 use crate::store::Store;
+use crate::workflow::Workflow;
+
+/// The graph of a workflow as lines of text, as the command `graph` draws it: for a test that shows when its shape changes.
+///
+/// # Errors
+/// If the workflow cannot be configured, or its graph is refused.
+pub fn picture<W: Workflow>(workflow: &W) -> Result<String> {
+    Ok(text::text(&Picture::of_graph(W::NAME, &plan_of(workflow)?.graph)))
+}
 
 /// The byte of every job of a step, read page by page.
 async fn job_bytes(store: &dyn Store, workflow: WorkflowId, step: StepNumber) -> Result<Vec<u8>> {

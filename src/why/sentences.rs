@@ -381,7 +381,10 @@ pub fn passed_over(workflow: WorkflowState, step: &StepRow, decided: Option<&Edg
             format!("`{name}` runs only after a failure of `{}`, which succeeded", edge.name)
         }
         Some(edge) if edge.kind == EdgeKind::When && !edge.passed_over => {
-            format!("`{name}` runs only if `{}` succeeds, which was skipped: it does not hold, or had nothing to do", edge.name)
+            format!(
+                "`{name}` runs only if `{}` succeeds, which was skipped: it does not hold, or had nothing to do",
+                edge.name
+            )
         }
         Some(edge) => format!("`{name}` was skipped because `{}` was {}", edge.name, edge.state),
         None if matches!(workflow, WorkflowState::Cancelled | WorkflowState::Cancelling) => {

@@ -121,6 +121,7 @@ fn to(without: usize, unknown: usize) -> Mailing {
 
 #[test]
 fn too_many_failures_stop_the_checks_and_pause_the_mails() {
+    is_drawn_in("docs/failures.md", &Mailing { to: Vec::new() });
     let run = Simulation::new(app()).run(to(11, 0)).unwrap();
     assert_eq!((run.state(), run.ran("SendMail")), (WorkflowState::Failed, 0));
     assert!(run.ran("CheckAddress") < 50, "{} of 100 checks ran", run.ran("CheckAddress"));

@@ -71,13 +71,15 @@ mod sources;
 mod waiting;
 #[rustfmt::skip]
 mod failures;
+#[rustfmt::skip]
+mod conditions;
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
 /// The files of this test.
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
     "main",
     "sidekiq",
     "gush",
@@ -89,7 +91,14 @@ const FILES: [&str; 11] = [
     "sources",
     "waiting",
     "failures",
+    "conditions",
 ];
+
+/// Checks that a guide shows the workflow's graph as it is.
+fn is_drawn_in(guide: &str, workflow: &impl Workflow) {
+    let picture = gusher::testing::picture(workflow).unwrap();
+    assert!(read(guide).contains(&format!("```text\n{picture}```\n")), "{guide} lacks this picture:\n{picture}");
+}
 
 /// Without any spaces: a guide breaks its lines elsewhere.
 fn bare(text: &str) -> String {
@@ -109,6 +118,7 @@ fn every_line_of_rust_in_the_guides_is_one_of_these_files() {
         "sources",
         "waiting",
         "failures",
+        "conditions",
     ]
     .map(|name| format!("docs/{name}.md"))
     {

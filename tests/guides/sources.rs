@@ -140,6 +140,7 @@ fn files(names: &[&str]) -> Vec<String> {
 
 #[test]
 fn a_report_reads_the_rows_of_all_files() {
+    is_drawn_in("docs/sources.md", &Import { files: Vec::new() });
     let run = Simulation::new(app()).run(Import { files: files(&["a 2", "b 1"]) }).unwrap();
     let mut rows = run.output::<Report>("Report", 0).unwrap();
     rows.sort_unstable();

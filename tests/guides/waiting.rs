@@ -80,6 +80,7 @@ async fn approve(client: &Client, id: WorkflowId) -> gusher::Result<()> {
 
 #[test]
 fn a_release_waits_for_its_manager_and_the_rest_for_nobody() {
+    is_drawn_in("docs/waiting.md", &Release);
     let (approval, app) = (Approval { by: "Ada".into() }, app());
     let run = Simulation::new(app).at(days(1), async move |workflow| workflow.signal("manager", &approval).await.map(drop));
     let run = run.run(Release).unwrap();

@@ -39,7 +39,8 @@ pub fn random_workflow(dice: &mut Dice, size: Size, now: Millis, shard: u16) -> 
         let mut edges = Vec::new();
         for up in 0..number {
             if dice.chance(70 / number) {
-                let asks = [Asks::Success, Asks::Success, Asks::Settled, Asks::Failure, Asks::When, Asks::Unless][dice.below(6)];
+                let asks = [Asks::Success, Asks::Success, Asks::Settled, Asks::Failure, Asks::When, Asks::Unless]
+                    [dice.below(6)];
                 edges.push((up, asks));
             }
         }
