@@ -17,11 +17,13 @@ const WORKERS: u32 = 10_000;
 const STEPS: u32 = 1_000;
 
 impl Client {
-    /// Recounts everything in the store and checks what must hold; also warns of what no live worker can run. Reads all of the store.
+    /// Recounts everything in the store and checks what must hold; also warns of what no live worker can run, and of
+    /// what this program could not. Reads all of the store.
     pub async fn doctor(&self) -> Result<Checkup> {
         let mut checkup = self.store().doctor().await?;
         let workers = self.store().workers(WORKERS).await?;
         checkup.warnings.extend(self.brokers_in_trouble(&workers).await);
+        checkup.warnings.extend(self.what_this_program_lacks().await?);
         for ((queue, job_type), jobs) in self.waiting_jobs().await? {
             let takes = |worker: &&WorkerRow| worker.session.queues.contains(&queue);
             let takers: Vec<&WorkerRow> = workers.iter().filter(takes).collect();

@@ -52,6 +52,7 @@ pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod unique;
+mod versions;
 mod view;
 mod waiting;
 mod wake;

@@ -73,6 +73,8 @@ pub struct Kind {
     /// Whether its lone jobs may have a key that limits them.
     pub keyed: bool,
     pub limit: Limit,
+    /// Whether stored parameters can be read, and why not.
+    pub fits: fn(&[u8]) -> Result<(), String>,
 }
 
 /// A registered type, so that the rest of a worker need not know it. One virtual call and one box a slot and slice, none a job.
@@ -96,6 +98,7 @@ impl<J: Job> JobHandler<J> {
             role: Role::Job,
             keyed: !J::LIMIT_PER_KEY.is_none(),
             limit: J::LIMIT,
+            fits: |json| read::<J>(J::NAME, json).map(drop),
         };
         Self(kind, PhantomData)
     }
@@ -160,6 +163,7 @@ impl<S: Source> SourceHandler<S> {
             role: Role::Source,
             keyed: false,
             limit: S::LIMIT,
+            fits: |json| read::<S>(S::NAME, json).map(drop),
         };
         Self(kind, PhantomData)
     }
@@ -224,10 +228,13 @@ pub async fn perform<J: Job>(job: J, ctx: &Context<J::State>) -> JobResult<Vec<u
 fn decode<J: DeserializeOwned>(held: &Held, taken: Taken) -> JobResult<J> {
     let json = held.parameters.get().and_then(|parameters| parameters.get(usize::from(taken.at)));
     let json = json.ok_or_else(|| JobError::fatal("the store holds no parameters for this job"))?;
-    serde_json::from_slice(json).map_err(|error| {
-        let field = at_field(json, &error);
-        JobError::fatal(format!("the parameters do not fit the type `{}`{field}: {error}", held.slice.job_type))
-    })
+    read(&held.slice.job_type, json).map_err(JobError::fatal)
+}
+
+/// Parameters as the type that is to run, or what does not fit.
+fn read<J: DeserializeOwned>(name: &str, json: &[u8]) -> Result<J, String> {
+    serde_json::from_slice(json)
+        .map_err(|error| format!("the parameters do not fit the type `{name}`{}: {error}", at_field(json, &error)))
 }
 
 fn encode(output: &impl serde::Serialize) -> JobResult<Vec<u8>> {
