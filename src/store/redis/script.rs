@@ -65,9 +65,9 @@ pub static SCHEDULE: Script = script!("schedule": "retention" "chore" "line" "st
 pub static PERMIT: Script = script!("permit": "lease" "starts" "permits");
 pub static CLAIM: Script = script!("claim": "chore" "line" "starts" "limited" "lease" "slice");
 pub static FORWARD: Script = script!("forward": "retention" "chore" "line" "starts" "limited" "timer" "lease" "slice" "policy" "settle" "error" "lane" "recovery");
-pub static REPORT: Script = script!("report": "retention" "chore" "line" "starts" "limited" "timer" "lease" "policy" "settle" "error" "lane" "draft");
+pub static REPORT: Script = script!("report": "retention" "chore" "line" "starts" "limited" "timer" "lease" "policy" "settle" "error" "lane" "draft" "adopt");
 pub static TICK: Script = script!("tick": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "policy" "settle" "error" "lane" "recovery" "stop" "draft" "permits");
-pub static CHECKPOINT: Script = script!("checkpoint": "retention" "lease" "draft");
+pub static CHECKPOINT: Script = script!("checkpoint": "retention" "chore" "lease" "draft");
 pub static CANCEL: Script = script!("cancel": "retention" "chore" "line" "starts" "limited" "timer" "lease" "policy" "settle" "error" "lane" "recovery" "stop");
 pub static COMMAND: Script =
     script!("command": "retention" "chore" "line" "timer" "lease" "policy" "settle" "repeat" "draft");
