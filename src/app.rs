@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use serde_json::value::RawValue;
 
 use crate::broker::{Brokers, Traffic, Way};
+use crate::children::{BeginChild, static_child_type};
 use crate::client::Client;
 use crate::condition::{Asked, Condition};
 use crate::error::{Error, Result};
@@ -164,6 +165,8 @@ impl<S: Send + Sync + 'static> App<S> {
         if self.registry.workflows.insert(W::NAME, parse::<W>).is_none() {
             let start = JobHandler::<StartJobOf<S>>::named(static_start_type(W::NAME));
             self.register(Arc::new(start));
+            let child = JobHandler::<BeginChild<S>>::named(static_child_type(W::NAME));
+            self.register(Arc::new(child));
         }
         self
     }

@@ -51,6 +51,9 @@ pub struct StepSpec {
     /// What it waits for, if no worker runs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<WaitsFor>,
+    /// Whether each of its jobs stands for a workflow.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub children: bool,
     /// Whether its job is a condition.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub condition: bool,
@@ -74,6 +77,7 @@ impl StepSpec {
             retry: None,
             timeout: None,
             waits: None,
+            children: false,
             condition: false,
         }
     }

@@ -54,6 +54,11 @@ impl WorkflowId {
         Self::hashed(at, &format!("occurrence\0{schedule}\0{at}"), |_| shard)
     }
 
+    /// The id of the workflow that stands for a job of that key, beside the workflow of the job.
+    pub(crate) fn of_child(parent: WorkflowId, key: &str) -> Self {
+        Self::hashed(parent.made_at(), &format!("child\0{key}"), |_| parent.shard())
+    }
+
     /// A share of a span of time: always the same one, and spread evenly over many ids.
     pub(crate) fn share_of(&self, span: Millis) -> Millis {
         let [.., a, b, c, d] = *self.0.as_bytes();

@@ -54,6 +54,7 @@ fn state_after(error: &JobError) -> JobState {
     match error.then() {
         Then::Discard => JobState::Skipped,
         Then::Stopped => JobState::Cancelled,
+        Then::Begun => JobState::Succeeded,
         Then::Retry | Then::RetryIn(_) | Then::Postpone(_) | Then::Never => JobState::Failed,
     }
 }

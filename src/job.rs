@@ -240,6 +240,8 @@ pub(crate) enum Then {
     Discard,
     /// It was told to come to its end.
     Stopped,
+    /// The workflow that it stands for has been created: its end is the job's.
+    Begun,
 }
 
 impl JobError {
@@ -261,6 +263,12 @@ impl JobError {
     /// Nothing is to be done any more: the job ends as skipped, which is no failure.
     pub fn discard(why: impl fmt::Display) -> Self {
         Self { then: Then::Discard, ..Self::new(why) }
+    }
+
+    /// No error: the workflow that the job stands for has been created.
+    pub(crate) fn begun(returned: crate::children::Returned) -> Self {
+        let text = serde_json::to_string(&returned).unwrap_or_default();
+        Self { text, then: Then::Begun, cause: None, rule: None }
     }
 
     /// What a hook hears of an attempt that was told to come to its end.

@@ -8,6 +8,7 @@ pub mod broker;
 mod cancelling;
 mod checkpoint;
 mod checkup;
+mod children;
 #[cfg(feature = "cli")]
 mod cli;
 mod client;
@@ -64,6 +65,7 @@ mod workflow;
 
 pub use app::App;
 pub use cancelling::{Cancelled, LoneJobs, LoneJobsOf};
+pub use children::{Child, Returning};
 #[cfg(feature = "cli")]
 pub use cli::{logging::log_to_stderr, progress::Progress};
 pub use client::{Client, Workflows};

@@ -11,6 +11,7 @@ use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::children::Returned;
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::id::WorkflowId;
@@ -34,7 +35,7 @@ pub struct Outputs<T> {
 
 impl<T> fmt::Debug for Outputs<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Outputs(of step {})", self.step)
+        write!(f, "Outputs(of step {})", self.step & !OF_CHILDREN)
     }
 }
 
@@ -46,6 +47,16 @@ impl<T> Clone for Outputs<T> {
 
 impl<T> Copy for Outputs<T> {}
 
+/// Marks the number of a step whose jobs stand for workflows: no workflow has so many steps.
+const OF_CHILDREN: StepNumber = 1 << 31;
+
+impl<T> Outputs<T> {
+    /// The step that it reads.
+    pub(crate) fn number(&self) -> StepNumber {
+        self.step & !OF_CHILDREN
+    }
+}
+
 thread_local! {
     /// The steps that the value being written reads.
     static READS: RefCell<Vec<StepNumber>> = const { RefCell::new(Vec::new()) };
@@ -53,7 +64,7 @@ thread_local! {
 
 impl<T> Serialize for Outputs<T> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        READS.with_borrow_mut(|reads| reads.push(self.step));
+        READS.with_borrow_mut(|reads| reads.push(self.number()));
         serializer.serialize_u32(self.step)
     }
 }
@@ -84,25 +95,36 @@ impl<T: Stored> Outputs<T> {
         Self { step, output: PhantomData }
     }
 
+    /// What the workflows return that the jobs of a step stand for.
+    pub(crate) fn of_children(step: StepNumber) -> Self {
+        Self::of(step | OF_CHILDREN)
+    }
+
     /// Index and output of each job that succeeded, in order.
     pub fn stream<S: Send + Sync>(&self, ctx: &Context<S>) -> BoxStream<'static, JobResult<(u64, T)>> {
-        let pages = pages(ctx.held.store.clone(), ctx.workflow_id(), self.step);
-        pages
-            .map_ok(|(chunk, _)| futures::stream::iter(succeeded::<T>(&chunk)))
-            .try_flatten()
-            .map_err(JobError::from)
-            .boxed()
+        let store = ctx.held.store.clone();
+        let pages = pages(store.clone(), ctx.workflow_id(), self.number());
+        if self.step & OF_CHILDREN == 0 {
+            let outputs = pages.map_ok(|(chunk, _)| futures::stream::iter(succeeded::<T>(&chunk))).try_flatten();
+            return outputs.map_err(JobError::from).boxed();
+        }
+        let children = pages.map_ok(|(chunk, _)| futures::stream::iter(succeeded::<Returned>(&chunk))).try_flatten();
+        let outputs = children.and_then(move |(index, child)| {
+            let store = store.clone();
+            async move { Ok((index, returned(store, child).await?)) }
+        });
+        outputs.map_err(JobError::from).boxed()
     }
 
     /// The jobs that did not succeed, with their errors and parameters, in order.
     pub fn failures<S: Send + Sync>(&self, ctx: &Context<S>) -> BoxStream<'static, JobResult<Failure>> {
-        failures(ctx.held.store.clone(), ctx.workflow_id(), self.step).map_err(JobError::from).boxed()
+        failures(ctx.held.store.clone(), ctx.workflow_id(), self.number()).map_err(JobError::from).boxed()
     }
 
     /// The output of the only job of the step. An error if it has more, or if that job did not succeed.
     pub async fn one<S: Send + Sync>(&self, ctx: &Context<S>) -> JobResult<T> {
         let output = self.one_if_any(ctx).await?;
-        output.ok_or_else(|| JobError::fatal(format!("no job of step {} has an output", self.step)))
+        output.ok_or_else(|| JobError::fatal(format!("no job of step {} has an output", self.number())))
     }
 
     /// The output of the only job of the step, if that job succeeded. An error if it has more.
@@ -111,9 +133,10 @@ impl<T: Stored> Outputs<T> {
         let Some((_, output)) = outputs.try_next().await? else { return Ok(None) };
         match outputs.try_next().await? {
             None => Ok(Some(output)),
-            Some(_) => {
-                Err(JobError::fatal(format!("step {} has more than one output; read them with `stream`", self.step)))
-            }
+            Some(_) => Err(JobError::fatal(format!(
+                "step {} has more than one output; read them with `stream`",
+                self.number()
+            ))),
         }
     }
 }
@@ -176,6 +199,21 @@ pub(crate) fn last_outcomes(chunk: &ChunkOutcomes) -> Result<Vec<Option<Outcome>
         }
     }
     Ok(last)
+}
+
+/// What a workflow returns that stands for a job.
+async fn returned<T: Stored>(store: Arc<dyn Store>, child: Returned) -> Result<T> {
+    let Returned { workflow, step } = child;
+    let step = step.ok_or_else(|| {
+        Error::usage(format!("workflow {workflow} returns nothing: its `configure` has no `flow.returns(..)`"))
+    })?;
+    let mut pages = pages(store, workflow, step);
+    while let Some((chunk, _)) = pages.try_next().await? {
+        if let Some(output) = succeeded::<T>(&chunk).into_iter().next() {
+            return Ok(output?.1);
+        }
+    }
+    Err(Error::usage(format!("workflow {workflow} returns nothing: no job of its step {step} succeeded")))
 }
 
 fn succeeded<T: Stored>(chunk: &ChunkOutcomes) -> Vec<Result<(u64, T)>> {

@@ -158,8 +158,9 @@ impl Reader<'_> {
     fn record(&mut self) -> Option<Record> {
         let worker = self.text()?;
         let count = usize::try_from(self.number()?).ok()?;
-        // A lease holds jobs of one chunk, and tries each once: more is damage, not a reason to reserve memory.
-        if count > CHUNK_JOBS {
+        // A lease holds jobs of one chunk, and tries each once, or writes down in advance two ends of it: more is damage, not a reason to reserve
+        // memory.
+        if count > 2 * CHUNK_JOBS {
             return None;
         }
         let mut last_at = 0i64;

@@ -35,8 +35,12 @@ pub(crate) fn start_type(workflow: &str) -> String {
 
 /// The same, for as long as the program runs.
 pub(crate) fn static_start_type(workflow: &str) -> &'static str {
+    static_type(start_type(workflow))
+}
+
+/// A name of a type that is made at run time, for as long as the program runs.
+pub(crate) fn static_type(name: String) -> &'static str {
     static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
-    let name = start_type(workflow);
     let mut names = NAMES.lock();
     if let Some(known) = names.get(name.as_str()) {
         return known;

@@ -261,7 +261,7 @@ impl Client {
         crate::payload::check_size("arguments", new.arguments.len())?;
         let retention = new.retention.unwrap_or_else(|| self.registry().retention(new.name));
         let (name, arguments) = (new.name.to_owned(), new.arguments);
-        Ok(NewWorkflow { id, name, arguments, generation: 0, retention, key, occurrence })
+        Ok(NewWorkflow { id, name, arguments, generation: 0, retention, key, occurrence, parent: None })
     }
 
     async fn create_as(&self, workflow: NewWorkflow, plan: Plan, created: Arc<AtomicU64>) -> Result<Handle> {
@@ -322,8 +322,16 @@ impl Client {
         let (arguments, plan) = self.registry().plan(&row.name, &crate::view::raw(row.arguments))?;
         let WorkflowRow { name, retention, key, generation, .. } = row;
         let has_key = key.is_some();
-        let workflow =
-            NewWorkflow { id, name, arguments, generation: generation + 1, retention, key, occurrence: None };
+        let workflow = NewWorkflow {
+            id,
+            name,
+            arguments,
+            generation: generation + 1,
+            retention,
+            key,
+            occurrence: None,
+            parent: None,
+        };
         if !has_key {
             return self.build(workflow, plan, None, true, created).await;
         }

@@ -68,6 +68,8 @@ struct Node {
 struct Parts {
     nodes: Vec<Node>,
     edges: BTreeSet<Edge>,
+    /// The step whose output is the workflow's.
+    returns: Option<StepNumber>,
     first_error: Option<Error>,
 }
 
@@ -184,6 +186,19 @@ impl Flow {
         self.step(spec, jobs)
     }
 
+    /// A step whose jobs stand for workflows with these arguments.
+    pub(crate) fn children_step<T>(
+        &self,
+        spec: StepSpec,
+        arguments: impl Iterator<Item = Result<Vec<u8>>> + Send + 'static,
+    ) -> Step<'_, T> {
+        self.step(spec, Ok((Box::new(arguments), Vec::new())))
+    }
+
+    pub(crate) fn set_returns(&self, step: StepNumber) {
+        self.parts.borrow_mut().returns = Some(step);
+    }
+
     /// A step whose one job is a condition.
     pub(crate) fn condition_step<T: Serialize>(&self, name: &str, queue: &str, condition: &T) -> Step<'_, T> {
         self.step(StepSpec { condition: true, ..StepSpec::new(name, queue) }, self.single(condition))
@@ -260,7 +275,7 @@ impl Flow {
             .unzip();
         let graph = Graph { steps: specs, edges: parts.edges.into_iter().collect() };
         graph.check()?;
-        Ok(Plan { graph, always, awaits, jobs })
+        Ok(Plan { graph, always, awaits, jobs, returns: parts.returns })
     }
 }
 
@@ -297,10 +312,10 @@ fn name_apart(nodes: &mut [Node]) {
         nodes.iter().filter(|node| node.is_named).map(|node| node.spec.name.clone()).collect();
     let mut next: std::collections::HashMap<String, u32> = std::collections::HashMap::new();
     for node in nodes.iter_mut().filter(|node| !node.is_named) {
-        let number = next.entry(node.spec.job_type.clone()).or_insert(1);
+        let base = node.spec.name.clone();
+        let number = next.entry(base.clone()).or_insert(1);
         loop {
-            let name =
-                if *number == 1 { node.spec.job_type.clone() } else { format!("{}-{number}", node.spec.job_type) };
+            let name = if *number == 1 { base.clone() } else { format!("{base}-{number}") };
             *number += 1;
             if taken.insert(name.clone()) {
                 node.spec.name = name;
@@ -319,6 +334,8 @@ pub(crate) struct Plan {
     pub awaits: Vec<Option<Box<Awaits>>>,
     /// The jobs of each step.
     pub jobs: Vec<JobStream>,
+    /// The step whose output is that of the workflow.
+    pub returns: Option<StepNumber>,
 }
 
 impl fmt::Debug for Plan {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::children::MAX_REPORTED_CHILDREN;
 use super::permits::Limited;
 use super::verbs::Woken;
 use crate::clock::Millis;
@@ -224,6 +225,12 @@ impl Report {
                 "a report speaks of {drafts} drafts; at most {MAX_REPORTED_DRAFTS} are allowed"
             )));
         }
+        let begun: usize = self.leases.iter().map(|part| part.begun.len()).sum();
+        if begun > MAX_REPORTED_CHILDREN {
+            return Err(Error::usage(format!(
+                "a report speaks of {begun} jobs whose workflows have been created; at most {MAX_REPORTED_CHILDREN} are allowed"
+            )));
+        }
         match self.leases.iter().find_map(|part| Some((part.lease, part.adopted_in_vain()?))) {
             Some((lease, at)) => Err(Error::usage(format!(
                 "a report under lease {lease} adopts what the job at position {at} emitted, which has not succeeded"
@@ -250,6 +257,8 @@ pub struct LeaseReport {
     pub postponed: Vec<(Millis, Mask)>,
     /// Jobs that found out that there is nothing to be done.
     pub skipped: Mask,
+    /// Jobs whose workflows have been created: each is deferred until its workflow has finished, and ends as that did.
+    pub begun: Mask,
     /// Jobs that have not been started, or whose attempt does not count.
     pub returned: Mask,
     /// Jobs whose attempt was stopped: the workflow is cancelled, the step fails fast, or they are lone jobs that were cancelled or whose deadline has come.
@@ -288,7 +297,8 @@ impl LeaseReport {
     /// The jobs that it names, by what became of them.
     pub fn masks(&self) -> impl Iterator<Item = Mask> + '_ {
         let waits = self.retries.iter().chain(&self.postponed).map(|(_, mask)| *mask);
-        [self.succeeded, self.failed, self.skipped, self.returned, self.cancelled].into_iter().chain(waits)
+        let ended = [self.succeeded, self.failed, self.skipped, self.begun, self.returned, self.cancelled];
+        ended.into_iter().chain(waits)
     }
 }
 

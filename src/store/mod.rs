@@ -15,6 +15,7 @@
 
 mod cancel;
 mod checkpoint;
+mod children;
 mod lanes;
 mod leases;
 mod meter;
@@ -36,6 +37,7 @@ use futures::future::BoxFuture;
 
 pub use self::cancel::*;
 pub use self::checkpoint::*;
+pub use self::children::*;
 pub use self::lanes::*;
 pub use self::leases::*;
 pub use self::meter::{Cost, MAX_BYTES, MAX_CALLS, Meters, VerbCost};
@@ -153,6 +155,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn waiting(&self, workflow: WorkflowId, step: StepNumber) -> Answer<'_, Waiting>;
     /// Where one job is at this moment: nowhere, if it has settled or is not there.
     fn whereabouts(&self, workflow: WorkflowId, step: StepNumber, index: u64) -> Answer<'_, Whereabouts>;
+    /// The workflows that stand for jobs of a step, from job `from` on, at most `limit`; of a job that was run again the last one.
+    fn children(&self, workflow: WorkflowId, step: StepNumber, from: u64, limit: u32) -> Answer<'_, Vec<ChildRow>>;
     /// How many bytes a workflow has. Looks at every chunk of it, but reads none.
     fn size(&self, workflow: WorkflowId) -> Answer<'_, WorkflowSize>;
     /// Schedules by name, behind that name, at most `limit`.

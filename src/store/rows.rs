@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::children::Parent;
 use super::lanes::Pausable;
 use super::leases::ChunkRef;
 use super::permits::LimitRow;
@@ -63,6 +64,8 @@ pub struct WorkflowRow {
     pub retention: Retention,
     /// The key that it holds until then.
     pub key: Option<Key>,
+    /// The job that it stands for.
+    pub parent: Option<Parent>,
 }
 
 /// A step as a store knows it.

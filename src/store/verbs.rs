@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::children::Parent;
 use super::schedules::{DueSchedule, Occurrence};
 use super::signals::Awaits;
 use crate::clock::Millis;
@@ -117,6 +118,8 @@ pub struct NewWorkflow {
     pub key: Option<Key>,
     /// The occurrence of a schedule that it is started for: it is started only if that has not been decided, and decides it.
     pub occurrence: Option<Occurrence>,
+    /// The job that it stands for: it is created only while that job is open, lives as long as that workflow, and its end is the job's.
+    pub parent: Option<Parent>,
 }
 
 /// A name that one workflow of a type holds at a time.

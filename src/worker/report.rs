@@ -17,7 +17,7 @@ use crate::record::{ErrorText, Outcome, RECORD_BYTES, Record, error_number};
 use crate::retry::Retry;
 use crate::slice::{Mask, TARGET_TIME};
 use crate::state::JobState;
-use crate::store::{LeaseReport, MAX_REPORTED_DRAFTS, MAX_REPORTED_LEASES, MAX_REPORTED_WAITS};
+use crate::store::{LeaseReport, MAX_REPORTED_CHILDREN, MAX_REPORTED_DRAFTS, MAX_REPORTED_LEASES, MAX_REPORTED_WAITS};
 
 /// How long the outcomes of a slice gather once all of its jobs have been started.
 const GATHER: Duration = Duration::from_millis(5);
@@ -71,7 +71,7 @@ pub async fn report_outcomes(hub: Arc<Hub>, rules: Rules, keep: Keep, worker: St
         }
         books.retain(|lease, _| hub.held.lock().contains_key(lease));
         let mut parts = Vec::new();
-        let (mut bytes, mut room) = (0, Room { waits: MAX_REPORTED_WAITS, drafts: MAX_REPORTED_DRAFTS });
+        let (mut bytes, mut room) = (0, Room::WHOLE);
         for (_, held) in due {
             // From here on a new outcome puts the slice back on the list.
             *held.listed.lock() = None;
@@ -121,22 +121,27 @@ fn forget_lost(hub: &Hub) {
     }
 }
 
-/// How many different waits, and how many drafts, a report may still speak of.
+/// How many different waits, drafts and begun workflows a report may still speak of.
 #[derive(Clone, Copy)]
 struct Room {
     waits: usize,
     drafts: usize,
+    children: usize,
 }
 
 impl Room {
+    const WHOLE: Self =
+        Self { waits: MAX_REPORTED_WAITS, drafts: MAX_REPORTED_DRAFTS, children: MAX_REPORTED_CHILDREN };
+
     fn is_used_up(self) -> bool {
-        self.waits == 0 || self.drafts == 0
+        self.waits == 0 || self.drafts == 0 || self.children == 0
     }
 
     fn without(self, part: &LeaseReport) -> Self {
         Self {
             waits: self.waits.saturating_sub(part.retries.len() + part.postponed.len()),
             drafts: self.drafts.saturating_sub(part.drafts()),
+            children: self.children.saturating_sub(part.begun.len()),
         }
     }
 }
@@ -236,6 +241,23 @@ fn add_outcome(
             };
             (JobState::Cancelled, Err(ErrorText::Text(format!("stopped: {why}"))))
         }
+        End::Failed(error) if error.then() == Then::Begun => {
+            part.begun.insert(at);
+            // What the job ends as is known later, and told by its byte: both ends stand in the record.
+            let failed = Err(ErrorText::Text(crate::children::FAILED.to_owned()));
+            let (started, finished, attempt) = (ended.started, ended.finished, ended.attempt);
+            let failed = Outcome {
+                at: ended.at,
+                state: JobState::Failed,
+                attempt,
+                started,
+                finished,
+                result: failed,
+                logs: Vec::new(),
+            };
+            record.outcomes.push(failed);
+            (JobState::Succeeded, Ok(error.into_text().into_bytes()))
+        }
         End::Failed(error) if matches!(error.then(), Then::Postpone(_) | Then::Discard) => {
             part.dropped.extend(ended.draft);
             if let Then::Postpone(wait) = error.then() {
@@ -283,7 +305,7 @@ fn wait_after(error: &JobError, attempt: u8, rule: Retry, dice: f64) -> Option<D
     match (error.then(), error.rule().unwrap_or(rule).wait_after(attempt, dice)) {
         (Then::Never, _) | (_, None) => None,
         (Then::RetryIn(wait), Some(_)) => Some(wait),
-        (Then::Retry | Then::Postpone(_) | Then::Discard | Then::Stopped, wait) => wait,
+        (Then::Retry | Then::Postpone(_) | Then::Discard | Then::Stopped | Then::Begun, wait) => wait,
     }
 }
 

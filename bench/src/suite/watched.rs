@@ -175,6 +175,7 @@ impl Store for Watched {
         save_checkpoint(save: SaveCheckpoint) -> ();
         take_draft(take: TakeDraft) -> TakenDraft;
         checkpoint(chunk: ChunkRef, at: u16) -> Option<Vec<u8>>;
+        children(workflow: WorkflowId, step: StepNumber, from: u64, limit: u32) -> Vec<ChildRow>;
         pause(workflow: WorkflowId) -> ();
         set_paused(what: Pausable, paused: bool) -> Woken;
         paused() -> Vec<Pausable>;

@@ -502,6 +502,15 @@ impl Store for RedisStore {
         })
     }
 
+    fn children(&self, workflow: WorkflowId, step: StepNumber, from: u64, limit: u32) -> Answer<'_, Vec<ChildRow>> {
+        Box::pin(async move {
+            let mut of = parameters::of_step(workflow, step);
+            (of["from"], of["limit"]) = (from.min(1 << 44).into(), limit.min(CHILDREN_PAGE).into());
+            let told: Told<answers::Many<(u64, String, u8)>> = self.read_of(workflow, "children", of).await?;
+            told.json.list.into_iter().map(answers::child).collect()
+        })
+    }
+
     fn errors(&self, workflow: WorkflowId, step: StepNumber) -> Answer<'_, Vec<ErrorRow>> {
         Box::pin(async move {
             answers::errors(self.read_of(workflow, "errors", parameters::of_step(workflow, step)).await?)

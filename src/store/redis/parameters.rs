@@ -37,6 +37,12 @@ pub fn killed() -> Value {
     json!({ "number": error_number(KILLED).to_string(), "text": KILLED, "keep": KILLED_KEPT, "cancelled_keep": CANCELLED_KEPT })
 }
 
+/// What is noted of a job whose child has failed.
+pub fn child_failed() -> Value {
+    let text = crate::children::FAILED;
+    json!({ "number": error_number(text).to_string(), "text": text })
+}
+
 fn draft_name(key: DraftKey) -> String {
     format!("{}:{}", key.session, key.number)
 }
@@ -72,6 +78,7 @@ fn new_workflow(new: &NewWorkflow) -> Result<Value> {
         "key": key,
         "overlap": overlap,
         "occurrence": new.occurrence.as_ref().map(|of| json!({ "schedule": of.schedule, "at": of.at })),
+        "parent": new.parent.map(|of| json!({ "workflow": id_text(of.workflow), "step": of.step, "index": of.index })),
     }))
 }
 
@@ -121,6 +128,7 @@ fn parts(parts: Vec<Part>, blobs: &mut Blobs) -> Result<Vec<Value>> {
                     "tolerate_jobs": jobs,
                     "tolerate_fraction": fraction,
                     "policy": (!spec.policy.is_default()).then_some(spec.policy as u8),
+                    "children": spec.children.then_some(true),
                     "limit": spec.max_in_flight,
                     "max_recoveries": spec.max_recoveries,
                     "delay": millis(spec.delay),
@@ -193,6 +201,7 @@ pub fn create(create: Create) -> Result<(Value, Blobs)> {
     let mut blobs = Blobs::default();
     let value = json!({
         "workflow": new_workflow(&create.workflow)?,
+        "shown": create.workflow.parent.map(|parent| parent.workflow.to_string()),
         "draft": create.draft.map(draft_name),
         "again": create.again,
         "parts": parts(create.parts, &mut blobs)?,
@@ -351,13 +360,13 @@ pub fn report(report: Report) -> (Value, Blobs) {
 
 fn lease_report(part: LeaseReport, blobs: &mut Blobs) -> Value {
     let mut mask = |mask: Mask| blobs.put(mask.to_bytes());
-    let masks = [part.succeeded, part.failed, part.skipped, part.returned, part.cancelled].map(&mut mask);
+    let masks = [part.succeeded, part.failed, part.skipped, part.begun, part.returned, part.cancelled].map(&mut mask);
     let mut waits =
         |waits: &[(Millis, Mask)]| waits.iter().map(|(wait, jobs)| json!([wait, mask(*jobs)])).collect::<Vec<_>>();
     let (retries, postponed) = (waits(&part.retries), waits(&part.postponed));
     let error = |(number, text, jobs): &(u64, String, Mask)| json!({ "number": number.to_string(), "text": text, "jobs": mask(*jobs) });
     let errors: Vec<Value> = part.errors.iter().map(error).collect();
-    let [succeeded, failed, skipped, returned, cancelled] = masks;
+    let [succeeded, failed, skipped, begun, returned, cancelled] = masks;
     json!({
         "lease": part.lease,
         "number": part.number,
@@ -368,6 +377,7 @@ fn lease_report(part: LeaseReport, blobs: &mut Blobs) -> Value {
         "retries": retries,
         "postponed": postponed,
         "skipped": skipped,
+        "begun": begun,
         "errors": errors,
         "record": blobs.put(part.record),
         "record_number": part.record_number,

@@ -268,7 +268,8 @@ impl RedisStore {
     }
 
     async fn tick_on(&self, shard: &Shard, tick: Tick) -> Result<Ticked> {
-        let parameters = json!({ "lease": tick.lease, "killed": parameters::killed() });
+        let parameters =
+            json!({ "lease": tick.lease, "killed": parameters::killed(), "child_failed": parameters::child_failed() });
         let ahead: Told<answers::Ticked> =
             self.run(shard, "look ahead", &script::TICK, parameters.clone(), Blobs::default()).await?;
         if !ahead.json.more {

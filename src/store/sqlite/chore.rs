@@ -25,6 +25,8 @@ const HARD_CALLS: u64 = 540;
 const NO_STEP: StepNumber = 0;
 /// The argument of chores that discard failed jobs instead of running them again.
 pub const DISCARD: i64 = -1;
+/// The argument of chores that repair jobs whose children have been repaired, and no others.
+pub const BY_CHILD: i64 = -2;
 
 /// What a chore does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +51,10 @@ pub enum Kind {
     StopRest,
     /// Puts the workflow's parked places back, from line `cursor` on.
     Unpark,
+    /// The child `argument` of job `cursor` of `step` has finished.
+    ChildEnded,
+    /// Cancels the children of `step`, from job `cursor` on.
+    CancelChildren,
     /// Deletes the workflow, table after table.
     Delete,
     /// Deletes the segment `argument`, which belongs to no step.
@@ -56,7 +62,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 12] = [
+    const ALL: [Kind; 14] = [
         Kind::Roots,
         Kind::Settled,
         Kind::Fill,
@@ -67,6 +73,8 @@ impl Kind {
         Kind::Revive,
         Kind::StopRest,
         Kind::Unpark,
+        Kind::ChildEnded,
+        Kind::CancelChildren,
         Kind::Delete,
         Kind::Drop,
     ];
@@ -83,6 +91,8 @@ impl Kind {
             Kind::Revive => "revive",
             Kind::StopRest => "stop rest",
             Kind::Unpark => "resume",
+            Kind::ChildEnded => "child ended",
+            Kind::CancelChildren => "cancel children",
             Kind::Delete => "delete",
             Kind::Drop => "drop",
         }
@@ -164,6 +174,8 @@ impl Tx<'_> {
             Kind::Revive => self.revive(wf, step, cursor, argument),
             Kind::StopRest => self.stop_rest(wf, step, cursor),
             Kind::Unpark => self.unpark_places(wf, cursor),
+            Kind::ChildEnded => self.end_of_child(wf, step, cursor, argument),
+            Kind::CancelChildren => self.cancel_children(wf, step, cursor),
             Kind::Delete => self.delete_bite(wf),
             Kind::Drop => Ok(()),
         }
@@ -203,7 +215,12 @@ impl Tx<'_> {
             self.released += 1;
             match step.state {
                 StepState::Waiting if step.decided.is_none() => self.pass_over(step, Decision::Cancel)?,
-                StepState::Running => self.leave_chore(Kind::Fill, wf, number, 0, JobState::Cancelled as i64)?,
+                StepState::Running => {
+                    self.leave_chore(Kind::Fill, wf, number, 0, JobState::Cancelled as i64)?;
+                    if step.children {
+                        self.leave_chore(Kind::CancelChildren, wf, number, 0, 0)?;
+                    }
+                }
                 _ => {}
             }
         }
@@ -359,6 +376,11 @@ impl Tx<'_> {
                 self.wait_anew(&step, &chunk, bytes)?;
                 continue;
             }
+            let all = jobs;
+            let jobs =
+                if step.children { self.wait_for_repaired_children(&step, &chunk, &mut bytes, jobs)? } else { jobs };
+            // Those whose children have not been repaired stay as they are, if nothing else was asked for.
+            let jobs = if mended == BY_CHILD { Mask::EMPTY } else { jobs };
             let waits = self.wait_for_their_turn(&step, chunk.chunk, jobs)?;
             let ready = jobs.minus(waits);
             // A repair gives a new set of attempts.
@@ -367,7 +389,8 @@ impl Tx<'_> {
                 self.shift(wf, number, JobState::Failed, to, jobs.len() as u64)?;
             }
             self.put_bytes(chunk.chunk, &bytes)?;
-            self.forget_failed(wf, number, chunk.chunk, jobs)?;
+            let repaired = all.iter().filter(|at| JobState::of(bytes[*at]) != JobState::Failed).collect();
+            self.forget_failed(wf, number, chunk.chunk, repaired)?;
             if !ready.is_empty() {
                 let work = Work::Masked { chunk: chunk.chunk, first: chunk.first, jobs: ready };
                 self.enqueue(&step, &work, End::Back, false, 0, 0)?;
@@ -468,6 +491,9 @@ impl Tx<'_> {
 
     /// As much of it as one operation may; returns whether it is gone.
     pub fn delete_some(&mut self, wf: Wf) -> Result<bool> {
+        if self.delete_children(wf)? {
+            return Ok(false);
+        }
         const TABLES: [(&str, &str); 10] = [
             ("lease", "session, number"),
             ("entry", "wf, step, suspect, seq"),
@@ -542,6 +568,7 @@ fn hold_name(mended: i64) -> String {
     match mended {
         DISCARD => "discard".to_owned(),
         0 => "retry".to_owned(),
+        BY_CHILD => "child".to_owned(),
         mended => format!("retry {mended}"),
     }
 }

@@ -200,6 +200,7 @@ impl Tx<'_> {
         if workflow.state == WorkflowState::Deleting {
             return Ok(());
         }
+        self.refuse_child(id, workflow.wf, "deleted")?;
         if !workflow.state.is_finished() {
             return Err(Error::refused(format!("workflow {id} is {}; cancel it before deleting it", workflow.state)));
         }

@@ -118,13 +118,17 @@ impl Tx<'_> {
     /// The head of a workflow that nobody can see yet: it has no id before it is whole.
     pub fn begin_workflow(&mut self, new: &NewWorkflow) -> Result<Wf> {
         let sql = "INSERT INTO workflow (name, arguments, generation, state, steps, unsettled, active, failed_steps, chores, \
-                   total, succeeded, failed, skipped, cancelled, retrying, deferred, created_at, retention, pinned, key, overlap) \
-                   VALUES (?, ?, ?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ?, ?, 0, ?, ?)";
+                   total, succeeded, failed, skipped, cancelled, retrying, deferred, created_at, retention, pinned, key, overlap, \
+                   parent, parent_step, parent_index) \
+                   VALUES (?, ?, ?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ?, ?, 0, ?, ?, ?, ?, ?)";
         self.count_bytes(new.arguments.len());
         let (key, overlap) = new.key.as_ref().map(|key| (&key.key, key.overlap as u8)).unzip();
+        let parent = new.parent.map(|parent| self.parent_of_new(&parent)).transpose()?;
+        let (parent, step) = parent.map(|(wf, step, index)| (wf, (step, index))).unzip();
+        let (step, index) = step.unzip();
         let kept = (to_json(&new.retention)?, key, overlap);
         let head = (&new.name, &new.arguments, new.generation, WorkflowState::Building as u8, self.now);
-        self.run(sql, params![head.0, head.1, head.2, head.3, head.4, kept.0, kept.1, kept.2])?;
+        self.run(sql, params![head.0, head.1, head.2, head.3, head.4, kept.0, kept.1, kept.2, parent, step, index])?;
         Ok(self.inserted())
     }
 
@@ -146,9 +150,9 @@ impl Tx<'_> {
                     self.count_bytes(whole.len() + options.len());
                     let sql = "INSERT INTO step (wf, step, name, spec, options, type, line, feeds, always, tolerate_jobs, \
                                tolerate_fraction, max_in_flight, max_recoveries, delay, generation, state, pending, skips, waits, \
-                               cancels, roots, awaits, policy, total, succeeded, failed, skipped, cancelled, retrying, deferred, leased) \
+                               cancels, roots, awaits, policy, children, total, succeeded, failed, skipped, cancelled, retrying, deferred, leased) \
                                VALUES (?1, (SELECT coalesce(max(step) + 1, 0) FROM step WHERE wf = ?1), ?2, ?3, ?4, ?5, ?6, ?7, ?8, \
-                               ?9, ?10, ?11, ?12, ?13, ?14, 0, ?15, 0, 0, 0, ?16, ?17, ?18, 0, 0, 0, 0, 0, 0, 0, 0)";
+                               ?9, ?10, ?11, ?12, ?13, ?14, 0, ?15, 0, 0, 0, ?16, ?17, ?18, ?19, 0, 0, 0, 0, 0, 0, 0, 0)";
                     self.run(
                         sql,
                         params![
@@ -169,7 +173,8 @@ impl Tx<'_> {
                             upstreams,
                             *upstreams == 0,
                             awaits.is_some(),
-                            spec.policy as u8
+                            spec.policy as u8,
+                            spec.children
                         ],
                     )?;
                     if let Some(awaits) = awaits {
@@ -279,6 +284,10 @@ impl Tx<'_> {
                 wf
             }
         };
+        if let Some(parent) = &create.workflow.parent {
+            // It may have been cancelled while this one was written.
+            self.parent_of_new(parent)?;
+        }
         self.add_parts(wf, &create.parts)?;
         let sql = "UPDATE workflow SET id = ?2, state = ?3, created_at = ?4 WHERE wf = ?1";
         self.run(sql, (wf, id.as_bytes().as_slice(), WorkflowState::Pending as u8, self.now))?;

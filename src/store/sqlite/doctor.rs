@@ -350,6 +350,15 @@ impl Tx<'_> {
         if step.state.is_settled() && !busy && counted.unsettled() > 0 {
             findings.add(format!("{place} is {}, but {} of its jobs are not settled", step.state, counted.unsettled()));
         }
+        if step.children && !busy {
+            let at_work = self.children_at_work(step.wf, step.step)?;
+            if counted.deferred > at_work {
+                findings.add(format!(
+                    "{place}: {} of its jobs wait for workflows, of which {at_work} are at work",
+                    counted.deferred
+                ));
+            }
+        }
         let is_fed_on = step.pending > 0;
         if step.state == StepState::Running && !busy && !is_lane && !is_fed_on && counted.unsettled() == 0 {
             findings.add(format!("{place} is running, but all of its jobs are settled"));
@@ -422,6 +431,8 @@ impl Tx<'_> {
             let waits = self.one(sql, key, |row| Ok((row.get(0)?, row.get(1)?)))?;
             (work.is_endless, work.signalled) = waits.unwrap_or_default();
         }
+        // Nothing but the ends of their workflows ends these.
+        work.is_endless |= step.children;
         if step.keyed.limited() {
             for (chunk, at) in self.all("SELECT chunk, at FROM keyed WHERE wf = ? AND waits = 1", [step.wf], |row| {
                 Ok((row.get(0)?, row.get::<_, u16>(1)?))

@@ -119,6 +119,7 @@ impl Tx<'_> {
             retention: Retention::for_ever(),
             key: None,
             occurrence: None,
+            parent: None,
         })?;
         self.add_parts(wf, &[Part::Step { spec: lane.step(), upstreams: 0, always: false, awaits: None }])?;
         self.run("UPDATE workflow SET id = ?2 WHERE wf = ?1", (wf, id))?;

@@ -32,6 +32,7 @@
 
 mod awaited;
 mod checkpoint;
+mod children;
 mod chore;
 mod claim;
 mod command;
@@ -535,6 +536,10 @@ impl Store for SqliteStore {
         after: u64,
     ) -> Answer<'_, Vec<ChunkOutcomes>> {
         Box::pin(self.read("outcomes", move |tx| tx.read_outcomes(workflow, step, from, after)))
+    }
+
+    fn children(&self, workflow: WorkflowId, step: StepNumber, from: u64, limit: u32) -> Answer<'_, Vec<ChildRow>> {
+        Box::pin(self.read("children", move |tx| tx.read_children(workflow, step, from, limit)))
     }
 
     fn errors(&self, workflow: WorkflowId, step: StepNumber) -> Answer<'_, Vec<ErrorRow>> {

@@ -84,6 +84,9 @@ impl Tx<'_> {
             if !planted!("the rest of a step that failed fast is not cancelled") {
                 self.leave_chore(Kind::StopRest, wf, number, 0, 0)?;
             }
+            if step.children {
+                self.leave_chore(Kind::CancelChildren, wf, number, 0, 0)?;
+            }
         }
         self.put_step(step);
         Ok(())

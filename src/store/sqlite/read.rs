@@ -12,8 +12,8 @@ use crate::id::{SessionId, WorkflowId};
 use crate::retention::Retention;
 use crate::state::{EdgeKind, JobState, StepState};
 use crate::store::{
-    ChunkOutcomes, ChunkRef, EdgeRow, ErrorRow, HELD_PAGE, HeldRow, Key, List, Overlap, Parameters, Pausable, Session,
-    StepRow, Waiting, Whereabouts, WorkerRow, WorkflowRow, WorkflowSize,
+    ChunkOutcomes, ChunkRef, EdgeRow, ErrorRow, HELD_PAGE, HeldRow, Key, List, Overlap, Parameters, Parent, Pausable,
+    Session, StepRow, Waiting, Whereabouts, WorkerRow, WorkflowRow, WorkflowSize,
 };
 
 /// How many bytes of records one page of outcomes holds, about.
@@ -33,7 +33,8 @@ pub fn no_workflow(id: WorkflowId) -> Error {
 }
 
 const WORKFLOW_COLUMNS: &str = "id, name, arguments, generation, state, steps, unsettled, total, succeeded, failed, skipped, \
-                                cancelled, retrying, deferred, created_at, started_at, finished_at, expires_at, pinned, retention, key, overlap";
+                                cancelled, retrying, deferred, created_at, started_at, finished_at, expires_at, pinned, retention, key, overlap, \
+                                (SELECT p.id FROM workflow p WHERE p.wf = workflow.parent), parent_step, parent_index";
 
 /// A workflow's row, and what of it has to be decoded yet.
 struct Head {
@@ -41,6 +42,7 @@ struct Head {
     state: u8,
     retention: String,
     overlap: Option<u8>,
+    parent: Option<(Vec<u8>, StepNumber, i64)>,
     row: WorkflowRow,
 }
 
@@ -61,8 +63,13 @@ fn workflow_row(row: &Row<'_>) -> rusqlite::Result<Head> {
         pinned: row.get(18)?,
         retention: Retention::for_ever(),
         key: row.get::<_, Option<String>>(20)?.map(|key| Key { key, overlap: Overlap::Skip }),
+        parent: None,
     };
-    Ok(Head { id: row.get(0)?, state: row.get(4)?, retention: row.get(19)?, overlap: row.get(21)?, row: value })
+    let parent = match row.get::<_, Option<Vec<u8>>>(22)? {
+        Some(id) => Some((id, row.get(23)?, row.get(24)?)),
+        None => None,
+    };
+    Ok(Head { id: row.get(0)?, state: row.get(4)?, retention: row.get(19)?, overlap: row.get(21)?, parent, row: value })
 }
 
 fn decode_workflow(head: Head) -> Result<WorkflowRow> {
@@ -73,6 +80,10 @@ fn decode_workflow(head: Head) -> Result<WorkflowRow> {
     if let (Some(key), Some(overlap)) = (&mut row.key, head.overlap) {
         key.overlap = known(Overlap::from_u8(overlap), "overlap", overlap)?;
     }
+    row.parent = match head.parent {
+        Some((id, step, index)) => Some(Parent { workflow: WorkflowId::from_slice(&id)?, step, index: index as u64 }),
+        None => None,
+    };
     Ok(row)
 }
 

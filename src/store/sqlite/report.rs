@@ -147,6 +147,7 @@ impl Tx<'_> {
         };
         part.retries.iter().try_for_each(|(_, jobs)| self.note(tried, lease, *jobs))?;
         part.postponed.iter().try_for_each(|(_, jobs)| self.note(untried, lease, *jobs))?;
+        self.note(What::Returned, lease, part.begun)?;
         self.note(untried, lease, part.returned)
     }
 
@@ -170,6 +171,7 @@ impl Tx<'_> {
         put(self, after, part.failed, JobState::Failed, 1)?;
         put(self, after, part.skipped, JobState::Skipped, 1)?;
         put(self, after, part.cancelled, JobState::Cancelled, 1)?;
+        self.begin_children(lease, part.begun, after)?;
         for (wait, mask) in &part.postponed {
             if stops {
                 put(self, after, *mask, JobState::Cancelled, 0)?;

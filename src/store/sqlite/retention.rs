@@ -28,11 +28,20 @@ const SET_ASIDE: Millis = 3_600_000;
 impl Tx<'_> {
     /// Notes of a workflow that has just finished from when on it may be deleted, and frees its key.
     pub fn note_end(&mut self, wf: Wf, state: WorkflowState) -> Result<()> {
-        let sql = "SELECT name, retention, pinned, key FROM workflow WHERE wf = ?";
+        let sql = "SELECT name, retention, pinned, key, parent, parent_step, parent_index FROM workflow WHERE wf = ?";
         let found = self.one(sql, [wf], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, bool>(2)?, row.get(3)?))
+            let parent = match row.get::<_, Option<Wf>>(4)? {
+                Some(wf) => Some((wf, row.get(5)?, row.get(6)?)),
+                None => None,
+            };
+            let kept = (row.get::<_, String>(1)?, row.get::<_, bool>(2)?);
+            Ok((row.get::<_, String>(0)?, kept, row.get(3)?, parent))
         })?;
-        let Some((name, retention, pinned, key)) = found else { return Ok(()) };
+        let Some((name, (retention, pinned), key, parent)) = found else { return Ok(()) };
+        if let Some(parent) = parent {
+            // It is kept as long as the workflow that it belongs to.
+            return self.note_child_ended(wf, parent);
+        }
         let key: Option<String> = key;
         if let Some(key) = key.filter(|_| !planted!("a key is held beyond the end")) {
             self.free_key(wf, &name, &key)?;
@@ -71,6 +80,7 @@ impl Tx<'_> {
     pub fn keep(&mut self, id: WorkflowId, keeping: Keeping) -> Result<Kept> {
         let workflow = self.find(id)?;
         refuse_lane(id, workflow.state)?;
+        self.refuse_child(id, workflow.wf, "kept")?;
         let (wf, end) = (workflow.wf, workflow.finished_at.filter(|_| workflow.state.is_finished()));
         if workflow.state == WorkflowState::Deleting {
             return Err(super::read::no_workflow(id));

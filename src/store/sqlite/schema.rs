@@ -64,8 +64,10 @@ CREATE TABLE workflow (
     created_at INTEGER NOT NULL, started_at INTEGER, finished_at INTEGER,
     retention TEXT NOT NULL, pinned INTEGER NOT NULL,
     expires_at INTEGER,               -- of a finished one: when it may be deleted
-    key TEXT, overlap INTEGER         -- what it holds until it finishes, and what it does if another one has it
+    key TEXT, overlap INTEGER,        -- what it holds until it finishes, and what it does if another one has it
+    parent INTEGER, parent_step INTEGER, parent_index INTEGER   -- the job that it stands for
 );
+CREATE INDEX workflow_by_parent ON workflow (parent, parent_step, parent_index) WHERE parent IS NOT NULL;
 CREATE INDEX workflow_by_expiry ON workflow (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX workflow_by_end ON workflow (name, state, finished_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX workflow_by_time ON workflow (created_at, id);
@@ -137,6 +139,7 @@ CREATE TABLE step (
     leased INTEGER NOT NULL,
     keyed INTEGER NOT NULL DEFAULT 0, -- of a lane: which sorts of keys its jobs have
     checkpoints INTEGER NOT NULL DEFAULT 0,   -- jobs that have saved what they go on from
+    children INTEGER NOT NULL DEFAULT 0,      -- 1: each of its jobs stands for a workflow
     awaits INTEGER NOT NULL DEFAULT 0,        -- 1: no worker runs it, it waits as `awaited` says
     policy INTEGER NOT NULL DEFAULT 0,        -- what it does as soon as more have failed than it tolerates
     exceeded INTEGER NOT NULL DEFAULT 0,      -- 1: they have, and it has done that

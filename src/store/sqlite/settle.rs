@@ -245,6 +245,7 @@ impl Tx<'_> {
     /// `None` once the step has been done.
     pub fn fill(&mut self, wf: Wf, step: StepNumber, from: i64, state: JobState) -> Result<Option<i64>> {
         let chunks = self.chunks_from(wf, step, from, FILL_CHUNKS)?;
+        let has_children = self.step(wf, step)?.children;
         let next =
             (chunks.len() == FILL_CHUNKS).then(|| chunks.last().map(|chunk| chunk.first + chunk.jobs as i64)).flatten();
         for chunk in &chunks {
@@ -255,7 +256,9 @@ impl Tx<'_> {
                 leased = leased.or(super::tx::mask(&jobs)?);
             }
             let bytes = self.bytes(chunk.chunk, chunk.jobs)?;
-            let open: Mask = (0..chunk.jobs).filter(|at| !JobState::of(bytes[*at]).is_settled()).collect();
+            // What waits for its child ends with that.
+            let ends = |state: JobState| !state.is_settled() && !(has_children && state == JobState::Deferred);
+            let open: Mask = (0..chunk.jobs).filter(|at| ends(JobState::of(bytes[*at]))).collect();
             self.settle_jobs(wf, step, (chunk.chunk, chunk.first), bytes, open.minus(leased), state)?;
         }
         if next.is_none() {

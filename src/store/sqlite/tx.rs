@@ -76,6 +76,8 @@ pub struct Step {
     pub checkpoints: i64,
     /// No worker runs it: its job waits for a signal or a time.
     pub awaits: bool,
+    /// Each of its jobs stands for a workflow.
+    pub children: bool,
     pub released_at: Option<Millis>,
     pub started_at: Option<Millis>,
     pub finished_at: Option<Millis>,
@@ -282,7 +284,7 @@ impl<'c> Tx<'c> {
         }
         let sql = "SELECT line, feeds, always, tolerate_jobs, tolerate_fraction, max_in_flight, max_recoveries, delay, \
                    state, decided, pending, skips, waits, cancels, total, succeeded, failed, skipped, cancelled, retrying, deferred, \
-                   leased, released_at, started_at, finished_at, keyed, checkpoints, awaits, policy, exceeded, forgiven, grace_until FROM step WHERE wf = ? AND step = ?";
+                   leased, released_at, started_at, finished_at, keyed, checkpoints, awaits, policy, exceeded, forgiven, grace_until, children FROM step WHERE wf = ? AND step = ?";
         let found = self.one(sql, (wf, step), |row| {
             let jobs: Option<i64> = row.get(3)?;
             let fraction: Option<f64> = row.get(4)?;
@@ -318,6 +320,7 @@ impl<'c> Tx<'c> {
                 finished_at: row.get(24)?,
                 checkpoints: row.get(26)?,
                 awaits: row.get(27)?,
+                children: row.get(32)?,
             };
             Ok((row.get::<_, u8>(8)?, row.get::<_, Option<u8>>(9)?, row.get::<_, u8>(28)?, value))
         })?;

@@ -25,6 +25,7 @@ pub mod workflow {
             pinned: false,
             retention: Retention::for_ever(),
             key: None,
+            parent: None,
         };
         assert_eq!(scene.row(id).await, expected);
     }

@@ -452,6 +452,7 @@ pub fn new_workflow(id: WorkflowId) -> NewWorkflow {
         retention: Retention::for_ever(),
         key: None,
         occurrence: None,
+        parent: None,
     }
 }
 

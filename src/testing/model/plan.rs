@@ -99,6 +99,7 @@ pub fn random_workflow(dice: &mut Dice, size: Size, now: Millis, shard: u16) -> 
             retention: Retention::for_ever(),
             key: None,
             occurrence: None,
+            parent: None,
         },
         draft: None,
         parts: parts(dice, &model),

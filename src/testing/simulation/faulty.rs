@@ -342,6 +342,10 @@ impl Store for Faulty {
         Box::pin(self.call("outcomes", self.store.outcomes(workflow, step, from, after), as_it_is))
     }
 
+    fn children(&self, workflow: WorkflowId, step: StepNumber, from: u64, limit: u32) -> Answer<'_, Vec<ChildRow>> {
+        Box::pin(self.call("children", self.store.children(workflow, step, from, limit), as_it_is))
+    }
+
     fn errors(&self, workflow: WorkflowId, step: StepNumber) -> Answer<'_, Vec<ErrorRow>> {
         Box::pin(self.call("errors", self.store.errors(workflow, step), as_it_is))
     }

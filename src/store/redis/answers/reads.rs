@@ -108,6 +108,7 @@ pub struct Workflow {
     retention: Option<String>,
     key: Option<String>,
     overlap: Option<u8>,
+    parent: Option<(String, StepNumber, u64)>,
 }
 
 impl TryFrom<Workflow> for WorkflowRow {
@@ -139,6 +140,10 @@ impl TryFrom<Workflow> for WorkflowRow {
                     Some(Key { key, overlap })
                 }
                 _ => None,
+            },
+            parent: match row.parent {
+                Some((id, step, index)) => Some(Parent { workflow: workflow_id(&id)?, step, index }),
+                None => None,
             },
         })
     }
@@ -264,6 +269,10 @@ pub fn errors(mut told: Answer<Many<(String, usize, u64)>>) -> Result<Vec<ErrorR
         })
     };
     list.into_iter().map(row).collect()
+}
+
+pub fn child((index, id, state): (u64, String, u8)) -> Result<ChildRow> {
+    Ok(ChildRow { index, id: workflow_id(&id)?, state: workflow_state(state)? })
 }
 
 /// How people know a worker: its host and process.

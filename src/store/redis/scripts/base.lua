@@ -181,6 +181,7 @@ local PARTS = {
     'timer-jobs',
     'awaited',   -- hash: step -> what it waits for that no worker runs; step:record -> its outcome once its time has come
     'chores',    -- set: names of its chores
+    'children',  -- zset: step, job, the workflow that stands for it
     'kept',      -- hash, of a lane: chunk -> until when it is kept
     'keys',      -- hash, of a lane: chunk -> keys of its jobs
     'deadlines', -- hash, of a lane: chunk -> its first job, and by when which of its jobs must have settled
@@ -369,7 +370,7 @@ local STEP_FIELDS = {
     'line', 'suspect_line', 'feeds', 'always', 'tolerate_jobs', 'tolerate_fraction', 'limit', 'max_recoveries', 'delay',
     'state', 'decided', 'pending', 'skips', 'waits', 'cancels', 'total', 'succeeded', 'failed', 'skipped', 'cancelled',
     'retrying', 'leased', 'released_at', 'started_at', 'finished_at', 'generation', 'deferred', 'keyed',
-    'deadlines', 'checkpoints', 'awaits', 'policy', 'exceeded', 'forgiven', 'grace_until',
+    'deadlines', 'checkpoints', 'awaits', 'policy', 'exceeded', 'forgiven', 'grace_until', 'children',
 }
 -- The type of the signal, if it is one; the time or the wait until its end, if it has one; what it becomes then; its error; when its signal came.
 local AWAITED_FIELDS = { 'type', 'at', 'wait', 'state', 'number', 'text', 'signalled_at' }

@@ -21,7 +21,7 @@ local function add_step(wf, part)
     local row = {
         wf = wf, step = number, line = G.line(part.queue, part.priority, part.type, false), feeds = part.feeds,
         always = part.always, tolerate_jobs = part.tolerate_jobs, tolerate_fraction = part.tolerate_fraction, limit = part.limit,
-        policy = part.policy, max_recoveries = part.max_recoveries, delay = part.delay, state = STEP.waiting, pending = part.upstreams, skips = 0,
+        policy = part.policy, children = part.children, max_recoveries = part.max_recoveries, delay = part.delay, state = STEP.waiting, pending = part.upstreams, skips = 0,
         waits = 0, cancels = 0, leased = 0, generation = workflow.generation, dirty = true, had_failed = false,
     }
     for _, name in ipairs(COUNTS) do row[name] = 0 end

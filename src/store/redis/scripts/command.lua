@@ -14,6 +14,15 @@ local function commanded()
     return workflow
 end
 
+-- Refuses what only the workflow as a whole can be told that a child belongs to.
+local function refuse_child(workflow, what)
+    local parent = G.parent(workflow.wf)
+    if not parent then return end
+    local id = G.workflow(parent.wf).id
+    refuse('stands for a job of workflow ' .. id:gsub('^(%x%x%x%x%x%x%x%x)(%x%x%x%x)(%x%x%x%x)(%x%x%x%x)', '%1-%2-%3-%4-') ..
+        ' and lives as long as that one: it cannot be ' .. what .. ' by itself')
+end
+
 -- Raises the flag that every claim, release and timer looks at; the rest is a chore.
 function DO.cancel()
     local workflow = commanded()
@@ -141,6 +150,7 @@ end
 function DO.keep()
     local workflow = commanded()
     if workflow.state == WF.deleting then G.no_workflow() end
+    refuse_child(workflow, 'kept')
     local ended = is_finished(workflow.state)
     local kept, head = G.kept(workflow), K.wf(workflow.wf, 'head')
     if arg.how == 'now' then
@@ -170,6 +180,7 @@ end
 function DO.delete()
     local workflow = commanded()
     if workflow.state == WF.deleting then return {} end
+    refuse_child(workflow, 'deleted')
     if not is_finished(workflow.state) then
         refuse('is ' .. WF_WORDS[workflow.state] .. '; cancel it before deleting it')
     end

@@ -114,7 +114,9 @@ function DO.create()
     if arg.draft and not (draft and draft.wf) then fail('refused', GONE) end
     if not arg.draft and new.key then fail('usage', NO_KEY) end
     check_parts(arg.parts, false)
+    local parent = new.parent and G.parent_of_new(new.parent)
     if there then
+        G.leave_parent(there.wf)
         -- It loses its id, and is deleted.
         local member = list_member(there)
         each_list(there, there.state, function(key) call('ZREM', key, member) end)
@@ -135,6 +137,7 @@ function DO.create()
     add_parts(wf, arg.parts)
     call('HSET', K.wf(wf, 'head'), 'id', new.id)
     call('HSET', K.ids, new.id, wf)
+    if parent then G.add_child(parent, new.parent, wf) end
     -- What was added is read again from here on.
     write_numbers()
     write_batches()

@@ -104,7 +104,8 @@ end
 local function check_chunk(step, work, chunk, bytes, place)
     local turns = turns_of(step, chunk)
     local awaited = step.awaits and unpack_row(call('HGET', K.wf(step.wf, 'awaited'), step.step), AWAITED_FIELDS) or {}
-    local is_endless = step.awaits ~= nil and not awaited.at and not awaited.wait
+    -- Nothing but the ends of their workflows ends jobs that have some.
+    local is_endless = step.awaits ~= nil and not awaited.at and not awaited.wait or step.children
     for at = 0, #bytes - 1 do
         local index, state = chunk.first + at, state_of(bytes:byte(at + 1))
         local name = chunk.chunk * 1024 + at
@@ -193,6 +194,16 @@ local function check_step(wf, workflow, step, place, busy)
             explained = explained + tonumber(call('HGET', K.wf(wf, 'error-jobs'), step.step .. ':' .. number) or 0)
         end
         expect(place, 'its count of failed jobs by error', explained, counted.failed)
+        if step.children then
+            local at_work, last, of = 0, nil, hex(step.step, 8)
+            for _, member in ipairs(call('ZREVRANGEBYLEX', K.wf(wf, 'children'), '(' .. of .. '~', '[' .. of)) do
+                if member:sub(9, 20) ~= last and not is_finished(G.workflow(unhex(member:sub(22))).state) then at_work = at_work + 1 end
+                last = member:sub(9, 20)
+            end
+            if counted.deferred > at_work then
+                find(place .. ': ' .. counted.deferred .. ' of its jobs wait for workflows, of which ' .. at_work .. ' are at work')
+            end
+        end
         local unsettled = unsettled_jobs(counted)
         if step.state >= STEP.succeeded and unsettled > 0 then
             find(place .. ' is ' .. STEP_WORDS[step.state] .. ', but ' .. unsettled .. ' of its jobs are not settled')

@@ -22,6 +22,7 @@ function G.act_on_failures(wf, number)
     if step.policy == FAIL_FAST then
         step.grace_until = tonumber(call('HGET', K.shard, 'lease_time') or 0) + FAIL_FAST_GRACE
         G.leave_chore('stop rest', wf, number, 0, 0)
+        if step.children then G.leave_chore('cancel children', wf, number, 0, 0) end
     end
     G.put_step(step)
 end

@@ -4,12 +4,15 @@ local DO = {}
 READS = true
 
 local function workflow_row(wf)
-    local head = call('HMGET', K.wf(wf, 'head'), 'numbers', 'id', 'name', 'arguments', 'retention', 'pinned', 'key', 'overlap')
+    local head = call('HMGET', K.wf(wf, 'head'), 'numbers', 'id', 'name', 'arguments', 'retention', 'pinned', 'key', 'overlap',
+        'parent', 'parent_step', 'parent_index')
     if not head[1] then return nil end
     cost.rows = cost.rows + 1
     local row = unpack_row(head[1], WORKFLOW_FIELDS)
     row.id, row.name, row.arguments = head[2], head[3], head[4]
     row.retention, row.pinned, row.key, row.overlap = head[5] or nil, head[6] == '1', head[7] or nil, tonumber(head[8] or nil)
+    local parent = head[9] and call('HGET', K.wf(head[9], 'head'), 'id')
+    row.parent = parent and { parent, tonumber(head[10]), tonumber(head[11]) } or nil
     if is_finished(row.state) then
         local expires_at = tonumber(call('ZSCORE', K.expiry, wf) or nil)
         row.expires_at = expires_at and expires_at < NEVER and expires_at or nil
@@ -77,6 +80,18 @@ function DO.edges()
         row.number, row.kind, row.passed_over = number, tonumber(member:sub(17)), row.decided ~= nil
         row.name = cmsgpack.unpack(call('HGET', K.wf(wf, 'about'), number))[1]
         list[#list + 1] = row
+    end
+    return { list = list }
+end
+
+-- The workflows that stand for jobs of a step, of each job the last one.
+function DO.children()
+    local wf, list, of = G.find(arg.workflow), {}, hex(arg.step, 8)
+    for _, member in ipairs(call('ZRANGEBYLEX', K.wf(wf, 'children'), '[' .. of .. hex(arg.from, 12), '(' .. of .. '~', 'LIMIT', 0, arg.limit)) do
+        local child, index = G.workflow(unhex(member:sub(22))), unhex(member:sub(9, 20))
+        cost.rows = cost.rows + 1
+        if #list > 0 and list[#list][1] == index then list[#list] = nil end
+        if child.id and child.state ~= WF.deleting then list[#list + 1] = { index, child.id, child.state } end
     end
     return { list = list }
 end

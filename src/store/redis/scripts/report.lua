@@ -7,7 +7,7 @@ local MAX_ATTEMPTS = 30
 
 local function all_jobs(part)
     local all, named = '', 0
-    for _, name in ipairs({ 'succeeded', 'failed', 'skipped', 'returned', 'cancelled' }) do
+    for _, name in ipairs({ 'succeeded', 'failed', 'skipped', 'begun', 'returned', 'cancelled' }) do
         all, named = M.either(all, part[name]), named + M.len(part[name])
     end
     for _, name in ipairs({ 'retries', 'postponed' }) do
@@ -32,6 +32,11 @@ local function check_part(lease, part, bytes)
     M.each(tried, function(at)
         if bytes:byte(at + 1) >= MAX_ATTEMPTS * 8 then
             fail('usage', what .. ' goes beyond ' .. MAX_ATTEMPTS .. ' attempts')
+        end
+    end)
+    M.each(part.begun, function(at)
+        if not G.child_of(lease.wf, lease.step, lease.first + at) then
+            fail('usage', 'job ' .. (lease.first + at) .. ' of step ' .. lease.step .. ' has no workflow that stands for it')
         end
     end)
     for _, one in ipairs(part.adopted) do
@@ -81,6 +86,11 @@ local function settle_part(step, lease, part, chunk, bytes, is_stopped)
     settle(part.skipped, SKIPPED, 1)
     settle(part.cancelled, CANCELLED, 1)
     settle(part.unstarted or '', CANCELLED, 0)
+    if part.begun ~= '' then
+        put(part.begun, DEFERRED, 1)
+        G.note('returned', 0, lease, part.begun)
+        G.begin_children(step, chunk.first, part.begun)
+    end
     for _, wait in ipairs(part.postponed) do
         if is_stopped then
             settle(wait[2], CANCELLED, 0)
@@ -129,7 +139,7 @@ end
 function DO.report()
     local refused, cancelled, stopped, known, parts, bytes = {}, {}, {}, {}, {}, {}
     for _, part in ipairs(arg.leases) do
-        for _, name in ipairs({ 'succeeded', 'failed', 'skipped', 'returned', 'cancelled', 'record' }) do
+        for _, name in ipairs({ 'succeeded', 'failed', 'skipped', 'begun', 'returned', 'cancelled', 'record' }) do
             part[name] = part[name] and blob(part[name]) or ''
         end
         for _, name in ipairs({ 'retries', 'postponed' }) do

@@ -7,8 +7,10 @@ local STANDARD = { succeeded = { age = 7 * DAY }, failed = { age = 30 * DAY }, c
 
 -- What a workflow's head says of it: how long it is kept, by how it ends; whether it is pinned; its key.
 function G.kept(workflow)
-    local head = call('HMGET', K.wf(workflow.wf, 'head'), 'retention', 'pinned', 'key')
-    return { retention = head[1] and cjson.decode(head[1]) or STANDARD, pinned = head[2] == '1', key = head[3] or nil }
+    local head = call('HMGET', K.wf(workflow.wf, 'head'), 'retention', 'pinned', 'key', 'parent', 'parent_step', 'parent_index')
+    local retention = head[1] and cjson.decode(head[1]) or STANDARD
+    local parent = head[4] and { wf = tonumber(head[4]), step = tonumber(head[5]), index = tonumber(head[6]) } or nil
+    return { retention = retention, pinned = head[2] == '1', key = head[3] or nil, parent = parent }
 end
 
 -- When a workflow that is kept so and finished at a time may be deleted; nil if nothing but a person ends it.
@@ -47,6 +49,9 @@ end
 -- Notes of a workflow that has just finished from when on it may be deleted, and frees its key.
 function G.note_end(workflow)
     local kept = G.kept(workflow)
+    local parent = kept.parent
+    -- What stands for a job is kept as long as the workflow that it belongs to.
+    if parent then return G.leave_chore('child ended', parent.wf, parent.step, parent.index, workflow.wf) end
     if kept.key then G.free_key(workflow, kept.key) end
     if not kept.pinned then G.expire(workflow, kept.retention[WF_WORDS[workflow.state]], workflow.finished_at) end
 end

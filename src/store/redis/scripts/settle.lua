@@ -154,10 +154,14 @@ end
 
 -- Gives every job of a bite of chunks that is neither settled nor under a lease its final state. Returns where to go on.
 function G.fill(wf, step, from, state)
-    local chunks = G.chunks_from(wf, step, from, 30)
+    local chunks, has_children = G.chunks_from(wf, step, from, 30), G.step(wf, step).children
     for _, chunk in ipairs(chunks) do
         local bytes = G.bytes(wf, chunk.chunk, chunk.jobs)
-        local open = M.where(bytes, function(byte) return state_of(byte) < SUCCEEDED end)
+        -- What waits for its child ends with that.
+        local open = M.where(bytes, function(byte)
+            local state = state_of(byte)
+            return state < SUCCEEDED and not (has_children and state == DEFERRED)
+        end)
         G.settle_jobs(wf, step, chunk, bytes, M.minus(open, leased_of_chunk(wf, step, chunk.chunk)), state)
     end
     if #chunks == 30 then

@@ -194,6 +194,7 @@ function BITE.cancel(wf, _, from)
                 G.pass_over(step, CANCEL)
             elseif step.state == STEP.running then
                 G.leave_chore('fill', wf, number, 0, CANCELLED)
+                if step.children then G.leave_chore('cancel children', wf, number, 0, 0) end
             end
         end
     end
@@ -231,6 +232,7 @@ end
 -- Each retry has a hold of its own, so that the end of one does not let the step settle under another.
 local function hold_name(mended)
     if mended == DISCARD then return 'discard' end
+    if mended == BY_CHILD then return 'child' end
     return mended == 0 and 'retry' or 'retry ' .. mended
 end
 local function change_holds(wf, step, name, add)
@@ -391,14 +393,19 @@ BITE['retry jobs'] = function(wf, number, from, mended)
             G.forget_failed(wf, number, chunk.chunk, jobs)
             G.wait_anew(step, chunk, bytes)
         elseif jobs ~= '' then
+            local all = jobs
+            if step.children then bytes, jobs = G.wait_for_repaired_children(step, chunk, bytes, jobs) end
+            -- Those whose children have not been repaired stay as they are, if nothing else was asked for.
+            if mended == BY_CHILD then jobs = '' end
             local waits = G.wait_for_their_turn(step, chunk.chunk, chunk.first, jobs)
             local ready = M.minus(jobs, waits)
             -- A repair gives a new set of attempts.
             G.shift(wf, number, FAILED, OPEN, M.len(ready))
             G.shift(wf, number, FAILED, DEFERRED, M.len(waits))
             bytes = M.change(bytes, ready, function() return OPEN end)
-            G.put_bytes(wf, chunk.chunk, M.change(bytes, waits, function() return DEFERRED end))
-            G.forget_failed(wf, number, chunk.chunk, jobs)
+            bytes = M.change(bytes, waits, function() return DEFERRED end)
+            G.put_bytes(wf, chunk.chunk, bytes)
+            G.forget_failed(wf, number, chunk.chunk, M.both(all, M.where(bytes, function(byte) return state_of(byte) ~= FAILED end)))
             if ready ~= '' then
                 G.enqueue(step, { chunk = chunk.chunk, first = chunk.first, jobs = ready }, false, false, 0, 0)
             end
@@ -437,6 +444,7 @@ end
 -- Deletes a workflow: first what could hand out work, then the data, which is unlinked whole. Returns whether it is gone, and not only
 -- a bite of it.
 local function delete_some(wf)
+    if G.delete_children(wf) then return false end
     local leases = call('ZRANGE', K.wf(wf, 'leases'), 0, 59)
     for _, member in ipairs(leases) do
         local lease = G.lease_named(member:sub(17))
@@ -486,6 +494,9 @@ local function delete_some(wf)
     end
     return true
 end
+
+BITE['child ended'] = G.end_of_child
+BITE['cancel children'] = G.cancel_children
 
 function BITE.delete(wf)
     if not delete_some(wf) then G.leave_chore('delete', wf, 0, 0, 0) end

@@ -1,0 +1,185 @@
+//! Workflows within workflows.
+
+mod support;
+
+use futures::TryStreamExt;
+use gusher::StepState as S;
+use gusher::prelude::*;
+use gusher::store::Store;
+use gusher::{Handle, Returning, WorkflowId, WorkflowState};
+use support::House;
+use support::act::{Act, Shared, Stage, act};
+
+#[derive(Serialize, Deserialize)]
+struct Count {
+    file: String,
+}
+impl Job for Count {
+    const NAME: &str = "Count";
+    const RETRY: Retry = Retry::never();
+    type Output = u64;
+    type State = Shared;
+    async fn perform(self, ctx: &Context<Shared>) -> JobResult<u64> {
+        act(&self.file, &self.file).perform(ctx).await?;
+        Ok(self.file.len() as u64)
+    }
+}
+
+/// A file is read, then counted. What its name says is done.
+#[derive(Serialize, Deserialize)]
+struct ImportFile {
+    file: String,
+}
+impl Workflow for ImportFile {
+    const NAME: &str = "ImportFile";
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        let read = flow.run(act(format!("read {}", self.file), "ok"));
+        let counted = flow.run(Count { file: self.file.clone() }).after(read);
+        flow.returns::<Self, _>(counted);
+        Ok(())
+    }
+}
+impl Returning for ImportFile {
+    type Output = u64;
+}
+
+#[derive(Serialize, Deserialize)]
+struct Report {
+    counts: Outputs<u64>,
+}
+impl Job for Report {
+    const NAME: &str = "Report";
+    type Output = Vec<u64>;
+    type State = Shared;
+    async fn perform(self, ctx: &Context<Shared>) -> JobResult<Vec<u64>> {
+        let counts: Vec<u64> = self.counts.stream(ctx).map_ok(|(_, count)| count).try_collect().await?;
+        ctx.state().add("report");
+        Ok(counts)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Nightly {
+    files: Vec<String>,
+}
+impl Workflow for Nightly {
+    const NAME: &str = "Nightly";
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        let imported = flow.run_each_workflow(self.files.clone().into_iter().map(|file| ImportFile { file }));
+        flow.run(Report { counts: imported.outputs() });
+        Ok(())
+    }
+}
+
+struct Play {
+    house: House,
+    app: App<Shared>,
+    stage: Shared,
+    worker: support::WorkerGuard,
+}
+
+impl Play {
+    async fn begin() -> Self {
+        let stage = Stage::new();
+        let shared = stage.clone();
+        let app = App::new(move || std::future::ready(Ok::<_, std::io::Error>(shared.clone())));
+        let app = app.job::<Act>().job::<Count>().job::<Report>().workflow::<ImportFile>().workflow::<Nightly>();
+        let house = House::new();
+        let worker = house.worker(&app).await;
+        Self { house, app, stage, worker }
+    }
+
+    async fn start(&self, files: &[&str]) -> Handle {
+        let files = files.iter().map(|file| (*file).to_owned()).collect();
+        self.house.client(&self.app).start(Nightly { files }).await.unwrap()
+    }
+
+    /// The workflows that stand for the files.
+    async fn children(&self, of: &Handle) -> Vec<(WorkflowId, WorkflowState)> {
+        let rows = self.house.store.children(of.id(), 0, 0, 100).await.unwrap();
+        rows.into_iter().map(|row| (row.id, row.state)).collect()
+    }
+
+    async fn end(self) {
+        self.worker.stop().await;
+        self.house.check().await;
+    }
+}
+
+async fn states(run: &Handle) -> Vec<S> {
+    run.status().await.unwrap().steps.into_iter().map(|step| step.state).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_reads_what_the_workflow_of_each_file_returns() {
+    let play = Play::begin().await;
+    let run = play.start(&["ok", "fail once", "ok"]).await;
+    assert_eq!(run.wait().await.unwrap().state, WorkflowState::Failed, "`fail once` has one attempt");
+    assert_eq!(states(&run).await, [S::Failed, S::Waiting]);
+    play.end().await;
+    let play = Play::begin().await;
+    let run = play.start(&["ok", "ok"]).await;
+    assert_eq!(run.wait().await.unwrap().state, WorkflowState::Succeeded);
+    let report = run.job("Report", 0).await.unwrap().output.unwrap();
+    assert_eq!(report.get(), "[2,2]");
+    assert_eq!(play.stage.ran().last().unwrap(), "report");
+    play.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_of_the_whole_repairs_the_workflow_that_failed_and_no_other() {
+    let play = Play::begin().await;
+    let run = play.start(&["ok", "fail once"]).await;
+    assert_eq!(run.wait().await.unwrap().state, WorkflowState::Failed);
+    let before = play.children(&run).await;
+    assert_eq!(
+        before.iter().map(|child| child.1).collect::<Vec<_>>(),
+        [WorkflowState::Succeeded, WorkflowState::Failed]
+    );
+    run.retry_failed(None).await.unwrap();
+    // It fails once in each run of its job.
+    assert_eq!(run.wait().await.unwrap().state, WorkflowState::Failed);
+    assert_eq!(play.children(&run).await, before);
+    assert_eq!(play.stage.ran().iter().filter(|ran| ran.starts_with("read")).count(), 2, "{:?}", play.stage.ran());
+    play.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_reaches_the_workflows_within() {
+    let play = Play::begin().await;
+    let run = play.start(&["wait for cancel", "wait for cancel"]).await;
+    play.stage.wait_for(2).await;
+    run.cancel().await.unwrap();
+    assert_eq!(run.wait().await.unwrap().state, WorkflowState::Cancelled);
+    for (_, state) in play.children(&run).await {
+        assert_eq!(state, WorkflowState::Cancelled);
+    }
+    play.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_slot_is_held_by_a_job_that_stands_for_a_workflow() {
+    let play = Play::begin().await;
+    let run = play.start(&["wait"; 4].as_slice()).await;
+    play.stage.wait_for(4).await;
+    assert_eq!(run.status().await.unwrap().steps[0].running, 0);
+    play.stage.gate.add_permits(4);
+    assert_eq!(run.wait().await.unwrap().state, WorkflowState::Succeeded);
+    play.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workflow_within_is_deleted_with_the_whole_and_not_alone() {
+    let play = Play::begin().await;
+    let run = play.start(&["ok", "ok"]).await;
+    run.wait().await.unwrap();
+    let client = play.house.client(&play.app);
+    let children = play.children(&run).await;
+    let error = client.find(children[0].0).await.unwrap().delete().await.unwrap_err().to_string();
+    assert!(error.contains(&format!("stands for a job of workflow {} and lives as long", run.id())), "{error}");
+    run.delete().await.unwrap();
+    for (child, _) in children {
+        assert_eq!(client.find(child).await.unwrap_err().kind(), gusher::ErrorKind::NotFound);
+    }
+    play.end().await;
+}
