@@ -22,8 +22,8 @@ use crate::state::WorkflowState;
 use crate::store::{NewWorkflow, Parent};
 use crate::workflow::{Flow, Step, Workflow};
 
-/// The error of a job whose workflow has failed.
-pub(crate) const FAILED: &str = "its workflow has failed";
+/// The error of a job whose workflow has failed, or was cancelled by itself.
+pub(crate) const FAILED: &str = "its workflow did not succeed";
 /// After so long a child is created again that the store could not take.
 const AWAY: Duration = Duration::from_secs(2);
 

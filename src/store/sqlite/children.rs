@@ -2,7 +2,7 @@
 //! told by a chore, is the job's.
 //!
 //! ```text
-//! open ─ begun ─ deferred ─ the child has succeeded | failed | been cancelled: so has the job
+//! open ─ begun ─ deferred ─ the child has succeeded | failed | been cancelled with the whole: so has the job
 //!                                                     │
 //!                                  failed ─ the child is repaired and succeeds: the job is repaired
 //! ```
@@ -116,11 +116,13 @@ impl Tx<'_> {
         child: WorkflowState,
     ) -> Result<()> {
         let jobs = Mask::range(at..at + 1);
+        let of = self.step(wf, step)?;
         let state = match child {
             WorkflowState::Succeeded => JobState::Succeeded,
             WorkflowState::Failed if planted!("a job succeeds although its child has failed") => JobState::Succeeded,
-            WorkflowState::Failed => JobState::Failed,
-            _ => JobState::Cancelled,
+            WorkflowState::Cancelled if self.stops(&of)? => JobState::Cancelled,
+            // What somebody cancelled by itself is missing to the whole, like what failed.
+            _ => JobState::Failed,
         };
         self.settle_jobs(wf, step, (chunk.chunk, chunk.first), bytes, jobs, state)?;
         if state == JobState::Failed {

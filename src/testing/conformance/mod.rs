@@ -30,6 +30,7 @@
 mod all_cases;
 
 mod checkpoints;
+mod children;
 mod claims;
 mod commands;
 mod conditions;
@@ -73,6 +74,7 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 
 use self::checkpoints::checkpoint;
+use self::children::child;
 use self::claims::{claim, turns, wake};
 use self::commands::{cancel, pause, resume};
 use self::conditions::condition;

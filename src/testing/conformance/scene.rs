@@ -413,8 +413,13 @@ impl Scene {
                 break;
             }
         }
+        let mut rows = Vec::new();
         for id in self.list(List::default()).await {
-            let row = self.row(id).await;
+            rows.push(self.row(id).await);
+        }
+        // What stands for a job goes with the workflow of that job.
+        for row in rows.iter().filter(|row| row.parent.is_none()) {
+            let id = row.id;
             assert!(row.state.is_finished(), "at its end a workflow is {}: {row:?}", row.state);
             self.delete(id).await;
         }

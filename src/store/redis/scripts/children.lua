@@ -86,7 +86,9 @@ function G.end_of_child(wf, step, index, child)
     local state = state_of(bytes:byte(at + 1))
     if state == FAILED and workflow.state == WF.succeeded then return repair_by_child(wf, step) end
     if state ~= DEFERRED then return end
-    local becomes = ({ [WF.succeeded] = SUCCEEDED, [WF.failed] = FAILED })[workflow.state] or CANCELLED
+    -- What somebody cancelled by itself is missing to the whole, like what failed.
+    local becomes = workflow.state == WF.succeeded and SUCCEEDED or FAILED
+    if workflow.state == WF.cancelled and stops(G.step(wf, step)) then becomes = CANCELLED end
     local jobs = M.range(at, at + 1)
     G.settle_jobs(wf, step, chunk, bytes, jobs, becomes)
     if becomes == FAILED then
