@@ -60,17 +60,17 @@ impl Text {
 }
 
 pub static SESSION: Script = script!("session": "retention" "chore" "line" "starts" "limited" "timer" "lease" "policy" "settle" "error" "lane" "recovery" "permits");
-pub static CREATE: Script = script!("create": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "policy" "settle" "children" "repeat" "draft" "occurrence" "build");
+pub static CREATE: Script = script!("create": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "policy" "settle" "child" "repeat" "draft" "occurrence" "build");
 pub static SCHEDULE: Script = script!("schedule": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "policy" "settle" "occurrence" "build");
 pub static PERMIT: Script = script!("permit": "lease" "starts" "permits");
 pub static CLAIM: Script = script!("claim": "chore" "line" "starts" "limited" "lease" "slice");
 pub static FORWARD: Script = script!("forward": "retention" "chore" "line" "starts" "limited" "timer" "lease" "slice" "policy" "settle" "error" "lane" "recovery");
-pub static REPORT: Script = script!("report": "retention" "chore" "line" "starts" "limited" "timer" "lease" "policy" "settle" "children" "error" "lane" "draft" "adopt");
-pub static TICK: Script = script!("tick": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "policy" "settle" "children" "error" "lane" "recovery" "stop" "draft" "permits");
-pub static CHECKPOINT: Script = script!("checkpoint": "retention" "lease" "draft");
+pub static REPORT: Script = script!("report": "retention" "chore" "line" "starts" "limited" "timer" "lease" "policy" "settle" "child" "error" "lane" "draft" "adopt");
+pub static TICK: Script = script!("tick": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "policy" "settle" "child" "children" "error" "lane" "recovery" "stop" "draft" "permits");
+pub static CHECKPOINT: Script = script!("checkpoint": "retention" "chore" "lease" "draft");
 pub static CANCEL: Script = script!("cancel": "retention" "chore" "line" "starts" "limited" "timer" "lease" "policy" "settle" "error" "lane" "recovery" "stop");
 pub static COMMAND: Script =
-    script!("command": "retention" "chore" "line" "timer" "lease" "policy" "settle" "children" "repeat" "draft");
+    script!("command": "retention" "chore" "line" "timer" "lease" "policy" "settle" "child" "repeat" "draft");
 pub static SIGNAL: Script = script!("signal": "retention" "chore" "line" "timer" "lease" "policy" "settle" "repeat");
 pub static READ: Script = script!("read": "chore" "line" "lease" "starts" "limited" "permits");
 pub static DOCTOR: Script =
