@@ -319,6 +319,12 @@ impl Client {
                 row.state
             )));
         }
+        if let Some(parent) = row.parent {
+            return Err(Error::refused(format!(
+                "workflow {id} stands for a job of workflow {}; it is started again with that one, or by a retry of what failed there",
+                parent.workflow
+            )));
+        }
         let (arguments, plan) = self.registry().plan(&row.name, &crate::view::raw(row.arguments))?;
         let WorkflowRow { name, retention, key, generation, .. } = row;
         let has_key = key.is_some();

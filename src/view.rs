@@ -7,7 +7,7 @@ use crate::clock::Millis;
 use crate::graph::StepNumber;
 use crate::id::WorkflowId;
 use crate::state::{Counts, EdgeKind, FailurePolicy, JobState, StepState, WorkflowState};
-use crate::store::{StepRow, WorkflowRow};
+use crate::store::{Parent, StepRow, WorkflowRow};
 use crate::waiting::WaitsFor;
 
 /// A workflow.
@@ -42,6 +42,9 @@ pub struct WorkflowView {
     pub pinned: bool,
     /// The key that it holds until it finishes, if it was started with one.
     pub key: Option<String>,
+    /// The job that it stands for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
     /// How many steps it has.
     pub step_count: u32,
     /// Its steps, at most as many as were asked for.
@@ -235,6 +238,7 @@ impl WorkflowView {
             expires_at: row.expires_at,
             pinned: row.pinned,
             key: row.key.map(|key| key.key),
+            parent: row.parent,
             step_count: row.steps,
             steps: steps.into_iter().map(StepView::from).collect(),
         }

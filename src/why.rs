@@ -18,7 +18,7 @@ use crate::handle::Handle;
 use crate::id::WorkflowId;
 use crate::render::words::{count, number};
 use crate::state::{Counts, Decision, EdgeKind, JobState, StepState, WorkflowState};
-use crate::store::{EdgeRow, StepRow, WorkflowRow};
+use crate::store::{CHILDREN_PAGE, EdgeRow, StepRow, WorkflowRow};
 
 /// How many causes are explained; further ones are counted.
 const EXPLAINED: usize = 10;
@@ -28,6 +28,8 @@ const PAGE: u32 = 1000;
 const WALKED: usize = 400;
 /// How many of the steps that wait for one are named.
 const NAMED: usize = 8;
+/// How many workflows that jobs wait for are named.
+const CHILDREN: usize = 3;
 
 /// Why something is not done, or how it ended.
 #[derive(Clone, Debug, Serialize)]
@@ -86,6 +88,8 @@ pub enum CauseKind {
     Delayed,
     /// Somebody is to give the signal that the step waits for.
     Signal,
+    /// Jobs wait for the ends of the workflows that they stand for.
+    Workflow,
     /// As many jobs of the step, of its type or of its queue run as may.
     AtLimit,
     /// Jobs that killed their workers wait for one that holds nothing else.
@@ -325,6 +329,10 @@ impl Handle {
             let now = self.store().now();
             let figures = Figures { step, waiting: &found, workflow: row.state, id: self.id(), program, now };
             let (mut kinds, mut told) = figures.told();
+            if step.spec.children && step.jobs.deferred > 0 {
+                kinds.push(CauseKind::Workflow);
+                told = format!("{told}; {}", self.children_at_work(step).await?);
+            }
             let is_wait = step.spec.waits.is_some();
             let waits = step.jobs.unsettled() > step.jobs.retrying + step.running || !found.leases.is_empty();
             // No broker carries what no worker runs.
@@ -353,6 +361,19 @@ impl Handle {
             next_due: found.next_due,
             text,
         })
+    }
+
+    /// Which workflows the jobs of a step wait for: some of them by their ids.
+    async fn children_at_work(&self, step: &StepRow) -> Result<String> {
+        let (mut named, mut from) = (Vec::new(), 0);
+        while named.len() < CHILDREN {
+            let page = self.store().children(self.id(), step.number, from, CHILDREN_PAGE).await?;
+            let Some(last) = page.last() else { break };
+            from = last.index + 1;
+            let at_work = page.iter().filter(|child| !child.state.is_finished());
+            named.extend(at_work.map(|child| format!("{} ({})", child.id, child.state)).take(CHILDREN - named.len()));
+        }
+        Ok(sentences::children(step, &named))
     }
 
     /// A waiting step of which everything before it has settled as it asks: the store has yet to act on it.

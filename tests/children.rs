@@ -6,7 +6,7 @@ use futures::TryStreamExt;
 use gusher::StepState as S;
 use gusher::prelude::*;
 use gusher::store::Store;
-use gusher::{Handle, Returning, WorkflowId, WorkflowState};
+use gusher::{CauseKind, Handle, Returning, WorkflowId, WorkflowState};
 use support::House;
 use support::act::{Act, Shared, Stage, act};
 
@@ -163,6 +163,15 @@ async fn no_slot_is_held_by_a_job_that_stands_for_a_workflow() {
     let run = play.start(&["wait"; 4].as_slice()).await;
     play.stage.wait_for(4).await;
     assert_eq!(run.status().await.unwrap().steps[0].running, 0);
+    let first = play.children(&run).await[0].0;
+    let why = run.why().await.unwrap();
+    assert!(why.causes[0].kinds.contains(&CauseKind::Workflow), "{why:?}");
+    let told = format!("they wait for 4 workflows: {first} (running), ");
+    assert!(
+        why.causes[0].text.contains(&told) && why.causes[0].text.ends_with(" and 1 more"),
+        "{}",
+        why.causes[0].text
+    );
     play.stage.gate.add_permits(4);
     assert_eq!(run.wait().await.unwrap().state, WorkflowState::Succeeded);
     play.end().await;

@@ -116,6 +116,9 @@ fn workflow_lines(workflow: &WorkflowView, errors: &[ErrorGroup], program: &str)
     if workflow.generation > 0 {
         field("again", &count(u64::from(workflow.generation), "time"));
     }
+    if let Some(parent) = workflow.parent {
+        field("part of", &format!("{}, job {} of its step {}", parent.workflow, parent.index, parent.step));
+    }
     field("created", &time::at(workflow.created_at));
     if let Some(started) = workflow.started_at {
         let end = workflow.finished_at.map(|end| format!(", finished {} ({})", time::at(end), span(end - started)));

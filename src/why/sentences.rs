@@ -237,6 +237,19 @@ fn percent(fraction: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
+/// Which workflows jobs wait for.
+pub fn children(step: &StepRow, named: &[String]) -> String {
+    let waiting = step.jobs.deferred;
+    let more = waiting.saturating_sub(named.len() as u64);
+    let others = if more > 0 { format!(" and {} more", number(more)) } else { String::new() };
+    format!(
+        "{} for {}: {}{others}",
+        if waiting == 1 { "one waits" } else { "they wait" },
+        count(waiting, "workflow"),
+        named.join(", ")
+    )
+}
+
 /// Why a step failed.
 pub fn failed(step: &StepRow, groups: &[ErrorGroup], awaited: bool, chore_under_way: Option<&str>) -> String {
     let jobs = step.jobs;

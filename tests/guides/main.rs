@@ -73,13 +73,15 @@ mod waiting;
 mod failures;
 #[rustfmt::skip]
 mod conditions;
+#[rustfmt::skip]
+mod sub_workflows;
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
 /// The files of this test.
-const FILES: [&str; 12] = [
+const FILES: [&str; 13] = [
     "main",
     "sidekiq",
     "gush",
@@ -92,6 +94,7 @@ const FILES: [&str; 12] = [
     "waiting",
     "failures",
     "conditions",
+    "sub_workflows",
 ];
 
 /// Checks that a guide shows the workflow's graph as it is.
@@ -119,6 +122,7 @@ fn every_line_of_rust_in_the_guides_is_one_of_these_files() {
         "waiting",
         "failures",
         "conditions",
+        "sub-workflows",
     ]
     .map(|name| format!("docs/{name}.md"))
     {
