@@ -81,7 +81,7 @@ pub(crate) async fn create(
             Err(_) => (None, None),
         };
         if let Some(parts) = parts {
-            let of = DraftOf::Workflow(workflow.clone());
+            let of = DraftOf::Workflow(Box::new(workflow.clone()));
             let append = Append { draft, of, number: appended, parts, lease };
             answered(|| store.append(append.clone())).await?;
             appended += 1;

@@ -160,7 +160,7 @@ async fn a_cancel_reaches_the_workflows_within() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_slot_is_held_by_a_job_that_stands_for_a_workflow() {
     let play = Play::begin().await;
-    let run = play.start(&["wait"; 4].as_slice()).await;
+    let run = play.start(&["wait"; 4]).await;
     play.stage.wait_for(4).await;
     assert_eq!(run.status().await.unwrap().steps[0].running, 0);
     let first = play.children(&run).await[0].0;

@@ -46,6 +46,7 @@ impl House {
             retention: gusher::Retention::default(),
             key: None,
             occurrence: None,
+            parent: None,
         };
         self.store.create(Create { workflow, draft: None, parts, again: false }).await.unwrap();
         id

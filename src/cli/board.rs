@@ -223,6 +223,7 @@ mod tests {
             expires_at: None,
             pinned: false,
             key: None,
+            parent: None,
             step_count,
             steps,
         };

@@ -312,6 +312,7 @@ mod tests {
             expires_at: None,
             pinned: false,
             key: None,
+            parent: None,
             step_count: 0,
             steps: Vec::new(),
         };

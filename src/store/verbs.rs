@@ -83,7 +83,7 @@ pub struct DraftKey {
 #[derive(Clone, Debug)]
 pub enum DraftOf {
     /// A workflow.
-    Workflow(NewWorkflow),
+    Workflow(Box<NewWorkflow>),
     /// Jobs of a step of a workflow that exists.
     Jobs {
         /// The workflow.

@@ -41,7 +41,7 @@ impl Job for Summary {
     type Output = u64;
     type State = ();
     async fn perform(self, ctx: &Context) -> JobResult<u64> {
-        Ok(self.rows.stream(ctx).try_fold(0, async |rows, _| Ok(rows + 1)).await?)
+        self.rows.stream(ctx).try_fold(0, async |rows, _| Ok(rows + 1)).await
     }
 }
 
@@ -53,7 +53,7 @@ impl Job for Report {
     type Output = Vec<(u64, u64)>;
     type State = ();
     async fn perform(self, ctx: &Context) -> JobResult<Self::Output> {
-        Ok(self.rows.stream(ctx).try_collect().await?)
+        self.rows.stream(ctx).try_collect().await
     }
 }
 

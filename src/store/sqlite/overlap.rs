@@ -14,7 +14,7 @@ impl Tx<'_> {
             // Sent again: it renews.
             let parts = Append {
                 draft: begin.draft,
-                of: DraftOf::Workflow(new.clone()),
+                of: DraftOf::Workflow(Box::new(new.clone())),
                 number: 0,
                 parts: Vec::new(),
                 lease: begin.lease,

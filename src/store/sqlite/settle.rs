@@ -257,7 +257,7 @@ impl Tx<'_> {
             }
             let bytes = self.bytes(chunk.chunk, chunk.jobs)?;
             // What waits for its child ends with that.
-            let ends = |state: JobState| !state.is_settled() && !(has_children && state == JobState::Deferred);
+            let ends = |state: JobState| !(state.is_settled() || has_children && state == JobState::Deferred);
             let open: Mask = (0..chunk.jobs).filter(|at| ends(JobState::of(bytes[*at]))).collect();
             self.settle_jobs(wf, step, (chunk.chunk, chunk.first), bytes, open.minus(leased), state)?;
         }

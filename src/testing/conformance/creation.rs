@@ -8,7 +8,7 @@ pub mod append {
 
     fn of_a_workflow(scene: &Scene) -> (WorkflowId, DraftOf) {
         let id = scene.new_id();
-        (id, DraftOf::Workflow(new_workflow(id)))
+        (id, DraftOf::Workflow(Box::new(new_workflow(id))))
     }
 
     async fn create(scene: &Scene, id: WorkflowId, append: &Append) -> bool {
@@ -196,7 +196,7 @@ pub mod create {
 
     pub async fn answer_lost_of_a_draft_is_answered_as_existing(scene: &Scene) {
         let plan = scene.plan().step("rows", 3);
-        let append = scene.draft(DraftOf::Workflow(plan.call().workflow), plan.parts());
+        let append = scene.draft(DraftOf::Workflow(Box::new(plan.call().workflow)), plan.parts());
         scene.append(&append).await;
         let create = Create { draft: Some(append.draft), parts: vec![], ..plan.call() };
         assert!(!scene.store.create(create.clone()).await.unwrap().existed);
@@ -207,7 +207,8 @@ pub mod create {
     pub async fn repeated_with_a_draft_collects_the_draft(scene: &Scene) {
         let plan = scene.plan();
         assert!(!plan.begin().await.existed);
-        let append = scene.draft(DraftOf::Workflow(plan.call().workflow), vec![root("rows"), jobs_part(0, 9)]);
+        let append =
+            scene.draft(DraftOf::Workflow(Box::new(plan.call().workflow)), vec![root("rows"), jobs_part(0, 9)]);
         scene.append(&append).await;
         let create = Create { draft: Some(append.draft), parts: vec![], ..plan.call() };
         assert!(scene.store.create(create).await.unwrap().existed);
@@ -217,7 +218,7 @@ pub mod create {
 
     pub async fn lease_taken_back_from_its_draft_leaves_nothing(scene: &Scene) {
         let plan = scene.plan().step("rows", 3);
-        let append = scene.draft(DraftOf::Workflow(plan.call().workflow), plan.parts());
+        let append = scene.draft(DraftOf::Workflow(Box::new(plan.call().workflow)), plan.parts());
         scene.append(&append).await;
         scene.wait(2 * LEASE).await;
         let create = Create { draft: Some(append.draft), parts: vec![], ..plan.call() };

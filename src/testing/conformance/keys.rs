@@ -116,7 +116,8 @@ pub mod begin {
     pub async fn then_a_draft_of_many_calls_is_adopted_whole(scene: &Scene) {
         let begin = scene.keyed("a");
         scene.begin(&begin).await;
-        let mut append = scene.draft(crate::store::DraftOf::Workflow(begin.workflow.clone()), vec![root("rows")]);
+        let mut append =
+            scene.draft(crate::store::DraftOf::Workflow(Box::new(begin.workflow.clone())), vec![root("rows")]);
         (append.draft, append.number) = (begin.draft, 1);
         scene.append(&append).await;
         append.parts = vec![jobs_part(0, 5)];

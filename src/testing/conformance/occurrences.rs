@@ -243,7 +243,8 @@ async fn side_by_side(scene: &Scene, (): (), column: Column) {
         Column::AnswerLost => lose(scene.store.create(second.clone())),
         Column::LeaseTakenBack => {
             // An attempt has written a part and died.
-            let draft = scene.draft(crate::store::DraftOf::Workflow(second.workflow.clone()), vec![root("rows")]);
+            let draft =
+                scene.draft(crate::store::DraftOf::Workflow(Box::new(second.workflow.clone())), vec![root("rows")]);
             scene.append(&draft).await;
             scene.leases_end().await;
         }

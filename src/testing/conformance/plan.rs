@@ -123,7 +123,7 @@ impl<'s> Plan<'s> {
         let mut draft = None;
         if parts.len() > PARTS_A_CALL {
             let rest = parts.split_off(parts.len() - PARTS_A_CALL);
-            let mut append = self.scene.draft(DraftOf::Workflow(self.new_workflow()), Vec::new());
+            let mut append = self.scene.draft(DraftOf::Workflow(Box::new(self.new_workflow())), Vec::new());
             draft = Some(append.draft);
             for piece in std::mem::replace(&mut parts, rest).chunks(PARTS_A_CALL) {
                 append.parts = piece.to_vec();

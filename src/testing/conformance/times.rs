@@ -102,7 +102,9 @@ pub mod tick {
 
     pub async fn ends_drafts_that_nobody_renews(scene: &Scene) {
         let new = new_workflow(scene.new_id());
-        scene.append(&scene.draft(crate::store::DraftOf::Workflow(new), vec![root("rows"), jobs_part(0, 9)])).await;
+        scene
+            .append(&scene.draft(crate::store::DraftOf::Workflow(Box::new(new)), vec![root("rows"), jobs_part(0, 9)]))
+            .await;
         scene.wait(LEASE - 100).await;
         assert!(scene.under_way().await > 0);
         scene.wait(200).await;
