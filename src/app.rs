@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use serde_json::value::RawValue;
 
 use crate::broker::{Brokers, Traffic, Way};
-use crate::children::{BeginChild, static_child_type};
+use crate::children::{BeginChild, static_child_type, workflow_of};
 use crate::client::Client;
 use crate::condition::{Asked, Condition};
 use crate::error::{Error, Result};
@@ -148,7 +148,7 @@ impl<S: Send + Sync + 'static> App<S> {
     /// # Panics
     /// If another type is registered under its name.
     pub fn condition<C: Condition<State = S>>(mut self) -> Self {
-        let handler = JobHandler::<Asked<C>>::of_condition();
+        let handler = JobHandler::<Asked<C>>::new().as_a(Role::Condition);
         self.register(Arc::new(handler));
         self
     }
@@ -165,7 +165,7 @@ impl<S: Send + Sync + 'static> App<S> {
         if self.registry.workflows.insert(W::NAME, parse::<W>).is_none() {
             let start = JobHandler::<StartJobOf<S>>::named(static_start_type(W::NAME));
             self.register(Arc::new(start));
-            let child = JobHandler::<BeginChild<S>>::named(static_child_type(W::NAME));
+            let child = JobHandler::<BeginChild<S>>::named(static_child_type(W::NAME)).as_a(Role::Workflow);
             self.register(Arc::new(child));
         }
         self
@@ -432,7 +432,10 @@ impl Registry {
     /// Refuses a type that is not registered as what it is used for, naming the line to add.
     pub fn check_type(&self, place: &str, job_type: &str, role: Role) -> Result<()> {
         let word = role.word();
-        match self.kinds.get(job_type) {
+        let registered = self.kinds.get(job_type);
+        // A workflow's jobs have a name of their own.
+        let job_type = if role == Role::Workflow { workflow_of(job_type) } else { job_type };
+        match registered {
             Some(kind) if kind.role == role => Ok(()),
             Some(kind) => Err(Error::usage(format!(
                 "{place}: `{job_type}` is registered as a {} and used as a {word}",

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{StepNumber, StepSpec};
 use crate::id::WorkflowId;
 use crate::job::{Context, Job, JobError, JobResult, Stored};
-use crate::outputs::Outputs;
+use crate::outputs::{Outputs, written};
 use crate::retention::Retention;
 use crate::start_job::{START_QUEUE, static_type};
 use crate::starting::New;
@@ -81,6 +81,11 @@ pub(crate) fn static_child_type(workflow: &str) -> &'static str {
 
 const PREFIX: &str = "workflow ";
 
+/// The type of the workflows that jobs of a type stand for.
+pub(crate) fn workflow_of(job_type: &str) -> &str {
+    job_type.strip_prefix(PREFIX).unwrap_or(job_type)
+}
+
 impl Flow {
     /// A step of one job that stands for another workflow, which is created once the step is released, and whose end is the step's.
     pub fn run_workflow<W: Workflow>(&self, workflow: W) -> Step<'_, Child<W>> {
@@ -98,7 +103,7 @@ impl Flow {
             children: true,
             ..StepSpec::new(static_child_type(W::NAME), START_QUEUE)
         };
-        self.children_step(spec, workflows.into_iter().map(|workflow| Ok(arguments_of(&workflow)?.into_bytes())))
+        self.children_step(spec, workflows.into_iter().map(|workflow| arguments(&workflow)))
     }
 
     /// Says which job's output is that of the whole workflow: the only one of that step.
@@ -112,6 +117,18 @@ impl<W: Returning> Step<'_, Child<W>> {
     pub fn outputs(self) -> Outputs<W::Output> {
         Outputs::of_children(self.number())
     }
+}
+
+/// The arguments of a workflow that stands for a job.
+fn arguments<W: Workflow>(workflow: &W) -> Result<Vec<u8>> {
+    let (_, reads) = written(workflow)?;
+    if let Some(step) = reads.first() {
+        return Err(Error::usage(format!(
+            "the arguments of {} read the outputs of step {step}: a workflow within another one cannot; let a job of its own find what it needs",
+            W::NAME
+        )));
+    }
+    Ok(arguments_of(workflow)?.into_bytes())
 }
 
 /// Where the output of a workflow is: what its job has as its own.
@@ -139,11 +156,10 @@ impl<S: Send + Sync + 'static> Job for BeginChild<S> {
 
     async fn perform(self, ctx: &Context<S>) -> JobResult<()> {
         let slice = &ctx.held.slice;
-        let name = slice.job_type.strip_prefix(PREFIX).unwrap_or(&slice.job_type);
         let index = slice.first + u64::from(ctx.at());
         let parent = Parent { workflow: slice.workflow, step: slice.step, index };
         let id = WorkflowId::of_child(slice.workflow, &ctx.idempotency_key());
-        match ctx.client().begin_child(id, parent, name, self.arguments.get()).await {
+        match ctx.client().begin_child(id, parent, workflow_of(&slice.job_type), self.arguments.get()).await {
             Ok(step) => Err(JobError::begun(Returned { workflow: id, step })),
             Err(error) if error.is_transient() => Err(JobError::postpone(AWAY)),
             Err(error) if error.kind() == ErrorKind::Usage => Err(JobError::fatal(error)),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use futures::TryStreamExt;
 
+use crate::children::workflow_of;
 use crate::client::Client;
 use crate::error::{ErrorKind, Result};
 use crate::id::WorkflowId;
@@ -96,6 +97,7 @@ impl Client {
         let job_type = step.spec.job_type.clone();
         let Some(kind) = self.registry().kinds.get(job_type.as_str()) else {
             let add = crate::worker::attempt::Role::of(&step.spec).word();
+            let job_type = if step.spec.children { workflow_of(&job_type).to_owned() } else { job_type };
             return Ok(Some(Lack::Type { job_type, add }));
         };
         // The jobs of a step were written by the same program: one tells of all.

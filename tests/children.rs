@@ -25,6 +25,29 @@ impl Job for Count {
     }
 }
 
+/// Reads what it cannot have.
+#[derive(Serialize, Deserialize)]
+struct Nosy {
+    counts: Outputs<u64>,
+}
+impl Workflow for Nosy {
+    const NAME: &str = "Nosy";
+    fn configure(&self, _: &Flow) -> gusher::Result<()> {
+        Ok(())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Curious;
+impl Workflow for Curious {
+    const NAME: &str = "Curious";
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        let counted = flow.run(Count { file: "ok".into() });
+        flow.run_workflow(Nosy { counts: counted.outputs() }).after(counted);
+        Ok(())
+    }
+}
+
 /// A file is read, then counted. What its name says is done.
 #[derive(Serialize, Deserialize)]
 struct ImportFile {
@@ -191,4 +214,20 @@ async fn a_workflow_within_is_deleted_with_the_whole_and_not_alone() {
         assert_eq!(client.find(child).await.unwrap_err().kind(), gusher::ErrorKind::NotFound);
     }
     play.end().await;
+}
+
+#[tokio::test]
+async fn a_workflow_within_that_is_not_registered_is_refused_with_the_line_to_add() {
+    let house = House::new();
+    let app = App::new(|| std::future::ready(Ok::<_, std::io::Error>(Stage::new()))).job::<Report>();
+    let error = house.client(&app).start(Nightly { files: vec!["ok".into()] }).await.unwrap_err().to_string();
+    assert!(error.ends_with("add .workflow::<ImportFile>() to the App"), "{error}");
+}
+
+#[tokio::test]
+async fn a_workflow_within_that_reads_outputs_of_the_whole_is_refused() {
+    let house = House::new();
+    let app = App::new(|| std::future::ready(Ok::<_, std::io::Error>(Stage::new()))).job::<Count>().workflow::<Nosy>();
+    let error = house.client(&app).start(Curious).await.unwrap_err().to_string();
+    assert!(error.contains("the arguments of Nosy read the outputs of step 0"), "{error}");
 }

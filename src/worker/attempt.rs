@@ -39,6 +39,8 @@ pub enum Role {
     Job,
     Source,
     Condition,
+    /// Its jobs stand for workflows.
+    Workflow,
 }
 
 impl Role {
@@ -47,6 +49,7 @@ impl Role {
         match step {
             StepSpec { feeds: Some(_), .. } => Role::Source,
             StepSpec { condition: true, .. } => Role::Condition,
+            StepSpec { children: true, .. } => Role::Workflow,
             _ => Role::Job,
         }
     }
@@ -57,6 +60,7 @@ impl Role {
             Role::Job => "job",
             Role::Source => "source",
             Role::Condition => "condition",
+            Role::Workflow => "workflow",
         }
     }
 }
@@ -109,10 +113,10 @@ impl<J: Job> JobHandler<J> {
         Self(Kind { name, ..kind }, job)
     }
 
-    /// Of conditions.
-    pub fn of_condition() -> Self {
-        let Self(kind, job) = Self::new();
-        Self(Kind { role: Role::Condition, ..kind }, job)
+    /// Of what is no job to those who register it.
+    pub fn as_a(self, role: Role) -> Self {
+        let Self(kind, job) = self;
+        Self(Kind { role, ..kind }, job)
     }
 }
 
