@@ -200,6 +200,7 @@ mod tests {
             waits: None,
             policy: crate::FailurePolicy::RunOn,
             paused: false,
+            outdated: false,
         }
     }
 

@@ -35,6 +35,7 @@ pub(crate) mod progress;
 mod prune;
 mod resume;
 mod retry;
+mod run_again;
 mod schedule;
 mod show;
 mod signal;
@@ -87,6 +88,7 @@ enum Command {
     Why(why::Why),
     Failures(failures::Failures),
     Retry(retry::Retry),
+    RunAgain(run_again::RunAgain),
     Discard(discard::Discard),
     StartAgain(start_again::StartAgain),
     Signal(signal::Signal),
@@ -118,6 +120,7 @@ impl Command {
             Command::Why(command) => command.run(house).await,
             Command::Failures(command) => command.run(house).await,
             Command::Retry(command) => command.run(house).await,
+            Command::RunAgain(command) => command.run(house).await,
             Command::Discard(command) => command.run(house).await,
             Command::StartAgain(command) => command.run(house).await,
             Command::Signal(command) => command.run(house).await,

@@ -464,6 +464,7 @@ mod tests {
             started_at: Some(NOW),
             finished_at: None,
             exceeded: false,
+            outdated: false,
         }
     }
 

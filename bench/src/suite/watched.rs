@@ -179,6 +179,7 @@ impl Store for Watched {
         set_paused(what: Pausable, paused: bool) -> Woken;
         paused() -> Vec<Pausable>;
         retry(retry: RetryFailed) -> Retried;
+        run_again(run: RunAgain) -> RanAgain;
         resume_step(resume: ResumeStep) -> ResumedStep;
         delete(workflow: WorkflowId) -> ();
         workflow(workflow: WorkflowId) -> WorkflowRow;

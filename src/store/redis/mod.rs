@@ -409,6 +409,10 @@ impl Store for RedisStore {
         Box::pin(async move { self.command(retry.workflow, "retry", parameters::retry(&retry)).await })
     }
 
+    fn run_again(&self, run: RunAgain) -> Answer<'_, RanAgain> {
+        Box::pin(async move { self.command(run.workflow, "run again", parameters::run_again(&run)).await })
+    }
+
     fn resume_step(&self, resume: ResumeStep) -> Answer<'_, ResumedStep> {
         Box::pin(async move {
             let of = parameters::resume_step(&resume);

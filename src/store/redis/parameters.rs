@@ -395,6 +395,14 @@ pub fn retry(retry: &RetryFailed) -> Value {
     of
 }
 
+pub fn run_again(run: &RunAgain) -> Value {
+    let mut of = of_step(run.workflow, run.step);
+    of["session"] = run.session.to_string().into();
+    of["command"] = run.command.into();
+    of["again"] = u8::from(run.again).into();
+    of
+}
+
 pub fn resume_step(resume: &ResumeStep) -> Value {
     let mut of = of_step(resume.workflow, resume.step);
     of["session"] = resume.session.to_string().into();

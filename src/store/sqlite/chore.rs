@@ -45,6 +45,10 @@ pub enum Kind {
     RetryJobs,
     /// Opens the jobs of `step` that were cancelled when it failed fast, from job `cursor` on; the last part of a repair, whose `argument` it has.
     Revive,
+    /// Takes `step`, and what comes after it, back, so that it runs again; `argument` is 1 if what has run after it does so, too.
+    RunAgain,
+    /// Releases what `RunAgain` has taken back.
+    ReleaseAgain,
     /// Cancels the rest of `step`, which has failed fast, from job `cursor` on.
     StopRest,
     /// Puts the workflow's parked places back, from line `cursor` on.
@@ -56,7 +60,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 12] = [
+    const ALL: [Kind; 14] = [
         Kind::Roots,
         Kind::Settled,
         Kind::Fill,
@@ -65,6 +69,8 @@ impl Kind {
         Kind::Reopen,
         Kind::RetryJobs,
         Kind::Revive,
+        Kind::RunAgain,
+        Kind::ReleaseAgain,
         Kind::StopRest,
         Kind::Unpark,
         Kind::Delete,
@@ -81,6 +87,8 @@ impl Kind {
             Kind::Reopen => "reopen",
             Kind::RetryJobs => "retry jobs",
             Kind::Revive => "revive",
+            Kind::RunAgain => "run again",
+            Kind::ReleaseAgain => "release again",
             Kind::StopRest => "stop rest",
             Kind::Unpark => "resume",
             Kind::Delete => "delete",
@@ -162,6 +170,8 @@ impl Tx<'_> {
             Kind::Reopen => self.reopen(wf, step, cursor, argument),
             Kind::RetryJobs => self.retry_jobs(wf, step, cursor, argument),
             Kind::Revive => self.revive(wf, step, cursor, argument),
+            Kind::RunAgain => self.run_again_bite(wf, step, argument),
+            Kind::ReleaseAgain => self.release_again(wf, step, argument),
             Kind::StopRest => self.stop_rest(wf, step, cursor),
             Kind::Unpark => self.unpark_places(wf, cursor),
             Kind::Delete => self.delete_bite(wf),
@@ -262,25 +272,37 @@ impl Tx<'_> {
     /// Takes a step back to running. As long as it counts as settled its followers are told, one bite after the other, to wait for
     /// it again: so none of them is released between its reopening and its new end.
     fn reopen(&mut self, wf: Wf, number: StepNumber, from: i64, mended: i64) -> Result<()> {
-        const FOLLOWERS: usize = 120;
+        const FOLLOWERS: usize = 80;
+        // A step that is being taken back to run again has nothing to retry before it has.
+        if self.is_running_again(wf)? && !planted!("a retry comes between the taking back of steps that run again") {
+            return self.leave_chore(Kind::Reopen, wf, number, from, mended);
+        }
         // What has been taken out of its lines and is not cancelled yet would be in neither.
         if self.is_stopping_rest(wf, number)? && !planted!("a repair comes between the cancelling of a step's rest") {
             return self.leave_chore(Kind::Reopen, wf, number, from, mended);
         }
         let mut step = self.step(wf, number)?;
         if step.state.is_settled() {
-            let sql = "SELECT e.down, e.kind, e.decision FROM edge e JOIN step d ON d.wf = e.wf AND d.step = e.down \
-                       WHERE e.wf = ?1 AND e.up = ?2 AND e.down >= ?3 AND d.decided IS NULL \
-                       AND (d.state = 0 AND d.released_at IS NULL OR d.state < 2 AND e.kind = 4) ORDER BY e.down, e.kind LIMIT ?4";
+            let sql = "SELECT e.down, e.kind, e.decision, d.state >= 2 FROM edge e JOIN step d ON d.wf = e.wf AND d.step = e.down \
+                       WHERE e.wf = ?1 AND e.up = ?2 AND e.down >= ?3 AND (d.decided IS NULL \
+                       AND (d.state = 0 AND d.released_at IS NULL OR d.state < 2 AND e.kind = 4) \
+                       OR d.state >= 2 AND d.released_at IS NOT NULL AND e.kind <> 4) ORDER BY e.down, e.kind LIMIT ?4";
             let edges = self.all(sql, (wf, number, from, FOLLOWERS as i64), |row| {
-                Ok((row.get::<_, StepNumber>(0)?, row.get::<_, u8>(1)?, row.get::<_, Option<u8>>(2)?))
+                let edge = (row.get::<_, StepNumber>(0)?, row.get::<_, u8>(1)?, row.get::<_, Option<u8>>(2)?);
+                Ok((edge, row.get::<_, bool>(3)?))
             })?;
-            for (down, kind, decision) in
+            for ((down, kind, decision), has_run) in
                 edges.iter().filter(|_| !planted!("a repair does not take back what followed"))
             {
+                if *has_run {
+                    let mut follower = self.step(wf, *down)?;
+                    follower.outdated = true;
+                    self.put_step(follower);
+                    continue;
+                }
                 self.undecide(wf, number, *down, *kind, *decision)?;
             }
-            if let Some((last, ..)) = edges.last().filter(|_| edges.len() == FOLLOWERS) {
+            if let Some(((last, ..), _)) = edges.last().filter(|_| edges.len() == FOLLOWERS) {
                 return self.leave_chore(Kind::Reopen, wf, number, i64::from(*last), mended);
             }
             step = self.step(wf, number)?;
@@ -468,13 +490,14 @@ impl Tx<'_> {
 
     /// As much of it as one operation may; returns whether it is gone.
     pub fn delete_some(&mut self, wf: Wf) -> Result<bool> {
-        const TABLES: [(&str, &str); 10] = [
+        const TABLES: [(&str, &str); 11] = [
             ("lease", "session, number"),
             ("entry", "wf, step, suspect, seq"),
             ("ready", "line, wf, step"),
             ("place", "line, wf"),
             ("timer", "wf, step, due, chunk"),
             ("hold", "wf, step, name"),
+            ("again", "wf, step"),
             ("error", "wf, step, number"),
             ("edge", "wf, up, down, kind"),
             ("checkpoint", "chunk, at"),
@@ -548,6 +571,6 @@ fn hold_name(mended: i64) -> String {
 
 /// Whether a step has a chore on it, for people who ask why it waits.
 pub fn chore_of(conn: &rusqlite::Connection, wf: Wf, step: StepNumber) -> rusqlite::Result<Option<String>> {
-    let sql = "SELECT kind || coalesce(' (set aside: ' || error || ')', '') FROM chore WHERE wf = ?1 AND (step = ?2 OR kind IN ('start', 'cancel', 'retry')) LIMIT 1";
+    let sql = "SELECT kind || coalesce(' (set aside: ' || error || ')', '') FROM chore WHERE wf = ?1 AND (step = ?2 OR kind IN ('start', 'cancel', 'retry', 'run again', 'release again')) LIMIT 1";
     conn.prepare_cached(sql)?.query_row((wf, step), |row| row.get(0)).optional()
 }

@@ -30,6 +30,7 @@
 //! | `note` | what a test's ledger is told |
 //! | `memory` | stores in memory, one test after another |
 
+mod again;
 mod awaited;
 mod checkpoint;
 mod chore;
@@ -485,6 +486,10 @@ impl Store for SqliteStore {
 
     fn retry(&self, retry: RetryFailed) -> Answer<'_, Retried> {
         Box::pin(self.write("retry", move |tx| tx.retry(&retry)))
+    }
+
+    fn run_again(&self, run: RunAgain) -> Answer<'_, RanAgain> {
+        Box::pin(self.write("run again", move |tx| tx.run_again(&run)))
     }
 
     fn resume_step(&self, resume: ResumeStep) -> Answer<'_, ResumedStep> {

@@ -18,7 +18,7 @@ use crate::slice::Mask;
 use crate::state::{Counts, EdgeKind, JobState, StepState, WorkflowState};
 use crate::store::{
     Append, Begin, Begun, Checkup, Claim, Create, DraftKey, DraftOf, Enqueue, Key, Lane, List, LoneJobs, NewWorkflow,
-    Overlap, Part, Renew, ResumeStep, Retried, RetryFailed, SendSignal, Session, Signalled, Slice, StepRow, Store,
+    Overlap, Part, Renew, ResumeStep, Retried, RetryFailed, RunAgain, SendSignal, Session, Signalled, Slice, StepRow, Store,
     Tick, WorkflowRow,
 };
 
@@ -283,6 +283,18 @@ impl Scene {
         let retried = self.store.retry(self.retry_of(id)).await.expect("a retry");
         self.tick().await;
         retried
+    }
+
+    /// A command to run a step again, perhaps with all that comes after it, with a number of its own.
+    pub fn run_again_of(&self, id: WorkflowId, step: StepNumber, again: bool) -> RunAgain {
+        RunAgain { session: self.client, command: self.number(), workflow: id, step, again }
+    }
+
+    /// Runs a step again, to where workers are needed.
+    pub async fn run_again(&self, id: WorkflowId, step: StepNumber, again: bool) -> u64 {
+        let told = self.store.run_again(self.run_again_of(id, step, again)).await.expect("a step runs again");
+        self.tick().await;
+        told.jobs
     }
 
     /// A command to let a step go on, with a number of its own.
