@@ -173,6 +173,8 @@ local PARTS = {
     'error-jobs',-- hash: step:number -> jobs; step -> texts and bytes
     'error-list',-- hash: step -> numbers
     'holds',     -- hash: step -> names
+    'again',     -- zset: steps that are taken back to run again, by what is to be done next; 'again-rows': how far each is, and for whom
+    'again-rows',
     'failing',   -- zset: steps with failed jobs
     'roots',     -- zset: steps without upstream
     'lines',     -- zset: lines where it has a place
@@ -362,7 +364,7 @@ local STEP_FIELDS = {
     'line', 'suspect_line', 'feeds', 'always', 'tolerate_jobs', 'tolerate_fraction', 'limit', 'max_recoveries', 'delay',
     'state', 'decided', 'pending', 'skips', 'waits', 'cancels', 'total', 'succeeded', 'failed', 'skipped', 'cancelled',
     'retrying', 'leased', 'released_at', 'started_at', 'finished_at', 'generation', 'deferred', 'keyed',
-    'deadlines', 'checkpoints', 'awaits', 'policy', 'exceeded', 'forgiven', 'grace_until',
+    'deadlines', 'checkpoints', 'awaits', 'policy', 'exceeded', 'forgiven', 'grace_until', 'outdated',
 }
 -- The type of the signal, if it is one; the time or the wait until its end, if it has one; what it becomes then; its error; when its signal came.
 local AWAITED_FIELDS = { 'type', 'at', 'wait', 'state', 'number', 'text', 'signalled_at' }

@@ -179,6 +179,7 @@ local function clear_lines(wf, number)
     end
     return false
 end
+G.clear_lines = clear_lines
 
 -- Takes the work of one step after the other out of the lines and cancels what is not under a lease.
 function BITE.cancel(wf, _, from)
@@ -240,18 +241,28 @@ local function change_holds(wf, step, name, add)
     holds[name] = add and true or nil
     if next(holds) then call('HSET', key, step, cmsgpack.pack(holds)) else call('HDEL', key, step) end
 end
+G.change_holds = change_holds
+
+BITE['run again'] = function(wf, root, _, again) G.run_again_bite(wf, root, again) end
+BITE['release again'] = function(wf, root, _, again) G.release_again(wf, root, again) end
 
 -- Takes a step back to running. As long as it counts as settled its followers are told, one bite after the other, to wait for it
 -- again: so none of them is released between its reopening and its new end.
 function BITE.reopen(wf, number, from, mended)
+    -- A step that is being taken back to run again has nothing to retry before it has.
+    if G.is_running_again(wf) then return G.leave_chore('reopen', wf, number, from, mended) end
     -- What has been taken out of its lines and is not cancelled yet would be in neither.
     if G.is_on_list('stop rest', wf, number, 0) then return G.leave_chore('reopen', wf, number, from, mended) end
     local step = G.step(wf, number)
     if step.state >= STEP.succeeded then
         local edges = G.edges_from(wf, number, from, 100)
         for _, edge in ipairs(edges) do
+            local follower = G.step(wf, edge.down)
+            if follower.released_at and follower.state >= STEP.succeeded and edge.kind ~= EDGE.feeds then
+                follower.outdated = true
+                G.put_step(follower)
+            end
             if edge.decision then
-                local follower = G.step(wf, edge.down)
                 if G.is_asked(follower, edge.kind) then
                     follower.pending = follower.pending + 1
                     local count = ({ [SKIP] = 'skips', [WAIT] = 'waits', [CANCEL] = 'cancels' })[edge.decision]
