@@ -1,16 +1,16 @@
-//! What people command in a game: pause, resume, cancel, retry; and the signals that they give.
+//! What people command in a game: pause, resume, cancel, retry, run again; and the signals that they give.
 
 use super::game::{Game, Verdict, ensure, sure};
 use super::naive::{Job, Phase, Policy, State, Step};
 use super::plan::SIGNAL;
-use crate::store::{ResumeStep, RetryFailed, SendSignal};
+use crate::store::{LeaseReport, ResumeStep, RetryFailed, RunAgain, SendSignal};
 
 impl Game {
     /// A person's command.
     pub async fn command(&mut self) -> Verdict {
         let number = self.dice.below(self.models.len());
         let (id, phase) = (self.ids[number], self.models[number].phase);
-        match self.dice.below(14) {
+        match self.dice.below(17) {
             0..=2 if matches!(phase, Phase::Pending | Phase::Running) => {
                 self.say(|| format!("pause {number}"));
                 self.models[number].phase = Phase::Paused;
@@ -23,6 +23,7 @@ impl Game {
                 sure(self.store.cancel(id, 1_000_000_000).await)
             }
             6..=9 if !matches!(phase, Phase::Cancelling | Phase::Cancelled) => self.retry(number).await,
+            14..=16 if !matches!(phase, Phase::Cancelling | Phase::Cancelled) => self.run_again(number).await,
             10..=13 if self.dice.chance(50) => self.signal_some(number).await,
             10..=13 => self.resume_a_step(number).await.map(drop),
             _ => Ok(()),
@@ -73,6 +74,37 @@ impl Game {
             ensure(retried.jobs == failed, || format!("{} jobs are retried, {failed} failed", retried.jobs))?;
         }
         self.models[number].retry(step);
+        Ok(())
+    }
+
+    /// A step runs again, perhaps with all that comes after it. Who holds anything of that has lost it.
+    pub async fn run_again(&mut self, number: usize) -> Verdict {
+        let (step, again) = (self.dice.below(self.models[number].steps.len()), self.dice.chance(50));
+        self.say(|| format!("run step {step} of {number} again, all after it: {again}"));
+        sure(self.store.join(self.client.clone()).await)?;
+        self.commands += 1;
+        let (session, command, workflow) = (self.client.id, self.commands, self.ids[number]);
+        let jobs = self.models[number].steps[step].rows.len();
+        let taken = self.models[number].run_again(step, again);
+        for _ in 0..1 + usize::from(self.dice.chance(20)) {
+            let run = RunAgain { session, command, workflow, step: step as u32, again };
+            let told = sure(self.store.run_again(run).await)?;
+            let expected = if taken.is_empty() { 0 } else { jobs };
+            ensure(told.jobs == expected as u64, || format!("{} jobs run again instead of {expected}", told.jobs))?;
+        }
+        for hand in &mut self.hands {
+            let session = hand.session;
+            hand.held.retain(|lease, held| {
+                let lost = held.workflow == number && taken.contains(&held.step);
+                if lost {
+                    let (lease, number) = (*lease, held.reports + 1);
+                    let late = LeaseReport { lease, number, succeeded: held.jobs, ..LeaseReport::default() };
+                    self.late.push((session, late));
+                }
+                !lost
+            });
+        }
+        self.covered.retain(|(workflow, step, _), _| *workflow != number || !taken.contains(step));
         Ok(())
     }
 

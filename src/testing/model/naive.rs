@@ -56,6 +56,9 @@ pub struct Step {
     /// Its one job waits for so long at most, and then comes to this; or until its signal has come.
     pub waits: Option<(i64, Job)>,
     pub signalled: bool,
+    /// How often something of it that had succeeded was taken back; whether something that it ran after has been repaired since.
+    pub generation: u32,
+    pub outdated: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -87,6 +90,15 @@ impl Step {
 
     pub fn count(&self, job: Job) -> usize {
         self.rows.iter().filter(|row| row.job == job).count()
+    }
+
+    /// Whether it has run to its end; whether it still waits for its edges to say what becomes of it.
+    fn has_run(&self) -> bool {
+        self.begun && self.state > State::Running
+    }
+
+    fn is_untouched(&self) -> bool {
+        self.state == State::Waiting && !self.begun && !self.passed_over
     }
 
     /// What it has settled as, if every job of it is final.
@@ -241,8 +253,10 @@ impl Workflow {
 
     /// Failed jobs run again, of one step or of all.
     pub fn retry(&mut self, only: Option<usize>) {
+        let mut settled = Vec::new();
         for (number, step) in self.steps.iter_mut().enumerate() {
             if step.count(Job::Failed) > 0 && only.is_none_or(|only| only == number) {
+                settled.extend((step.state > State::Running).then_some(number));
                 (step.state, step.exceeded, step.forgiven) = (State::Running, false, 0);
                 let rest = step.policy == Policy::FailFast;
                 let again = |row: &&mut Row| row.job == Job::Failed || rest && row.job == Job::Cancelled;
@@ -250,6 +264,52 @@ impl Workflow {
                 self.phase = if self.phase > Phase::Cancelling { Phase::Running } else { self.phase };
             }
         }
+        self.outdate_after(&settled);
+    }
+
+    /// What has run after these steps is older than its input.
+    fn outdate_after(&mut self, repaired: &[usize]) {
+        for step in self.steps.iter_mut().filter(|step| step.has_run()) {
+            step.outdated |= step.edges.iter().any(|(up, asks)| repaired.contains(up) && *asks != Asks::Feeds);
+        }
+    }
+
+    /// All jobs of a step run again, and with it what comes after it and has not run to its end, or all of that. What sources emitted they
+    /// emit anew. Returns the steps.
+    pub fn run_again(&mut self, root: usize, again: bool) -> Vec<usize> {
+        let mut taken: Vec<usize> = (!self.steps[root].is_untouched()).then_some(root).into_iter().collect();
+        let mut next = 0;
+        while let Some(up) = taken.get(next).copied() {
+            for (number, step) in self.steps.iter().enumerate().filter(|(_, step)| again || !step.is_untouched()) {
+                let goes_too = |asks| again || asks == Asks::Feeds || !step.has_run();
+                let follows = step.edges.iter().any(|(before, asks)| *before == up && goes_too(*asks));
+                taken.extend((follows && !taken.contains(&number)).then_some(number));
+            }
+            next += 1;
+        }
+        self.outdate_after(&taken);
+        for number in &taken {
+            let emits_anew = |(up, asks): &(usize, Asks)| *asks == Asks::Feeds && taken.contains(up);
+            let dropped = self.steps[*number].edges.iter().any(emits_anew);
+            let step = &mut self.steps[*number];
+            step.generation += u32::from(step.count(Job::Succeeded) > 0);
+            step.signalled &= step.is_untouched();
+            step.rows.truncate(if dropped { 0 } else { usize::MAX });
+            step.rows.iter_mut().for_each(|row| *row = Row::new());
+            (step.state, step.begun, step.passed_over, step.outdated) = (State::Waiting, false, false, false);
+            (step.exceeded, step.forgiven, step.due) = (false, 0, (0, 0));
+        }
+        // What its source has emitted so far it begins with.
+        for number in &taken {
+            let source = self.strongest(*number, |asks| asks == Asks::Feeds);
+            let released = self.strongest(*number, |asks| asks != Asks::Feeds) == Some(Verdict::Release);
+            let step = &mut self.steps[*number];
+            if matches!(source, None | Some(Verdict::Wait)) && released && step.delay == 0 && !step.rows.is_empty() {
+                (step.begun, step.state) = (true, State::Running);
+            }
+        }
+        self.phase = if self.phase > Phase::Cancelling { Phase::Running } else { self.phase };
+        taken
     }
 
     /// Applies every rule until nothing changes any more. What has happened did so between these two times.
