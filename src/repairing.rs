@@ -93,7 +93,7 @@ impl Handle {
         Ok(WouldRun::of(named.map(|row| (row, back(row)))))
     }
 
-    async fn all_steps(&self) -> Result<BTreeMap<StepNumber, StepRow>> {
+    pub(crate) async fn all_steps(&self) -> Result<BTreeMap<StepNumber, StepRow>> {
         let mut steps = BTreeMap::new();
         loop {
             let page = self.store().steps(self.id(), steps.len() as StepNumber, PAGE).await?;

@@ -353,6 +353,43 @@ pub mod run_again {
         assert_eq!(count_jobs(&worker.drain().await), jobs as usize);
     }
 
+    pub async fn in_bites_is_not_released_by_what_settles_meanwhile(scene: &Scene) {
+        let plan = scene.plan().step("check", 1).step("rows", 300 * 1_024).edge(0, 1, EdgeKind::AfterSettled);
+        let id = plan.create().await;
+        let worker = scene.worker().await;
+        worker.fail(&worker.take(1).await, "bad").await;
+        worker.run().await;
+        scene.retry(id).await;
+        let check = worker.take(1).await;
+        scene.store.run_again(scene.run_again_of(id, 1, false)).await.unwrap();
+        while scene.step(id, 1).await.jobs.succeeded == 300 * 1_024 {
+            scene.store.tick(Tick { lease: LEASE }).await.unwrap();
+        }
+        worker.succeed(&check).await;
+        let rows = scene.step(id, 1).await;
+        assert!(rows.jobs.succeeded > 0, "it took one bite only");
+        assert_eq!(rows.state, StepState::Waiting);
+        scene.tick().await;
+        assert_eq!(count_jobs(&worker.drain().await), 300 * 1_024, "each job once");
+    }
+
+    pub async fn in_bites_does_not_settle_meanwhile(scene: &Scene) {
+        const FOLLOWERS: u32 = 600;
+        let mut plan = scene.plan().step("rows", 1);
+        for number in 1..=FOLLOWERS {
+            plan = plan.step(&format!("after {number}"), 1).edge(0, number, EdgeKind::After);
+        }
+        let id = plan.create().await;
+        let worker = scene.worker().await;
+        let slice = worker.take(1).await;
+        scene.store.run_again(scene.run_again_of(id, 0, false)).await.unwrap();
+        scene.store.tick(Tick { lease: LEASE }).await.unwrap();
+        worker.succeed(&slice).await;
+        scene.tick().await;
+        let running = scene.store.steps(id, 0, 1_000).await.unwrap().into_iter().filter(|row| row.state == StepState::Running);
+        assert_eq!(running.map(|row| row.number).collect::<Vec<_>>(), [0], "no follower runs before it");
+    }
+
     pub async fn in_bites_lets_a_retry_wait(scene: &Scene) {
         let id = scene.plan().step("rows", 300 * 1_024).step("other", 1).create().await;
         let worker = scene.worker().await;
@@ -360,11 +397,12 @@ pub mod run_again {
             worker.fail(&slice, "bad").await;
         }
         scene.store.run_again(scene.run_again_of(id, 0, false)).await.unwrap();
-        for _ in 0..3 {
-            scene.store.tick(Tick { lease: LEASE }).await.unwrap();
-        }
+        scene.store.tick(Tick { lease: LEASE }).await.unwrap();
         scene.store.retry(scene.retry_of(id)).await.unwrap();
-        scene.tick().await;
+        while scene.store.tick(Tick { lease: LEASE }).await.unwrap().more {
+            let holds = scene.store.waiting(id, 0).await.unwrap().holds;
+            assert!(holds.len() < 2, "{holds:?}");
+        }
         scene.check().await;
         assert_eq!(count_jobs(&worker.drain().await), 300 * 1_024 + 1, "each job once");
     }
@@ -372,7 +410,7 @@ pub mod run_again {
     pub async fn waits_for_a_retry_that_has_begun(scene: &Scene) {
         let id = scene.failed(300 * 1_024).await;
         scene.store.retry(scene.retry_of(id)).await.unwrap();
-        while scene.jobs(id).await.failed == 300 * 1_024 {
+        while scene.jobs(id).await.failed > 40 * 1_024 {
             scene.store.tick(Tick { lease: LEASE }).await.unwrap();
         }
         scene.run_again(id, ROWS, true).await;

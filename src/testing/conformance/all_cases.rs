@@ -659,6 +659,8 @@ macro_rules! conformance_table {
                 of_a_wait_takes_another_signal,
                 keeps_a_signal_that_came_early,
                 in_bites_lets_nothing_settle_or_begin_between_two_of_them,
+                in_bites_is_not_released_by_what_settles_meanwhile,
+                in_bites_does_not_settle_meanwhile,
                 in_bites_lets_a_retry_wait,
                 waits_for_a_retry_that_has_begun,
                 one_after_the_other_if_two_are_asked_for,
