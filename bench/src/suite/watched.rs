@@ -180,6 +180,7 @@ impl Store for Watched {
         paused() -> Vec<Pausable>;
         retry(retry: RetryFailed) -> Retried;
         run_again(run: RunAgain) -> RanAgain;
+        decide_by_hand(decide: DecideByHand) -> DecidedByHand;
         resume_step(resume: ResumeStep) -> ResumedStep;
         delete(workflow: WorkflowId) -> ();
         workflow(workflow: WorkflowId) -> WorkflowRow;

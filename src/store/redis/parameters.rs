@@ -167,6 +167,22 @@ pub fn signal(send: SendSignal) -> (Value, Blobs) {
     (of, blobs)
 }
 
+pub fn decide_by_hand(decide: DecideByHand) -> (Value, Blobs) {
+    let mut blobs = Blobs::default();
+    let mut of = of_step(decide.workflow, decide.step);
+    of["session"] = decide.session.to_string().into();
+    of["command"] = decide.command.into();
+    match decide.what {
+        ByHand::SkipAll => {}
+        ByHand::Skip { index } => of["index"] = index.into(),
+        ByHand::Replace { index, record } => {
+            of["index"] = index.into();
+            of["record"] = blobs.put(record);
+        }
+    }
+    (of, blobs)
+}
+
 pub fn append(append: Append) -> Result<(Value, Blobs)> {
     let mut blobs = Blobs::default();
     let mut shown = None;

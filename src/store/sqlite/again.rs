@@ -263,7 +263,7 @@ impl Tx<'_> {
     }
 
     /// Ends some leases of a step, so that a late report under them is refused; returns whether there may be more.
-    fn end_leases_of(&mut self, step: &Step) -> Result<bool> {
+    pub fn end_leases_of(&mut self, step: &Step) -> Result<bool> {
         if planted!("a late report counts although its step runs again") {
             return Ok(false);
         }
@@ -423,7 +423,7 @@ impl Tx<'_> {
 }
 
 /// Whether nothing of a step has run, and nothing will before its edges say so: there is nothing to take back.
-fn is_untouched(step: &Step) -> bool {
+pub fn is_untouched(step: &Step) -> bool {
     step.state == StepState::Waiting && step.released_at.is_none() && step.decided.is_none()
 }
 

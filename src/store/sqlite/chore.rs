@@ -3,6 +3,7 @@
 
 use rusqlite::OptionalExtension;
 
+use super::by_hand::SKIP_ALL;
 use super::line::{End, Work};
 use super::tx::{Step, Tx, Wf, known, mask};
 use crate::clock::Millis;
@@ -282,6 +283,9 @@ impl Tx<'_> {
             return self.leave_chore(Kind::Reopen, wf, number, from, mended);
         }
         let mut step = self.step(wf, number)?;
+        if mended == SKIP_ALL && super::again::is_untouched(&step) {
+            return self.pass_over(step, Decision::Skip);
+        }
         if step.state.is_settled() {
             let sql = "SELECT e.down, e.kind, e.decision, d.state >= 2 FROM edge e JOIN step d ON d.wf = e.wf AND d.step = e.down \
                        WHERE e.wf = ?1 AND e.up = ?2 AND e.down >= ?3 AND (d.decided IS NULL \
@@ -353,6 +357,10 @@ impl Tx<'_> {
             }
             return self.end_retry(wf, number, mended);
         }
+        if mended <= SKIP_ALL {
+            let next = self.decide_some(wf, number, from, mended)?;
+            return self.retry_on(wf, number, next, mended);
+        }
         let (chunks, mut next) = if mended <= 0 {
             let chunks = self.chunks_from(wf, number, from, RETRY_CHUNKS)?;
             let next = (chunks.len() == RETRY_CHUNKS).then(|| chunks.last().map_or(0, |c| c.first + c.jobs as i64));
@@ -395,6 +403,11 @@ impl Tx<'_> {
                 self.enqueue(&step, &work, End::Back, false, 0, 0)?;
             }
         }
+        self.retry_on(wf, number, next, mended)
+    }
+
+    /// Goes on with the failed jobs of a step, or with what comes after them.
+    fn retry_on(&mut self, wf: Wf, number: StepNumber, next: Option<i64>, mended: i64) -> Result<()> {
         match next {
             Some(next) => self.leave_chore(Kind::RetryJobs, wf, number, next, mended),
             None if self.has_rest_to_revive(wf, number)? => self.leave_chore(Kind::Revive, wf, number, 0, mended),
@@ -565,6 +578,7 @@ fn hold_name(mended: i64) -> String {
     match mended {
         DISCARD => "discard".to_owned(),
         0 => "retry".to_owned(),
+        by_hand if by_hand <= SKIP_ALL => super::by_hand::hold_name(by_hand),
         mended => format!("retry {mended}"),
     }
 }

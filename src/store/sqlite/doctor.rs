@@ -512,6 +512,8 @@ fn check_whereabouts(
             JobState::Retrying if running => places == 0 && timed,
             // What was cancelled stays in its entry until a claim comes by.
             JobState::Cancelled if is_lane => !masked(&work.leases, at) && !timed,
+            // What a person has skipped stays there until its step settles.
+            JobState::Skipped if running => !masked(&work.leases, at),
             _ => places == 0 && !timed,
         };
         if !right {

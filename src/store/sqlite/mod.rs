@@ -32,6 +32,7 @@
 
 mod again;
 mod awaited;
+mod by_hand;
 mod checkpoint;
 mod chore;
 mod claim;
@@ -490,6 +491,10 @@ impl Store for SqliteStore {
 
     fn run_again(&self, run: RunAgain) -> Answer<'_, RanAgain> {
         Box::pin(self.write("run again", move |tx| tx.run_again(&run)))
+    }
+
+    fn decide_by_hand(&self, decide: DecideByHand) -> Answer<'_, DecidedByHand> {
+        Box::pin(self.write("decide by hand", move |tx| tx.decide_by_hand(&decide)))
     }
 
     fn resume_step(&self, resume: ResumeStep) -> Answer<'_, ResumedStep> {

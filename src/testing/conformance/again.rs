@@ -410,7 +410,7 @@ pub mod run_again {
     pub async fn waits_for_a_retry_that_has_begun(scene: &Scene) {
         let id = scene.failed(300 * 1_024).await;
         scene.store.retry(scene.retry_of(id)).await.unwrap();
-        while scene.jobs(id).await.failed > 40 * 1_024 {
+        while scene.jobs(id).await.failed > 70 * 1_024 {
             scene.store.tick(Tick { lease: LEASE }).await.unwrap();
         }
         scene.run_again(id, ROWS, true).await;

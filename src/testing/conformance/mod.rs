@@ -30,6 +30,7 @@
 mod all_cases;
 
 mod again;
+mod by_hand;
 mod checkpoints;
 mod claims;
 mod commands;
@@ -73,6 +74,7 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 
 use self::again::run_again;
+use self::by_hand::decide_by_hand;
 use self::checkpoints::checkpoint;
 use self::claims::{claim, turns, wake};
 use self::commands::{cancel, pause, resume};

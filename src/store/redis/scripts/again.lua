@@ -60,7 +60,9 @@ local function has_chore_under_way(step)
     if step.policy == FAIL_FAST and on_list('stop rest', 0) then return true end
     local text = call('HGET', K.wf(step.wf, 'holds'), step.step)
     for name in pairs(text and cmsgpack.unpack(text) or {}) do
-        local mended = name:match('^retry (%d+)$') or name == 'retry' and 0 or name == 'discard' and -1
+        local mended = name:match('^retry (%d+)$') or name == 'retry' and 0 or name == 'discard' and -1 or name == 'skip' and G.SKIP_ALL
+        local skipped, replaced = name:match('^skip #(%d+)$'), name:match('^replace #(%d+)$')
+        if skipped then mended = -3 - 2 * skipped elseif replaced then mended = -4 - 2 * replaced end
         if mended and (on_list('retry jobs', mended) or on_list('revive', mended)) then return true end
     end
     return false
@@ -112,7 +114,7 @@ local function tell_to_wait_again(step, from, again)
 end
 
 -- Ends some leases of a step, so that a late report under them is refused; returns whether there may be more.
-local function end_leases_of(step)
+function G.end_leases_of(step)
     local prefix = hex(step.step, 8)
     local members = call('ZRANGEBYLEX', K.wf(step.wf, 'leases'), '[' .. prefix, '(' .. prefix .. '~', 'LIMIT', 0, AGAIN_LEASES)
     for _, member in ipairs(members) do
@@ -270,7 +272,7 @@ local function take_back_some(wf, number, stage, again)
         if row.cursor == 0 and has_chore_under_way(step) then return false end
         go_on(STAGE.tell, tell_to_wait_again(step, row.cursor, again), STAGE.lines)
     elseif stage == STAGE.lines then
-        if G.clear_lines(wf, number) or end_leases_of(step) then return true end
+        if G.clear_lines(wf, number) or G.end_leases_of(step) then return true end
         local after = G.is_untouched(step) and behind or STAGE.ask
         take_back_step(step)
         row.gated = true

@@ -219,6 +219,7 @@ local WF = {
 local WF_WORDS = {
     [0] = 'building', 'pending', 'running', 'paused', 'cancelling', 'succeeded', 'failed', 'cancelled', 'deleting', 'standing',
 }
+local JOB_WORDS = { [0] = 'open', 'retrying', 'deferred', 'succeeded', 'failed', 'skipped', 'cancelled', 'skipped' }
 local EDGE = { after = 0, settled = 1, failure = 2, always = 3, feeds = 4 }
 local RELEASE, SKIP, WAIT, CANCEL = 1, 2, 3, 4
 local FAIL_FAST, OR_PAUSE = 1, 2

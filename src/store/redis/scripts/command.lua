@@ -145,6 +145,48 @@ function DO.run_again()
     return answer
 end
 
+local function begin_to_decide()
+    local workflow = commanded()
+    refuse_repair(workflow.state)
+    local wf = workflow.wf
+    local step = G.step(wf, arg.step)
+    local jobs, chunk = step.total - step.succeeded - step.skipped, nil
+    if arg.index then
+        chunk = G.find_chunk(wf, arg.step, arg.index)
+        if not chunk then fail('not_found', 'the step has no job #' .. text_of(arg.index)) end
+        local state = state_of(G.bytes(wf, chunk.chunk, chunk.jobs):byte(arg.index - chunk.first + 1))
+        if not arg.record then
+            jobs = (state == SUCCEEDED or state == SKIPPED or state == 7) and 0 or 1
+        elseif state ~= SUCCEEDED and state ~= FAILED then
+            fail('refused', 'job #' .. text_of(arg.index) .. ' is ' .. JOB_WORDS[state] ..
+                '; only one that has failed or succeeded can be given an output (`skip` ends it without one)')
+        else
+            jobs = 1
+        end
+    end
+    local is_open = step.state == STEP.waiting and not step.decided
+    if jobs == 0 and (arg.index or step.total > 0 or not is_open) then return { jobs = 0, more = false } end
+    local held_by = is_finished(workflow.state) and G.take_key_again(workflow) or nil
+    if held_by then return { jobs = 0, more = false, held_by = held_by } end
+    if is_finished(workflow.state) then workflow.state, workflow.finished_at = WF.running, nil end
+    G.put_workflow(workflow)
+    -- It counts as soon as the job's state is the one that it tells.
+    if arg.record then G.add_record(wf, chunk.chunk, blob(arg.record)) end
+    local argument = not arg.index and -2 or (arg.record and -4 or -3) - 2 * arg.index
+    G.leave_chore('reopen', wf, arg.step, 0, argument)
+    return { jobs = jobs, more = true }
+end
+
+-- Notes what a person has decided about jobs; a chore brings it about.
+function DO.decide_by_hand()
+    local answer = G.answered_before()
+    if answer then return answer end
+    answer = begin_to_decide()
+    G.note_answer(answer)
+    G.flush()
+    return answer
+end
+
 -- A step that paused since too many of its jobs had failed goes on.
 function DO.resume_step()
     local answer = G.answered_before()

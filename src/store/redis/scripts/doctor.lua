@@ -12,7 +12,6 @@ local function expect(place, what, stored, counted)
 end
 
 local STEP_WORDS = { [0] = 'waiting', 'running', 'succeeded', 'failed', 'skipped', 'cancelled' }
-local JOB_WORDS = { [0] = 'open', 'retrying', 'deferred', 'succeeded', 'failed', 'skipped', 'cancelled', 'skipped' }
 
 -- What a step's work is in at the moment: how often each job stands in a line or under a lease, and in a timer.
 local function work_of(wf, step)
@@ -127,6 +126,8 @@ local function check_chunk(step, work, chunk, bytes, place)
         end
         -- What was cancelled by itself stays in its entry until a claim comes by.
         if state == CANCELLED and G.is_lane(step.wf) then right = true end
+        -- What a person has skipped stays there until its step settles.
+        if state == SKIPPED and step.state == STEP.running then right = true end
         if not right then
             return find(place .. ': job ' .. index .. ' is ' .. JOB_WORDS[state] .. ' and stands in ' .. places .. ' places and ' ..
                 (timed and 1 or 0) .. ' timers (the first such job of its chunk)')

@@ -166,21 +166,6 @@ local function shorten_leases(wf, step, grace)
     end
 end
 
--- Removes a bite of a step's timers and all of its entries; returns whether there are more.
-local function clear_lines(wf, number)
-    local prefix = hex(number, 8)
-    local timers = call('ZRANGEBYLEX', K.wf(wf, 'timers'), '[' .. prefix, '(' .. prefix .. '~', 'LIMIT', 0, 60)
-    for _, timer in ipairs(timers) do G.drop_timer(wf, timer) end
-    if #timers == 60 then return true end
-    local step = G.step(wf, number)
-    call('UNLINK', K.queue(wf, number, false), K.queue(wf, number, true))
-    for _, line in ipairs({ step.line, step.suspect_line }) do
-        if call('ZREM', K.ready(line, wf), number) > 0 then G.leave_line(line, wf, number) end
-    end
-    return false
-end
-G.clear_lines = clear_lines
-
 -- Takes the work of one step after the other out of the lines and cancels what is not under a lease.
 function BITE.cancel(wf, _, from)
     local workflow = G.workflow(wf)
@@ -189,7 +174,7 @@ function BITE.cancel(wf, _, from)
         local step = G.step(wf, number)
         if step.state < STEP.succeeded and not (step.always and not (step.pending == 0 and step.waits > 0)) then
             shorten_leases(wf, number, workflow.grace_until)
-            if clear_lines(wf, number) then return G.leave_chore('cancel', wf, 0, number, 0) end
+            if G.clear_lines(wf, number) then return G.leave_chore('cancel', wf, 0, number, 0) end
             G.released = G.released + 1
             if step.state == STEP.waiting and not step.decided then
                 G.pass_over(step, CANCEL)
@@ -211,7 +196,7 @@ BITE['stop rest'] = function(wf, number, from)
     -- Somebody has repaired it meanwhile.
     if not is_failing_fast(step) then return end
     shorten_leases(wf, number, step.grace_until)
-    if clear_lines(wf, number) then return G.leave_chore('stop rest', wf, number, from, 0) end
+    if G.clear_lines(wf, number) then return G.leave_chore('stop rest', wf, number, from, 0) end
     local next_job = G.fill(wf, number, from, CANCELLED)
     if next_job then G.leave_chore('stop rest', wf, number, next_job, 0) end
 end
@@ -232,6 +217,7 @@ end
 -- Each retry has a hold of its own, so that the end of one does not let the step settle under another.
 local function hold_name(mended)
     if mended == DISCARD then return 'discard' end
+    if mended <= G.SKIP_ALL then return G.name_of_hand(mended) end
     return mended == 0 and 'retry' or 'retry ' .. mended
 end
 local function change_holds(wf, step, name, add)
@@ -254,6 +240,7 @@ function BITE.reopen(wf, number, from, mended)
     -- What has been taken out of its lines and is not cancelled yet would be in neither.
     if G.is_on_list('stop rest', wf, number, 0) then return G.leave_chore('reopen', wf, number, from, mended) end
     local step = G.step(wf, number)
+    if mended == G.SKIP_ALL and G.is_untouched(step) then return G.pass_over(step, SKIP) end
     if step.state >= STEP.succeeded then
         local edges = G.edges_from(wf, number, from, 100)
         for _, edge in ipairs(edges) do
@@ -379,7 +366,9 @@ BITE['retry jobs'] = function(wf, number, from, mended)
         return end_retry(wf, number, mended)
     end
     local chunks, next_one = {}, nil
-    if mended <= 0 then
+    if mended <= G.SKIP_ALL then
+        next_one = G.decide_some(wf, number, from, mended)
+    elseif mended <= 0 then
         local list = G.chunks_from(wf, number, from, RETRY_CHUNKS)
         for i, chunk in ipairs(list) do chunks[i] = { chunk = chunk } end
         if #list == RETRY_CHUNKS then next_one = list[#list].first + list[#list].jobs end
