@@ -1,4 +1,5 @@
-//! Repairs of what has run: a step that runs again, perhaps with all that comes after it, and what a repair would do.
+//! Repairs of what has run: a step that runs again, perhaps with all that comes after it, what a repair would do, and what people decide in
+//! place of running jobs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, IntoFuture};
@@ -6,11 +7,13 @@ use std::future::{Future, IntoFuture};
 use futures::future::BoxFuture;
 use serde::Serialize;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::{MAX_EDGES, StepNumber};
 use crate::handle::Handle;
+use crate::id::WorkflowId;
+use crate::payload::MAX_JOB_BYTES;
 use crate::state::{EdgeKind, FailurePolicy, StepState};
-use crate::store::{RunAgain, StepRow};
+use crate::store::{ByHand, DecideByHand, RunAgain, StepRow};
 
 /// How many steps are read at once.
 const PAGE: u32 = 1_000;
@@ -93,6 +96,57 @@ impl Handle {
         Ok(WouldRun::of(named.map(|row| (row, back(row)))))
     }
 
+    /// Ends jobs of the step of that name as skipped, the one of that index or all that have not succeeded: what waits behind the step goes on as
+    /// if there had been nothing to be done. A job that runs has lost its lease: what it reports does not count, and whatever else was in its
+    /// slice runs again. Returns how many; none, if there is nothing left to skip.
+    pub async fn skip(&self, step: &str, index: Option<u64>) -> Result<u64> {
+        let what = index.map_or(ByHand::SkipAll, |index| ByHand::Skip { index });
+        self.decide_by_hand(self.step(step).await?.number, what).await
+    }
+
+    /// Gives a job of the step of that name, which has failed or succeeded, this output: it has succeeded with that. What comes after the step and
+    /// has not run gets to see it; what has run stays as it is, and says that it is older than its input.
+    pub async fn replace_output<T: Serialize + ?Sized>(&self, step: &str, index: u64, output: &T) -> Result<()> {
+        let row = self.step(step).await?;
+        let unfit = |error| Error::usage(format!("an output for job #{index} of `{step}` cannot be written as JSON")).because(error);
+        let json = serde_json::to_vec(output).map_err(unfit)?;
+        if json.len() > MAX_JOB_BYTES {
+            return Err(Error::usage(format!(
+                "an output for job #{index} of `{step}` has {} bytes as JSON; at most {MAX_JOB_BYTES} are allowed. Put large data into a shared location and output where it is",
+                json.len()
+            )));
+        }
+        let page = self.store().outcomes(self.id(), row.number, index, 0).await?;
+        let chunk = page.iter().find(|chunk| (chunk.first..chunk.first + chunk.bytes.len() as u64).contains(&index));
+        let missing = || Error::not_found(format!("step `{step}` has no job #{index}"));
+        let at = (index - chunk.ok_or_else(missing)?.first) as u16;
+        let who = format!("an output given by {}:{}", crate::store::hostname(), std::process::id());
+        let record = crate::waiting::given_record(&who, at, self.store().now(), json);
+        self.decide_by_hand(row.number, ByHand::Replace { index, record }).await.map(drop)
+    }
+
+    async fn decide_by_hand(&self, step: StepNumber, what: ByHand) -> Result<u64> {
+        let (client, workflow) = (self.client(), self.id());
+        let session = client.session();
+        loop {
+            let send = |command| {
+                self.store().decide_by_hand(DecideByHand { session, command, workflow, step, what: what.clone() })
+            };
+            let told = client.command(workflow.shard(), send).await?;
+            if told.more {
+                client.lend_a_hand().await;
+            }
+            let Some(holder) = told.held_by else { return Ok(told.jobs) };
+            self.give_way(holder).await?;
+        }
+    }
+
+    /// Another workflow has the key of this one, which is to be at work again: by its own rule that is left alone or cancelled.
+    async fn give_way(&self, holder: WorkflowId) -> Result<()> {
+        let row = self.store().workflow(self.id()).await?;
+        self.client().take_way(self.id(), row.key.as_ref(), holder).await
+    }
+
     pub(crate) async fn all_steps(&self) -> Result<BTreeMap<StepNumber, StepRow>> {
         let mut steps = BTreeMap::new();
         loop {
@@ -146,8 +200,7 @@ impl RunningAgain {
                 client.lend_a_hand().await;
             }
             let Some(holder) = told.held_by else { return Ok(told.jobs) };
-            let row = self.handle.store().workflow(workflow).await?;
-            client.take_way(workflow, row.key.as_ref(), holder).await?;
+            self.handle.give_way(holder).await?;
         }
     }
 }

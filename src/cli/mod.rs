@@ -33,12 +33,14 @@ mod out;
 mod pause;
 pub(crate) mod progress;
 mod prune;
+mod replace;
 mod resume;
 mod retry;
 mod run_again;
 mod schedule;
 mod show;
 mod signal;
+mod skip;
 pub(crate) mod start;
 mod start_again;
 mod table;
@@ -89,6 +91,8 @@ enum Command {
     Failures(failures::Failures),
     Retry(retry::Retry),
     RunAgain(run_again::RunAgain),
+    Skip(skip::Skip),
+    Replace(replace::Replace),
     Discard(discard::Discard),
     StartAgain(start_again::StartAgain),
     Signal(signal::Signal),
@@ -121,6 +125,8 @@ impl Command {
             Command::Failures(command) => command.run(house).await,
             Command::Retry(command) => command.run(house).await,
             Command::RunAgain(command) => command.run(house).await,
+            Command::Skip(command) => command.run(house).await,
+            Command::Replace(command) => command.run(house).await,
             Command::Discard(command) => command.run(house).await,
             Command::StartAgain(command) => command.run(house).await,
             Command::Signal(command) => command.run(house).await,

@@ -97,6 +97,36 @@ fn a_source_runs_again_with_all_that_came_of_it() {
     assert_eq!(run.ran("Alarm"), 0);
 }
 
+async fn by_hand(handle: gusher::Handle) -> gusher::Result<()> {
+    handle.skip("ImportRow", Some(17)).await?;
+    handle.replace_output("SumUp", 0, &45).await?;
+    Ok(())
+}
+
+/// The lines of the table.
+async fn decide(handle: gusher::Handle) -> gusher::Result<()> {
+    handle.skip("ImportRow", None).await?;
+    handle.run_again("ReadFile").with_all_after().await?;
+    handle.retry_failed(Some("ImportRow")).await?;
+    handle.discard_failed(Some("ImportRow")).await?;
+    Ok(())
+}
+
+#[test]
+fn an_output_is_replaced_and_what_has_run_after_it_says_so() {
+    let replace = async |handle: gusher::Handle| {
+        by_hand(handle.clone()).await?;
+        let view = handle.wait().await?;
+        assert!(view.steps.iter().find(|step| step.name == "MailSum").unwrap().outdated);
+        assert_eq!(handle.job("SumUp", 0).await?.output.unwrap().get(), "45");
+        let refused = handle.replace_output("SumUp", 1, &45).await.unwrap_err().to_string();
+        assert!(refused.contains("has no job #1"), "{refused}");
+        decide(handle).await
+    };
+    let run = Simulation::new(app()).at(HOUR, replace).run(Import { rows: 20 }).unwrap();
+    assert_eq!((run.state(), run.ran("SumUp"), run.ran("MailSum")), (WorkflowState::Succeeded, 2, 2));
+}
+
 #[tokio::test]
 async fn a_retry_tells_before_what_it_would_run() {
     let house = House::new();
