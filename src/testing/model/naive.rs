@@ -312,6 +312,27 @@ impl Workflow {
         taken
     }
 
+    /// A person skips a job, or all of a step, whatever has not succeeded. Returns how many.
+    pub fn skip(&mut self, number: usize, only: Option<usize>) -> usize {
+        let step = &mut self.steps[number];
+        let (settled, untouched) = (step.state > State::Running, step.is_untouched());
+        let rows = step.rows.iter_mut().enumerate().filter(|(index, _)| only.is_none_or(|only| only == *index));
+        let left = rows.filter(|(_, row)| !matches!(row.job, Job::Succeeded | Job::Skipped));
+        let jobs = left.map(|(_, row)| (row.job, row.lease) = (Job::Skipped, None)).count();
+        if jobs == 0 {
+            return 0;
+        }
+        step.passed_over |= untouched && only.is_none();
+        if !untouched {
+            (step.state, step.exceeded, step.forgiven) = (State::Running, false, step.count(Job::Failed));
+            let rest = step.rows.iter_mut().filter(|row| row.job == Job::Cancelled && step.policy == Policy::FailFast);
+            rest.for_each(|row| *row = Row::new());
+        }
+        self.outdate_after(&[number][..usize::from(settled)]);
+        self.phase = if self.phase > Phase::Cancelling { Phase::Running } else { self.phase };
+        jobs
+    }
+
     /// Applies every rule until nothing changes any more. What has happened did so between these two times.
     pub fn settle(&mut self, since: i64, now: i64) {
         // What was due once stays due, whatever the clock does.
