@@ -55,7 +55,8 @@ impl WouldRun {
 
     fn of<'r>(steps: impl Iterator<Item = (&'r StepRow, u64)>) -> Self {
         let steps = steps.filter(|(_, jobs)| *jobs > 0);
-        let told = |(row, jobs): (&StepRow, u64)| StepWouldRun { number: row.number, name: row.spec.name.clone(), jobs };
+        let told =
+            |(row, jobs): (&StepRow, u64)| StepWouldRun { number: row.number, name: row.spec.name.clone(), jobs };
         Self { steps: steps.map(told).collect() }
     }
 }
@@ -108,7 +109,9 @@ impl Handle {
     /// has not run gets to see it; what has run stays as it is, and says that it is older than its input.
     pub async fn replace_output<T: Serialize + ?Sized>(&self, step: &str, index: u64, output: &T) -> Result<()> {
         let row = self.step(step).await?;
-        let unfit = |error| Error::usage(format!("an output for job #{index} of `{step}` cannot be written as JSON")).because(error);
+        let unfit = |error| {
+            Error::usage(format!("an output for job #{index} of `{step}` cannot be written as JSON")).because(error)
+        };
         let json = serde_json::to_vec(output).map_err(unfit)?;
         if json.len() > MAX_JOB_BYTES {
             return Err(Error::usage(format!(
@@ -174,15 +177,15 @@ impl RunningAgain {
         let has_begun = |row: &StepRow| row.state != StepState::Waiting || row.released_at.is_some();
         let has_run = |row: &StepRow| row.released_at.is_some() && row.state.is_settled();
         let mut found = BTreeSet::new();
-        let mut open: Vec<StepNumber> = steps.get(&root).filter(|row| has_begun(row)).map(|row| row.number).into_iter().collect();
+        let mut open: Vec<StepNumber> =
+            steps.get(&root).filter(|row| has_begun(row)).map(|row| row.number).into_iter().collect();
         while let Some(number) = open.pop() {
             if !found.insert(number) {
                 continue;
             }
             for edge in self.handle.store().edges(self.handle.id(), number, false, MAX_EDGES as u32).await? {
-                let goes_too = |row: &&StepRow| {
-                    self.all_after || edge.kind == EdgeKind::Feeds || has_begun(row) && !has_run(row)
-                };
+                let goes_too =
+                    |row: &&StepRow| self.all_after || edge.kind == EdgeKind::Feeds || has_begun(row) && !has_run(row);
                 open.extend(steps.get(&edge.number).filter(goes_too).map(|row| row.number));
             }
         }

@@ -201,7 +201,10 @@ fn a_finished_import_runs_again_from_a_step_that_is_named() {
     let csv = house.csv("airports.csv", &[row("00AA", "38.7"), row("00AB", "37.5")]);
     house.told(&["--csv", &csv]);
     let would_run = house.told(&["run-again", "latest", "DownloadCsv", "--again", "--dry-run"]);
-    assert!(would_run.contains("4 jobs of 3 steps would run") && would_run.contains("ImportCsvRow: 2 jobs"), "{would_run}");
+    assert!(
+        would_run.contains("4 jobs of 3 steps would run") && would_run.contains("ImportCsvRow: 2 jobs"),
+        "{would_run}"
+    );
     assert_eq!(house.json(&["run-again", "latest", "ImportCsvRow", "--dry-run"])["jobs"], 2);
     assert!(house.told(&["retry", "latest", "--dry-run"]).contains("nothing would run"));
     assert_eq!(house.json(&["show", "latest"])["state"], "succeeded", "a dry run changes nothing");
@@ -227,7 +230,9 @@ fn a_bad_row_is_skipped_and_an_output_is_given_by_hand() {
     assert!(house.told(&["skip", "latest", "ImportCsvRow", "0"]).contains("has succeeded, or been skipped, before"));
     let (_, error) = house.refused(&["replace", "latest", "ImportCsvRow", "1", "true"]);
     assert!(error.contains("job #1 is skipped; only one that has failed or succeeded"), "{error}");
-    assert!(house.told(&["replace", "latest", "ImportCsvRow", "2", "true"]).contains("#2 of `ImportCsvRow` has succeeded"));
+    assert!(
+        house.told(&["replace", "latest", "ImportCsvRow", "2", "true"]).contains("#2 of `ImportCsvRow` has succeeded")
+    );
     let _worker = house.worker();
     house.told(&["watch", "latest"]);
     assert!(house.path("import-report.html").exists());

@@ -213,7 +213,8 @@ impl Tx<'_> {
         let (wf, up) = (step.wf, step.step);
         let sql = "SELECT root, again FROM again WHERE wf = ? AND step = ?";
         let owner = self.one(sql, (wf, up), |row| Ok((row.get(0)?, row.get(1)?)))?.unwrap_or_default();
-        let sql = "SELECT down, kind, decision FROM edge WHERE wf = ? AND up = ? AND down >= ? ORDER BY down, kind LIMIT ?";
+        let sql =
+            "SELECT down, kind, decision FROM edge WHERE wf = ? AND up = ? AND down >= ? ORDER BY down, kind LIMIT ?";
         let edges = self.all(sql, (wf, up, from, EDGES as i64), |row| {
             Ok((row.get::<_, StepNumber>(0)?, row.get::<_, u8>(1)?, row.get::<_, Option<u8>>(2)?))
         })?;
@@ -273,7 +274,8 @@ impl Tx<'_> {
         }
         let names: Vec<(i64, i64)> = leases.iter().map(|lease| (lease.session, lease.number)).collect();
         if !names.is_empty() {
-            let sql = "DELETE FROM lease WHERE (session, number) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))";
+            let sql =
+                "DELETE FROM lease WHERE (session, number) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))";
             self.run(sql, [super::create::to_json(&names)?])?;
         }
         let jobs: usize = leases.iter().map(|lease| lease.jobs.len()).sum();
@@ -368,9 +370,8 @@ impl Tx<'_> {
     /// Takes what sources emitted out of a step, the last first; a chore deletes each part. Returns whether there may be more.
     fn drop_emitted(&mut self, step: &Step) -> Result<bool> {
         let sql = "SELECT segment, jobs FROM segment WHERE wf = ? AND step = ? ORDER BY first DESC LIMIT ?";
-        let segments = self.all(sql, (step.wf, step.step, EDGES as i64), |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
-        })?;
+        let segments = self
+            .all(sql, (step.wf, step.step, EDGES as i64), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
         for (segment, jobs) in &segments {
             let (mut step, mut workflow) = (self.step(step.wf, step.step)?, self.workflow(step.wf)?);
             step.jobs.total -= *jobs as u64;
@@ -416,7 +417,8 @@ impl Tx<'_> {
 
     /// Whether the one edge that has not decided, or waits, comes from the source that feeds the step: then it may begin with what is there.
     fn waits_for_its_source(&mut self, step: &Step) -> Result<bool> {
-        let sql = "SELECT 1 FROM edge WHERE wf = ? AND down = ? AND kind = ? AND (decision IS NULL OR decision = ?) LIMIT 1";
+        let sql =
+            "SELECT 1 FROM edge WHERE wf = ? AND down = ? AND kind = ? AND (decision IS NULL OR decision = ?) LIMIT 1";
         let edge = (step.wf, step.step, EdgeKind::Feeds as u8, Decision::Wait as u8);
         Ok(self.one(sql, edge, |_| Ok(()))?.is_some())
     }

@@ -44,7 +44,10 @@ impl Tx<'_> {
                 return self.rest(step);
             }
         }
-        if step.state == StepState::Running && step.jobs.skipped > 0 && !planted!("a skipped job stays in its entry for good") {
+        if step.state == StepState::Running
+            && step.jobs.skipped > 0
+            && !planted!("a skipped job stays in its entry for good")
+        {
             // Of jobs that a person has skipped.
             while self.clear_lines(wf, step.step)? {}
         }

@@ -386,7 +386,8 @@ pub mod run_again {
         scene.store.tick(Tick { lease: LEASE }).await.unwrap();
         worker.succeed(&slice).await;
         scene.tick().await;
-        let running = scene.store.steps(id, 0, 1_000).await.unwrap().into_iter().filter(|row| row.state == StepState::Running);
+        let running =
+            scene.store.steps(id, 0, 1_000).await.unwrap().into_iter().filter(|row| row.state == StepState::Running);
         assert_eq!(running.map(|row| row.number).collect::<Vec<_>>(), [0], "no follower runs before it");
     }
 

@@ -49,9 +49,15 @@ pub mod decide_by_hand {
         let id = scene.failed(1).await;
         assert_eq!(scene.by_hand(id, ROWS, replace(0)).await, 1);
         scene.check().await;
-        assert_eq!((scene.job_states(id, ROWS).await, scene.errors(id, ROWS).await), (vec![JobState::Succeeded], vec![]));
+        assert_eq!(
+            (scene.job_states(id, ROWS).await, scene.errors(id, ROWS).await),
+            (vec![JobState::Succeeded], vec![])
+        );
         assert_eq!(scene.records(id, ROWS).await.last().unwrap(), b"given");
-        assert_eq!((scene.step_state(id, REPORT).await, scene.step(id, ROWS).await.generation), (StepState::Running, 0));
+        assert_eq!(
+            (scene.step_state(id, REPORT).await, scene.step(id, ROWS).await.generation),
+            (StepState::Running, 0)
+        );
         run(scene).await;
         assert_eq!(scene.state(id).await, WorkflowState::Succeeded);
     }
@@ -115,7 +121,10 @@ pub mod decide_by_hand {
         let id = scene.rows(2).await;
         scene.pause(id).await;
         assert_eq!(scene.by_hand(id, ROWS, ByHand::SkipAll).await, 2);
-        assert_eq!((scene.step_state(id, ROWS).await, scene.state(id).await), (StepState::Skipped, WorkflowState::Paused));
+        assert_eq!(
+            (scene.step_state(id, ROWS).await, scene.state(id).await),
+            (StepState::Skipped, WorkflowState::Paused)
+        );
         scene.resume(id).await;
         run(scene).await;
         assert_eq!(scene.state(id).await, WorkflowState::Succeeded);
@@ -164,7 +173,8 @@ pub mod decide_by_hand {
 
     pub async fn skips_a_step_that_waits(scene: &Scene) {
         let plan = scene.plan().step("a", 2).step("b", 3).step("c", 1).step("empty", 0);
-        let id = plan.edge(0, 1, EdgeKind::After).edge(1, 2, EdgeKind::After).edge(0, 3, EdgeKind::After).create().await;
+        let id =
+            plan.edge(0, 1, EdgeKind::After).edge(1, 2, EdgeKind::After).edge(0, 3, EdgeKind::After).create().await;
         for step in [1, 3] {
             scene.by_hand(id, step, ByHand::SkipAll).await;
             assert_eq!(scene.step_state(id, step).await, StepState::Skipped);
@@ -183,7 +193,10 @@ pub mod decide_by_hand {
         }
         assert_eq!(scene.step_state(id, 1).await, StepState::Waiting);
         run(scene).await;
-        assert_eq!((scene.state(id).await, scene.step_state(id, 1).await), (WorkflowState::Succeeded, StepState::Skipped));
+        assert_eq!(
+            (scene.state(id).await, scene.step_state(id, 1).await),
+            (WorkflowState::Succeeded, StepState::Skipped)
+        );
     }
 
     pub async fn leaves_nothing_in_lines_and_timers(scene: &Scene) {
@@ -202,7 +215,10 @@ pub mod decide_by_hand {
         let id = scene.plan().wait("manager", approval()).step("publish", 1).edge(0, 1, EdgeKind::After).create().await;
         assert_eq!(scene.by_hand(id, 0, ByHand::SkipAll).await, 1);
         run(scene).await;
-        assert_eq!((scene.state(id).await, scene.step_state(id, 0).await), (WorkflowState::Succeeded, StepState::Skipped));
+        assert_eq!(
+            (scene.state(id).await, scene.step_state(id, 0).await),
+            (WorkflowState::Succeeded, StepState::Skipped)
+        );
     }
 
     pub async fn skips_a_failed_source_and_what_it_feeds_has_what_is_there(scene: &Scene) {

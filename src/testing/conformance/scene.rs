@@ -17,9 +17,9 @@ use crate::retention::Retention;
 use crate::slice::Mask;
 use crate::state::{Counts, EdgeKind, JobState, StepState, WorkflowState};
 use crate::store::{
-    Append, Begin, Begun, ByHand, Checkup, Claim, Create, DecideByHand, DraftKey, DraftOf, Enqueue, Key, Lane, List, LoneJobs, NewWorkflow,
-    Overlap, Part, Renew, ResumeStep, Retried, RetryFailed, RunAgain, SendSignal, Session, Signalled, Slice, StepRow, Store,
-    Tick, WorkflowRow,
+    Append, Begin, Begun, ByHand, Checkup, Claim, Create, DecideByHand, DraftKey, DraftOf, Enqueue, Key, Lane, List,
+    LoneJobs, NewWorkflow, Overlap, Part, Renew, ResumeStep, Retried, RetryFailed, RunAgain, SendSignal, Session,
+    Signalled, Slice, StepRow, Store, Tick, WorkflowRow,
 };
 
 /// How long every lease lasts, unless a case says otherwise.

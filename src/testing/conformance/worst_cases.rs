@@ -94,7 +94,10 @@ pub mod bounds {
                 break;
             }
             for slice in &slices {
-                assert!(slice.step == 0 && slice.jobs.iter().all(|at| fails(slice, at)), "{slice:?} has succeeded before");
+                assert!(
+                    slice.step == 0 && slice.jobs.iter().all(|at| fails(slice, at)),
+                    "{slice:?} has succeeded before"
+                );
                 ran += slice.jobs.len() as u64;
             }
             // While some of them have not been brought back, or run, nothing settles, whatever ends meanwhile.

@@ -135,7 +135,8 @@ impl Game {
     fn lose(&mut self, is_lost: impl Fn(&Held) -> bool) -> Vec<Held> {
         let mut lost = Vec::new();
         for hand in &mut self.hands {
-            let leases: Vec<u64> = hand.held.iter().filter(|(_, held)| is_lost(held)).map(|(lease, _)| *lease).collect();
+            let leases: Vec<u64> =
+                hand.held.iter().filter(|(_, held)| is_lost(held)).map(|(lease, _)| *lease).collect();
             for lease in leases {
                 let Some(held) = hand.held.remove(&lease) else { continue };
                 let number = held.reports + 1;
