@@ -128,6 +128,23 @@ fn an_output_is_replaced_and_what_has_run_after_it_says_so() {
 }
 
 #[tokio::test]
+async fn a_workflow_that_is_started_again_is_of_a_newer_generation_than_any_step_of_it_was() {
+    let house = House::new();
+    let client = house.client(&app());
+    let worker = house.worker(&app()).await;
+    let handle = client.start(Import { rows: 3 }).await.unwrap();
+    for _ in 0..2 {
+        handle.wait().await.unwrap();
+        handle.run_again("SumUp").await.unwrap();
+    }
+    handle.wait().await.unwrap();
+    let again = client.start_again(handle.id(), Default::default()).await.unwrap();
+    assert_eq!(again.wait().await.unwrap().generation, 3);
+    worker.stop().await;
+    house.check().await;
+}
+
+#[tokio::test]
 async fn a_retry_tells_before_what_it_would_run() {
     let house = House::new();
     let handle = house.client(&app()).start(Import { rows: 10 }).await.unwrap();

@@ -374,8 +374,8 @@ impl Tx<'_> {
             .all(sql, (step.wf, step.step, EDGES as i64), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
         for (segment, jobs) in &segments {
             let (mut step, mut workflow) = (self.step(step.wf, step.step)?, self.workflow(step.wf)?);
-            step.jobs.total -= *jobs as u64;
-            workflow.jobs.total -= *jobs as u64;
+            step.jobs.total = step.jobs.total.saturating_sub(*jobs as u64);
+            workflow.jobs.total = workflow.jobs.total.saturating_sub(*jobs as u64);
             self.put_step(step);
             self.put_workflow(workflow);
             self.run("UPDATE segment SET wf = NULL, step = NULL, first = 0 WHERE segment = ?", [segment])?;

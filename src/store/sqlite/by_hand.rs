@@ -22,7 +22,7 @@ const SOFT_CALLS: u64 = 400;
 
 /// What the argument of a chore says about one job: its index, and whether it is skipped or has succeeded.
 fn one_job(argument: i64) -> (i64, JobState) {
-    let code = -3 - argument;
+    let code = (-3i64).saturating_sub(argument);
     (code / 2, if code % 2 == 0 { JobState::Skipped } else { JobState::Succeeded })
 }
 
@@ -62,7 +62,7 @@ impl Tx<'_> {
         let (wf, number) = (workflow.wf, decide.step);
         let step = self.step(wf, number)?;
         let jobs = match &decide.what {
-            ByHand::SkipAll => step.jobs.total - step.jobs.succeeded - step.jobs.skipped,
+            ByHand::SkipAll => step.jobs.total.saturating_sub(step.jobs.succeeded + step.jobs.skipped),
             ByHand::Skip { index } | ByHand::Replace { index, .. } => {
                 let state = self.state_of_job(wf, number, *index)?;
                 match &decide.what {
