@@ -220,14 +220,13 @@ local function hold_name(mended)
     if mended <= G.SKIP_ALL then return G.name_of_hand(mended) end
     return mended == 0 and 'retry' or 'retry ' .. mended
 end
-local function change_holds(wf, step, name, add)
+function G.change_holds(wf, step, name, add)
     local key = K.wf(wf, 'holds')
     local text = call('HGET', key, step)
     local holds = text and cmsgpack.unpack(text) or {}
     holds[name] = add and true or nil
     if next(holds) then call('HSET', key, step, cmsgpack.pack(holds)) else call('HDEL', key, step) end
 end
-G.change_holds = change_holds
 
 BITE['run again'] = function(wf, root, _, again) G.run_again_bite(wf, root, again) end
 BITE['release again'] = function(wf, root, _, again) G.release_again(wf, root, again) end
@@ -274,12 +273,12 @@ function BITE.reopen(wf, number, from, mended)
     G.forgive(step)
     G.rouse(step)
     -- Nothing may settle the step between two bites.
-    change_holds(wf, number, hold_name(mended), true)
+    G.change_holds(wf, number, hold_name(mended), true)
     G.leave_chore('retry jobs', wf, number, 0, mended)
 end
 
 local function end_retry(wf, number, mended)
-    change_holds(wf, number, hold_name(mended), false)
+    G.change_holds(wf, number, hold_name(mended), false)
     G.check_settled(wf, number)
 end
 
