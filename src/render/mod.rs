@@ -4,11 +4,13 @@
 pub mod dot;
 #[cfg(feature = "cli")]
 pub mod mermaid;
-#[cfg(feature = "cli")]
+// Tests draw graphs that do not run.
+#[cfg(any(feature = "cli", feature = "testing"))]
+#[cfg_attr(not(feature = "cli"), allow(dead_code))]
 pub mod picture;
-#[cfg(feature = "cli")]
+#[cfg(any(feature = "cli", feature = "testing"))]
 pub mod text;
 pub mod words;
 
-#[cfg(feature = "cli")]
+#[cfg(any(feature = "cli", feature = "testing"))]
 pub use picture::Picture;
