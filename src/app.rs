@@ -148,7 +148,7 @@ impl<S: Send + Sync + 'static> App<S> {
     /// # Panics
     /// If another type is registered under its name.
     pub fn condition<C: Condition<State = S>>(mut self) -> Self {
-        let handler = JobHandler::<Asked<C>>::new().as_a(Role::Condition);
+        let handler = JobHandler::<Asked<C>>::new().in_role(Role::Condition);
         self.register(Arc::new(handler));
         self
     }
@@ -165,7 +165,7 @@ impl<S: Send + Sync + 'static> App<S> {
         if self.registry.workflows.insert(W::NAME, parse::<W>).is_none() {
             let start = JobHandler::<StartJobOf<S>>::named(static_start_type(W::NAME));
             self.register(Arc::new(start));
-            let child = JobHandler::<BeginChild<S>>::named(static_child_type(W::NAME)).as_a(Role::Workflow);
+            let child = JobHandler::<BeginChild<S>>::named(static_child_type(W::NAME)).in_role(Role::Workflow);
             self.register(Arc::new(child));
         }
         self

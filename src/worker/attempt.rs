@@ -114,7 +114,7 @@ impl<J: Job> JobHandler<J> {
     }
 
     /// Of what is no job to those who register it.
-    pub fn as_a(self, role: Role) -> Self {
+    pub fn in_role(self, role: Role) -> Self {
         let Self(kind, job) = self;
         Self(Kind { role, ..kind }, job)
     }
