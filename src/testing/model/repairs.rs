@@ -47,7 +47,9 @@ impl Workflow {
             step.generation += u32::from(step.count(Job::Succeeded) > 0);
             step.signalled &= step.is_untouched();
             step.rows.truncate(if dropped { 0 } else { usize::MAX });
-            step.rows.iter_mut().for_each(|row| *row = Row::new());
+            // What has not begun keeps what a person has decided about its jobs.
+            let taken_back = if step.is_untouched() { 0 } else { usize::MAX };
+            step.rows.iter_mut().take(taken_back).for_each(|row| *row = Row::new());
             (step.state, step.begun, step.passed_over, step.outdated) = (State::Waiting, false, false, false);
             (step.exceeded, step.forgiven, step.due) = (false, 0, (0, 0));
         }
