@@ -32,8 +32,9 @@ impl Workflow {
         let mut taken: Vec<usize> = (!self.steps[root].is_untouched()).then_some(root).into_iter().collect();
         let mut next = 0;
         while let Some(up) = taken.get(next).copied() {
-            for (number, step) in self.steps.iter().enumerate().filter(|(_, step)| again || !step.is_untouched()) {
-                let goes_too = |asks| again || asks == Asks::Feeds || !step.has_run();
+            for (number, step) in self.steps.iter().enumerate() {
+                let is_under_way = !step.has_run() && !step.is_untouched();
+                let goes_too = |asks| again || asks == Asks::Feeds || is_under_way;
                 let follows = step.edges.iter().any(|(before, asks)| *before == up && goes_too(*asks));
                 taken.extend((follows && !taken.contains(&number)).then_some(number));
             }
