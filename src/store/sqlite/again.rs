@@ -407,10 +407,10 @@ impl Tx<'_> {
                 self.to_finish.insert(wf);
                 if !taken.gated || step.decided.is_some() {
                     self.check_settled(wf, taken.step)?;
-                } else if step.state == StepState::Waiting && step.released_at.is_none() && step.pending == 0 {
-                    self.act_on_decisions(step)?;
                 } else if step.may_begin() && step.jobs.total > 0 && self.waits_for_its_source(&step)? {
                     self.release(step)?;
+                } else if step.state == StepState::Waiting && step.released_at.is_none() && step.pending == 0 {
+                    self.act_on_decisions(step)?;
                 }
             }
         }

@@ -307,6 +307,18 @@ pub mod run_again {
         assert_eq!((scene.state(id).await, scene.jobs(id).await.succeeded), (WorkflowState::Succeeded, 6));
     }
 
+    pub async fn of_a_fed_step_whose_source_has_failed_begins_with_what_is_there(scene: &Scene) {
+        let id = scene.sources(2).await;
+        let worker = scene.worker().await;
+        let (first, second) = (worker.take(1).await, worker.take(1).await);
+        worker.produce(&first, 3).await;
+        worker.fail(&second, "no such file").await;
+        worker.run().await;
+        assert_eq!(scene.step_state(id, 1).await, StepState::Waiting);
+        scene.run_again(id, 1, false).await;
+        assert_eq!((scene.state(id).await, count_jobs(&worker.drain().await)), (WorkflowState::Running, 3));
+    }
+
     pub async fn of_a_wait_takes_another_signal(scene: &Scene) {
         let plan = scene.plan().step("rows", 1).wait("manager", approval()).step("publish", 1);
         let id = plan.edge(0, 1, EdgeKind::After).edge(1, 2, EdgeKind::After).create().await;

@@ -664,6 +664,7 @@ macro_rules! conformance_table {
                 of_a_source_at_work_refuses_what_it_emits_late,
                 of_a_fed_step_runs_what_is_there,
                 of_a_fed_step_whose_source_still_emits_begins_with_what_is_there,
+                of_a_fed_step_whose_source_has_failed_begins_with_what_is_there,
                 of_a_wait_takes_another_signal,
                 keeps_a_signal_that_came_early,
                 in_bites_lets_nothing_settle_or_begin_between_two_of_them,

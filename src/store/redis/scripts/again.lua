@@ -343,10 +343,10 @@ function G.release_again(wf, root, again)
             G.to_finish[wf] = true
             if not row.gated or step.decided then
                 G.check_settled(wf, number)
-            elseif step.state == STEP.waiting and not step.released_at and step.pending == 0 then
-                G.act_on_decisions(step)
             elseif may_begin(step) then
                 G.release(step)
+            elseif step.state == STEP.waiting and not step.released_at and step.pending == 0 then
+                G.act_on_decisions(step)
             end
         end
     until #list < AGAIN_STEPS
