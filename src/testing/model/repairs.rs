@@ -5,18 +5,20 @@ use super::naive::{Asks, Job, Phase, Policy, Row, State, Verdict, Workflow};
 impl Workflow {
     /// Failed jobs run again, of one step or of all.
     pub fn retry(&mut self, only: Option<usize>) {
-        let mut settled = Vec::new();
-        for (number, step) in self.steps.iter_mut().enumerate() {
-            if step.count(Job::Failed) > 0 && only.is_none_or(|only| only == number) {
-                settled.extend((step.state > State::Running).then_some(number));
-                (step.state, step.exceeded, step.forgiven) = (State::Running, false, 0);
-                let rest = step.policy == Policy::FailFast;
-                let again = |row: &&mut Row| row.job == Job::Failed || rest && row.job == Job::Cancelled;
-                step.rows.iter_mut().filter(again).for_each(|row| *row = Row::new());
-                self.phase = if self.phase > Phase::Cancelling { Phase::Running } else { self.phase };
+        for number in 0..self.steps.len() {
+            let step = &self.steps[number];
+            if step.count(Job::Failed) == 0 || only.is_some_and(|only| only != number) {
+                continue;
             }
+            // One step after the other: what has run behind it by then, and is retried in part, is older than its input, too.
+            self.outdate_after(&[number][..usize::from(step.state > State::Running)]);
+            let step = &mut self.steps[number];
+            (step.state, step.exceeded, step.forgiven) = (State::Running, false, 0);
+            let rest = step.policy == Policy::FailFast;
+            let again = |row: &&mut Row| row.job == Job::Failed || rest && row.job == Job::Cancelled;
+            step.rows.iter_mut().filter(again).for_each(|row| *row = Row::new());
+            self.phase = if self.phase > Phase::Cancelling { Phase::Running } else { self.phase };
         }
-        self.outdate_after(&settled);
     }
 
     /// What has run after these steps is older than its input.
