@@ -40,6 +40,7 @@ impl Batch {
                 (300 + 2 * spec.name.len() + spec.job_type.len() + awaited, 3 + more)
             }
             Part::Edge(_) => (16, 1),
+            Part::Open { .. } => (64, 4),
             Part::Jobs { chunk, .. } => (chunk.body.len(), 7),
             Part::Mended { body, .. } => (body.len(), 1),
         }

@@ -51,6 +51,9 @@ pub struct StepSpec {
     /// What it waits for, if no worker runs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<WaitsFor>,
+    /// Whether jobs may be added to it as long as its batch has not settled.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub grows: bool,
 }
 
 impl StepSpec {
@@ -71,6 +74,7 @@ impl StepSpec {
             retry: None,
             timeout: None,
             waits: None,
+            grows: false,
         }
     }
 }

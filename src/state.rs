@@ -203,10 +203,14 @@ pub enum EdgeKind {
     Always = 3,
     /// A source's edge to the step that it feeds: `After`, and nothing settles before it.
     Feeds = 4,
+    /// From the first step of a batch to a step that grows: that settles once the batch has come to its end.
+    Grows = 5,
+    /// From the first step of a batch to a callback that runs as soon as the first job of the batch has failed for good.
+    OnDeath = 6,
 }
 
 words!(EdgeKind, "kind of edge", After => "after", AfterSettled => "after_settled", AfterFailure => "after_failure",
-    Always => "always", Feeds => "feeds");
+    Always => "always", Feeds => "feeds", Grows => "grows", OnDeath => "on_death");
 
 /// What one settled upstream step means for a step behind it. Of several edges the strongest decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -232,18 +236,43 @@ impl EdgeKind {
             (S::Waiting | S::Running, _) => return None,
             (S::Failed, E::Feeds) if planted!("a failed source releases what it feeds") => D::Release,
             (S::Succeeded, E::AfterFailure) if planted!("a success releases what waits for a failure") => D::Release,
+            (S::Cancelled, E::Always) if planted!("an always step is cancelled with the rest") => D::Cancel,
+            (S::Cancelled, E::Always) => D::Release,
+            (S::Cancelled, _) => D::Cancel,
+            // A death releases it before: this is for a batch that has had none.
+            (_, E::OnDeath) => D::Skip,
+            (_, E::Grows) => D::Release,
             (S::Succeeded, E::AfterFailure) => D::Skip,
             (S::Succeeded, _) => D::Release,
             (S::Skipped, E::AfterFailure | E::Feeds) => D::Skip,
             (S::Skipped, _) => D::Release,
             (S::Failed, E::After | E::Feeds) => D::Wait,
             (S::Failed, _) => D::Release,
-            (S::Cancelled, E::Always) if planted!("an always step is cancelled with the rest") => D::Cancel,
-            (S::Cancelled, E::Always) => D::Release,
-            (S::Cancelled, _) => D::Cancel,
         })
     }
 }
+
+impl EdgeKind {
+    /// Whether the step behind it begins before the step in front of it has settled, and settles only then.
+    pub fn is_held(self) -> bool {
+        matches!(self, EdgeKind::Feeds | EdgeKind::Grows)
+    }
+}
+
+/// Whether jobs may still be added to a batch from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum BatchState {
+    /// The client that made it holds it open: it does not settle, whatever has become of its jobs.
+    Open = 1,
+    /// It settles once all of its jobs have.
+    Closed = 2,
+    /// The client that held it open ended without closing it. It settles once all the jobs that it has have, and has not succeeded.
+    Abandoned = 3,
+}
+
+words!(BatchState, "state of a batch", Open => "open", Closed => "closed", Abandoned => "abandoned");
 
 /// How many failed jobs a step may have and still count as succeeded. Default: none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use crate::clock::Millis;
 use crate::graph::StepNumber;
 use crate::id::WorkflowId;
-use crate::state::{Counts, EdgeKind, FailurePolicy, JobState, StepState, WorkflowState};
+use crate::state::{BatchState, Counts, EdgeKind, FailurePolicy, JobState, StepState, WorkflowState};
 use crate::store::{StepRow, WorkflowRow};
 use crate::waiting::WaitsFor;
 
@@ -42,6 +42,9 @@ pub struct WorkflowView {
     pub pinned: bool,
     /// The key that it holds until it finishes, if it was started with one.
     pub key: Option<String>,
+    /// Whether jobs may still be added, if it is a batch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchState>,
     /// How many steps it has.
     pub step_count: u32,
     /// Its steps, at most as many as were asked for.
@@ -232,6 +235,7 @@ impl WorkflowView {
             expires_at: row.expires_at,
             pinned: row.pinned,
             key: row.key.map(|key| key.key),
+            batch: row.batch,
             step_count: row.steps,
             steps: steps.into_iter().map(StepView::from).collect(),
         }

@@ -17,7 +17,7 @@ use crate::graph::StepNumber;
 use crate::handle::Handle;
 use crate::id::WorkflowId;
 use crate::render::words::{count, number};
-use crate::state::{Counts, Decision, EdgeKind, JobState, StepState, WorkflowState};
+use crate::state::{Counts, Decision, JobState, StepState, WorkflowState};
 use crate::store::{EdgeRow, StepRow, WorkflowRow};
 
 /// How many causes are explained; further ones are counted.
@@ -282,7 +282,7 @@ impl Handle {
             return Ok(None);
         }
         let edges = self.store().edges(self.id(), step.number, true, PAGE).await?;
-        let source = edges.iter().find(|edge| edge.kind == EdgeKind::Feeds && keeps_waiting(edge));
+        let source = edges.iter().find(|edge| edge.kind.is_held() && keeps_waiting(edge));
         Ok(source.map(|edge| edge.number))
     }
 
@@ -292,7 +292,7 @@ impl Handle {
         let holds_up = |edge: &&EdgeRow| {
             // What is fed may run meanwhile, but does not settle.
             let waits =
-                edge.state == StepState::Waiting || edge.state == StepState::Running && edge.kind == EdgeKind::Feeds;
+                edge.state == StepState::Waiting || edge.state == StepState::Running && edge.kind.is_held();
             waits && matches!(edge.kind.decide(step.state), None | Some(Decision::Wait))
         };
         let waiting: Vec<&EdgeRow> = followers.iter().filter(holds_up).collect();
@@ -323,7 +323,8 @@ impl Handle {
         } else {
             let program = self.client().registry().program.as_deref();
             let now = self.store().now();
-            let figures = Figures { step, waiting: &found, workflow: row.state, id: self.id(), program, now };
+            let (workflow, batch) = (row.state, row.batch);
+            let figures = Figures { step, waiting: &found, workflow, batch, id: self.id(), program, now };
             let (mut kinds, mut told) = figures.told();
             let is_wait = step.spec.waits.is_some();
             let waits = step.jobs.unsettled() > step.jobs.retrying + step.running || !found.leases.is_empty();

@@ -222,6 +222,7 @@ mod tests {
             expires_at: None,
             pinned: false,
             key: None,
+            batch: None,
             step_count,
             steps,
         };

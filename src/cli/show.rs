@@ -309,6 +309,7 @@ mod tests {
             expires_at: None,
             pinned: false,
             key: None,
+            batch: None,
             step_count: 0,
             steps: Vec::new(),
         };

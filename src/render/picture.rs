@@ -129,6 +129,8 @@ pub fn edge_label(kind: EdgeKind) -> Option<&'static str> {
         EdgeKind::AfterFailure => Some("failed"),
         EdgeKind::Always => Some("always"),
         EdgeKind::Feeds => Some("emits"),
+        EdgeKind::Grows => Some("grows"),
+        EdgeKind::OnDeath => Some("first death"),
     }
 }
 

@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::batches::AddedJobs;
 use super::permits::Limited;
 use super::verbs::Woken;
 use crate::clock::Millis;
 use crate::error::{Error, Result};
-use crate::graph::StepNumber;
+use crate::graph::{StepNumber, StepSpec};
 use crate::id::{SessionId, WorkflowId};
 use crate::slice::Mask;
 
@@ -139,6 +140,16 @@ pub struct StepOptions {
     /// Overrides the type's limit for one attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<std::time::Duration>,
+    /// Whether its jobs are those of a batch, and may add others to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub grows: bool,
+}
+
+impl StepOptions {
+    /// What a worker needs to know of a step that is created so.
+    pub fn of(spec: &StepSpec) -> Self {
+        Self { retry: spec.retry, timeout: spec.timeout, grows: spec.grows }
+    }
 }
 
 /// A chunk of a store.
@@ -260,11 +271,13 @@ pub struct LeaseReport {
     pub record_number: u32,
     /// Error texts: number, text, and the jobs that failed for good with it (none for one that is tried again).
     pub errors: Vec<(u64, String, Mask)>,
-    /// Drafts that successful attempts of sources wrote, to be adopted in this order: the position of the job, and its draft. They and those
+    /// Drafts that successful attempts of sources, and of jobs of a batch, wrote, to be adopted in this order: the position of the job, and its draft. They and those
     /// that are dropped are at most [`MAX_REPORTED_DRAFTS`] in all parts of a report.
     pub adopted: Vec<(u16, u64)>,
     /// Drafts of failed attempts, to be collected.
     pub dropped: Vec<u64>,
+    /// What successful jobs of a batch have added to it, if it is little: one chunk of a type. They count like drafts.
+    pub added: Vec<AddedJobs>,
     /// How long what settles here is kept if these are lone jobs, in milliseconds; 0: it is not wanted any more.
     pub keep: Millis,
 }
@@ -277,7 +290,7 @@ impl LeaseReport {
 
     /// How many drafts it speaks of.
     pub fn drafts(&self) -> usize {
-        self.adopted.len() + self.dropped.len()
+        self.adopted.len() + self.dropped.len() + self.added.len()
     }
 
     /// A job that has not succeeded and whose draft it adopts all the same.

@@ -268,6 +268,9 @@ impl Tx<'_> {
             return self.leave_chore(Kind::Reopen, wf, number, from, mended);
         }
         let mut step = self.step(wf, number)?;
+        if mended != DISCARD && self.stays_abandoned(&step)? {
+            return Ok(());
+        }
         if step.state.is_settled() {
             let sql = "SELECT e.down, e.kind, e.decision FROM edge e JOIN step d ON d.wf = e.wf AND d.step = e.down \
                        WHERE e.wf = ?1 AND e.up = ?2 AND e.down >= ?3 AND d.decided IS NULL \
@@ -305,7 +308,7 @@ impl Tx<'_> {
     }
 
     /// Takes back what an edge has decided.
-    fn undecide(&mut self, wf: Wf, up: StepNumber, down: StepNumber, kind: u8, decision: Option<u8>) -> Result<()> {
+    pub fn undecide(&mut self, wf: Wf, up: StepNumber, down: StepNumber, kind: u8, decision: Option<u8>) -> Result<()> {
         let Some(decision) = decision else { return Ok(()) };
         let mut step = self.step(wf, down)?;
         step.pending += 1;

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::graph::{StepNumber, StepSpec};
 use crate::id::{SessionId, WorkflowId};
 use crate::retention::Retention;
-use crate::state::{EdgeKind, JobState, StepState};
+use crate::state::{BatchState, EdgeKind, JobState, StepState};
 use crate::store::{
     ChunkOutcomes, ChunkRef, EdgeRow, ErrorRow, HELD_PAGE, HeldRow, Key, List, Overlap, Parameters, Pausable, Session,
     StepRow, Waiting, Whereabouts, WorkerRow, WorkflowRow, WorkflowSize,
@@ -33,7 +33,7 @@ pub fn no_workflow(id: WorkflowId) -> Error {
 }
 
 const WORKFLOW_COLUMNS: &str = "id, name, arguments, generation, state, steps, unsettled, total, succeeded, failed, skipped, \
-                                cancelled, retrying, deferred, created_at, started_at, finished_at, expires_at, pinned, retention, key, overlap";
+                                cancelled, retrying, deferred, created_at, started_at, finished_at, expires_at, pinned, retention, key, overlap, batch";
 
 /// A workflow's row, and what of it has to be decoded yet.
 struct Head {
@@ -41,6 +41,7 @@ struct Head {
     state: u8,
     retention: String,
     overlap: Option<u8>,
+    batch: Option<u8>,
     row: WorkflowRow,
 }
 
@@ -61,8 +62,10 @@ fn workflow_row(row: &Row<'_>) -> rusqlite::Result<Head> {
         pinned: row.get(18)?,
         retention: Retention::for_ever(),
         key: row.get::<_, Option<String>>(20)?.map(|key| Key { key, overlap: Overlap::Skip }),
+        batch: None,
     };
-    Ok(Head { id: row.get(0)?, state: row.get(4)?, retention: row.get(19)?, overlap: row.get(21)?, row: value })
+    let (retention, overlap, batch) = (row.get(19)?, row.get(21)?, row.get(22)?);
+    Ok(Head { id: row.get(0)?, state: row.get(4)?, retention, overlap, batch, row: value })
 }
 
 fn decode_workflow(head: Head) -> Result<WorkflowRow> {
@@ -73,6 +76,7 @@ fn decode_workflow(head: Head) -> Result<WorkflowRow> {
     if let (Some(key), Some(overlap)) = (&mut row.key, head.overlap) {
         key.overlap = known(Overlap::from_u8(overlap), "overlap", overlap)?;
     }
+    row.batch = head.batch.map(|n| known(BatchState::from_u8(n), "state of a batch", n)).transpose()?;
     Ok(row)
 }
 

@@ -64,7 +64,8 @@ CREATE TABLE workflow (
     created_at INTEGER NOT NULL, started_at INTEGER, finished_at INTEGER,
     retention TEXT NOT NULL, pinned INTEGER NOT NULL,
     expires_at INTEGER,               -- of a finished one: when it may be deleted
-    key TEXT, overlap INTEGER         -- what it holds until it finishes, and what it does if another one has it
+    key TEXT, overlap INTEGER,        -- what it holds until it finishes, and what it does if another one has it
+    batch INTEGER, opened_by INTEGER  -- of a batch: open, closed or abandoned, and the draft that holds it open
 );
 CREATE INDEX workflow_by_expiry ON workflow (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX workflow_by_end ON workflow (name, state, finished_at) WHERE expires_at IS NOT NULL;
@@ -138,6 +139,7 @@ CREATE TABLE step (
     keyed INTEGER NOT NULL DEFAULT 0, -- of a lane: which sorts of keys its jobs have
     checkpoints INTEGER NOT NULL DEFAULT 0,   -- jobs that have saved what they go on from
     awaits INTEGER NOT NULL DEFAULT 0,        -- 1: no worker runs it, it waits as `awaited` says
+    grows INTEGER NOT NULL DEFAULT 0,         -- 1: a step of a batch, to which jobs are added until the batch settles
     policy INTEGER NOT NULL DEFAULT 0,        -- what it does as soon as more have failed than it tolerates
     exceeded INTEGER NOT NULL DEFAULT 0,      -- 1: they have, and it has done that
     forgiven INTEGER NOT NULL DEFAULT 0,      -- failed jobs that do not count towards it: somebody resumed or repaired the step since
@@ -293,8 +295,9 @@ CREATE INDEX chore_by_turn ON chore (turn) WHERE error IS NULL;
 CREATE TABLE draft (
     draft INTEGER PRIMARY KEY,
     session BLOB NOT NULL, number INTEGER NOT NULL,
-    wf INTEGER, segment INTEGER,      -- the workflow being built, or the segment being written
+    wf INTEGER, segment INTEGER,      -- the workflow being built, or the segment being written; neither: it holds a batch open
     of_wf INTEGER, of_step INTEGER,   -- and the step that the segment is for
+    spec TEXT,                        -- of jobs for a batch: their step, which is made if it is not there
     next INTEGER NOT NULL, jobs INTEGER NOT NULL, deadline INTEGER NOT NULL
 );
 CREATE UNIQUE INDEX draft_by_key ON draft (session, number);

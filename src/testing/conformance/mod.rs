@@ -29,6 +29,7 @@
 #[macro_use]
 mod all_cases;
 
+mod batches;
 mod checkpoints;
 mod claims;
 mod commands;
@@ -71,6 +72,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 
+use self::batches::{add_jobs, batch, close_batch};
 use self::checkpoints::checkpoint;
 use self::claims::{claim, turns, wake};
 use self::commands::{cancel, pause, resume};

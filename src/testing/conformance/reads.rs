@@ -25,6 +25,7 @@ pub mod workflow {
             pinned: false,
             retention: Retention::for_ever(),
             key: None,
+            batch: None,
         };
         assert_eq!(scene.row(id).await, expected);
     }

@@ -128,6 +128,8 @@ fn take_out(part: &mut LeaseReport, again: Mask) {
     let (kept, dropped) = part.adopted.drain(..).partition(|(at, _)| !again.contains(usize::from(*at)));
     part.adopted = kept;
     part.dropped.extend(dropped.iter().map(|(_, draft): &(u16, u64)| draft));
+    // Which job of the part has added what is not known here; what a worker kept back has added nothing.
+    part.added.clear();
 }
 
 /// Leaves what nobody may hear of out of the record.
@@ -164,6 +166,20 @@ impl Store for Faulty {
     fn create(&self, create: Create) -> Answer<'_, Created> {
         Box::pin(self.call("create", self.store.create(create), |created| {
             self.stage.wake(&mut created.woken);
+            self.stage.look_at_the_clock();
+        }))
+    }
+
+    fn add_jobs(&self, add: AddJobs) -> Answer<'_, Added> {
+        Box::pin(self.call("add_jobs", self.store.add_jobs(add), |added| {
+            self.stage.wake(&mut added.woken);
+            self.stage.look_at_the_clock();
+        }))
+    }
+
+    fn close_batch(&self, close: CloseBatch) -> Answer<'_, ClosedBatch> {
+        Box::pin(self.call("close_batch", self.store.close_batch(close), |closed| {
+            self.stage.wake(&mut closed.woken);
             self.stage.look_at_the_clock();
         }))
     }

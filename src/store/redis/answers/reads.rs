@@ -9,7 +9,7 @@ use crate::graph::StepNumber;
 use crate::id::SessionId;
 use crate::limit::{Limit, Rate};
 use crate::retention::Retention;
-use crate::state::{Counts, EdgeKind, StepState, WorkflowState};
+use crate::state::{BatchState, Counts, EdgeKind, StepState, WorkflowState};
 use crate::store::redis::script::Answer;
 use crate::store::{self, *};
 
@@ -108,6 +108,7 @@ pub struct Workflow {
     retention: Option<String>,
     key: Option<String>,
     overlap: Option<u8>,
+    batch: Option<u8>,
 }
 
 impl TryFrom<Workflow> for WorkflowRow {
@@ -139,6 +140,12 @@ impl TryFrom<Workflow> for WorkflowRow {
                     Some(Key { key, overlap })
                 }
                 _ => None,
+            },
+            batch: match row.batch {
+                Some(number) => {
+                    Some(BatchState::from_u8(number).ok_or_else(|| corrupt("an unknown state of a batch"))?)
+                }
+                None => None,
             },
         })
     }

@@ -25,6 +25,9 @@ function DO.cancel()
     workflow.state = WF.cancelling
     workflow.grace_until = G.advance_lease_time(arg.lease) + math.max(arg.grace, 0)
     G.put_workflow(workflow)
+    -- Nobody holds it open any more, if it is a batch.
+    local held = workflow.batch == BATCH.open and G.draft(workflow.opened_by)
+    if held then G.end_draft(held) end
     -- Places that a pause has parked may hold `always` steps.
     G.unpark_places(workflow.wf, 0)
     G.leave_chore('cancel', workflow.wf, 0, 0, 0)
@@ -80,6 +83,10 @@ local function begin_retry()
     if state == WF.cancelling or state == WF.cancelled then refuse('was cancelled; `start-again` runs it anew') end
     if state == WF.building or state == WF.deleting then refuse('is ' .. WF_WORDS[state] .. '; there is nothing to retry') end
     local jobs = arg.step and G.step(wf, arg.step).failed or workflow.failed
+    if workflow.batch and not arg.discard and (not arg.step or arg.step == BATCH.step) then
+        -- No retry opens a batch again that was abandoned; that may be discarded.
+        jobs = jobs - G.step(wf, BATCH.step).failed
+    end
     if jobs == 0 then return { jobs = 0, more = false } end
     local held_by = is_finished(state) and G.take_key_again(workflow) or nil
     if held_by then return { jobs = 0, more = false, held_by = held_by } end
