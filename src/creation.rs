@@ -131,6 +131,9 @@ fn build(plan: Plan, arguments: usize, sender: &mpsc::Sender<Batch>, created: &A
     for (step, jobs) in (0..).zip(plan.jobs) {
         add_jobs(&mut batch, step, jobs, sender, created)?;
     }
+    if let Some((draft, lease)) = plan.held_open {
+        add(&mut batch, Part::Open { draft, lease }, sender)?;
+    }
     send(batch, sender)
 }
 

@@ -19,6 +19,7 @@ use super::verbs::{DraftKey, Woken};
 use crate::graph::{StepNumber, StepSpec};
 use crate::id::{SessionId, WorkflowId};
 use crate::payload::Chunk;
+use crate::slice::Mask;
 
 /// The number of the step that stands for a batch.
 pub const BATCH_STEP: StepNumber = 0;
@@ -26,6 +27,11 @@ pub const BATCH_STEP: StepNumber = 0;
 pub const MAX_CALLBACKS: StepNumber = 8;
 /// The name of the step that stands for a batch.
 pub const BATCH_STEP_NAME: &str = "batch";
+
+/// The names that a step of jobs may have, in the order in which they are tried: its own, unless a callback has it.
+pub fn growing_names(name: &str) -> impl Iterator<Item = String> + '_ {
+    std::iter::once(name.to_owned()).chain((2..MAX_CALLBACKS + 3).map(move |number| format!("{name}-{number}")))
+}
 
 /// Parameters of [`Store::add_jobs`](super::Store::add_jobs).
 #[derive(Clone, Debug)]
@@ -65,6 +71,8 @@ pub struct AddedJobs {
     pub step: StepSpec,
     /// The jobs.
     pub chunk: Chunk,
+    /// Which jobs of the lease have added them; all of these have succeeded.
+    pub by: Mask,
 }
 
 /// Parameters of [`Store::close_batch`](super::Store::close_batch).

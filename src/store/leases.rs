@@ -235,6 +235,12 @@ impl Report {
                 "a report speaks of {drafts} drafts; at most {MAX_REPORTED_DRAFTS} are allowed"
             )));
         }
+        if let Some(part) = self.leases.iter().find(|part| !part.added.iter().all(|added| added.by.is_within(part.succeeded))) {
+            return Err(Error::usage(format!(
+                "a report under lease {} brings what jobs added to their batch that have not succeeded",
+                part.lease
+            )));
+        }
         match self.leases.iter().find_map(|part| Some((part.lease, part.adopted_in_vain()?))) {
             Some((lease, at)) => Err(Error::usage(format!(
                 "a report under lease {lease} adopts what the job at position {at} emitted, which has not succeeded"
@@ -291,6 +297,21 @@ impl LeaseReport {
     /// How many drafts it speaks of.
     pub fn drafts(&self) -> usize {
         self.adopted.len() + self.dropped.len() + self.added.len()
+    }
+
+    /// Leaves out what these jobs have added to their batch, as far as it has not been written into drafts: they run again, and with them
+    /// those that have added jobs to the same chunk. Returns all of them.
+    pub(crate) fn leave_out_added_by(&mut self, jobs: Mask) -> Mask {
+        let mut again = jobs;
+        loop {
+            let (left_out, kept): (Vec<AddedJobs>, Vec<AddedJobs>) =
+                std::mem::take(&mut self.added).into_iter().partition(|added| !added.by.and(again).is_empty());
+            self.added = kept;
+            if left_out.is_empty() {
+                return again;
+            }
+            again = left_out.iter().fold(again, |again, added| again.or(added.by));
+        }
     }
 
     /// A job that has not succeeded and whose draft it adopts all the same.

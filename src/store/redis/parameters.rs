@@ -153,6 +153,8 @@ fn of_spec(spec: &StepSpec) -> Result<Value> {
 fn of_growing(spec: &StepSpec) -> Result<Value> {
     let mut step = of_spec(spec)?;
     (step["always"], step["upstreams"]) = (false.into(), 1.into());
+    // How the name stands in what it is created as, should it get another one.
+    step["quoted"] = to_json(&spec.name)?.into();
     Ok(step)
 }
 
@@ -396,7 +398,7 @@ fn lease_report(part: LeaseReport, blobs: &mut Blobs) -> Result<Value> {
     let error = |(number, text, jobs): &(u64, String, Mask)| json!({ "number": number.to_string(), "text": text, "jobs": mask(*jobs) });
     let errors: Vec<Value> = part.errors.iter().map(error).collect();
     let [succeeded, failed, skipped, returned, cancelled] = masks;
-    let mut added = |AddedJobs { step, chunk }: AddedJobs| -> Result<Value> {
+    let mut added = |AddedJobs { step, chunk, .. }: AddedJobs| -> Result<Value> {
         Ok(json!({ "step": of_growing(&step)?, "jobs": chunk.jobs, "body": blobs.put(chunk.body) }))
     };
     let added = part.added.into_iter().map(&mut added).collect::<Result<Vec<Value>>>()?;

@@ -20,7 +20,7 @@ use crate::id::WorkflowId;
 use crate::planted::planted;
 use crate::state::{BatchState, Decision, EdgeKind, JobState, StepState, WorkflowState};
 use crate::store::{
-    AddJobs, Added, AddedJobs, BATCH_STEP, CloseBatch, ClosedBatch, DraftKey, MAX_CALLBACKS,
+    AddJobs, Added, AddedJobs, BATCH_STEP, CloseBatch, ClosedBatch, DraftKey, MAX_CALLBACKS, growing_names,
 };
 
 /// Where the jobs of a draft are, or those that came with a call.
@@ -118,7 +118,7 @@ impl Tx<'_> {
 
     /// What successful jobs of a lease have added to their batch.
     pub fn add_from_inside(&mut self, lease: &Lease, added: &[AddedJobs]) -> Result<()> {
-        for AddedJobs { step, chunk } in added {
+        for AddedJobs { step, chunk, .. } in added {
             if !self.step(lease.wf, lease.step)?.grows {
                 return Err(Error::usage("a job that is none of a batch reported jobs for one"));
             }
@@ -187,18 +187,20 @@ impl Tx<'_> {
 
     /// The step of that name, to which jobs are about to be added: made, or taken back to running, if need be.
     fn growing_step(&mut self, wf: Wf, spec: &StepSpec) -> Result<Step> {
-        let sql = "SELECT step FROM step WHERE wf = ? AND name = ?";
-        let Some(number) = self.one(sql, (wf, &spec.name), |row| row.get::<_, StepNumber>(0))? else {
-            return self.add_growing_step(wf, spec);
-        };
-        let step = self.step(wf, number)?;
-        if !step.grows {
-            return Err(Error::usage(format!(
-                "`{0}` is no step of the batch that grows, but the batch itself or one of its callbacks: no jobs of a type `{0}` can be added",
-                spec.name
-            )));
+        for name in growing_names(&spec.name) {
+            let sql = "SELECT step FROM step WHERE wf = ? AND name = ?";
+            let Some(number) = self.one(sql, (wf, &name), |row| row.get::<_, StepNumber>(0))? else {
+                return self.add_growing_step(wf, &StepSpec { name, ..spec.clone() });
+            };
+            let step = self.step(wf, number)?;
+            match step.grows {
+                true if step.state.is_settled() => return self.reopen_growing(step),
+                true => return Ok(step),
+                // A callback has that name.
+                false => {}
+            }
         }
-        if step.state.is_settled() { self.reopen_growing(step) } else { Ok(step) }
+        Err(Error::corrupt(format!("the callbacks of a batch have all the names that the step `{}` could have", spec.name)))
     }
 
     /// The step of a job type that comes to a batch for the first time, with its edges.

@@ -64,7 +64,7 @@ macro_rules! conformance_table {
                 deleted_is_not_found,
                 after_it_has_settled_is_refused,
                 to_another_workflow_is_refused,
-                of_a_type_named_like_a_callback_is_refused,
+                of_a_type_named_like_a_callback_gets_a_step_of_another_name,
                 of_several_types_makes_a_step_of_each,
             }
             close_batch {

@@ -118,11 +118,11 @@ const WAITING: [StepState; 3] = [StepState::Waiting; 3];
 const RUNNING: [StepState; 3] = [StepState::Running, StepState::Running, StepState::Skipped];
 
 /// What a job adds with its report.
-fn added(name: &str, jobs: u32) -> AddedJobs {
-    AddedJobs { step: growing(name), chunk: chunk(jobs, "added from inside") }
+fn added(by: usize, name: &str, jobs: u32) -> AddedJobs {
+    AddedJobs { step: growing(name), chunk: chunk(jobs, "added from inside"), by: job(by) }
 }
 
-/// Whether some step of the batch has such a job.
+/// The states of the jobs of one of its steps.
 async fn states(scene: &Scene, open: &Open, step: StepNumber) -> Vec<JobState> {
     scene.job_states(open.id, step).await
 }
@@ -239,11 +239,15 @@ pub mod add_jobs {
         assert_eq!(scene.row(id).await.batch, None);
     }
 
-    pub async fn of_a_type_named_like_a_callback_is_refused(scene: &Scene) {
+    pub async fn of_a_type_named_like_a_callback_gets_a_step_of_another_name(scene: &Scene) {
         let night = open(scene).await;
-        assert_eq!(refusal(night.try_add(scene, "on_success", 1).await), ErrorKind::Usage);
-        assert_eq!(refusal(night.try_add(scene, BATCH_STEP_NAME, 1).await), ErrorKind::Usage);
-        assert_eq!(scene.jobs(night.id).await.total, 4);
+        assert_eq!(night.add(scene, "on_success", 1).await.step, ROWS);
+        assert_eq!(night.add(scene, BATCH_STEP_NAME, 1).await.step, ROWS + 1);
+        assert_eq!(night.add(scene, "on_success", 1).await.step, ROWS);
+        assert_eq!(scene.step(night.id, ROWS).await.spec.name, "on_success-2");
+        night.close(scene).await;
+        scene.worker().await.run().await;
+        assert_eq!(scene.jobs(night.id).await.succeeded, 3 + 3);
     }
 
     pub async fn of_several_types_makes_a_step_of_each(scene: &Scene) {
@@ -465,7 +469,7 @@ pub mod batch {
         night.close(scene).await;
         let worker = scene.worker().await;
         let slice = worker.take(2).await;
-        let with = vec![added("rows", 3), added("others", 1)];
+        let with = vec![added(0, "rows", 3), added(0, "others", 1)];
         worker.report(LeaseReport { succeeded: job(0), added: with, ..worker.part(&slice) }).await;
         assert_eq!((scene.jobs(night.id).await.total, scene.row(night.id).await.steps), (4 + 2 + 4, 6));
         worker.report(LeaseReport { succeeded: job(1), ..worker.part(&slice) }).await;
@@ -479,7 +483,7 @@ pub mod batch {
         night.add(scene, "rows", 2).await;
         let worker = scene.worker().await;
         let slice = worker.take(2).await;
-        let part = LeaseReport { succeeded: job(0), added: vec![added("rows", 3)], ..worker.part(&slice) };
+        let part = LeaseReport { succeeded: job(0), added: vec![added(0, "rows", 3)], ..worker.part(&slice) };
         lose(worker.try_report(vec![part.clone()]));
         worker.report(part.clone()).await;
         worker.report(part).await;
@@ -492,13 +496,13 @@ pub mod batch {
         let worker = scene.worker().await;
         let slice = worker.take(2).await;
         scene.leases_end().await;
-        let late = LeaseReport { added: vec![added("rows", 3)], ..worker.success(&slice) };
+        let late = LeaseReport { added: vec![added(0, "rows", 3)], ..worker.success(&slice) };
         assert_eq!(worker.report(late).await.refused, [slice.lease]);
         let id = scene.lone(1).await;
         assert_eq!(scene.jobs(night.id).await.total, 4 + 2);
         let other = scene.worker().await;
         let of_none = other.drain().await.into_iter().find(|slice| slice.workflow == id).expect("its job is ready");
-        let part = LeaseReport { added: vec![added("rows", 3)], ..other.success(&of_none) };
+        let part = LeaseReport { added: vec![added(0, "rows", 3)], ..other.success(&of_none) };
         assert_eq!(refusal(other.try_report(vec![part]).await), ErrorKind::Usage);
         assert_eq!(scene.jobs(id).await.succeeded, 0);
     }
@@ -507,7 +511,7 @@ pub mod batch {
     async fn drafted(worker: &Worker<'_>, night: &Open, jobs: u32) -> u64 {
         let draft = DraftKey { session: worker.session.id, number: worker.scene().number() };
         let of = DraftOf::Added { workflow: night.id, step: Box::new(growing("rows")) };
-        let append = Append { draft, of, number: 0, parts: vec![jobs_part(0, jobs)], lease: LEASE };
+        let append = Append { draft, of, number: 0, parts: Vec::from_iter((jobs > 0).then(|| jobs_part(0, jobs))), lease: LEASE };
         worker.scene().append(&append).await;
         draft.number
     }
@@ -549,7 +553,7 @@ pub mod batch {
         let slice = worker.take(1).await;
         let adopted = vec![(0, drafted(&worker, &night, 10).await)];
         scene.cancel(night.id, 60_000).await;
-        let part = LeaseReport { adopted, added: vec![added("rows", 3)], ..worker.success(&slice) };
+        let part = LeaseReport { adopted, added: vec![added(0, "rows", 3)], ..worker.success(&slice) };
         worker.report(part).await;
         worker.run().await;
         assert_eq!((scene.state(night.id).await, scene.jobs(night.id).await.total), (WorkflowState::Cancelled, 5));
@@ -563,7 +567,7 @@ pub mod batch {
         for left in (0..20).rev() {
             assert_eq!(night.callbacks(scene).await, WAITING);
             let slice = worker.take(1).await;
-            let more = if left > 0 { vec![added(&format!("type {}", left % 3), 1)] } else { Vec::new() };
+            let more = if left > 0 { vec![added(0, &format!("type {}", left % 3), 1)] } else { Vec::new() };
             worker.report(LeaseReport { added: more, ..worker.success(&slice) }).await;
         }
         assert_eq!(night.callbacks(scene).await, RUNNING);
@@ -573,7 +577,7 @@ pub mod batch {
 
     pub async fn the_first_death_runs_its_callback_once(scene: &Scene) {
         let night = open(scene).await;
-        night.add(scene, "rows", 3).await;
+        night.add(scene, "rows", 6).await;
         let worker = scene.worker().await;
         let slice = worker.take(3).await;
         worker.report(LeaseReport { retries: vec![(10, job(2))], ..worker.part(&slice) }).await;
@@ -581,15 +585,13 @@ pub mod batch {
         let death = |at| vec![(error_number("broken"), "broken".to_owned(), job(at))];
         worker.report(LeaseReport { failed: job(0), errors: death(0), ..worker.part(&slice) }).await;
         assert_eq!(scene.step_state(night.id, DEATH).await, StepState::Running);
-        let alarm = worker.drain().await;
-        assert_eq!((alarm.len(), alarm[0].step), (1, DEATH));
-        worker.succeed(&alarm[0]).await;
+        worker.run().await;
         worker.report(LeaseReport { failed: job(1), errors: death(1), ..worker.part(&slice) }).await;
         assert_eq!(scene.step_state(night.id, DEATH).await, StepState::Succeeded);
         night.close(scene).await;
         scene.wait(100).await;
         worker.run().await;
-        assert_eq!(scene.jobs(night.id).await.succeeded, 3, "the third row, on_complete, on_death");
+        assert_eq!(scene.jobs(night.id).await.succeeded, 4 + 3, "four rows, the batch, on_complete, on_death");
     }
 
     pub async fn without_a_death_its_callback_is_skipped(scene: &Scene) {
@@ -631,7 +633,7 @@ pub mod batch {
         scene.retry(night.id).await;
         let slice = worker.take(1).await;
         // What had settled is taken back to running, what is new comes with its edges.
-        let with = vec![added("others", 2), added("news", 1)];
+        let with = vec![added(0, "others", 2), added(0, "news", 1)];
         worker.report(LeaseReport { added: with, ..worker.success(&slice) }).await;
         scene.check().await;
         assert_eq!(scene.step_state(night.id, SUCCESS).await, StepState::Waiting);

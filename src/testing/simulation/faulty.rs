@@ -104,6 +104,7 @@ impl Faulty {
                     job.is_some_and(|job| self.stage.runs_again(job, used.copied().unwrap_or(0)))
                 })
                 .collect();
+            let again = part.leave_out_added_by(again);
             kept.extend(again.iter().map(|at| (part.lease, at as u16)));
             take_out(part, again);
             leave_out(part, kept);
@@ -128,8 +129,6 @@ fn take_out(part: &mut LeaseReport, again: Mask) {
     let (kept, dropped) = part.adopted.drain(..).partition(|(at, _)| !again.contains(usize::from(*at)));
     part.adopted = kept;
     part.dropped.extend(dropped.iter().map(|(_, draft): &(u16, u64)| draft));
-    // Which job of the part has added what is not known here; what a worker kept back has added nothing.
-    part.added.clear();
 }
 
 /// Leaves what nobody may hear of out of the record.

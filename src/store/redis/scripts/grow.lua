@@ -1,16 +1,20 @@
 -- Jobs that come to a batch, from outside or with the report of one of its jobs.
 
--- The number of the step of that name, if the batch has one to which jobs may be added.
+-- The number of the step of that name to which jobs may be added, and the name that it has, or is to have: its own, unless a callback has it.
 function G.growing_number(wf, part)
     G.grown = G.grown or {}
-    local name = wf .. ':' .. part.name
-    local number = G.grown[name] or tonumber(call('HGET', K.wf(wf, 'names'), part.name) or nil)
-    G.grown[name] = number
-    if number and not G.step(wf, number).grows then
-        fail('usage', '`' .. part.name .. '` is no step of the batch that grows, but the batch itself or one of its callbacks: ' ..
-            'no jobs of a type `' .. part.name .. '` can be added')
+    local own = part.name
+    for number = 1, BATCH.callbacks + 2 do
+        local name = number == 1 and own or own .. '-' .. number
+        local of = wf .. ':' .. name
+        local step = G.grown[of] or tonumber(call('HGET', K.wf(wf, 'names'), name) or nil)
+        if not step then return nil, name end
+        if G.step(wf, step).grows then
+            G.grown[of] = step
+            return step, name
+        end
     end
-    return number
+    fail('corrupt', 'the callbacks of a batch have all the names that the step `' .. own .. '` could have')
 end
 
 -- Refuses jobs that a batch cannot take.
@@ -22,7 +26,12 @@ function G.check_added(wf, part, jobs)
 end
 
 -- The step of a job type that comes to a batch for the first time, with its edges.
-local function add_growing_step(wf, part)
+local function add_growing_step(wf, part, name)
+    if part.name ~= name then
+        -- The name comes first in what the step is created as.
+        part.spec = '{"name":' .. cjson.encode(name) .. part.spec:sub(#('{"name":' .. part.quoted) + 1)
+        part.name = name
+    end
     local workflow, gate = G.workflow(wf), G.step(wf, BATCH.step)
     local number = workflow.steps
     -- Only while it is repaired does a batch that has settled get another step.
@@ -72,8 +81,8 @@ end
 
 -- Gives the jobs of a segment their place in the step that they are of; returns its number, and the index of the first of them.
 function G.attach(wf, part, segment, jobs)
-    local number = G.growing_number(wf, part)
-    local step = number and G.step(wf, number) or add_growing_step(wf, part)
+    local number, name = G.growing_number(wf, part)
+    local step = number and G.step(wf, number) or add_growing_step(wf, part, name)
     if step.state >= STEP.succeeded then reopen_growing(step) end
     local workflow, first = G.workflow(wf), step.total
     batch('ZADD', K.wf(wf, 'segments'), 0, hex(step.step, 8) .. hex(first, 12) .. hex(segment, 8))
