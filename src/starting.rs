@@ -319,6 +319,12 @@ impl Client {
                 row.state
             )));
         }
+        if row.batch.is_some() {
+            return Err(Error::refused(format!(
+                "batch {id} ({}) cannot be started again: its jobs came from a program, which adds them to a new one; `retry` runs what failed again",
+                row.name
+            )));
+        }
         let (arguments, plan) = self.registry().plan(&row.name, &crate::view::raw(row.arguments))?;
         let WorkflowRow { name, retention, key, generation, .. } = row;
         let has_key = key.is_some();

@@ -48,6 +48,11 @@ impl Job for Tell {
         let batch = ctx.batch().find().await?;
         let (jobs, state) = (batch.status().await?.jobs, batch.state().await?);
         ctx.state().add(format!("{}: {state}, {} failed", self.event, jobs.failed));
+        if self.event == "success" && jobs.total > 4 {
+            let acts = ctx.batch().outputs::<Act>().await?;
+            let all: Vec<(u64, String)> = acts.stream(ctx).try_collect().await?;
+            ctx.state().add(format!("read {}", all.len()));
+        }
         let late = ctx.batch().add(act("late", "ok")).await.unwrap_err().to_string();
         assert!(late.contains("cannot add others to one"), "{late}");
         Ok(())
@@ -118,7 +123,8 @@ async fn a_batch_of_several_types_runs_its_callbacks_once_all_jobs_have_succeede
     assert_eq!((end.state, end.batch), (WorkflowState::Succeeded, Some(BatchState::Closed)));
     assert_eq!(end.arguments.get(), r#"{"description":"what came today"}"#);
     assert_eq!(play.told(), ["complete: closed, 0 failed", "success: closed, 0 failed"]);
-    assert_eq!(play.stage.ran().len(), 2 + 2_500 + 4 + 2);
+    assert!(play.stage.ran().contains(&"read 2505".to_owned()));
+    assert_eq!(play.stage.ran().len(), 2 + 2_500 + 4 + 3);
     let late = night.add(act("late", "ok")).await.unwrap_err();
     assert_eq!(late.kind(), ErrorKind::BatchSettled, "{late}");
     assert!(night.add_each((0..9_000).map(|n| act(n.to_string(), "ok"))).await.is_err());
@@ -207,7 +213,7 @@ async fn a_batch_is_held_open_beyond_a_lease_and_why_says_so() {
     assert_eq!(night.state().await.unwrap(), BatchState::Open);
     let why = night.why().await.unwrap();
     assert_eq!(why.causes.len(), 1, "{why:?}");
-    assert!(why.causes[0].text.contains("`batch` is held open"), "{why:?}");
+    assert!(why.causes[0].text.contains("`batch`, which is held open"), "{why:?}");
     night.close().await.unwrap();
     assert_eq!(night.wait().await.unwrap().state, WorkflowState::Succeeded);
     play.end().await;
@@ -227,6 +233,21 @@ async fn others_add_to_a_batch_from_outside_until_it_has_settled() {
     assert!(refused.contains("row 4") && refused.contains("unreadable"), "{refused}");
     play.stage.gate.add_permits(1);
     assert_eq!(night.wait().await.unwrap().jobs.total, 2 + 1 + 3);
+    play.end().await;
+}
+
+#[tokio::test]
+async fn of_one_key_there_is_one_batch_at_a_time() {
+    let play = Play::begin().await;
+    let night = play.nightly().key("customer 7").open().await.unwrap();
+    let refused = play.nightly().key("customer 7").open().await.unwrap_err();
+    assert!(refused.to_string().contains(&night.id().to_string()), "{refused}");
+    assert_eq!(refused.kind(), ErrorKind::Refused);
+    night.close().await.unwrap();
+    night.wait().await.unwrap();
+    let next = play.nightly().key("customer 7").open().await.unwrap();
+    next.close().await.unwrap();
+    next.wait().await.unwrap();
     play.end().await;
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 use super::{Batch, written_for_batch};
 use crate::graph::StepSpec;
 use crate::job::{Job, JobError, JobResult};
+use crate::outputs::Outputs;
 use crate::payload::{ChunkBuilder, check_size};
 use crate::store::{Append, DraftKey, DraftOf, MAX_REPORTED_DRAFTS, Part};
 use crate::worker::backoff::Backoff;
@@ -120,6 +121,13 @@ impl<'c> InBatch<'c> {
     /// The batch as others see it: a callback asks here how its jobs have ended, and whether it was abandoned.
     pub async fn find(&self) -> crate::Result<Batch> {
         self.held.client().find_batch(self.held.slice.workflow).await
+    }
+}
+
+impl InBatch<'_> {
+    /// What the jobs of one type have returned, for a callback that reads it: `ctx.batch().outputs::<Count>().await?.stream(ctx)`.
+    pub async fn outputs<J: Job>(&self) -> crate::Result<Outputs<J::Output>> {
+        Ok(Outputs::of(self.find().await?.step(J::NAME).await?.number))
     }
 }
 

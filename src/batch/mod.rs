@@ -20,6 +20,7 @@ use crate::id::WorkflowId;
 use crate::job::{Job, JobError};
 use crate::payload::{Chunk, ChunkBuilder};
 use crate::retention::{KeepFor, Retention};
+use crate::starting::New;
 use crate::state::{BatchState, EdgeKind};
 use crate::store::{AddJobs, Added, BATCH_STEP_NAME, DraftKey, MAX_CALLBACKS};
 use crate::waiting::WaitsFor;
@@ -58,6 +59,7 @@ pub struct NewBatch {
     declared: Vec<StepNumber>,
     description: Option<String>,
     retention: Option<Retention>,
+    key: Option<String>,
     mistake: Option<Error>,
 }
 
@@ -85,6 +87,7 @@ impl Client {
             declared: Vec::new(),
             description: None,
             retention: None,
+            key: None,
             mistake: None,
         }
     }
@@ -149,6 +152,12 @@ impl NewBatch {
         self
     }
 
+    /// There is one of this name and key at a time: while another one is open or at work, [`open`](Self::open) refuses this one with its id.
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
     fn callback<J: Job>(mut self, kind: EdgeKind, job: J) -> Self {
         let (event, before) = match kind {
             EdgeKind::After => ("on_success", &mut self.success),
@@ -166,7 +175,7 @@ impl NewBatch {
 
     /// Makes it: it is there from then on, and held open by this program until [`close`](OpenBatch::close).
     pub async fn open(self) -> Result<OpenBatch> {
-        let Self { client, name, flow, declared, callbacks, description, retention, mistake, .. } = self;
+        let Self { client, name, flow, declared, callbacks, description, retention, key, mistake, .. } = self;
         if let Some(mistake) = mistake {
             return Err(mistake.during(format_args!("batch {name}")));
         }
@@ -179,7 +188,7 @@ impl NewBatch {
             Some(text) => serde_json::json!({ "description": text }).to_string(),
             None => "{}".to_owned(),
         };
-        open::open(client, name, arguments, flow.finish_batch(&declared)?, retention).await
+        open::open(client, New { name: &name, arguments, retention }, key, flow.finish_batch(&declared)?).await
     }
 }
 

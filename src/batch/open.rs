@@ -13,9 +13,8 @@ use crate::client::Client;
 use crate::creation::answered;
 use crate::error::{Error, Result};
 use crate::id::WorkflowId;
-use crate::retention::Retention;
-use crate::starting::New;
-use crate::store::{Append, CloseBatch, DraftKey, DraftOf, Store};
+use crate::starting::{New, Started};
+use crate::store::{Append, CloseBatch, DraftKey, DraftOf, Key, Overlap, Store};
 use crate::wake::wake;
 use crate::worker::backoff::Backoff;
 use crate::workflow::Plan;
@@ -43,14 +42,28 @@ impl Deref for OpenBatch {
 /// Makes a batch, and holds it open from then on.
 pub(super) async fn open(
     client: Client,
-    name: String,
-    arguments: String,
+    new: New<'_>,
+    key: Option<String>,
     plan: Plan,
-    retention: Option<Retention>,
 ) -> Result<OpenBatch> {
     let draft = client.new_draft();
     let plan = Plan { held_open: Some((draft, client.store().lease())), ..plan };
-    let handle = client.create(New { name: &name, arguments, retention }, plan, Arc::default()).await?;
+    let handle = match key {
+        None => client.create(new, plan, Arc::default()).await?,
+        Some(key) => {
+            let name = new.name.to_owned();
+            let alone = Key { key: key.clone(), overlap: Overlap::Skip };
+            match client.create_alone(new, alone, move || Ok(plan), Arc::default()).await? {
+                Started::New(handle) => handle,
+                Started::Running(other) => {
+                    return Err(Error::refused(format!(
+                        "batch {name} is not opened: {} has its key `{key}`, and has not finished",
+                        other.id()
+                    )));
+                }
+            }
+        }
+    };
     let keeper = tokio::spawn(keep_open(client.store().clone(), handle.id(), draft)).abort_handle();
     Ok(OpenBatch { batch: Batch { handle }, draft, keeper, is_closed: AtomicBool::new(false) })
 }

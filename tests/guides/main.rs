@@ -71,13 +71,15 @@ mod sources;
 mod waiting;
 #[rustfmt::skip]
 mod failures;
+#[rustfmt::skip]
+mod batches;
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
 /// The files of this test.
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
     "main",
     "sidekiq",
     "gush",
@@ -89,6 +91,7 @@ const FILES: [&str; 11] = [
     "sources",
     "waiting",
     "failures",
+    "batches",
 ];
 
 /// Without any spaces: a guide breaks its lines elsewhere.
@@ -109,6 +112,7 @@ fn every_line_of_rust_in_the_guides_is_one_of_these_files() {
         "sources",
         "waiting",
         "failures",
+        "batches",
     ]
     .map(|name| format!("docs/{name}.md"))
     {

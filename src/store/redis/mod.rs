@@ -222,6 +222,11 @@ impl Store for RedisStore {
                 DraftOf::Jobs { workflow, .. } | DraftOf::Mended { workflow, .. } => *workflow,
                 DraftOf::Added { workflow, .. } | DraftOf::Open { workflow } => *workflow,
             })?;
+            // To hold a batch open brings nothing new, so a full server takes it.
+            if let DraftOf::Open { workflow } = &append.of {
+                let of = parameters::hold_open(*workflow, &append);
+                return self.run::<Value>(shard, "hold open", &script::CREATE, of, Blobs::default()).await.map(|_| ());
+            }
             let parts = self.as_kept(append.parts)?;
             let (parameters, blobs) = parameters::append(Append { parts, ..append })?;
             self.run::<Value>(shard, "append", &script::CREATE, parameters, blobs).await.map(|_| ())

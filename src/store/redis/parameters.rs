@@ -213,10 +213,7 @@ pub fn append(append: Append) -> Result<(Value, Blobs)> {
             shown = Some(workflow.to_string());
             json!({ "workflow": id_text(*workflow), "added": of_growing(step)? })
         }
-        DraftOf::Open { workflow } => {
-            shown = Some(workflow.to_string());
-            json!({ "workflow": id_text(*workflow), "open": true })
-        }
+        DraftOf::Open { .. } => return Err(Error::usage("a draft that holds a batch open has no parts")),
     };
     let value = json!({
         "draft": draft_name(append.draft),
@@ -227,6 +224,12 @@ pub fn append(append: Append) -> Result<(Value, Blobs)> {
         "parts": parts(append.parts, &mut blobs)?,
     });
     Ok((value, blobs))
+}
+
+pub fn hold_open(batch: WorkflowId, append: &Append) -> Value {
+    let mut of = of_workflow(batch);
+    (of["draft"], of["lease"]) = (draft_name(append.draft).into(), append.lease.into());
+    of
 }
 
 pub fn create(create: Create) -> Result<(Value, Blobs)> {

@@ -99,6 +99,7 @@ macro_rules! conformance_table {
                 a_repaired_job_adds_and_its_success_waits_for_that,
                 cancelled_runs_only_what_completes,
                 declared_steps_may_stay_empty,
+                a_report_brings_sixteen_new_types_within_its_bound,
             }
             begin {
                 fresh_takes_the_key_before_anything_is_built,

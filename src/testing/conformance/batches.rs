@@ -29,6 +29,11 @@ struct Open {
 
 /// A batch with a callback of each kind, held open for so long.
 async fn open_for(scene: &Scene, lease: Millis, declared: &[&str]) -> Open {
+    open_with(scene, lease, declared, 0).await
+}
+
+/// The same with further callbacks behind the declared steps.
+async fn open_with(scene: &Scene, lease: Millis, declared: &[&str], more: u32) -> Open {
     let (id, draft) = (scene.new_id(), DraftKey { session: scene.client(), number: scene.number() });
     let step = |name: &str, upstreams, always| Part::Step {
         spec: StepSpec { name: name.into(), ..StepSpec::new(ROW, QUEUE) },
@@ -57,6 +62,11 @@ async fn open_for(scene: &Scene, lease: Millis, declared: &[&str]) -> Open {
         }
     }
     parts.push(edge(BATCH_STEP, DEATH, EdgeKind::OnDeath));
+    for callback in ROWS + declared_steps..ROWS + declared_steps + more {
+        parts.insert(callback as usize, step(&format!("on_success-{callback}"), 1, false));
+        parts.push(edge(BATCH_STEP, callback, EdgeKind::After));
+        parts.push(jobs_part(callback, 1));
+    }
     parts.extend((BATCH_STEP..=DEATH).map(|step| jobs_part(step, 1)));
     parts.push(Part::Open { draft, lease });
     let create = Create { workflow: new_workflow(id), draft: None, parts, again: false };
@@ -378,7 +388,9 @@ pub mod batch {
     use super::*;
     use crate::error::ErrorKind;
     use crate::state::{BatchState, WorkflowState};
-    use crate::store::{Append, LeaseReport, RetryFailed, error_number};
+    use crate::store::{
+        Append, LeaseReport, MAX_CALLBACKS, MAX_REPORTED_DRAFTS, MAX_REPORTED_LEASES, RetryFailed, error_number,
+    };
 
     pub async fn settles_not_while_it_is_held_open(scene: &Scene) {
         let night = open(scene).await;
@@ -653,6 +665,30 @@ pub mod batch {
         worker.run().await;
         let ended = [StepState::Cancelled, StepState::Succeeded, StepState::Cancelled];
         assert_eq!((night.callbacks(scene).await, scene.state(night.id).await), (ended, WorkflowState::Cancelled));
+    }
+
+    /// The report that grows a batch most: as many leases as it may speak of, as many new types as they may bring, as many callbacks as there
+    /// may be, which all wait for these.
+    pub async fn a_report_brings_sixteen_new_types_within_its_bound(scene: &Scene) {
+        let night = open_with(scene, LONG, &[], MAX_CALLBACKS - 3).await;
+        let leases = MAX_REPORTED_LEASES as u32;
+        for _ in 0..leases {
+            night.add(scene, "rows", 1).await;
+        }
+        night.close(scene).await;
+        let worker = scene.worker().await;
+        let mut slices = worker.claim(1, 16).await.slices;
+        slices.extend(worker.claim(1, leases - 16).await.slices);
+        assert_eq!(slices.len(), MAX_REPORTED_LEASES);
+        let mut parts: Vec<LeaseReport> = slices.iter().map(|slice| worker.success(slice)).collect();
+        for (part, number) in parts.iter_mut().zip(0..MAX_REPORTED_DRAFTS) {
+            part.added = vec![added(0, &format!("type {number}"), 1)];
+        }
+        worker.try_report(parts).await.unwrap();
+        worker.run().await;
+        let callbacks = u64::from(MAX_CALLBACKS) - 1;
+        assert_eq!(scene.jobs(night.id).await.succeeded, 1 + u64::from(leases) + 16 + callbacks);
+        assert_eq!(scene.state(night.id).await, WorkflowState::Succeeded);
     }
 
     pub async fn declared_steps_may_stay_empty(scene: &Scene) {

@@ -56,8 +56,8 @@ local function batch_of(id)
 end
 
 -- Keeps a batch open.
-local function hold_open(draft)
-    local workflow = batch_of(arg.of.workflow)
+function DO.hold_open()
+    local draft, workflow = G.draft(arg.draft), batch_of(arg.workflow)
     if not draft and workflow.batch == BATCH.abandoned then
         fail('refused', 'batch ' .. arg.shown .. ' has been abandoned: nobody told the store in time that it is still held open; ' ..
             'it runs to its end with what it has')
@@ -72,7 +72,6 @@ end
 function DO.append()
     local key = arg.draft
     local draft = G.draft(key)
-    if arg.of.open then return hold_open(draft) end
     if not draft and arg.number > 0 then fail('refused', GONE) end
     if draft and arg.number > draft.next then
         fail('usage', 'part ' .. arg.number .. ' of a draft came before part ' .. draft.next)
