@@ -135,7 +135,8 @@ impl<S: Send + Sync + 'static> Now<S> {
         let work = perform(job, &ctx);
         let end = attempt(&held, &ctx, J::TIMEOUT, work).instrument(span(&held, taken)).await;
         let finished = held.store.now();
-        let ended = Ended { at: 0, attempt: 1, started, finished, end, logs: ctx.into_logs(), written: Written::default() };
+        let ended =
+            Ended { at: 0, attempt: 1, started, finished, end, logs: ctx.into_logs(), written: Written::default() };
         if let Some(watcher) = &watcher {
             watcher.ended(&held, &ended);
         }

@@ -291,8 +291,7 @@ impl Handle {
         let followers = self.store().edges(self.id(), step.number, false, PAGE).await?;
         let holds_up = |edge: &&EdgeRow| {
             // What is fed may run meanwhile, but does not settle.
-            let waits =
-                edge.state == StepState::Waiting || edge.state == StepState::Running && edge.kind.is_held();
+            let waits = edge.state == StepState::Waiting || edge.state == StepState::Running && edge.kind.is_held();
             waits && matches!(edge.kind.decide(step.state), None | Some(Decision::Wait))
         };
         let waiting: Vec<&EdgeRow> = followers.iter().filter(holds_up).collect();

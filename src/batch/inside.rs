@@ -90,7 +90,11 @@ impl<'c> InBatch<'c> {
                 slice.step_name, slice.workflow
             )));
         }
-        self.held.client().registry().check_type(&format!("batch {}", slice.workflow), J::NAME, false).map_err(JobError::fatal)?;
+        self.held
+            .client()
+            .registry()
+            .check_type(&format!("batch {}", slice.workflow), J::NAME, false)
+            .map_err(JobError::fatal)?;
         let json = written_for_batch(&job).map_err(JobError::fatal)?;
         check_size("parameters", json.len()).map_err(JobError::fatal)?;
         let mut additions = self.additions.lock().await;

@@ -9,8 +9,8 @@ use std::fmt;
 use std::ops::Deref;
 use std::time::Duration;
 
-pub use self::inside::InBatch;
 pub(crate) use self::inside::Additions;
+pub use self::inside::InBatch;
 pub use self::open::OpenBatch;
 use crate::client::Client;
 use crate::error::{Error, Result};

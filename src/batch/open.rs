@@ -40,12 +40,7 @@ impl Deref for OpenBatch {
 }
 
 /// Makes a batch, and holds it open from then on.
-pub(super) async fn open(
-    client: Client,
-    new: New<'_>,
-    key: Option<String>,
-    plan: Plan,
-) -> Result<OpenBatch> {
+pub(super) async fn open(client: Client, new: New<'_>, key: Option<String>, plan: Plan) -> Result<OpenBatch> {
     let draft = client.new_draft();
     let plan = Plan { held_open: Some((draft, client.store().lease())), ..plan };
     let handle = match key {

@@ -235,7 +235,9 @@ impl Report {
                 "a report speaks of {drafts} drafts; at most {MAX_REPORTED_DRAFTS} are allowed"
             )));
         }
-        if let Some(part) = self.leases.iter().find(|part| !part.added.iter().all(|added| added.by.is_within(part.succeeded))) {
+        if let Some(part) =
+            self.leases.iter().find(|part| !part.added.iter().all(|added| added.by.is_within(part.succeeded)))
+        {
             return Err(Error::usage(format!(
                 "a report under lease {} brings what jobs added to their batch that have not succeeded",
                 part.lease

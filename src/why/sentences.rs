@@ -75,7 +75,8 @@ impl Figures<'_> {
                         "is held open: the client that made the batch adds jobs, and has not closed it".to_owned()
                     }
                     Some(BatchState::Abandoned) => {
-                        "was abandoned: its client ended without closing it; the jobs that it has run to their end".to_owned()
+                        "was abandoned: its client ended without closing it; the jobs that it has run to their end"
+                            .to_owned()
                     }
                     _ => "is closed, and settles once all of its jobs have".to_owned(),
                 }

@@ -132,7 +132,15 @@ impl fmt::Debug for Held {
 impl Ended {
     /// A job that is given back as it was claimed.
     pub fn unstarted(at: u16, now: Millis) -> Self {
-        Self { at, attempt: 0, started: now, finished: now, end: End::Stopped, logs: Vec::new(), written: Written::default() }
+        Self {
+            at,
+            attempt: 0,
+            started: now,
+            finished: now,
+            end: End::Stopped,
+            logs: Vec::new(),
+            written: Written::default(),
+        }
     }
 
     /// About how many bytes it takes in a report.

@@ -11,14 +11,14 @@ use super::held::{End, Ended, Held, Written};
 use super::hub::Hub;
 use super::send;
 use crate::clock::millis;
+use crate::graph::StepSpec;
 use crate::job::{JobError, Then};
 use crate::lone::Keep;
+use crate::payload::ChunkBuilder;
 use crate::record::{ErrorText, Outcome, RECORD_BYTES, Record, error_number};
 use crate::retry::Retry;
 use crate::slice::{Mask, TARGET_TIME};
 use crate::state::JobState;
-use crate::graph::StepSpec;
-use crate::payload::ChunkBuilder;
 use crate::store::{AddedJobs, LeaseReport, MAX_REPORTED_DRAFTS, MAX_REPORTED_LEASES, MAX_REPORTED_WAITS};
 
 /// How long the outcomes of a slice gather once all of its jobs have been started.

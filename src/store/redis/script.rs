@@ -71,9 +71,9 @@ pub static CHECKPOINT: Script = script!("checkpoint": "retention" "lease" "draft
 pub static CANCEL: Script = script!("cancel": "retention" "chore" "line" "starts" "limited" "timer" "lease" "policy" "settle" "gate" "error" "lane" "recovery" "stop");
 pub static COMMAND: Script =
     script!("command": "retention" "chore" "line" "timer" "lease" "policy" "settle" "gate" "error" "repeat" "draft");
-pub static BATCH: Script =
-    script!("batch": "retention" "chore" "line" "timer" "lease" "policy" "settle" "gate" "error" "repeat" "draft" "chunks" "grow");
-pub static SIGNAL: Script = script!("signal": "retention" "chore" "line" "timer" "lease" "policy" "settle" "gate" "error" "repeat");
+pub static BATCH: Script = script!("batch": "retention" "chore" "line" "timer" "lease" "policy" "settle" "gate" "error" "repeat" "draft" "chunks" "grow");
+pub static SIGNAL: Script =
+    script!("signal": "retention" "chore" "line" "timer" "lease" "policy" "settle" "gate" "error" "repeat");
 pub static READ: Script = script!("read": "chore" "line" "lease" "starts" "limited" "permits");
 pub static DOCTOR: Script =
     script!("doctor": "retention" "chore" "line" "starts" "limited" "timer" "lease" "error" "lane" "permits");

@@ -91,7 +91,9 @@ impl Tx<'_> {
                     draft.segment.map(|segment| Segment { segment, jobs: draft.jobs })
                 }
                 _ => {
-                    return Err(Error::refused("the draft is gone: it was not renewed in time, and nothing of it is left"));
+                    return Err(Error::refused(
+                        "the draft is gone: it was not renewed in time, and nothing of it is left",
+                    ));
                 }
             },
             None => None,
@@ -134,8 +136,8 @@ impl Tx<'_> {
     /// The same, if it is in a draft.
     pub fn adopt_added(&mut self, key: DraftKey, wf: Wf) -> Result<()> {
         let draft = self.draft(key)?.filter(|draft| draft.of_wf == Some(wf));
-        let Some((draft, spec, segment)) =
-            draft.and_then(|draft| Some((draft.draft, draft.spec?, Segment { segment: draft.segment?, jobs: draft.jobs })))
+        let Some((draft, spec, segment)) = draft
+            .and_then(|draft| Some((draft.draft, draft.spec?, Segment { segment: draft.segment?, jobs: draft.jobs })))
         else {
             return Err(Error::refused("the draft of what a job adds to its batch is gone"));
         };
@@ -200,7 +202,10 @@ impl Tx<'_> {
                 false => {}
             }
         }
-        Err(Error::corrupt(format!("the callbacks of a batch have all the names that the step `{}` could have", spec.name)))
+        Err(Error::corrupt(format!(
+            "the callbacks of a batch have all the names that the step `{}` could have",
+            spec.name
+        )))
     }
 
     /// The step of a job type that comes to a batch for the first time, with its edges.
@@ -221,7 +226,10 @@ impl Tx<'_> {
             let mut callback = self.step(wf, callback)?;
             let waits =
                 callback.state == StepState::Waiting && callback.released_at.is_none() && callback.decided.is_none();
-            if kind == EdgeKind::OnDeath || !waits || planted!("a callback does not wait for the steps that a batch gets") {
+            if kind == EdgeKind::OnDeath
+                || !waits
+                || planted!("a callback does not wait for the steps that a batch gets")
+            {
                 continue;
             }
             let sql = "INSERT INTO edge (wf, up, down, kind) VALUES (?, ?, ?, ?)";
@@ -333,7 +341,10 @@ impl Tx<'_> {
         let opened_by = self.one("SELECT opened_by FROM workflow WHERE wf = ?", [wf], |row| row.get::<_, i64>(0))?;
         let draft = self.draft(close.draft)?.map(|draft| draft.draft);
         if draft.is_none() || draft != opened_by {
-            return Err(Error::refused(format!("batch {} is held open by another client, which closes it", close.workflow)));
+            return Err(Error::refused(format!(
+                "batch {} is held open by another client, which closes it",
+                close.workflow
+            )));
         }
         self.run("DELETE FROM draft WHERE draft = ?", [draft])?;
         workflow.batch = Some(BatchState::Closed);

@@ -152,7 +152,8 @@ impl Tx<'_> {
         for part in parts {
             match part {
                 Part::Step { spec, upstreams, always, awaits } => {
-                    let number = self.add_step(wf, spec, (*upstreams, *always, awaits.is_some()), generation.unwrap_or(0))?;
+                    let number =
+                        self.add_step(wf, spec, (*upstreams, *always, awaits.is_some()), generation.unwrap_or(0))?;
                     if let Some(awaits) = awaits {
                         self.add_awaited(wf, number, awaits)?;
                     }

@@ -454,7 +454,10 @@ impl Tx<'_> {
         findings.expect(place, "its count of edges that cancel it", step.cancels, of(Decision::Cancel));
         // A step that is fed begins before its source has succeeded, one that grows before its batch has settled.
         let waits = |decision: Option<u8>| decision.is_none() || decision == Some(Decision::Wait as u8);
-        let early = edges.iter().filter(|(kind, decision, _)| !EdgeKind::from_u8(*kind).is_some_and(EdgeKind::is_held) && waits(*decision)).count();
+        let early = edges
+            .iter()
+            .filter(|(kind, decision, _)| !EdgeKind::from_u8(*kind).is_some_and(EdgeKind::is_held) && waits(*decision))
+            .count();
         if step.state == StepState::Running && early > 0 {
             findings.add(format!(
                 "{place} is running, but {early} of its upstream steps have not settled as its edges ask"

@@ -269,7 +269,8 @@ impl<'c> Tx<'c> {
             };
             Ok((row.get::<_, u8>(0)?, row.get::<_, Option<u8>>(15)?, value))
         })?;
-        let (state, batch, mut value) = found.ok_or_else(|| Error::corrupt(format!("workflow {wf} has rows but no head")))?;
+        let (state, batch, mut value) =
+            found.ok_or_else(|| Error::corrupt(format!("workflow {wf} has rows but no head")))?;
         value.state = known(WorkflowState::from_u8(state), "workflow state", state)?;
         value.batch = batch.map(|n| known(BatchState::from_u8(n), "state of a batch", n)).transpose()?;
         self.workflows.insert(wf, Cached { value, dirty: false });

@@ -523,7 +523,13 @@ pub mod batch {
     async fn drafted(worker: &Worker<'_>, night: &Open, jobs: u32) -> u64 {
         let draft = DraftKey { session: worker.session.id, number: worker.scene().number() };
         let of = DraftOf::Added { workflow: night.id, step: Box::new(growing("rows")) };
-        let append = Append { draft, of, number: 0, parts: Vec::from_iter((jobs > 0).then(|| jobs_part(0, jobs))), lease: LEASE };
+        let append = Append {
+            draft,
+            of,
+            number: 0,
+            parts: Vec::from_iter((jobs > 0).then(|| jobs_part(0, jobs))),
+            lease: LEASE,
+        };
         worker.scene().append(&append).await;
         draft.number
     }

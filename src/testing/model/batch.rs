@@ -18,7 +18,12 @@ const KINDS: usize = 3;
 const HOLDS: u64 = 1_000_000;
 
 /// A batch with some callbacks, which a client holds open.
-pub fn random_batch(dice: &mut Dice, now: Millis, shard: u16, (client, number): (SessionId, usize)) -> (Workflow, Create) {
+pub fn random_batch(
+    dice: &mut Dice,
+    now: Millis,
+    shard: u16,
+    (client, number): (SessionId, usize),
+) -> (Workflow, Create) {
     let stands_for_it =
         Step { rows: vec![Row::new()], edges: Vec::new(), waits: Some((FOR_EVER, Job::Failed)), ..Step::growing() };
     let mut steps = vec![stands_for_it];

@@ -126,7 +126,8 @@ impl Game {
         let failed = rows.filter(|row| row.job == Job::Failed).count() as u64;
         // The one that stands for a batch which was abandoned is none of them.
         let model = &self.models[number];
-        let abandoned = model.batch.is_some() && model.steps[0].count(Job::Failed) > 0 && only.is_none_or(|only| only == 0);
+        let abandoned =
+            model.batch.is_some() && model.steps[0].count(Job::Failed) > 0 && only.is_none_or(|only| only == 0);
         failed - u64::from(abandoned)
     }
 }

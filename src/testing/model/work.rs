@@ -138,7 +138,12 @@ impl Game {
         let added = self.add_inside(&held, part.succeeded);
         part.added = added.iter().map(|(_, added)| added.clone()).collect();
         let sends = 1 + usize::from(self.dice.chance(20));
-        self.say(|| format!("worker {hand} adds {:?}", added.iter().map(|(kind, one)| (kind, one.chunk.jobs)).collect::<Vec<_>>()));
+        self.say(|| {
+            format!(
+                "worker {hand} adds {:?}",
+                added.iter().map(|(kind, one)| (kind, one.chunk.jobs)).collect::<Vec<_>>()
+            )
+        });
         self.say(|| format!("worker {hand} reports under {lease}: {ends:?}, emitted {emitted:?}, sent {sends} times"));
         for _ in 0..sends {
             let report = Report { session: self.hands[hand].session, leases: vec![part.clone()] };
