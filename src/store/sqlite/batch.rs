@@ -314,10 +314,16 @@ impl Tx<'_> {
             return Ok(());
         }
         for (callback, kind, decision) in self.callbacks(wf)? {
-            if kind != EdgeKind::OnDeath || decision.is_some() {
+            let mut callback = self.step(wf, callback)?;
+            if kind != EdgeKind::OnDeath {
                 continue;
             }
-            let mut callback = self.step(wf, callback)?;
+            if decision.is_some() {
+                if planted!("every death runs the callback of the first") {
+                    self.enqueue_all(&callback, 0)?;
+                }
+                continue;
+            }
             let sql = "UPDATE edge SET decision = ?5 WHERE wf = ?1 AND up = ?2 AND down = ?3 AND kind = ?4";
             self.run(sql, (wf, BATCH_STEP, callback.step, kind as u8, Decision::Release as u8))?;
             callback.pending -= 1;
