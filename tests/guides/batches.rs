@@ -60,7 +60,8 @@ fn the_batch_of_the_guide_runs_its_callbacks_once() {
 /// The lines of the tables.
 #[allow(dead_code)]
 async fn lines(client: Client, day: u32, id: gusher::WorkflowId) -> gusher::Result<()> {
-    let night = client.batch("nightly").on_success(GenReport { day }).on_complete(TellOps).on_death(Alarm);
+    let night = client.batch("nightly").description("what came today").on_success(GenReport { day });
+    let night = night.on_complete(TellOps).on_death(Alarm);
     let night = night.jobs_of::<ImportRow>(|rows| rows.queue("bulk").tolerate(10)).open().await?;
     client.find_batch(id).await?.add(ImportRow { row: String::new() }).await?;
     night.close().await
