@@ -7,7 +7,9 @@ impl Workflow {
     pub fn retry(&mut self, only: Option<usize>) {
         let mut settled = Vec::new();
         for (number, step) in self.steps.iter_mut().enumerate() {
-            if step.count(Job::Failed) > 0 && only.is_none_or(|only| only == number) {
+            // Nobody adds to a batch any more that was abandoned.
+            let stands_for_batch = self.batch.is_some() && number == 0;
+            if step.count(Job::Failed) > 0 && only.is_none_or(|only| only == number) && !stands_for_batch {
                 settled.extend((step.state > State::Running).then_some(number));
                 (step.state, step.exceeded, step.forgiven) = (State::Running, false, 0);
                 let rest = step.policy == Policy::FailFast;
