@@ -196,7 +196,12 @@ impl Flow {
     }
 
     pub(crate) fn set_returns(&self, step: StepNumber) {
-        self.parts.borrow_mut().returns = Some(step);
+        let mut parts = self.parts.borrow_mut();
+        if parts.returns.replace(step).is_some_and(|before| before != step) {
+            let twice =
+                Error::usage("the workflow returns the outputs of two steps; say `flow.returns(..)` of one of them");
+            parts.first_error.get_or_insert(twice);
+        }
     }
 
     /// A step whose one job is a condition.

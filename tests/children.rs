@@ -9,6 +9,7 @@ use gusher::store::Store;
 use gusher::{CauseKind, Handle, Returning, WorkflowId, WorkflowState};
 use support::House;
 use support::act::{Act, Shared, Stage, act};
+use support::play::{Play, app, states};
 use support::until::until;
 
 /// What a test says once the broken file can be read.
@@ -57,6 +58,21 @@ impl Workflow for Curious {
     }
 }
 
+/// Cannot decide.
+#[derive(Serialize, Deserialize)]
+struct Torn;
+impl Workflow for Torn {
+    const NAME: &str = "Torn";
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        flow.returns::<Self, _>(flow.run(Count { file: "ok".into() }));
+        flow.returns::<Self, _>(flow.run(Count { file: "ok".into() }));
+        Ok(())
+    }
+}
+impl Returning for Torn {
+    type Output = u64;
+}
+
 /// A file is read, then counted. What its name says is done.
 #[derive(Serialize, Deserialize)]
 struct ImportFile {
@@ -103,54 +119,29 @@ impl Workflow for Nightly {
     }
 }
 
-struct Play {
-    house: House,
-    app: App<Shared>,
-    stage: Shared,
-    worker: support::WorkerGuard,
+async fn begin() -> Play {
+    Play::of(|app| app.job::<Act>().job::<Count>().job::<Report>().workflow::<ImportFile>().workflow::<Nightly>()).await
 }
 
-impl Play {
-    async fn begin() -> Self {
-        let stage = Stage::new();
-        let shared = stage.clone();
-        let app = App::new(move || std::future::ready(Ok::<_, std::io::Error>(shared.clone())));
-        let app = app.job::<Act>().job::<Count>().job::<Report>().workflow::<ImportFile>().workflow::<Nightly>();
-        let house = House::new();
-        let worker = house.worker(&app).await;
-        Self { house, app, stage, worker }
-    }
-
-    async fn start(&self, files: &[&str]) -> Handle {
-        let files = files.iter().map(|file| (*file).to_owned()).collect();
-        self.house.client(&self.app).start(Nightly { files }).await.unwrap()
-    }
-
-    /// The workflows that stand for the files.
-    async fn children(&self, of: &Handle) -> Vec<(WorkflowId, WorkflowState)> {
-        let rows = self.house.store.children(of.id(), 0, 0, 100).await.unwrap();
-        rows.into_iter().map(|row| (row.id, row.state)).collect()
-    }
-
-    async fn end(self) {
-        self.worker.stop().await;
-        self.house.check().await;
-    }
+fn nightly(files: &[&str]) -> Nightly {
+    Nightly { files: files.iter().map(|file| (*file).to_owned()).collect() }
 }
 
-async fn states(run: &Handle) -> Vec<S> {
-    run.status().await.unwrap().steps.into_iter().map(|step| step.state).collect()
+/// The workflows that stand for the files.
+async fn children(play: &Play, of: &Handle) -> Vec<(WorkflowId, WorkflowState)> {
+    let rows = play.house.store.children(of.id(), 0, 0, 100).await.unwrap();
+    rows.into_iter().map(|row| (row.id, row.state)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_report_reads_what_the_workflow_of_each_file_returns() {
-    let play = Play::begin().await;
-    let run = play.start(&["ok", "fail once", "ok"]).await;
+    let play = begin().await;
+    let run = play.start(nightly(&["ok", "fail once", "ok"])).await;
     assert_eq!(run.wait().await.unwrap().state, WorkflowState::Failed, "`fail once` has one attempt");
     assert_eq!(states(&run).await, [S::Failed, S::Waiting]);
     play.end().await;
-    let play = Play::begin().await;
-    let run = play.start(&["ok", "ok"]).await;
+    let play = begin().await;
+    let run = play.start(nightly(&["ok", "ok"])).await;
     assert_eq!(run.wait().await.unwrap().state, WorkflowState::Succeeded);
     let report = run.job("Report", 0).await.unwrap().output.unwrap();
     assert_eq!(report.get(), "[2,2]");
@@ -160,9 +151,9 @@ async fn a_report_reads_what_the_workflow_of_each_file_returns() {
 
 /// Two files, of which one is broken, have been imported; then it is mended.
 async fn half_imported_and_mended(play: &Play) -> (Handle, Vec<(WorkflowId, WorkflowState)>) {
-    let run = play.start(&["ok", "broken"]).await;
+    let run = play.start(nightly(&["ok", "broken"])).await;
     assert_eq!(run.wait().await.unwrap().state, WorkflowState::Failed);
-    let children = play.children(&run).await;
+    let children = children(play, &run).await;
     assert_eq!(
         children.iter().map(|child| child.1).collect::<Vec<_>>(),
         [WorkflowState::Succeeded, WorkflowState::Failed]
@@ -173,7 +164,7 @@ async fn half_imported_and_mended(play: &Play) -> (Handle, Vec<(WorkflowId, Work
 
 /// All has succeeded in the same two workflows, and nothing that had succeeded before ran again.
 async fn is_whole(play: &Play, run: &Handle, before: &[(WorkflowId, WorkflowState)]) {
-    let after = play.children(run).await;
+    let after = children(play, run).await;
     assert!(after.iter().all(|child| child.1 == WorkflowState::Succeeded), "{after:?}");
     assert!(after.iter().map(|child| child.0).eq(before.iter().map(|child| child.0)));
     assert_eq!(run.job("Report", 0).await.unwrap().output.unwrap().get(), "[2,6]");
@@ -183,7 +174,7 @@ async fn is_whole(play: &Play, run: &Handle, before: &[(WorkflowId, WorkflowStat
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_of_the_whole_repairs_the_workflow_that_failed_and_no_other() {
-    let play = Play::begin().await;
+    let play = begin().await;
     let (run, before) = half_imported_and_mended(&play).await;
     run.retry_failed(None).await.unwrap();
     assert_eq!(run.wait().await.unwrap().state, WorkflowState::Succeeded);
@@ -193,7 +184,7 @@ async fn a_retry_of_the_whole_repairs_the_workflow_that_failed_and_no_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_of_the_workflow_that_failed_lets_the_whole_go_on_by_itself() {
-    let play = Play::begin().await;
+    let play = begin().await;
     let (run, before) = half_imported_and_mended(&play).await;
     let failed = play.house.client(&play.app).find(before[1].0).await.unwrap();
     failed.retry_failed(None).await.unwrap();
@@ -204,23 +195,23 @@ async fn a_retry_of_the_workflow_that_failed_lets_the_whole_go_on_by_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_reaches_the_workflows_within() {
-    let play = Play::begin().await;
-    let run = play.start(&["wait for cancel", "wait for cancel"]).await;
+    let play = begin().await;
+    let run = play.start(nightly(&["wait for cancel", "wait for cancel"])).await;
     play.stage.wait_for(2).await;
     run.cancel().await.unwrap();
     assert_eq!(run.wait().await.unwrap().state, WorkflowState::Cancelled);
-    let states: Vec<WorkflowState> = play.children(&run).await.into_iter().map(|child| child.1).collect();
+    let states: Vec<WorkflowState> = children(&play, &run).await.into_iter().map(|child| child.1).collect();
     assert_eq!(states, [WorkflowState::Cancelled; 2]);
     play.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_slot_is_held_by_a_job_that_stands_for_a_workflow() {
-    let play = Play::begin().await;
-    let run = play.start(&["wait"; 4]).await;
+    let play = begin().await;
+    let run = play.start(nightly(&["wait"; 4])).await;
     play.stage.wait_for(4).await;
     assert_eq!(run.status().await.unwrap().steps[0].running, 0);
-    let first = play.children(&run).await[0].0;
+    let first = children(&play, &run).await[0].0;
     let why = run.why().await.unwrap();
     assert!(why.causes[0].kinds.contains(&CauseKind::Workflow), "{why:?}");
     let told = format!("they wait for 4 workflows: {first} (running), ");
@@ -236,11 +227,11 @@ async fn no_slot_is_held_by_a_job_that_stands_for_a_workflow() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_workflow_within_is_deleted_with_the_whole_and_not_alone() {
-    let play = Play::begin().await;
-    let run = play.start(&["ok", "ok"]).await;
+    let play = begin().await;
+    let run = play.start(nightly(&["ok", "ok"])).await;
     run.wait().await.unwrap();
     let client = play.house.client(&play.app);
-    let children = play.children(&run).await;
+    let children = children(&play, &run).await;
     let error = client.find(children[0].0).await.unwrap().delete().await.unwrap_err().to_string();
     assert!(error.contains(&format!("stands for a job of workflow {} and lives as long", run.id())), "{error}");
     run.delete().await.unwrap();
@@ -253,7 +244,7 @@ async fn a_workflow_within_is_deleted_with_the_whole_and_not_alone() {
 #[tokio::test]
 async fn a_workflow_within_that_is_not_registered_is_refused_with_the_line_to_add() {
     let house = House::new();
-    let app = App::new(|| std::future::ready(Ok::<_, std::io::Error>(Stage::new()))).job::<Report>();
+    let app = app(&Stage::new()).job::<Report>();
     let error = house.client(&app).start(Nightly { files: vec!["ok".into()] }).await.unwrap_err().to_string();
     assert!(error.ends_with("add .workflow::<ImportFile>() to the App"), "{error}");
 }
@@ -261,7 +252,14 @@ async fn a_workflow_within_that_is_not_registered_is_refused_with_the_line_to_ad
 #[tokio::test]
 async fn a_workflow_within_that_reads_outputs_of_the_whole_is_refused() {
     let house = House::new();
-    let app = App::new(|| std::future::ready(Ok::<_, std::io::Error>(Stage::new()))).job::<Count>().workflow::<Nosy>();
+    let app = app(&Stage::new()).job::<Count>().workflow::<Nosy>();
     let error = house.client(&app).start(Curious).await.unwrap_err().to_string();
     assert!(error.contains("the arguments of Nosy read the outputs of step 0"), "{error}");
+}
+
+#[tokio::test]
+async fn a_workflow_returns_the_output_of_one_step() {
+    let house = House::new();
+    let error = house.client(&app(&Stage::new()).job::<Count>()).start(Torn).await.unwrap_err().to_string();
+    assert!(error.contains("returns the outputs of two steps"), "{error}");
 }

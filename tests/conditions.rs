@@ -7,6 +7,7 @@ use gusher::prelude::*;
 use gusher::{CauseKind, Handle, WorkflowState};
 use support::House;
 use support::act::{Act, Shared, Stage, act};
+use support::play::{Play, app, states};
 
 #[derive(Serialize, Deserialize)]
 struct Count {
@@ -59,43 +60,18 @@ impl Workflow for Import {
     }
 }
 
-struct Play {
-    house: House,
-    app: App<Shared>,
-    stage: Shared,
-    worker: support::WorkerGuard,
+async fn begin() -> Play {
+    Play::of(|app| app.job::<Act>().job::<Count>().condition::<Enough>().workflow::<Import>()).await
 }
 
-impl Play {
-    async fn begin() -> Self {
-        let stage = Stage::new();
-        let shared = stage.clone();
-        let app = App::new(move || std::future::ready(Ok::<_, std::io::Error>(shared.clone())));
-        let app = app.job::<Act>().job::<Count>().condition::<Enough>().workflow::<Import>();
-        let house = House::new();
-        let worker = house.worker(&app).await;
-        Self { house, app, stage, worker }
-    }
-
-    async fn import(&self, rows: u64) -> Handle {
-        let mend = self.house.folder.path().join("mended");
-        self.house.client(&self.app).start(Import { rows, mend }).await.unwrap()
-    }
-
-    async fn end(self) {
-        self.worker.stop().await;
-        self.house.check().await;
-    }
-}
-
-async fn states(run: &Handle) -> Vec<S> {
-    run.status().await.unwrap().steps.into_iter().map(|step| step.state).collect()
+async fn import(play: &Play, rows: u64) -> Handle {
+    play.start(Import { rows, mend: play.house.folder.path().join("mended") }).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_asks_for_a_condition_runs_when_it_holds() {
-    let play = Play::begin().await;
-    let run = play.import(100).await;
+    let play = begin().await;
+    let run = import(&play, 100).await;
     assert_eq!(run.wait().await.unwrap().state, WorkflowState::Succeeded);
     assert_eq!(play.stage.ran(), ["publish", "tell", "done"]);
     let alarm = run.why_step("alarm").await.unwrap();
@@ -105,8 +81,8 @@ async fn what_asks_for_a_condition_runs_when_it_holds() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_asks_for_the_opposite_runs_unless_it_holds() {
-    let play = Play::begin().await;
-    let run = play.import(99).await;
+    let play = begin().await;
+    let run = import(&play, 99).await;
     assert_eq!(run.wait().await.unwrap().state, WorkflowState::Succeeded);
     assert_eq!(play.stage.ran(), ["alarm", "done"]);
     assert_eq!(states(&run).await, [S::Succeeded, S::Skipped, S::Skipped, S::Skipped, S::Succeeded, S::Succeeded]);
@@ -125,8 +101,8 @@ async fn what_asks_for_the_opposite_runs_unless_it_holds() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_asks_for_a_condition_that_failed_waits_for_its_repair() {
-    let play = Play::begin().await;
-    let run = play.import(0).await;
+    let play = begin().await;
+    let run = import(&play, 0).await;
     assert_eq!(run.wait().await.unwrap().state, WorkflowState::Failed);
     assert_eq!(states(&run).await, [S::Succeeded, S::Failed, S::Waiting, S::Waiting, S::Waiting, S::Waiting]);
     std::fs::write(play.house.folder.path().join("mended"), "").unwrap();
@@ -139,11 +115,11 @@ async fn what_asks_for_a_condition_that_failed_waits_for_its_repair() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_condition_that_is_not_registered_is_refused_with_the_line_to_add() {
     let house = House::new();
-    let app = App::new(|| std::future::ready(Ok::<_, std::io::Error>(Stage::new()))).job::<Act>().job::<Count>();
+    let without = app(&Stage::new()).job::<Act>().job::<Count>();
     let import = || Import { rows: 1, mend: Default::default() };
-    let error = house.client(&app).start(import()).await.unwrap_err().to_string();
+    let error = house.client(&without).start(import()).await.unwrap_err().to_string();
     assert!(error.ends_with("add .condition::<Enough>() to the App"), "{error}");
-    let app = App::new(|| std::future::ready(Ok::<_, std::io::Error>(Stage::new()))).job::<Act>().condition::<Enough>();
-    let error = house.client(&app).start(import()).await.unwrap_err().to_string();
+    let without = app(&Stage::new()).job::<Act>().condition::<Enough>();
+    let error = house.client(&without).start(import()).await.unwrap_err().to_string();
     assert!(error.ends_with("add .job::<Count>() to the App"), "{error}");
 }

@@ -9,6 +9,7 @@ use gusher::prelude::*;
 use gusher::{Handle, StepState, WorkflowState};
 use support::House;
 use support::act::{Act, Mendable, Shared, Stage, act};
+use support::play::Play;
 
 /// Defines a workflow type whose graph is the given closure's.
 macro_rules! workflow {
@@ -52,38 +53,12 @@ impl Job for Read {
     }
 }
 
-struct Play {
-    house: House,
-    app: App<Shared>,
-    stage: Shared,
-    worker: support::WorkerGuard,
+async fn begin() -> Play {
+    Play::of(|app| app.job::<Act>().job::<Read>().source::<Mendable>()).await
 }
 
-impl Play {
-    async fn begin() -> Self {
-        let stage = Stage::new();
-        let shared = stage.clone();
-        let app = App::new(move || std::future::ready(Ok::<_, std::io::Error>(shared.clone())))
-            .job::<Act>()
-            .job::<Read>()
-            .source::<Mendable>();
-        let house = House::new();
-        let worker = house.worker(&app).await;
-        Self { house, app, stage, worker }
-    }
-
-    async fn start(&self, workflow: impl Workflow) -> Handle {
-        self.house.client(&self.app).start(workflow).await.unwrap()
-    }
-
-    async fn states(&self, run: &Handle) -> Vec<(String, StepState)> {
-        run.status().await.unwrap().steps.into_iter().map(|step| (step.name, step.state)).collect()
-    }
-
-    async fn end(self) {
-        self.worker.stop().await;
-        self.house.check().await;
-    }
+async fn states(run: &Handle) -> Vec<(String, StepState)> {
+    run.status().await.unwrap().steps.into_iter().map(|step| (step.name, step.state)).collect()
 }
 
 fn named(states: &[(&str, StepState)]) -> Vec<(String, StepState)> {
@@ -99,7 +74,7 @@ workflow!(Diamond, |_this, flow| {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_runs_after_all_that_it_waits_for() {
-    let play = Play::begin().await;
+    let play = begin().await;
     let done = play.start(Diamond::new()).await.wait().await.unwrap();
     assert_eq!(done.state, WorkflowState::Succeeded);
     let ran = play.stage.ran();
@@ -120,7 +95,7 @@ workflow!(Failing, |_this, flow| {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_kind_of_edge_does_as_the_table_says_after_a_failure() {
     use StepState as S;
-    let play = Play::begin().await;
+    let play = begin().await;
     let run = play.start(Failing::new()).await;
     assert_eq!(run.wait().await.unwrap().state, WorkflowState::Failed);
     let expected = [
@@ -132,7 +107,7 @@ async fn each_kind_of_edge_does_as_the_table_says_after_a_failure() {
         ("skipped", S::Skipped),
         ("behind", S::Succeeded),
     ];
-    assert_eq!(play.states(&run).await, named(&expected));
+    assert_eq!(states(&run).await, named(&expected));
     play.end().await;
 }
 
@@ -144,7 +119,7 @@ workflow!(Tolerant, |_this, flow| {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_within_its_tolerance_counts_as_succeeded_and_its_reader_sees_what_is_missing() {
-    let play = Play::begin().await;
+    let play = begin().await;
     let run = play.start(Tolerant::new()).await;
     let done = run.wait().await.unwrap();
     assert_eq!((done.state, done.jobs.failed), (WorkflowState::Succeeded, 2));
@@ -163,7 +138,7 @@ workflow!(Stubborn, |_this, flow| {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_panics_and_time_outs_are_failures_of_their_job_alone() {
-    let play = Play::begin().await;
+    let play = begin().await;
     let run = play.start(Stubborn::new()).await;
     assert_eq!(run.wait().await.unwrap().state, WorkflowState::Failed);
     let job = run.job("stubborn", 0).await.unwrap();
@@ -182,11 +157,11 @@ workflow!(Repaired, |this, flow| {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_report_waits_for_a_failed_source_until_that_is_repaired() {
     use StepState as S;
-    let play = Play::begin().await;
+    let play = begin().await;
     let file = play.house.folder.path().join("names");
     let run = play.start(Repaired { file: file.clone() }).await;
     assert_eq!(run.wait().await.unwrap().state, WorkflowState::Failed);
-    assert_eq!(play.states(&run).await, named(&[("Mendable", S::Failed), ("rows", S::Waiting), ("Read", S::Waiting)]));
+    assert_eq!(states(&run).await, named(&[("Mendable", S::Failed), ("rows", S::Waiting), ("Read", S::Waiting)]));
     assert_eq!(run.status().await.unwrap().jobs.total, 2, "what the failed attempt emitted is gone");
 
     std::fs::write(&file, "one\ntwo\n").unwrap();
@@ -203,7 +178,7 @@ workflow!(Healed, |_this, flow| {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_job_runs_again_with_mended_parameters_and_then_the_report_runs() {
-    let play = Play::begin().await;
+    let play = begin().await;
     let run = play.start(Healed::new()).await;
     assert_eq!(run.wait().await.unwrap().state, WorkflowState::Failed);
     let failures: Vec<_> = run.failures("rows").await.unwrap().map(Result::unwrap).collect().await;
@@ -228,14 +203,14 @@ workflow!(Long, |_this, flow| {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_workflow_starts_nothing_more_but_what_always_runs() {
     use StepState as S;
-    let play = Play::begin().await;
+    let play = begin().await;
     let run = play.start(Long::new()).await;
     play.stage.wait_for(4).await;
     run.cancel().await.unwrap();
     assert_eq!(run.wait().await.unwrap().state, WorkflowState::Cancelled);
     let expected =
         [("first", S::Cancelled), ("second", S::Cancelled), ("report", S::Cancelled), ("clean up", S::Succeeded)];
-    assert_eq!(play.states(&run).await, named(&expected));
+    assert_eq!(states(&run).await, named(&expected));
     assert_eq!(play.stage.ran(), ["clean up"]);
     assert_eq!(run.status().await.unwrap().jobs.cancelled, 5021);
     play.end().await;
@@ -248,7 +223,7 @@ workflow!(Gated, |_this, flow| {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_workflow_hands_out_nothing_until_it_is_resumed_and_a_limit_holds() {
-    let play = Play::begin().await;
+    let play = begin().await;
     let run = play.start(Gated::new()).await;
     play.stage.wait_for(2).await;
     run.pause().await.unwrap();
@@ -293,7 +268,7 @@ workflow!(Delayed, |_this, flow| {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delayed_step_waits_once_its_upstream_has_settled() {
-    let play = Play::begin().await;
+    let play = begin().await;
     let done = play.start(Delayed::new()).await.wait().await.unwrap();
     let (first, later) = (&done.steps[0], &done.steps[1]);
     assert!(later.started_at.unwrap() - first.finished_at.unwrap() >= 300);

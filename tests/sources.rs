@@ -8,8 +8,8 @@ use futures::TryStreamExt;
 use gusher::prelude::*;
 use gusher::testing::torture;
 use gusher::{Handle, StepState, Tolerate, WorkflowState};
-use support::House;
 use support::act::{Act, Shared, Stage, act};
+use support::play::{Play, app, states};
 
 /// Emits so many rows, then does what an [`Act`] does.
 #[derive(Clone, Serialize, Deserialize)]
@@ -189,10 +189,8 @@ fn import(files: impl Into<Vec<ReadFile>>) -> Import {
     Import { files: files.into(), may_fail: 0 }
 }
 
-fn app(stage: &Shared) -> App<Shared> {
-    let stage = stage.clone();
-    App::new(move || std::future::ready(Ok::<_, std::io::Error>(stage.clone())))
-        .workflow::<Import>()
+fn registered(app: App<Shared>) -> App<Shared> {
+    app.workflow::<Import>()
         .workflow::<Table>()
         .workflow::<Mistaken>()
         .source::<ReadTable>()
@@ -204,43 +202,13 @@ fn app(stage: &Shared) -> App<Shared> {
         .job::<Report>()
 }
 
-struct Play {
-    house: House,
-    app: App<Shared>,
-    stage: Shared,
-    worker: support::WorkerGuard,
-}
-
-impl Play {
-    async fn begin() -> Self {
-        let stage = Stage::new();
-        let (house, app) = (House::new(), app(&stage));
-        let worker = house.worker(&app).await;
-        Self { house, app, stage, worker }
-    }
-
-    async fn start(&self, workflow: impl Workflow) -> Handle {
-        self.house.client(&self.app).start(workflow).await.unwrap()
-    }
-
-    async fn end(self) {
-        self.worker.stop().await;
-        self.house.check().await;
-    }
-}
-
-async fn states(run: &Handle) -> [StepState; 3] {
-    let steps = run.status().await.unwrap().steps;
-    [steps[0].state, steps[1].state, steps[2].state]
-}
-
 async fn report(run: &Handle) -> Vec<String> {
     serde_json::from_str(run.job("Report", 0).await.unwrap().output.unwrap().get()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rows_of_one_file_run_while_another_is_still_read() {
-    let play = Play::begin().await;
+    let play = Play::of(registered).await;
     let run = play.start(import([file("slow", 2, "wait"), file("quick", 3, "ok")])).await;
     play.stage.wait_for(1).await;
     support::until::until(async || (play.stage.ran().len() == 4).then_some(())).await;
@@ -262,7 +230,7 @@ async fn the_rows_of_one_file_run_while_another_is_still_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_is_tried_again_doubles_no_rows() {
-    let play = Play::begin().await;
+    let play = Play::of(registered).await;
     let run = play.start(import([file("a", 1_500, "fail once"), file("b", 20, "ok"), file("c", 0, "fail once")])).await;
     assert_eq!(run.wait().await.unwrap().state, WorkflowState::Succeeded);
     let mut rows = report(&run).await;
@@ -276,7 +244,7 @@ async fn a_source_that_is_tried_again_doubles_no_rows() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_cannot_be_read_lets_the_report_wait_and_the_rows_of_the_others_run() {
-    let play = Play::begin().await;
+    let play = Play::of(registered).await;
     let run = play.start(import([file("good", 3, "ok"), file("bad", 2, "fatal")])).await;
     assert_eq!(run.wait().await.unwrap().state, WorkflowState::Failed);
     assert_eq!(states(&run).await, [StepState::Failed, StepState::Waiting, StepState::Waiting]);
@@ -293,7 +261,7 @@ async fn a_file_that_cannot_be_read_lets_the_report_wait_and_the_rows_of_the_oth
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_that_may_fail_do_not_hold_up_the_report_and_are_too_late_after_it() {
-    let play = Play::begin().await;
+    let play = Play::of(registered).await;
     let run = play.start(Import { files: vec![file("good", 3, "ok"), file("bad", 2, "fatal")], may_fail: 1 }).await;
     assert_eq!(run.wait().await.unwrap().state, WorkflowState::Succeeded);
     assert_eq!(report(&run).await.len(), 3);
@@ -309,7 +277,7 @@ async fn files_that_may_fail_do_not_hold_up_the_report_and_are_too_late_after_it
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_file_at_all_is_no_row_and_a_report() {
-    let play = Play::begin().await;
+    let play = Play::of(registered).await;
     let run = play.start(import([])).await;
     assert_eq!(run.wait().await.unwrap().state, WorkflowState::Succeeded);
     assert_eq!(report(&run).await, Vec::<String>::new());
@@ -320,7 +288,7 @@ async fn no_file_at_all_is_no_row_and_a_report() {
 fn a_fan_out_is_the_same_whatever_happens_to_its_workers() {
     // The rows are alike, for their order is that in which their sources succeeded.
     let files = vec![file("file", 1, "ok"); 4];
-    let report = torture(Stage::new, app, |_| ()).run(import(files)).unwrap();
+    let report = torture(Stage::new, |stage| registered(app(stage)), |_| ()).run(import(files)).unwrap();
     assert!(report.is_safe(), "{report}");
 }
 
@@ -336,7 +304,7 @@ fn begun(stage: &Stage) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_goes_on_with_what_was_emitted_before_the_checkpoint() {
-    let play = Play::begin().await;
+    let play = Play::of(registered).await;
     let run = play.start(Table { rows: 50, ends: Ends::Fails }).await;
     assert_whole(&run, 50).await;
     assert_eq!(begun(&play.stage), ["from 0 with 0", "from 20 with 20"], "what came behind row 20 is emitted again");
@@ -346,7 +314,7 @@ async fn a_retry_goes_on_with_what_was_emitted_before_the_checkpoint() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_worker_goes_on_after_a_deploy() {
-    let Play { house, app, stage, worker } = Play::begin().await;
+    let Play { house, app, stage, worker } = Play::of(registered).await;
     let run = house.client(&app).start(Table { rows: 50, ends: Ends::Stopped }).await.unwrap();
     stage.wait_for(1).await;
     worker.stop().await;
@@ -359,7 +327,7 @@ async fn another_worker_goes_on_after_a_deploy() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_failed_for_good_begins_anew_when_it_is_retried() {
-    let play = Play::begin().await;
+    let play = Play::of(registered).await;
     let run = play.start(Table { rows: 50, ends: Ends::Fatally }).await;
     assert_eq!(run.wait().await.unwrap().state, WorkflowState::Failed);
     let mended = serde_json::value::to_raw_value(&ReadTable { rows: 30, ends: Ends::Well }).unwrap();
@@ -373,13 +341,14 @@ async fn a_source_that_failed_for_good_begins_anew_when_it_is_retried() {
 /// Killed at each call to the store, with each answer lost, and run twice.
 #[test]
 fn a_source_that_goes_on_is_safe_to_repeat() {
-    let report = torture(Stage::new, app, |_| ()).run(Table { rows: 28, ends: Ends::Fails }).unwrap();
+    let report =
+        torture(Stage::new, |stage| registered(app(stage)), |_| ()).run(Table { rows: 28, ends: Ends::Fails }).unwrap();
     assert!(report.is_safe(), "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_is_told_how_it_goes_on() {
-    let play = Play::begin().await;
+    let play = Play::of(registered).await;
     let run = play.start(Mistaken).await;
     assert_eq!(run.wait().await.unwrap().state, WorkflowState::Succeeded);
     let told = play.stage.ran();
@@ -390,7 +359,7 @@ async fn a_source_is_told_how_it_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_cannot_succeed_with_another_number_of_rows_than_it_says() {
-    let play = Play::begin().await;
+    let play = Play::of(registered).await;
     let of = |says, rows| play.start(Announced { says, rows });
     let right = of(1_200, 1_200).await.wait().await.unwrap();
     assert_eq!((right.state, right.jobs.succeeded), (WorkflowState::Succeeded, 1_201));

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod act;
+pub mod play;
 pub mod until;
 pub mod work;
 
