@@ -14,6 +14,7 @@ use crate::render::words::{count, number};
 use crate::state::{StepState, WorkflowState};
 use crate::store::StepRow;
 use crate::waiting::WaitsFor;
+use crate::worker::attempt::Role;
 
 /// How many steps one look brings.
 const STEPS: u32 = 1_000;
@@ -96,7 +97,7 @@ impl Client {
         }
         let job_type = step.spec.job_type.clone();
         let Some(kind) = self.registry().kinds.get(job_type.as_str()) else {
-            let add = crate::worker::attempt::Role::of(&step.spec).word();
+            let add = Role::of(&step.spec).word();
             let job_type = if step.spec.children { workflow_of(&job_type).to_owned() } else { job_type };
             return Ok(Some(Lack::Type { job_type, add }));
         };

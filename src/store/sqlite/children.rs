@@ -17,7 +17,7 @@ use crate::planted::planted;
 use crate::record::error_number;
 use crate::slice::Mask;
 use crate::state::{JobState, WorkflowState, job_byte};
-use crate::store::{ChildRow, Parent};
+use crate::store::{CHILDREN_PAGE, ChildRow, Parent};
 
 /// How many children one bite of a cancel looks at.
 const CANCELLED: usize = 30;
@@ -33,8 +33,6 @@ impl Tx<'_> {
         let at = usize::try_from(index - chunk.first).unwrap_or(usize::MAX);
         let byte = self.bytes(chunk.chunk, chunk.jobs)?.get(at).copied();
         let is_open = byte.is_some_and(|byte| JobState::of(byte) == JobState::Open);
-        let is_at_work =
-            matches!(workflow.state, WorkflowState::Pending | WorkflowState::Running | WorkflowState::Paused);
         let step = self.step(workflow.wf, parent.step)?;
         if !step.children {
             return Err(Error::usage(format!(
@@ -42,7 +40,10 @@ impl Tx<'_> {
                 step.step, parent.workflow
             )));
         }
-        let is_at_work = is_at_work || workflow.state == WorkflowState::Cancelling && step.always;
+        let is_at_work = match workflow.state {
+            WorkflowState::Pending | WorkflowState::Running | WorkflowState::Paused => true,
+            state => state == WorkflowState::Cancelling && step.always,
+        };
         if !is_open || !is_at_work || self.stops(&step)? {
             return Err(Error::refused(format!(
                 "job {} of step {} of workflow {} is not at work any more: no workflow can be created for it",
@@ -256,7 +257,7 @@ impl Tx<'_> {
         let sql = "SELECT parent_index, id, state, max(wf) FROM workflow WHERE parent = ? AND parent_step = ? AND parent_index >= ? \
                    AND id IS NOT NULL AND state <> 0 AND state <> 8 GROUP BY parent_index ORDER BY parent_index LIMIT ?";
         let from = i64::try_from(from).unwrap_or(i64::MAX);
-        let rows = self.all(sql, (wf, step, from, limit), |row| {
+        let rows = self.all(sql, (wf, step, from, limit.min(CHILDREN_PAGE)), |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, u8>(2)?))
         })?;
         rows.into_iter()

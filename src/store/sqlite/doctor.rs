@@ -469,11 +469,7 @@ impl Tx<'_> {
                 findings.add(format!("{place} has an edge of an unknown kind"));
                 continue;
             };
-            let is_asked = match kind {
-                EdgeKind::Feeds => !step.state.is_settled(),
-                _ => step.state == StepState::Waiting && step.released_at.is_none(),
-            };
-            let stale = is_asked && step.decided.is_none() && decision.is_some();
+            let stale = step.is_asked(kind) && decision.is_some();
             if stale && kind.decide(state, passed_over).map(|decision| decision as u8) != decision {
                 findings.add(format!(
                     "{place} has an edge that decided {decision:?} although the step before it is {state}"

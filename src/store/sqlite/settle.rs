@@ -151,11 +151,7 @@ impl Tx<'_> {
         let mut step = self.step(wf, down)?;
         // A step that has run, or is decided otherwise, is not asked again: repairs of its upstream leave it as it is. But one that is fed
         // settles once its source says so, also if it has begun.
-        let is_asked = match kind {
-            EdgeKind::Feeds => !step.state.is_settled(),
-            _ => step.state == StepState::Waiting && step.released_at.is_none(),
-        };
-        if before == Some(decision) || !is_asked || step.decided.is_some() {
+        if before == Some(decision) || !step.is_asked(kind) {
             return Ok(());
         }
         let sql = "UPDATE edge SET decision = ?5 WHERE wf = ?1 AND up = ?2 AND down = ?3 AND kind = ?4";

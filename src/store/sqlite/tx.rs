@@ -14,7 +14,7 @@ use crate::id::WorkflowId;
 use crate::ledger::Notes;
 use crate::planted::planted;
 use crate::slice::{CHUNK_JOBS, Mask};
-use crate::state::{Counts, Decision, FailurePolicy, JobState, StepState, Tolerate, WorkflowState};
+use crate::state::{Counts, Decision, EdgeKind, FailurePolicy, JobState, StepState, Tolerate, WorkflowState};
 use crate::store::Cost;
 
 /// The number by which this file knows a workflow.
@@ -97,6 +97,15 @@ impl Step {
     /// Whether it is fed and has begun with the jobs that are there, while its source has not succeeded: it may not settle yet.
     pub fn is_held_by_source(&self) -> bool {
         self.state == StepState::Running && self.decided.is_none() && self.pending + self.waits > 0
+    }
+
+    /// Whether it still asks what an edge of that kind decides. One that is fed settles once its source says so, also if it has begun.
+    pub fn is_asked(&self, kind: EdgeKind) -> bool {
+        let may_be = match kind {
+            EdgeKind::Feeds => !self.state.is_settled(),
+            _ => self.state == StepState::Waiting && self.released_at.is_none(),
+        };
+        may_be && self.decided.is_none()
     }
 
     /// Whether it waits for nothing but its source, so that it may begin with the jobs that are there.

@@ -32,19 +32,12 @@ function G.add_child(wf, parent, child)
     call('ZADD', K.wf(wf, 'children'), 0, child_name(parent.step, parent.index, child))
 end
 
--- The workflow, step and index of the job that a workflow stands for; nil if it stands for none.
-function G.parent(wf)
-    local head = call('HMGET', K.wf(wf, 'head'), 'parent', 'parent_step', 'parent_index')
-    if not head[1] then return nil end
-    return { wf = tonumber(head[1]), step = tonumber(head[2]), index = tonumber(head[3]) }
-end
-
 -- A workflow stands for no job any more.
-function G.leave_parent(wf)
-    local parent = G.parent(wf)
+function G.leave_parent(workflow)
+    local parent = G.kept(workflow).parent
     if not parent then return end
-    call('HDEL', K.wf(wf, 'head'), 'parent', 'parent_step', 'parent_index')
-    call('ZREM', K.wf(parent.wf, 'children'), child_name(parent.step, parent.index, wf))
+    call('HDEL', K.wf(workflow.wf, 'head'), 'parent', 'parent_step', 'parent_index')
+    call('ZREM', K.wf(parent.wf, 'children'), child_name(parent.step, parent.index, workflow.wf))
 end
 
 -- Jobs of a report whose workflows have been created have been deferred: some may have ended by now, some are to be cancelled.

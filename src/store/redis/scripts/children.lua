@@ -82,7 +82,7 @@ function G.delete_children(wf)
     local members = call('ZRANGE', K.wf(wf, 'children'), 0, 19)
     for _, member in ipairs(members) do
         local child = G.workflow(unhex(member:sub(22)))
-        G.leave_parent(child.wf)
+        G.leave_parent(child)
         if child.state ~= WF.deleting then
             child.state = WF.deleting
             G.put_workflow(child)

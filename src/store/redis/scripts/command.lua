@@ -16,7 +16,7 @@ end
 
 -- Refuses what only the workflow as a whole can be told that a child belongs to.
 local function refuse_child(workflow, what)
-    local parent = G.parent(workflow.wf)
+    local parent = G.kept(workflow).parent
     if not parent then return end
     local id = G.workflow(parent.wf).id
     refuse('stands for a job of workflow ' .. id:gsub('^(%x%x%x%x%x%x%x%x)(%x%x%x%x)(%x%x%x%x)(%x%x%x%x)', '%1-%2-%3-%4-') ..

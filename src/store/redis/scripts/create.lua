@@ -116,7 +116,7 @@ function DO.create()
     check_parts(arg.parts, false)
     local parent = new.parent and G.parent_of_new(new.parent)
     if there then
-        G.leave_parent(there.wf)
+        G.leave_parent(there)
         -- It loses its id, and is deleted.
         local member = list_member(there)
         each_list(there, there.state, function(key) call('ZREM', key, member) end)

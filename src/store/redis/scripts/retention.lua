@@ -5,7 +5,7 @@ local DAY = 86400000
 -- What holds unless a workflow's head says otherwise (src/retention.rs).
 local STANDARD = { succeeded = { age = 7 * DAY }, failed = { age = 30 * DAY }, cancelled = { age = 30 * DAY } }
 
--- What a workflow's head says of it: how long it is kept, by how it ends; whether it is pinned; its key.
+-- What a workflow's head says of it: how long it is kept, by how it ends; whether it is pinned; its key; which job it stands for.
 function G.kept(workflow)
     local head = call('HMGET', K.wf(workflow.wf, 'head'), 'retention', 'pinned', 'key', 'parent', 'parent_step', 'parent_index')
     local retention = head[1] and cjson.decode(head[1]) or STANDARD
