@@ -326,7 +326,10 @@ impl Client {
             )));
         }
         let (arguments, plan) = self.registry().plan(&row.name, &crate::view::raw(row.arguments))?;
-        let WorkflowRow { name, retention, key, generation, .. } = row;
+        // Each step of it may have run again: no job of the new one has a key that one has had before.
+        let newest = self.handle(id).all_steps().await?.values().map(|step| step.generation).max();
+        let generation = row.generation.max(newest.unwrap_or_default());
+        let WorkflowRow { name, retention, key, .. } = row;
         let has_key = key.is_some();
         let workflow = NewWorkflow {
             id,

@@ -89,6 +89,9 @@ pub struct StepView {
     /// Whether it is paused for that, until somebody resumes it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
+    /// Whether something that it ran after has run again since: it is older than its input.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub outdated: bool,
 }
 
 impl StepView {
@@ -262,6 +265,7 @@ impl From<StepRow> for StepView {
             waits: row.spec.waits,
             condition: row.spec.condition,
             policy: row.spec.policy,
+            outdated: row.outdated,
         }
     }
 }

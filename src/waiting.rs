@@ -135,6 +135,13 @@ pub(crate) fn signal_record(who: &str, at: Millis, json: Vec<u8>) -> Vec<u8> {
     record(who, JobState::Succeeded, at, Ok(json))
 }
 
+/// The record of the job at a position of its chunk that a person has given that output.
+pub(crate) fn given_record(who: &str, at: u16, now: Millis, json: Vec<u8>) -> Vec<u8> {
+    let (state, result) = (JobState::Succeeded, Ok(json));
+    let outcome = Outcome { at, state, attempt: 1, started: now, finished: now, result, logs: Vec::new() };
+    Record { worker: who.to_owned(), outcomes: vec![outcome] }.encode()
+}
+
 /// What a signal carries as JSON, if a store could hold it.
 pub(crate) fn carried<T: Signal>(payload: &T) -> Result<Vec<u8>> {
     let json = serde_json::to_vec(payload)

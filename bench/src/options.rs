@@ -59,6 +59,8 @@ pub enum Topic {
     Big,
     /// Rows that all fail three times, on SQLite
     Failing,
+    /// A retry of every tenth row
+    Repair,
     /// The rows of Redis
     Redis,
     /// One worker process against two

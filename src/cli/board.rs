@@ -201,6 +201,7 @@ mod tests {
             condition: false,
             policy: crate::FailurePolicy::RunOn,
             paused: false,
+            outdated: false,
         }
     }
 

@@ -33,11 +33,14 @@ mod out;
 mod pause;
 pub(crate) mod progress;
 mod prune;
+mod replace;
 mod resume;
 mod retry;
+mod run_again;
 mod schedule;
 mod show;
 mod signal;
+mod skip;
 pub(crate) mod start;
 mod start_again;
 mod table;
@@ -87,6 +90,9 @@ enum Command {
     Why(why::Why),
     Failures(failures::Failures),
     Retry(retry::Retry),
+    RunAgain(run_again::RunAgain),
+    Skip(skip::Skip),
+    Replace(replace::Replace),
     Discard(discard::Discard),
     StartAgain(start_again::StartAgain),
     Signal(signal::Signal),
@@ -118,6 +124,9 @@ impl Command {
             Command::Why(command) => command.run(house).await,
             Command::Failures(command) => command.run(house).await,
             Command::Retry(command) => command.run(house).await,
+            Command::RunAgain(command) => command.run(house).await,
+            Command::Skip(command) => command.run(house).await,
+            Command::Replace(command) => command.run(house).await,
             Command::Discard(command) => command.run(house).await,
             Command::StartAgain(command) => command.run(house).await,
             Command::Signal(command) => command.run(house).await,

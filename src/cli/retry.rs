@@ -9,7 +9,7 @@ use super::fate::Fate;
 use super::follow::Wait;
 use super::house::House;
 use super::out::{Ending, Outcome};
-use super::{mended, target};
+use super::{mended, run_again, target};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::id::WorkflowId;
@@ -27,6 +27,9 @@ pub struct Retry {
     /// Only the jobs in this file, with its parameters: what `failures ID STEP --csv` wrote, mended, or JSON lines of {"index", "params"}; - is standard input
     #[arg(long, value_name = "FILE", requires = "step")]
     params: Option<PathBuf>,
+    /// Change nothing, and tell what would run
+    #[arg(long, conflicts_with_all = ["params", "wait", "run"])]
+    dry_run: bool,
     #[command(flatten)]
     wait: Wait,
 }
@@ -43,6 +46,10 @@ impl Retry {
         let client = house.client().await?;
         let handle = target::find(&client, &self.id).await?;
         let step = self.step.as_deref();
+        if self.dry_run {
+            run_again::tell(&house.out, handle.id(), &handle.retry_preview(step).await?)?;
+            return Ok(Ending::Fine);
+        }
         let retried = match (&self.params, step) {
             (Some(file), Some(step)) => self.retry_mended(&handle, step, file).await?,
             _ => handle.retry_failed(step).await?,

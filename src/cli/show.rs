@@ -136,8 +136,19 @@ fn workflow_lines(workflow: &WorkflowView, errors: &[ErrorGroup], program: &str)
     for step in workflow.steps.iter().filter(|step| step.paused) {
         out.push_str(&format!("\n{}\n", paused_line(workflow, step, program)));
     }
+    for step in workflow.steps.iter().filter(|step| step.outdated) {
+        out.push_str(&format!("\n{}\n", outdated_line(workflow, step, program)));
+    }
     out.push_str(&error_lines(workflow, errors, program));
     out
+}
+
+/// That a step is older than its input, and how it gets newer.
+fn outdated_line(workflow: &WorkflowView, step: &StepView, program: &str) -> String {
+    let (name, id) = (escape(&step.name), workflow.id);
+    format!(
+        "`{name}` is older than its input: what it ran after has run again since; `{program} run-again {id} {name} --again` runs it, and what comes after it"
+    )
 }
 
 /// That a step is paused, and how it goes on.

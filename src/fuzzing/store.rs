@@ -14,7 +14,8 @@ use crate::error::Result;
 use crate::slice::Mask;
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{
-    CancelJobs, Claim, LeaseReport, List, Report, ResumeStep, RetryFailed, SendSignal, Store, Take, Tick,
+    ByHand, CancelJobs, Claim, DecideByHand, LeaseReport, List, Report, ResumeStep, RetryFailed, RunAgain, SendSignal,
+    Store, Take, Tick,
 };
 use crate::testing::conformance::scene::{LEASE, QUEUE, ROW, START, session};
 
@@ -287,6 +288,10 @@ async fn use_it(store: &Arc<dyn Store>, clock: &Clock, there: &Furnished) {
     seen(store.retry(retry).await);
     let resume = ResumeStep { session: newcomer.id, command: 4, workflow: id, step: 0 };
     seen(store.resume_step(resume).await);
+    let run = RunAgain { session: newcomer.id, command: 5, workflow: id, step: 0, again: true };
+    seen(store.run_again(run).await);
+    let what = ByHand::Skip { index: 0 };
+    seen(store.decide_by_hand(DecideByHand { session: newcomer.id, command: 6, workflow: id, step: 0, what }).await);
     tick(store).await;
     seen(store.leave(newcomer.id).await);
     seen(store.pause(id).await);

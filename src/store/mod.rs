@@ -11,8 +11,10 @@
 //! | `create` | the workflow's id |
 //! | `cancel`, `cancel_jobs`, `pause`, `resume`, `set_paused`, `delete`, `keep`, `abandon`, `join`, `leave`, `tick`, `save_checkpoint`, `take_draft` | what they ask for: done twice is done once |
 //! | `put_schedule`, `change_schedule`, `fire` | the schedule's name, and the instant at which it fires next |
-//! | `enqueue`, `retry`, `resume_step`, `signal` | the session's command number |
+//! | `enqueue`, `retry`, `run_again`, `decide_by_hand`, `resume_step`, `signal` | the session's command number |
 
+mod again;
+mod by_hand;
 mod cancel;
 mod checkpoint;
 mod children;
@@ -35,6 +37,8 @@ use std::fmt;
 
 use futures::future::BoxFuture;
 
+pub use self::again::*;
+pub use self::by_hand::*;
 pub use self::cancel::*;
 pub use self::checkpoint::*;
 pub use self::children::*;
@@ -121,6 +125,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn set_paused(&self, what: Pausable, paused: bool) -> Answer<'_, Woken>;
     /// Gives failed jobs a new set of attempts, or discards them.
     fn retry(&self, retry: RetryFailed) -> Answer<'_, Retried>;
+    /// Runs all jobs of a step again, also those that succeeded, and what comes after it: the steps wait, as if they had never been released,
+    /// and are released in their order. Reports under leases of theirs are refused from then on. Refused for a workflow that was cancelled.
+    fn run_again(&self, run: RunAgain) -> Answer<'_, RanAgain>;
+    /// Settles jobs as a person says, in place of running them: skipped, or succeeded with an output. A job that is under a lease takes the
+    /// whole lease with it. Refused for a workflow that was cancelled.
+    fn decide_by_hand(&self, decide: DecideByHand) -> Answer<'_, DecidedByHand>;
     /// Lets a step go on that is paused since more of its jobs have failed than it tolerates; those that have failed so far do not pause it again.
     fn resume_step(&self, resume: ResumeStep) -> Answer<'_, ResumedStep>;
     /// Gives a step that waits for it its signal: it settles, and what follows is released. One that comes before the step's release is kept

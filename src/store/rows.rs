@@ -92,6 +92,8 @@ pub struct StepRow {
     /// More of its jobs have failed than it tolerates, and its failure policy has acted: it is paused, or its rest is being cancelled. Not any
     /// more once it has settled, or somebody has resumed or repaired it.
     pub exceeded: bool,
+    /// Something that it ran after has run again since, or is doing so.
+    pub outdated: bool,
 }
 
 /// An edge seen from one of its steps.

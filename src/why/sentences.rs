@@ -486,6 +486,7 @@ mod tests {
             started_at: Some(NOW),
             finished_at: None,
             exceeded: false,
+            outdated: false,
         }
     }
 

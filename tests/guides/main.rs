@@ -75,13 +75,15 @@ mod failures;
 mod conditions;
 #[rustfmt::skip]
 mod sub_workflows;
+#[rustfmt::skip]
+mod repair;
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
 /// The files of this test.
-const FILES: [&str; 13] = [
+const FILES: [&str; 14] = [
     "main",
     "sidekiq",
     "gush",
@@ -95,6 +97,7 @@ const FILES: [&str; 13] = [
     "failures",
     "conditions",
     "sub_workflows",
+    "repair",
 ];
 
 /// Checks that a guide shows the workflow's graph as it is.
@@ -123,6 +126,7 @@ fn every_line_of_rust_in_the_guides_is_one_of_these_files() {
         "failures",
         "conditions",
         "sub-workflows",
+        "repair",
     ]
     .map(|name| format!("docs/{name}.md"))
     {

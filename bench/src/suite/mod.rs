@@ -7,6 +7,7 @@
 //! | `big` | large imports: commits, cost a job, commands, memory |
 //! | `redis`, `several`, `cluster` | large imports on Redis, with several worker processes, on a cluster |
 //! | `failing` | rows that all fail |
+//! | `repair` | a retry of every tenth row |
 //! | `beside` | a small workflow beside a large one |
 //! | `idle`, `crowd`, `wake` | workers that wait, one and a hundred, and how fast they start |
 //! | `slow` | a few slow rows among many fast ones |
@@ -28,6 +29,7 @@ mod limits;
 mod lone;
 mod prune;
 mod redis;
+mod repair;
 mod scene;
 pub mod several;
 mod sizes;
@@ -71,6 +73,9 @@ pub async fn measure(options: &Options) -> Result<bool> {
     }
     if wants(Topic::Failing) {
         rows.push(failing::measure(&place, &sizes, &mut worst)?);
+    }
+    if wants(Topic::Repair) {
+        rows.push(repair::measure(folder, &sizes, &mut worst).await?);
     }
     if wants(Topic::Redis) {
         rows.extend(redis::measure(&sizes, &mut worst)?);

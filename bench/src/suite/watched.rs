@@ -180,6 +180,8 @@ impl Store for Watched {
         set_paused(what: Pausable, paused: bool) -> Woken;
         paused() -> Vec<Pausable>;
         retry(retry: RetryFailed) -> Retried;
+        run_again(run: RunAgain) -> RanAgain;
+        decide_by_hand(decide: DecideByHand) -> DecidedByHand;
         resume_step(resume: ResumeStep) -> ResumedStep;
         delete(workflow: WorkflowId) -> ();
         workflow(workflow: WorkflowId) -> WorkflowRow;

@@ -196,6 +196,52 @@ fn bad_rows_that_nobody_can_mend_are_given_up_and_then_the_report_runs() {
 }
 
 #[test]
+fn a_finished_import_runs_again_from_a_step_that_is_named() {
+    let house = House::new();
+    let csv = house.csv("airports.csv", &[row("00AA", "38.7"), row("00AB", "37.5")]);
+    house.told(&["--csv", &csv]);
+    let would_run = house.told(&["run-again", "latest", "DownloadCsv", "--again", "--dry-run"]);
+    assert!(
+        would_run.contains("4 jobs of 3 steps would run") && would_run.contains("ImportCsvRow: 2 jobs"),
+        "{would_run}"
+    );
+    assert_eq!(house.json(&["run-again", "latest", "ImportCsvRow", "--dry-run"])["jobs"], 2);
+    assert!(house.told(&["retry", "latest", "--dry-run"]).contains("nothing would run"));
+    assert_eq!(house.json(&["show", "latest"])["state"], "succeeded", "a dry run changes nothing");
+
+    house.csv("airports.csv", &[row("00AA", "38.7"), row("00AB", "37.5"), row("00AC", "39.1")]);
+    house.told(&["run-again", "latest", "DownloadCsv", "--run"]);
+    let shown = house.told(&["show", "latest"]);
+    assert!(shown.contains("`GenReport` is older than its input"), "{shown}");
+    let steps = house.json(&["show", "latest"])["steps"].clone();
+    let step = |name: &str| steps.as_array().unwrap().iter().find(|step| step["name"] == name).unwrap().clone();
+    assert_eq!((&step("ImportCsvRow")["succeeded"], &step("GenReport")["outdated"]), (&3.into(), &true.into()));
+    let told = house.told(&["run-again", "latest", "GenReport", "--run"]);
+    assert!(told.contains("`GenReport` runs again: 1 job"), "{told}");
+    assert!(!house.told(&["show", "latest"]).contains("older than its input"));
+}
+
+#[test]
+fn a_bad_row_is_skipped_and_an_output_is_given_by_hand() {
+    let house = House::new();
+    let csv = house.csv("airports.csv", &[row("00AA", "38.7"), row("00AB", "97.5"), row("00AC", "x")]);
+    house.refused(&["--csv", &csv]);
+    assert!(house.told(&["skip", "latest", "ImportCsvRow", "1"]).contains("#1 of `ImportCsvRow` is skipped"));
+    assert!(house.told(&["skip", "latest", "ImportCsvRow", "0"]).contains("has succeeded, or been skipped, before"));
+    let (_, error) = house.refused(&["replace", "latest", "ImportCsvRow", "1", "true"]);
+    assert!(error.contains("job #1 is skipped; only one that has failed or succeeded"), "{error}");
+    assert!(
+        house.told(&["replace", "latest", "ImportCsvRow", "2", "true"]).contains("#2 of `ImportCsvRow` has succeeded")
+    );
+    let _worker = house.worker();
+    house.told(&["watch", "latest"]);
+    assert!(house.path("import-report.html").exists());
+    assert_eq!(house.json(&["show", "latest", "ImportCsvRow#2"])["output"], true);
+    assert!(house.told(&["skip", "latest", "GenReport"]).contains("`GenReport` has nothing that could be skipped"));
+    house.told(&["doctor"]);
+}
+
+#[test]
 fn with_a_tolerance_the_report_runs_and_lists_the_missing_rows() {
     let house = House::new();
     let csv = house.csv("airports.csv", &[row("00AA", "38.7"), row("00AB", "97.5")]);

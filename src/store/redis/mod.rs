@@ -409,6 +409,18 @@ impl Store for RedisStore {
         Box::pin(async move { self.command(retry.workflow, "retry", parameters::retry(&retry)).await })
     }
 
+    fn run_again(&self, run: RunAgain) -> Answer<'_, RanAgain> {
+        Box::pin(async move { self.command(run.workflow, "run again", parameters::run_again(&run)).await })
+    }
+
+    fn decide_by_hand(&self, decide: DecideByHand) -> Answer<'_, DecidedByHand> {
+        Box::pin(async move {
+            let shard = self.shards.of(decide.workflow)?;
+            let (parameters, blobs) = parameters::decide_by_hand(decide);
+            Ok(self.run(shard, "decide by hand", &script::COMMAND, parameters, blobs).await?.json)
+        })
+    }
+
     fn resume_step(&self, resume: ResumeStep) -> Answer<'_, ResumedStep> {
         Box::pin(async move {
             let of = parameters::resume_step(&resume);

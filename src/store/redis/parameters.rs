@@ -175,6 +175,22 @@ pub fn signal(send: SendSignal) -> (Value, Blobs) {
     (of, blobs)
 }
 
+pub fn decide_by_hand(decide: DecideByHand) -> (Value, Blobs) {
+    let mut blobs = Blobs::default();
+    let mut of = of_step(decide.workflow, decide.step);
+    of["session"] = decide.session.to_string().into();
+    of["command"] = decide.command.into();
+    match decide.what {
+        ByHand::SkipAll => {}
+        ByHand::Skip { index } => of["index"] = index.into(),
+        ByHand::Replace { index, record } => {
+            of["index"] = index.into();
+            of["record"] = blobs.put(record);
+        }
+    }
+    (of, blobs)
+}
+
 pub fn append(append: Append) -> Result<(Value, Blobs)> {
     let mut blobs = Blobs::default();
     let mut shown = None;
@@ -402,6 +418,14 @@ pub fn retry(retry: &RetryFailed) -> Value {
     of["step"] = retry.step.into();
     of["mended"] = retry.mended.map(draft_name).into();
     of["discard"] = retry.discard.then_some(true).into();
+    of
+}
+
+pub fn run_again(run: &RunAgain) -> Value {
+    let mut of = of_step(run.workflow, run.step);
+    of["session"] = run.session.to_string().into();
+    of["command"] = run.command.into();
+    of["again"] = u8::from(run.again).into();
     of
 }
 

@@ -3,6 +3,7 @@
 
 use rusqlite::OptionalExtension;
 
+use super::by_hand::SKIP_ALL;
 use super::line::{End, Work};
 use super::tx::{Step, Tx, Wf, known, mask};
 use crate::clock::Millis;
@@ -47,6 +48,10 @@ pub enum Kind {
     RetryJobs,
     /// Opens the jobs of `step` that were cancelled when it failed fast, from job `cursor` on; the last part of a repair, whose `argument` it has.
     Revive,
+    /// Takes `step`, and what comes after it, back, so that it runs again; `argument` is 1 if what has run after it does so, too.
+    RunAgain,
+    /// Releases what `RunAgain` has taken back.
+    ReleaseAgain,
     /// Cancels the rest of `step`, which has failed fast, from job `cursor` on.
     StopRest,
     /// Puts the workflow's parked places back, from line `cursor` on.
@@ -62,7 +67,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 14] = [
+    const ALL: [Kind; 16] = [
         Kind::Roots,
         Kind::Settled,
         Kind::Fill,
@@ -71,6 +76,8 @@ impl Kind {
         Kind::Reopen,
         Kind::RetryJobs,
         Kind::Revive,
+        Kind::RunAgain,
+        Kind::ReleaseAgain,
         Kind::StopRest,
         Kind::Unpark,
         Kind::ChildEnded,
@@ -89,6 +96,8 @@ impl Kind {
             Kind::Reopen => "reopen",
             Kind::RetryJobs => "retry jobs",
             Kind::Revive => "revive",
+            Kind::RunAgain => "run again",
+            Kind::ReleaseAgain => "release again",
             Kind::StopRest => "stop rest",
             Kind::Unpark => "resume",
             Kind::ChildEnded => "child ended",
@@ -172,6 +181,8 @@ impl Tx<'_> {
             Kind::Reopen => self.reopen(wf, step, cursor, argument),
             Kind::RetryJobs => self.retry_jobs(wf, step, cursor, argument),
             Kind::Revive => self.revive(wf, step, cursor, argument),
+            Kind::RunAgain => self.run_again_bite(wf, step, argument),
+            Kind::ReleaseAgain => self.release_again(wf, step, argument),
             Kind::StopRest => self.stop_rest(wf, step, cursor),
             Kind::Unpark => self.unpark_places(wf, cursor),
             Kind::ChildEnded => self.end_of_child(wf, step, cursor, argument),
@@ -279,25 +290,40 @@ impl Tx<'_> {
     /// Takes a step back to running. As long as it counts as settled its followers are told, one bite after the other, to wait for
     /// it again: so none of them is released between its reopening and its new end.
     fn reopen(&mut self, wf: Wf, number: StepNumber, from: i64, mended: i64) -> Result<()> {
-        const FOLLOWERS: usize = 120;
+        const FOLLOWERS: usize = 80;
+        // A step that is being taken back to run again has nothing to retry before it has.
+        if self.is_running_again(wf)? && !planted!("a retry comes between the taking back of steps that run again") {
+            return self.leave_chore(Kind::Reopen, wf, number, from, mended);
+        }
         // What has been taken out of its lines and is not cancelled yet would be in neither.
         if self.is_stopping_rest(wf, number)? && !planted!("a repair comes between the cancelling of a step's rest") {
             return self.leave_chore(Kind::Reopen, wf, number, from, mended);
         }
         let mut step = self.step(wf, number)?;
+        if mended == SKIP_ALL && super::again::is_untouched(&step) {
+            return self.pass_over(step, Decision::Skip);
+        }
         if step.state.is_settled() {
-            let sql = "SELECT e.down, e.kind, e.decision FROM edge e JOIN step d ON d.wf = e.wf AND d.step = e.down \
-                       WHERE e.wf = ?1 AND e.up = ?2 AND e.down >= ?3 AND d.decided IS NULL \
-                       AND (d.state = 0 AND d.released_at IS NULL OR d.state < 2 AND e.kind = 4) ORDER BY e.down, e.kind LIMIT ?4";
+            let sql = "SELECT e.down, e.kind, e.decision, d.state >= 2 FROM edge e JOIN step d ON d.wf = e.wf AND d.step = e.down \
+                       WHERE e.wf = ?1 AND e.up = ?2 AND e.down >= ?3 AND (d.decided IS NULL \
+                       AND (d.state = 0 AND d.released_at IS NULL OR d.state < 2 AND e.kind = 4) \
+                       OR d.state >= 2 AND d.released_at IS NOT NULL AND e.kind <> 4) ORDER BY e.down, e.kind LIMIT ?4";
             let edges = self.all(sql, (wf, number, from, FOLLOWERS as i64), |row| {
-                Ok((row.get::<_, StepNumber>(0)?, row.get::<_, u8>(1)?, row.get::<_, Option<u8>>(2)?))
+                let edge = (row.get::<_, StepNumber>(0)?, row.get::<_, u8>(1)?, row.get::<_, Option<u8>>(2)?);
+                Ok((edge, row.get::<_, bool>(3)?))
             })?;
-            for (down, kind, decision) in
+            for ((down, kind, decision), has_run) in
                 edges.iter().filter(|_| !planted!("a repair does not take back what followed"))
             {
+                if *has_run {
+                    let mut follower = self.step(wf, *down)?;
+                    follower.outdated = true;
+                    self.put_step(follower);
+                    continue;
+                }
                 self.undecide(wf, number, *down, *kind, *decision)?;
             }
-            if let Some((last, ..)) = edges.last().filter(|_| edges.len() == FOLLOWERS) {
+            if let Some(((last, ..), _)) = edges.last().filter(|_| edges.len() == FOLLOWERS) {
                 return self.leave_chore(Kind::Reopen, wf, number, i64::from(*last), mended);
             }
             step = self.step(wf, number)?;
@@ -348,6 +374,10 @@ impl Tx<'_> {
             }
             return self.end_retry(wf, number, mended);
         }
+        if mended <= SKIP_ALL {
+            let next = self.decide_some(wf, number, from, mended)?;
+            return self.retry_on(wf, number, next, mended);
+        }
         let (chunks, mut next) = if mended <= 0 {
             let chunks = self.chunks_from(wf, number, from, RETRY_CHUNKS)?;
             let next = (chunks.len() == RETRY_CHUNKS).then(|| chunks.last().map_or(0, |c| c.first + c.jobs as i64));
@@ -396,6 +426,11 @@ impl Tx<'_> {
                 self.enqueue(&step, &work, End::Back, false, 0, 0)?;
             }
         }
+        self.retry_on(wf, number, next, mended)
+    }
+
+    /// Goes on with the failed jobs of a step, or with what comes after them.
+    fn retry_on(&mut self, wf: Wf, number: StepNumber, next: Option<i64>, mended: i64) -> Result<()> {
         match next {
             Some(next) => self.leave_chore(Kind::RetryJobs, wf, number, next, mended),
             None if self.has_rest_to_revive(wf, number)? => self.leave_chore(Kind::Revive, wf, number, 0, mended),
@@ -494,13 +529,14 @@ impl Tx<'_> {
         if self.delete_children(wf)? {
             return Ok(false);
         }
-        const TABLES: [(&str, &str); 10] = [
+        const TABLES: [(&str, &str); 11] = [
             ("lease", "session, number"),
             ("entry", "wf, step, suspect, seq"),
             ("ready", "line, wf, step"),
             ("place", "line, wf"),
             ("timer", "wf, step, due, chunk"),
             ("hold", "wf, step, name"),
+            ("again", "wf, step"),
             ("error", "wf, step, number"),
             ("edge", "wf, up, down, kind"),
             ("checkpoint", "chunk, at"),
@@ -569,12 +605,13 @@ fn hold_name(mended: i64) -> String {
         DISCARD => "discard".to_owned(),
         0 => "retry".to_owned(),
         BY_CHILD => "child".to_owned(),
+        by_hand if by_hand <= SKIP_ALL => super::by_hand::hold_name(by_hand),
         mended => format!("retry {mended}"),
     }
 }
 
 /// Whether a step has a chore on it, for people who ask why it waits.
 pub fn chore_of(conn: &rusqlite::Connection, wf: Wf, step: StepNumber) -> rusqlite::Result<Option<String>> {
-    let sql = "SELECT kind || coalesce(' (set aside: ' || error || ')', '') FROM chore WHERE wf = ?1 AND (step = ?2 OR kind IN ('start', 'cancel', 'retry')) LIMIT 1";
+    let sql = "SELECT kind || coalesce(' (set aside: ' || error || ')', '') FROM chore WHERE wf = ?1 AND (step = ?2 OR kind IN ('start', 'cancel', 'retry', 'run again', 'release again')) LIMIT 1";
     conn.prepare_cached(sql)?.query_row((wf, step), |row| row.get(0)).optional()
 }

@@ -300,7 +300,10 @@ impl Tx<'_> {
     ) -> Result<Option<Lease>> {
         let (wf, number) = (step.wf, step.step);
         let (chunk, first, jobs, rest) = match entry.work {
-            Work::Run { low, high } if self.is_lane(wf)? => self.cut_lone(step, (low, high), take)?,
+            // Somebody may have skipped jobs of it.
+            Work::Run { low, high } if self.is_lane(wf)? || step.jobs.skipped > 0 => {
+                self.cut_lone(step, (low, high), take)?
+            }
             Work::Run { low, high } => {
                 let chunk = self.chunk_at(wf, number, low)?;
                 let from = (low - chunk.first) as usize;

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 
 use super::chore::{DISCARD, Kind};
 use super::lease::unknown_session;
-use super::tx::Tx;
+use super::tx::{Tx, Workflow};
 use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::id::{SessionId, WorkflowId};
@@ -32,6 +32,19 @@ pub fn refuse_lane(id: WorkflowId, state: WorkflowState) -> Result<()> {
     Err(Error::refused(format!(
         "{id} is a lane of lone jobs and no workflow: it cannot be cancelled, paused, kept or deleted; `pause --type NAME` pauses its jobs, `jobs cancel` cancels them"
     )))
+}
+
+/// What was cancelled is not repaired, nor what is being built or deleted.
+pub fn refuse_repair(id: WorkflowId, state: WorkflowState) -> Result<()> {
+    match state {
+        WorkflowState::Cancelling | WorkflowState::Cancelled => {
+            Err(Error::refused(format!("workflow {id} was cancelled; `start-again` runs it anew")))
+        }
+        WorkflowState::Building | WorkflowState::Deleting => {
+            Err(Error::refused(format!("workflow {id} is {state}; there is nothing to retry")))
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Tx<'_> {
@@ -154,15 +167,8 @@ impl Tx<'_> {
 
     fn begin_retry(&mut self, retry: &RetryFailed) -> Result<Retried> {
         let id = retry.workflow;
-        let mut workflow = self.find(id)?;
-        match workflow.state {
-            WorkflowState::Pending | WorkflowState::Running | WorkflowState::Paused => {}
-            WorkflowState::Succeeded | WorkflowState::Failed | WorkflowState::Standing => {}
-            WorkflowState::Cancelling | WorkflowState::Cancelled => {
-                return Err(Error::refused(format!("workflow {id} was cancelled; `start-again` runs it anew")));
-            }
-            state => return Err(Error::refused(format!("workflow {id} is {state}; there is nothing to retry"))),
-        }
+        let workflow = self.find(id)?;
+        refuse_repair(id, workflow.state)?;
         let jobs = match retry.step {
             None => workflow.jobs.failed,
             Some(step) => self.step(workflow.wf, step)?.jobs.failed,
@@ -170,15 +176,9 @@ impl Tx<'_> {
         if jobs == 0 {
             return Ok(Retried::default());
         }
-        if workflow.state.is_finished() {
-            if let Some(held_by) = self.take_key_again(workflow.wf, id)? {
-                return Ok(Retried { held_by: Some(held_by), ..Retried::default() });
-            }
-            self.forget_expiry(workflow.wf)?;
-            workflow.state = WorkflowState::Running;
-            workflow.finished_at = None;
+        if let Some(held_by) = self.take_up_again(workflow, id)? {
+            return Ok(Retried { held_by: Some(held_by), ..Retried::default() });
         }
-        self.put_workflow(workflow);
         let how = if retry.discard { DISCARD } else { 0 };
         match (retry.step, retry.mended) {
             (None, None) => self.leave_chore(Kind::Retry, workflow.wf, 0, 0, how)?,
@@ -191,6 +191,20 @@ impl Tx<'_> {
             (None, Some(_)) => return Err(Error::usage("mended parameters belong to one step; name it")),
         }
         Ok(Retried { jobs, more: true, held_by: None })
+    }
+
+    /// A finished workflow is at work again, unless another one has its key: then that is told, and nothing changed.
+    pub fn take_up_again(&mut self, mut workflow: Workflow, id: WorkflowId) -> Result<Option<WorkflowId>> {
+        if workflow.state.is_finished() {
+            if let Some(held_by) = self.take_key_again(workflow.wf, id)? {
+                return Ok(Some(held_by));
+            }
+            self.forget_expiry(workflow.wf)?;
+            workflow.state = WorkflowState::Running;
+            workflow.finished_at = None;
+        }
+        self.put_workflow(workflow);
+        Ok(None)
     }
 
     /// Takes a finished workflow off all lists; a chore deletes it.

@@ -450,11 +450,17 @@ impl Tx<'_> {
             Ok((row.get::<_, u8>(0)?, row.get::<_, Option<u8>>(1)?, row.get::<_, u8>(2)?, row.get::<_, bool>(3)?))
         })?;
         let of = |decision: Decision| edges.iter().filter(|edge| edge.1 == Some(decision as u8)).count() as i64;
-        let pending = edges.iter().filter(|edge| edge.1.is_none()).count() as i64;
+        let sql = "SELECT gated FROM again WHERE wf = ? AND step = ?";
+        let again = self.one(sql, (step.wf, step.step), |row| row.get::<_, i64>(0))?;
+        let pending = edges.iter().filter(|edge| edge.1.is_none()).count() as i64 + again.unwrap_or(0);
         findings.expect(place, "its count of edges that have not decided", step.pending, pending);
         findings.expect(place, "its count of edges that skip it", step.skips, of(Decision::Skip));
         findings.expect(place, "its count of edges that wait", step.waits, of(Decision::Wait));
         findings.expect(place, "its count of edges that cancel it", step.cancels, of(Decision::Cancel));
+        // While it is taken back to run again, its edges are being decided anew.
+        if again.is_some() {
+            return Ok(());
+        }
         // A step that is fed begins before its source has succeeded.
         let feeds = EdgeKind::Feeds as u8;
         let waits = |decision: Option<u8>| decision.is_none() || decision == Some(Decision::Wait as u8);
@@ -513,6 +519,8 @@ fn check_whereabouts(
             JobState::Retrying if running => places == 0 && timed,
             // What was cancelled stays in its entry until a claim comes by.
             JobState::Cancelled if is_lane => !masked(&work.leases, at) && !timed,
+            // What a person has skipped stays there until its step settles.
+            JobState::Skipped if running => !masked(&work.leases, at),
             _ => places == 0 && !timed,
         };
         if !right {

@@ -30,7 +30,9 @@
 //! | `note` | what a test's ledger is told |
 //! | `memory` | stores in memory, one test after another |
 
+mod again;
 mod awaited;
+mod by_hand;
 mod checkpoint;
 mod children;
 mod chore;
@@ -486,6 +488,14 @@ impl Store for SqliteStore {
 
     fn retry(&self, retry: RetryFailed) -> Answer<'_, Retried> {
         Box::pin(self.write("retry", move |tx| tx.retry(&retry)))
+    }
+
+    fn run_again(&self, run: RunAgain) -> Answer<'_, RanAgain> {
+        Box::pin(self.write("run again", move |tx| tx.run_again(&run)))
+    }
+
+    fn decide_by_hand(&self, decide: DecideByHand) -> Answer<'_, DecidedByHand> {
+        Box::pin(self.write("decide by hand", move |tx| tx.decide_by_hand(&decide)))
     }
 
     fn resume_step(&self, resume: ResumeStep) -> Answer<'_, ResumedStep> {

@@ -87,7 +87,7 @@ fn decode_workflow(head: Head) -> Result<WorkflowRow> {
     Ok(row)
 }
 
-const STEP_COLUMNS: &str = "step, spec, generation, state, total, succeeded, failed, skipped, cancelled, retrying, deferred, leased, released_at, started_at, finished_at, exceeded";
+const STEP_COLUMNS: &str = "step, spec, generation, state, total, succeeded, failed, skipped, cancelled, retrying, deferred, leased, released_at, started_at, finished_at, exceeded, outdated";
 
 fn step_row(row: &Row<'_>) -> rusqlite::Result<(String, u8, StepRow)> {
     let value = StepRow {
@@ -101,6 +101,7 @@ fn step_row(row: &Row<'_>) -> rusqlite::Result<(String, u8, StepRow)> {
         started_at: row.get(13)?,
         finished_at: row.get(14)?,
         exceeded: row.get(15)?,
+        outdated: row.get(16)?,
     };
     Ok((row.get(1)?, row.get(3)?, value))
 }

@@ -10,7 +10,8 @@
 //!           │        │                    └─ outcome     what the attempts of each lease came to
 //!           │        ├─ error    first texts of failed jobs
 //!           │        ├─ awaited  what it waits for, if no worker runs it
-//!           │        └─ hold     why it may not settle yet
+//!           │        ├─ hold     why it may not settle yet
+//!           │        └─ again    how far it has been taken back to run again
 //!           └─ edge
 //! line ── place ── ready ── entry     ready work: a line has a place for each workflow, a place its steps, a step its entries
 //! session ── lease                    who runs what
@@ -145,6 +146,7 @@ CREATE TABLE step (
     exceeded INTEGER NOT NULL DEFAULT 0,      -- 1: they have, and it has done that
     forgiven INTEGER NOT NULL DEFAULT 0,      -- failed jobs that do not count towards it: somebody resumed or repaired the step since
     grace_until INTEGER,                      -- lease time at which failing fast takes leases back
+    outdated INTEGER NOT NULL DEFAULT 0,      -- 1: something that it ran after has run again since
     released_at INTEGER, started_at INTEGER, finished_at INTEGER,
     PRIMARY KEY (wf, step)
 ) WITHOUT ROWID;
@@ -200,6 +202,16 @@ CREATE TABLE failed (                                  -- which failed jobs of a
     chunk INTEGER NOT NULL, number INTEGER NOT NULL, jobs BLOB NOT NULL, PRIMARY KEY (chunk, number)
 ) WITHOUT ROWID;
 CREATE TABLE hold (wf INTEGER NOT NULL, step INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY (wf, step, name)) WITHOUT ROWID;
+
+CREATE TABLE again (                                   -- steps that are taken back to run again, all of one repair
+    wf INTEGER NOT NULL, step INTEGER NOT NULL,
+    stage INTEGER NOT NULL, cursor INTEGER NOT NULL,   -- what is to be done with it next, and from where on
+    gated INTEGER NOT NULL,           -- 1: it has one upstream more that has not decided: the repair
+    dropped INTEGER NOT NULL,         -- 1: its source runs again, so what that emitted goes
+    root INTEGER NOT NULL, again INTEGER NOT NULL,     -- the step and the argument of the chore
+    PRIMARY KEY (wf, step)
+) WITHOUT ROWID;
+CREATE INDEX again_by_stage ON again (wf, stage, step);
 
 CREATE TABLE line (
     line INTEGER PRIMARY KEY,

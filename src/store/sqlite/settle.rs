@@ -44,6 +44,13 @@ impl Tx<'_> {
                 return self.rest(step);
             }
         }
+        if step.state == StepState::Running
+            && step.jobs.skipped > 0
+            && !planted!("a skipped job stays in its entry for good")
+        {
+            // Of jobs that a person has skipped.
+            while self.clear_lines(wf, step.step)? {}
+        }
         workflow.unsettled -= 1;
         if step.state == StepState::Running {
             workflow.active -= 1;
@@ -202,7 +209,8 @@ impl Tx<'_> {
         let mut workflow = self.workflow(step.wf)?;
         workflow.active += 1;
         self.put_workflow(workflow);
-        if step.jobs.total == 0 && !planted!("an empty step never settles") {
+        // It is empty, or somebody has skipped all of its jobs one by one.
+        if step.jobs.unsettled() == 0 && !planted!("an empty step never settles") {
             return self.check_settled(step.wf, step.step);
         }
         if step.awaits {

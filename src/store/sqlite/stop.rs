@@ -182,8 +182,8 @@ impl Tx<'_> {
         Ok((open.minus(stopped), self.bytes(lease.chunk, jobs)?))
     }
 
-    /// What a claim takes of a run of a lane: its chunk, the jobs, and what is left of the run. Jobs of it may have been cancelled, and
-    /// whole chunks be gone.
+    /// What a claim takes of a run of which jobs may have been cancelled, or skipped, and of a lane whole chunks be gone: its chunk, the jobs,
+    /// and what is left of the run.
     pub fn cut_lone(
         &mut self,
         step: &Step,
@@ -201,7 +201,8 @@ impl Tx<'_> {
         let from = (low - chunk.first).max(0) as usize;
         let until = chunk.jobs.min((high - chunk.first) as usize);
         let mut open = Mask::range(from..until);
-        if step.jobs.cancelled > 0 && !planted!("a cancelled job is handed out") {
+        let looks = !planted!("a job that was skipped by hand is handed out");
+        if step.jobs.cancelled + step.jobs.skipped > 0 && looks && !planted!("a cancelled job is handed out") {
             let bytes = self.bytes(chunk.chunk, chunk.jobs)?;
             open = open.iter().filter(|at| JobState::of(bytes[*at]) == JobState::Open).collect();
         }

@@ -56,6 +56,8 @@ pub struct Step {
     pub forgiven: u64,
     /// Lease time at which failing fast takes leases back.
     pub grace_until: Option<Millis>,
+    /// Something that it ran after has run again since.
+    pub outdated: bool,
     pub max_in_flight: Option<i64>,
     pub max_recoveries: i64,
     pub delay: Millis,
@@ -112,6 +114,17 @@ impl Step {
     pub fn may_begin(&self) -> bool {
         let waits_for_one = self.pending + self.waits == 1 && self.skips + self.cancels == 0;
         self.state == StepState::Waiting && self.decided.is_none() && waits_for_one && self.delay == 0
+    }
+
+    /// The count of edges that have decided so, or not at all; those that let it run are not counted.
+    pub fn edges_that(&mut self, decision: Option<Decision>) -> Option<&mut i64> {
+        match decision {
+            None => Some(&mut self.pending),
+            Some(Decision::Release) => None,
+            Some(Decision::Skip) => Some(&mut self.skips),
+            Some(Decision::Wait) => Some(&mut self.waits),
+            Some(Decision::Cancel) => Some(&mut self.cancels),
+        }
     }
 
     /// Whether no more jobs of it may be under a lease now.
@@ -293,7 +306,7 @@ impl<'c> Tx<'c> {
         }
         let sql = "SELECT line, feeds, always, tolerate_jobs, tolerate_fraction, max_in_flight, max_recoveries, delay, \
                    state, decided, pending, skips, waits, cancels, total, succeeded, failed, skipped, cancelled, retrying, deferred, \
-                   leased, released_at, started_at, finished_at, keyed, checkpoints, awaits, policy, exceeded, forgiven, grace_until, children FROM step WHERE wf = ? AND step = ?";
+                   leased, released_at, started_at, finished_at, keyed, checkpoints, awaits, policy, exceeded, forgiven, grace_until, children, outdated FROM step WHERE wf = ? AND step = ?";
         let found = self.one(sql, (wf, step), |row| {
             let jobs: Option<i64> = row.get(3)?;
             let fraction: Option<f64> = row.get(4)?;
@@ -312,6 +325,7 @@ impl<'c> Tx<'c> {
                 exceeded: row.get(29)?,
                 forgiven: row.get::<_, i64>(30)?.max(0) as u64,
                 grace_until: row.get(31)?,
+                outdated: row.get(33)?,
                 max_in_flight: row.get(5)?,
                 max_recoveries: row.get(6)?,
                 delay: row.get(7)?,
@@ -462,12 +476,13 @@ impl<'c> Tx<'c> {
                 "UPDATE step SET state = ?3, decided = ?4, pending = ?5, skips = ?6, waits = ?7, cancels = ?8, total = ?9, \
                  succeeded = ?10, failed = ?11, skipped = ?12, cancelled = ?13, retrying = ?14, leased = ?15, released_at = ?16, \
                  started_at = ?17, finished_at = ?18, deferred = ?19, keyed = ?20, checkpoints = ?21, \
-                 exceeded = ?22, forgiven = ?23, grace_until = ?24 WHERE wf = ?1 AND step = ?2",
+                 exceeded = ?22, forgiven = ?23, grace_until = ?24, outdated = ?25 WHERE wf = ?1 AND step = ?2",
                 rusqlite::params![
                     s.wf, s.step, s.state as u8, s.decided.map(|d| d as u8), s.pending, s.skips, s.waits, s.cancels,
                     s.jobs.total as i64, s.jobs.succeeded as i64, s.jobs.failed as i64, s.jobs.skipped as i64,
                     s.jobs.cancelled as i64, s.jobs.retrying as i64, s.leased, s.released_at, s.started_at, s.finished_at,
-                    s.jobs.deferred as i64, s.keyed.0, s.checkpoints, s.exceeded, s.forgiven as i64, s.grace_until
+                    s.jobs.deferred as i64, s.keyed.0, s.checkpoints, s.exceeded, s.forgiven as i64, s.grace_until,
+                    s.outdated
                 ],
             )?;
         }

@@ -29,6 +29,8 @@
 #[macro_use]
 mod all_cases;
 
+mod again;
+mod by_hand;
 mod checkpoints;
 mod children;
 mod claims;
@@ -73,6 +75,8 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 
+use self::again::run_again;
+use self::by_hand::decide_by_hand;
 use self::checkpoints::checkpoint;
 use self::children::child;
 use self::claims::{claim, turns, wake};

@@ -17,9 +17,9 @@ use crate::retention::Retention;
 use crate::slice::Mask;
 use crate::state::{Counts, EdgeKind, JobState, StepState, WorkflowState};
 use crate::store::{
-    Append, Begin, Begun, Checkup, Claim, Create, DraftKey, DraftOf, Enqueue, Key, Lane, List, LoneJobs, NewWorkflow,
-    Overlap, Part, Renew, ResumeStep, Retried, RetryFailed, SendSignal, Session, Signalled, Slice, StepRow, Store,
-    Tick, WorkflowRow,
+    Append, Begin, Begun, ByHand, Checkup, Claim, Create, DecideByHand, DraftKey, DraftOf, Enqueue, Key, Lane, List,
+    LoneJobs, NewWorkflow, Overlap, Part, Renew, ResumeStep, Retried, RetryFailed, RunAgain, SendSignal, Session,
+    Signalled, Slice, StepRow, Store, Tick, WorkflowRow,
 };
 
 /// How long every lease lasts, unless a case says otherwise.
@@ -283,6 +283,30 @@ impl Scene {
         let retried = self.store.retry(self.retry_of(id)).await.expect("a retry");
         self.tick().await;
         retried
+    }
+
+    /// A command to run a step again, perhaps with all that comes after it, with a number of its own.
+    pub fn run_again_of(&self, id: WorkflowId, step: StepNumber, again: bool) -> RunAgain {
+        RunAgain { session: self.client, command: self.number(), workflow: id, step, again }
+    }
+
+    /// Runs a step again, to where workers are needed.
+    pub async fn run_again(&self, id: WorkflowId, step: StepNumber, again: bool) -> u64 {
+        let told = self.store.run_again(self.run_again_of(id, step, again)).await.expect("a step runs again");
+        self.tick().await;
+        told.jobs
+    }
+
+    /// What a person decides about jobs of a step, with a command number of its own.
+    pub fn by_hand_of(&self, id: WorkflowId, step: StepNumber, what: ByHand) -> DecideByHand {
+        DecideByHand { session: self.client, command: self.number(), workflow: id, step, what }
+    }
+
+    /// Brings about what a person has decided; returns about how many jobs.
+    pub async fn by_hand(&self, id: WorkflowId, step: StepNumber, what: ByHand) -> u64 {
+        let told = self.store.decide_by_hand(self.by_hand_of(id, step, what)).await.expect("jobs are settled by hand");
+        self.tick().await;
+        told.jobs
     }
 
     /// A command to let a step go on, with a number of its own.

@@ -2,9 +2,9 @@
 
 pub mod bounds {
     use super::super::scene::*;
-    use crate::slice::CHUNK_JOBS;
+    use crate::slice::{CHUNK_JOBS, Mask};
     use crate::state::{EdgeKind, FailurePolicy, JobState, StepState, WorkflowState};
-    use crate::store::{MAX_BYTES, MAX_CALLS, MAX_REPORTED_LEASES};
+    use crate::store::{LeaseReport, MAX_BYTES, MAX_CALLS, MAX_REPORTED_LEASES, Slice, Tick, error_number};
 
     const MILLION: u32 = 1_000_000;
 
@@ -65,6 +65,81 @@ pub mod bounds {
         assert_eq!(scene.retry(id).await.jobs, u64::from(MILLION));
         assert_eq!((scene.jobs(id).await.failed, scene.errors(id, 0).await.len()), (0, 0));
         assert_eq!(worker.take(1_024).await.jobs.len(), 1_024);
+    }
+
+    pub async fn a_retry_of_every_tenth_of_a_million_jobs(scene: &Scene) {
+        let id = scene.rows(MILLION).await;
+        let worker = scene.worker().await;
+        let fails = |slice: &Slice, at: usize| (slice.first + at as u64).is_multiple_of(10);
+        loop {
+            let slices = worker.claim(CHUNK_JOBS as u32, 16).await.slices;
+            if slices.is_empty() {
+                break;
+            }
+            let part = |slice: &Slice| {
+                let failed: Mask = slice.jobs.iter().filter(|at| fails(slice, *at)).collect();
+                let errors = vec![(error_number("bad"), "bad".to_owned(), failed)];
+                LeaseReport { failed, errors, succeeded: slice.jobs.minus(failed), ..worker.part(slice) }
+            };
+            worker.try_report(slices.iter().map(part).collect()).await.unwrap();
+        }
+        let failed = u64::from(MILLION).div_ceil(10);
+        assert_eq!((scene.jobs(id).await.failed, scene.state(id).await), (failed, WorkflowState::Failed));
+        assert_eq!(scene.store.retry(scene.retry_of(id)).await.unwrap().jobs, failed);
+        let mut ran = 0;
+        loop {
+            let more = scene.store.tick(Tick { lease: LEASE }).await.unwrap().more;
+            let slices = worker.claim(CHUNK_JOBS as u32, 16).await.slices;
+            if slices.is_empty() && !more {
+                break;
+            }
+            for slice in &slices {
+                assert!(
+                    slice.step == 0 && slice.jobs.iter().all(|at| fails(slice, at)),
+                    "{slice:?} has succeeded before"
+                );
+                ran += slice.jobs.len() as u64;
+            }
+            // While some of them have not been brought back, or run, nothing settles, whatever ends meanwhile.
+            assert_eq!(scene.step_state(id, 1).await, StepState::Waiting);
+            worker.try_report(slices.iter().map(|slice| worker.success(slice)).collect()).await.unwrap();
+            if ran == failed {
+                break;
+            }
+        }
+        assert_eq!(ran, failed);
+        worker.run().await;
+        assert_eq!(scene.state(id).await, WorkflowState::Succeeded);
+    }
+
+    pub async fn a_million_jobs_run_again_with_what_comes_after_them(scene: &Scene) {
+        let id = scene.rows(MILLION).await;
+        let worker = scene.worker().await;
+        while scene.state(id).await != WorkflowState::Succeeded {
+            let slices = worker.claim(CHUNK_JOBS as u32, 16).await.slices;
+            worker.try_report(slices.iter().map(|slice| worker.success(slice)).collect()).await.unwrap();
+        }
+        assert_eq!(scene.run_again(id, 0, true).await, u64::from(MILLION));
+        assert_eq!((scene.jobs(id).await.succeeded, scene.step_state(id, 1).await), (0, StepState::Waiting));
+        assert_eq!(worker.take(1_024).await.jobs.len(), 1_024);
+    }
+
+    pub async fn a_step_with_10_000_followers_at_work_runs_again(scene: &Scene) {
+        let mut plan = scene.plan().step("up", 1);
+        for follower in 1..=10_000 {
+            plan = plan.step(&format!("follower {follower}"), 1).edge(0, follower, EdgeKind::After);
+        }
+        let id = plan.create().await;
+        let worker = scene.worker().await;
+        worker.succeed(&worker.take(1).await).await;
+        scene.tick().await;
+        assert_eq!(scene.run_again(id, 0, false).await, 1);
+        for from in (1..=10_000).step_by(1_000) {
+            let steps = scene.store.steps(id, from, 1_000).await.unwrap();
+            assert!(steps.iter().all(|step| step.state == StepState::Waiting), "from {from}");
+        }
+        let slices = worker.drain().await;
+        assert_eq!((slices.len(), slices[0].step, slices[0].generation), (1, 0, 1));
     }
 
     pub async fn a_delete_of_ten_million_jobs(scene: &Scene) {

@@ -1,16 +1,16 @@
-//! What people command in a game: pause, resume, cancel, retry; and the signals that they give.
+//! What people command in a game: pause, resume, cancel, retry, run again, skip; and the signals that they give.
 
-use super::game::{Game, Verdict, ensure, sure};
+use super::game::{Game, Held, Verdict, ensure, sure};
 use super::naive::{Job, Phase, Policy, State, Step};
 use super::plan::SIGNAL;
-use crate::store::{ResumeStep, RetryFailed, SendSignal};
+use crate::store::{ByHand, DecideByHand, LeaseReport, ResumeStep, RetryFailed, RunAgain, SendSignal};
 
 impl Game {
     /// A person's command.
     pub async fn command(&mut self) -> Verdict {
         let number = self.dice.below(self.models.len());
         let (id, phase) = (self.ids[number], self.models[number].phase);
-        match self.dice.below(14) {
+        match self.dice.below(19) {
             0..=2 if matches!(phase, Phase::Pending | Phase::Running) => {
                 self.say(|| format!("pause {number}"));
                 self.models[number].phase = Phase::Paused;
@@ -23,6 +23,8 @@ impl Game {
                 sure(self.store.cancel(id, 1_000_000_000).await)
             }
             6..=9 if !matches!(phase, Phase::Cancelling | Phase::Cancelled) => self.retry(number).await,
+            14..=16 if !matches!(phase, Phase::Cancelling | Phase::Cancelled) => self.run_again(number).await,
+            17..=18 if !matches!(phase, Phase::Cancelling | Phase::Cancelled) => self.skip(number).await,
             10..=13 if self.dice.chance(50) => self.signal_some(number).await,
             10..=13 => self.resume_a_step(number).await.map(drop),
             _ => Ok(()),
@@ -74,6 +76,76 @@ impl Game {
         }
         self.models[number].retry(step);
         Ok(())
+    }
+
+    /// A step runs again, perhaps with all that comes after it. Who holds anything of that has lost it.
+    pub async fn run_again(&mut self, number: usize) -> Verdict {
+        let (step, again) = (self.dice.below(self.models[number].steps.len()), self.dice.chance(50));
+        self.say(|| format!("run step {step} of {number} again, all after it: {again}"));
+        sure(self.store.join(self.client.clone()).await)?;
+        self.commands += 1;
+        let (session, command, workflow) = (self.client.id, self.commands, self.ids[number]);
+        let jobs = self.models[number].steps[step].rows.len();
+        let taken = self.models[number].run_again(step, again);
+        for _ in 0..1 + usize::from(self.dice.chance(20)) {
+            let run = RunAgain { session, command, workflow, step: step as u32, again };
+            let told = sure(self.store.run_again(run).await)?;
+            let expected = if taken.is_empty() { 0 } else { jobs };
+            ensure(told.jobs == expected as u64, || format!("{} jobs run again instead of {expected}", told.jobs))?;
+        }
+        self.lose(|held| held.workflow == number && taken.contains(&held.step));
+        self.covered.retain(|(workflow, step, _), _| *workflow != number || !taken.contains(step));
+        Ok(())
+    }
+
+    /// A person skips a job, or what is left of a step. Who holds a job of that has lost the whole lease.
+    async fn skip(&mut self, number: usize) -> Verdict {
+        let step = self.dice.below(self.models[number].steps.len());
+        let rows = self.models[number].steps[step].rows.len();
+        if rows == 0 {
+            return Ok(());
+        }
+        let only = self.dice.chance(70).then(|| self.dice.below(rows));
+        self.say(|| format!("skip {only:?} of step {step} of {number}"));
+        sure(self.store.join(self.client.clone()).await)?;
+        self.commands += 1;
+        let jobs = self.models[number].skip(step, only);
+        let what = only.map_or(ByHand::SkipAll, |index| ByHand::Skip { index: index as u64 });
+        let (session, command, workflow) = (self.client.id, self.commands, self.ids[number]);
+        let decide = DecideByHand { session, command, workflow, step: step as u32, what };
+        for _ in 0..1 + usize::from(self.dice.chance(20)) {
+            let told = sure(self.store.decide_by_hand(decide.clone()).await)?;
+            ensure(told.jobs == jobs as u64, || format!("{} jobs are skipped instead of {jobs}", told.jobs))?;
+        }
+        if jobs == 0 {
+            return Ok(());
+        }
+        let has_it = |held: &Held| only.is_none_or(|index| held.jobs.iter().any(|at| held.first + at == index));
+        for held in self.lose(|held| held.workflow == number && held.step == step && has_it(held)) {
+            for index in held.jobs.iter().map(|at| held.first + at) {
+                if self.models[number].steps[step].rows[index].job == Job::Open {
+                    self.models[number].reported(step, index, None);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Some leases have been taken away: whoever reports under one comes too late.
+    fn lose(&mut self, is_lost: impl Fn(&Held) -> bool) -> Vec<Held> {
+        let mut lost = Vec::new();
+        for hand in &mut self.hands {
+            let leases: Vec<u64> =
+                hand.held.iter().filter(|(_, held)| is_lost(held)).map(|(lease, _)| *lease).collect();
+            for lease in leases {
+                let Some(held) = hand.held.remove(&lease) else { continue };
+                let number = held.reports + 1;
+                let late = LeaseReport { lease, number, succeeded: held.jobs, ..LeaseReport::default() };
+                self.late.push((hand.session, late));
+                lost.push(held);
+            }
+        }
+        lost
     }
 
     /// A signal for a random step that waits for one, perhaps once too often or too late.

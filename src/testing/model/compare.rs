@@ -24,6 +24,10 @@ impl Game {
                 ensure(found.exceeded == model.exceeded, || {
                     format!("{name}: its policy has acted is {} instead of {}", found.exceeded, model.exceeded)
                 })?;
+                let (generation, outdated) = (model.generation, model.outdated);
+                ensure(found.generation == generation && found.outdated == outdated, || {
+                    format!("{name} is of generation {} and outdated is {}", found.generation, found.outdated)
+                })?;
                 let leased = model.leased() as u64;
                 ensure(found.running == leased, || format!("{name}: {} run instead of {leased}", found.running))?;
                 if !jobs {

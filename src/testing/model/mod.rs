@@ -9,6 +9,7 @@ mod faults;
 mod game;
 mod naive;
 mod plan;
+mod repairs;
 mod work;
 
 use std::future::Future;

@@ -56,6 +56,9 @@ pub struct Step {
     /// Its one job waits for so long at most, and then comes to this; or until its signal has come.
     pub waits: Option<(i64, Job)>,
     pub signalled: bool,
+    /// How often something of it that had succeeded was taken back; whether something that it ran after has been repaired since.
+    pub generation: u32,
+    pub outdated: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -87,6 +90,15 @@ impl Step {
 
     pub fn count(&self, job: Job) -> usize {
         self.rows.iter().filter(|row| row.job == job).count()
+    }
+
+    /// Whether it has run to its end; whether it still waits for its edges to say what becomes of it.
+    pub fn has_run(&self) -> bool {
+        self.begun && self.state > State::Running
+    }
+
+    pub fn is_untouched(&self) -> bool {
+        self.state == State::Waiting && !self.begun && !self.passed_over
     }
 
     /// What it has settled as, if every job of it is final.
@@ -204,7 +216,7 @@ impl Workflow {
     }
 
     /// What the edges into a step come to together, or some of them; nothing, if that is open.
-    fn strongest(&self, step: usize, which: impl Fn(Asks) -> bool) -> Option<Verdict> {
+    pub fn strongest(&self, step: usize, which: impl Fn(Asks) -> bool) -> Option<Verdict> {
         let edges = self.steps[step].edges.iter().filter(|(_, asks)| which(*asks));
         let verdicts: Option<Vec<_>> = edges.map(|(up, asks)| verdict(&self.steps[*up], *asks)).collect();
         verdicts.map(|verdicts| verdicts.into_iter().max().unwrap_or(Verdict::Release))
@@ -237,19 +249,6 @@ impl Workflow {
         for step in self.steps.iter_mut().filter(|step| !step.always && step.state <= State::Running) {
             step.passed_over |= step.state == State::Waiting;
             step.end_rest(Job::Cancelled);
-        }
-    }
-
-    /// Failed jobs run again, of one step or of all.
-    pub fn retry(&mut self, only: Option<usize>) {
-        for (number, step) in self.steps.iter_mut().enumerate() {
-            if step.count(Job::Failed) > 0 && only.is_none_or(|only| only == number) {
-                (step.state, step.exceeded, step.forgiven) = (State::Running, false, 0);
-                let rest = step.policy == Policy::FailFast;
-                let again = |row: &&mut Row| row.job == Job::Failed || rest && row.job == Job::Cancelled;
-                step.rows.iter_mut().filter(again).for_each(|row| *row = Row::new());
-                self.phase = if self.phase > Phase::Cancelling { Phase::Running } else { self.phase };
-            }
         }
     }
 

@@ -67,6 +67,8 @@ pub fn random_workflow(dice: &mut Dice, size: Size, now: Millis, shard: u16) -> 
             due: (0, 0),
             waits: None,
             signalled: false,
+            generation: 0,
+            outdated: false,
         });
     }
     // Some steps are fed: the jobs of the one before become their sources.

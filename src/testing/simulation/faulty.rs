@@ -286,6 +286,14 @@ impl Store for Faulty {
         Box::pin(self.call("retry", self.store.retry(retry), |_| self.stage.look_at_the_clock()))
     }
 
+    fn run_again(&self, run: RunAgain) -> Answer<'_, RanAgain> {
+        Box::pin(self.call("run_again", self.store.run_again(run), |_| self.stage.look_at_the_clock()))
+    }
+
+    fn decide_by_hand(&self, decide: DecideByHand) -> Answer<'_, DecidedByHand> {
+        Box::pin(self.call("decide_by_hand", self.store.decide_by_hand(decide), |_| self.stage.look_at_the_clock()))
+    }
+
     fn resume_step(&self, resume: ResumeStep) -> Answer<'_, ResumedStep> {
         Box::pin(self.call("resume_step", self.store.resume_step(resume), |resumed| {
             self.stage.wake(&mut resumed.woken);

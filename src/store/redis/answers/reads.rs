@@ -163,6 +163,8 @@ pub struct Step {
     finished_at: Option<Millis>,
     #[serde(default)]
     exceeded: bool,
+    #[serde(default)]
+    outdated: bool,
 }
 
 impl Step {
@@ -181,6 +183,7 @@ impl Step {
             started_at: self.started_at,
             finished_at: self.finished_at,
             exceeded: self.exceeded,
+            outdated: self.outdated,
         })
     }
 }

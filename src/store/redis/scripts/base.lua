@@ -173,6 +173,8 @@ local PARTS = {
     'error-jobs',-- hash: step:number -> jobs; step -> texts and bytes
     'error-list',-- hash: step -> numbers
     'holds',     -- hash: step -> names
+    'again',     -- zset: steps that are taken back to run again, by what is to be done next; 'again-rows': how far each is, and for whom
+    'again-rows',
     'failing',   -- zset: steps with failed jobs
     'roots',     -- zset: steps without upstream
     'lines',     -- zset: lines where it has a place
@@ -219,6 +221,7 @@ local WF_WORDS = {
     [0] = 'building', 'pending', 'running', 'paused', 'cancelling', 'succeeded', 'failed', 'cancelled', 'deleting', 'standing',
 }
 local EDGE = { after = 0, settled = 1, failure = 2, always = 3, feeds = 4, when = 5, unless = 6 }
+local JOB_WORDS = { [0] = 'open', 'retrying', 'deferred', 'succeeded', 'failed', 'skipped', 'cancelled', 'skipped' }
 local RELEASE, SKIP, WAIT, CANCEL = 1, 2, 3, 4
 local FAIL_FAST, OR_PAUSE = 1, 2
 local PARKED = 1e15
@@ -370,7 +373,7 @@ local STEP_FIELDS = {
     'line', 'suspect_line', 'feeds', 'always', 'tolerate_jobs', 'tolerate_fraction', 'limit', 'max_recoveries', 'delay',
     'state', 'decided', 'pending', 'skips', 'waits', 'cancels', 'total', 'succeeded', 'failed', 'skipped', 'cancelled',
     'retrying', 'leased', 'released_at', 'started_at', 'finished_at', 'generation', 'deferred', 'keyed',
-    'deadlines', 'checkpoints', 'awaits', 'policy', 'exceeded', 'forgiven', 'grace_until', 'children',
+    'deadlines', 'checkpoints', 'awaits', 'policy', 'exceeded', 'forgiven', 'grace_until', 'children', 'outdated',
 }
 -- The type of the signal, if it is one; the time or the wait until its end, if it has one; what it becomes then; its error; when its signal came.
 local AWAITED_FIELDS = { 'type', 'at', 'wait', 'state', 'number', 'text', 'signalled_at' }

@@ -73,14 +73,15 @@ local function cut(line, step, entry, take, wishes)
     local wf, number = step.wf, step.step
     local chunk, first, jobs, rest
     local is_lane = G.workflow(wf).state == WF.standing
-    if entry.low and is_lane then
+    -- Somebody may have skipped jobs of it.
+    if entry.low and (is_lane or step.skipped > 0) then
         -- Jobs of it may have been cancelled, and whole chunks be gone.
         local at = G.find_chunk(wf, number, entry.low) or G.chunks_from(wf, number, entry.low, 1)[1]
         if at and at.first < entry.high then
             chunk, first = at.chunk, at.first
             local from, till = math.max(entry.low - first, 0), math.min(at.jobs, entry.high - first)
             local open, back = M.range(from, till), nil
-            if step.cancelled > 0 then
+            if step.cancelled + step.skipped > 0 then
                 open = M.both(open, M.where(G.bytes(wf, chunk, at.jobs), function(byte) return state_of(byte) == OPEN end))
             end
             jobs, back = M.split(open, take)

@@ -82,12 +82,17 @@ function DO.set_paused()
     return { woken = G.wake() }
 end
 
+-- What was cancelled is not repaired, nor what is being built or deleted.
+local function refuse_repair(state)
+    if state == WF.cancelling or state == WF.cancelled then refuse('was cancelled; `start-again` runs it anew') end
+    if state == WF.building or state == WF.deleting then refuse('is ' .. WF_WORDS[state] .. '; there is nothing to retry') end
+end
+
 local function begin_retry()
     local wf = G.find(arg.workflow)
     local workflow = G.workflow(wf)
     local state = workflow.state
-    if state == WF.cancelling or state == WF.cancelled then refuse('was cancelled; `start-again` runs it anew') end
-    if state == WF.building or state == WF.deleting then refuse('is ' .. WF_WORDS[state] .. '; there is nothing to retry') end
+    refuse_repair(state)
     local jobs = arg.step and G.step(wf, arg.step).failed or workflow.failed
     if jobs == 0 then return { jobs = 0, more = false } end
     local held_by = is_finished(state) and G.take_key_again(workflow) or nil
@@ -120,6 +125,72 @@ function DO.retry()
     local answer = G.answered_before()
     if answer then return answer end
     answer = begin_retry()
+    G.note_answer(answer)
+    G.flush()
+    return answer
+end
+
+local function begin_to_run_again()
+    local workflow = commanded()
+    refuse_repair(workflow.state)
+    local step = G.step(workflow.wf, arg.step)
+    -- Nothing of it has run, and nothing will before its edges say so.
+    if step.state == STEP.waiting and not step.released_at and not step.decided then return { jobs = 0, more = false } end
+    local held_by = is_finished(workflow.state) and G.take_key_again(workflow) or nil
+    if held_by then return { jobs = 0, more = false, held_by = held_by } end
+    if is_finished(workflow.state) then workflow.state, workflow.finished_at = WF.running, nil end
+    G.put_workflow(workflow)
+    G.leave_chore('run again', workflow.wf, arg.step, 0, arg.again)
+    return { jobs = step.total, more = true }
+end
+
+-- Notes that a step is to run again; a chore takes it back, with what comes after it.
+function DO.run_again()
+    local answer = G.answered_before()
+    if answer then return answer end
+    answer = begin_to_run_again()
+    G.note_answer(answer)
+    G.flush()
+    return answer
+end
+
+local function begin_to_decide()
+    local workflow = commanded()
+    refuse_repair(workflow.state)
+    local wf = workflow.wf
+    local step = G.step(wf, arg.step)
+    local jobs, chunk = step.total - step.succeeded - step.skipped, nil
+    if arg.index then
+        chunk = G.find_chunk(wf, arg.step, arg.index)
+        if not chunk then fail('not_found', 'the step has no job #' .. text_of(arg.index)) end
+        local state = state_of(G.bytes(wf, chunk.chunk, chunk.jobs):byte(arg.index - chunk.first + 1))
+        if not arg.record then
+            jobs = (state == SUCCEEDED or state == SKIPPED or state == 7) and 0 or 1
+        elseif state ~= SUCCEEDED and state ~= FAILED then
+            fail('refused', 'job #' .. text_of(arg.index) .. ' is ' .. JOB_WORDS[state] ..
+                '; only one that has failed or succeeded can be given an output (`skip` ends it without one)')
+        else
+            jobs = 1
+        end
+    end
+    local is_open = step.state == STEP.waiting and not step.decided
+    if jobs == 0 and (arg.index or step.total > 0 or not is_open) then return { jobs = 0, more = false } end
+    local held_by = is_finished(workflow.state) and G.take_key_again(workflow) or nil
+    if held_by then return { jobs = 0, more = false, held_by = held_by } end
+    if is_finished(workflow.state) then workflow.state, workflow.finished_at = WF.running, nil end
+    G.put_workflow(workflow)
+    -- It counts as soon as the job's state is the one that it tells.
+    if arg.record then G.add_record(wf, chunk.chunk, blob(arg.record)) end
+    local argument = not arg.index and -3 or (arg.record and -5 or -4) - 2 * arg.index
+    G.leave_chore('reopen', wf, arg.step, 0, argument)
+    return { jobs = jobs, more = true }
+end
+
+-- Notes what a person has decided about jobs; a chore brings it about.
+function DO.decide_by_hand()
+    local answer = G.answered_before()
+    if answer then return answer end
+    answer = begin_to_decide()
     G.note_answer(answer)
     G.flush()
     return answer

@@ -12,7 +12,6 @@ local function expect(place, what, stored, counted)
 end
 
 local STEP_WORDS = { [0] = 'waiting', 'running', 'succeeded', 'failed', 'skipped', 'cancelled' }
-local JOB_WORDS = { [0] = 'open', 'retrying', 'deferred', 'succeeded', 'failed', 'skipped', 'cancelled', 'skipped' }
 
 -- What a step's work is in at the moment: how often each job stands in a line or under a lease, and in a timer.
 local function work_of(wf, step)
@@ -68,6 +67,7 @@ local function work_of(wf, step)
 end
 
 local function check_edges(wf, step, place)
+    local stale = {}
     local prefix, counts, early = hex(step.step, 8), { pending = 0, [RELEASE] = 0, [SKIP] = 0, [WAIT] = 0, [CANCEL] = 0 }, 0
     for _, member in ipairs(call('ZRANGEBYLEX', K.wf(wf, 'up'), '[' .. prefix, '(' .. prefix .. '~')) do
         local up, kind = unhex(member:sub(9, 16)), tonumber(member:sub(17))
@@ -77,13 +77,18 @@ local function check_edges(wf, step, place)
         if kind ~= EDGE.feeds and (not decision or decision == WAIT) then early = early + 1 end
         local upstream = G.step(wf, up)
         if G.is_asked(step, kind) and decision and decide(kind, upstream) ~= decision then
-            find(place .. ' has an edge that decided ' .. decision .. ' although the step before it is ' .. STEP_WORDS[upstream.state])
+            stale[#stale + 1] = place .. ' has an edge that decided ' .. decision .. ' although the step before it is ' .. STEP_WORDS[upstream.state]
         end
     end
-    expect(place, 'its count of edges that have not decided', step.pending, counts.pending)
+    local again = call('HGET', K.wf(wf, 'again-rows'), step.step)
+    local gates = again and cmsgpack.unpack(again).gated and 1 or 0
+    expect(place, 'its count of edges that have not decided', step.pending, counts.pending + gates)
     expect(place, 'its count of edges that skip it', step.skips, counts[SKIP])
     expect(place, 'its count of edges that wait', step.waits, counts[WAIT])
     expect(place, 'its count of edges that cancel it', step.cancels, counts[CANCEL])
+    -- While it is taken back to run again, its edges are being decided anew.
+    if again then return end
+    for _, found in ipairs(stale) do find(found) end
     if step.state == STEP.running and early > 0 then
         find(place .. ' is running, but ' .. early .. ' of its upstream steps have not settled as its edges ask')
     end
@@ -122,6 +127,8 @@ local function check_chunk(step, work, chunk, bytes, place)
         end
         -- What was cancelled by itself stays in its entry until a claim comes by.
         if state == CANCELLED and G.is_lane(step.wf) then right = true end
+        -- What a person has skipped stays there until its step settles.
+        if state == SKIPPED and step.state == STEP.running then right = true end
         if not right then
             return find(place .. ': job ' .. index .. ' is ' .. JOB_WORDS[state] .. ' and stands in ' .. places .. ' places and ' ..
                 (timed and 1 or 0) .. ' timers (the first such job of its chunk)')

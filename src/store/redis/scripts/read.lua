@@ -266,7 +266,8 @@ function DO.waiting()
     table.sort(answer.holds)
     for _, name in ipairs(call('SRANDMEMBER', K.wf(wf, 'chores'), 50)) do
         local kind, of_step = name:match('^([%a ]+):%d+:(%d+)')
-        if tonumber(of_step) == arg.step or kind == 'start' or kind == 'cancel' or kind == 'retry' then answer.chore = kind end
+        if tonumber(of_step) == arg.step or kind == 'start' or kind == 'cancel' or kind == 'retry' or kind == 'run again' or
+            kind == 'release again' then answer.chore = kind end
     end
     for _, member in ipairs(call('ZRANGEBYLEX', K.wf(wf, 'leases'), '[' .. prefix, '(' .. prefix .. '~', 'LIMIT', 0, 50)) do
         local lease = G.lease_named(member:sub(17))

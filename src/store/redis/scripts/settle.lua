@@ -23,6 +23,20 @@ function G.rouse(step)
     G.put_workflow(workflow)
 end
 
+-- Removes a bite of a step's timers and all of its entries; returns whether there are more.
+function G.clear_lines(wf, number)
+    local prefix = hex(number, 8)
+    local timers = call('ZRANGEBYLEX', K.wf(wf, 'timers'), '[' .. prefix, '(' .. prefix .. '~', 'LIMIT', 0, 60)
+    for _, timer in ipairs(timers) do G.drop_timer(wf, timer) end
+    if #timers == 60 then return true end
+    local step = G.step(wf, number)
+    call('UNLINK', K.queue(wf, number, false), K.queue(wf, number, true))
+    for _, line in ipairs({ step.line, step.suspect_line }) do
+        if call('ZREM', K.ready(line, wf), number) > 0 then G.leave_line(line, wf, number) end
+    end
+    return false
+end
+
 -- Settles a step if it has no holds and every byte is final. One that is fed waits for its source to succeed.
 function G.check_settled(wf, number)
     G.act_on_failures(wf, number)
@@ -35,6 +49,8 @@ function G.check_settled(wf, number)
         -- In a cancelled workflow nothing is repaired, so nothing waits for that.
         if step.waits > 0 and workflow.state ~= WF.cancelling then return rest(step, workflow) end
     end
+    -- Of jobs that a person has skipped.
+    if step.state == STEP.running and step.skipped > 0 then while G.clear_lines(wf, number) do end end
     workflow.unsettled = workflow.unsettled - 1
     if step.state == STEP.running then workflow.active = workflow.active - 1 end
     if step.decided == SKIP and step.total == 0 then
@@ -96,7 +112,8 @@ function G.release(step)
     local workflow = G.workflow(step.wf)
     workflow.active = workflow.active + 1
     G.put_workflow(workflow)
-    if step.total == 0 then return G.check_settled(step.wf, step.step) end
+    -- It is empty, or somebody has skipped all of its jobs one by one.
+    if unsettled_jobs(step) == 0 then return G.check_settled(step.wf, step.step) end
     if step.awaits then
         local chunk = G.chunk_at(step.wf, step.step, 0)
         -- Nobody has reported anything of it.

@@ -166,20 +166,6 @@ local function shorten_leases(wf, step, grace)
     end
 end
 
--- Removes a bite of a step's timers and all of its entries; returns whether there are more.
-local function clear_lines(wf, number)
-    local prefix = hex(number, 8)
-    local timers = call('ZRANGEBYLEX', K.wf(wf, 'timers'), '[' .. prefix, '(' .. prefix .. '~', 'LIMIT', 0, 60)
-    for _, timer in ipairs(timers) do G.drop_timer(wf, timer) end
-    if #timers == 60 then return true end
-    local step = G.step(wf, number)
-    call('UNLINK', K.queue(wf, number, false), K.queue(wf, number, true))
-    for _, line in ipairs({ step.line, step.suspect_line }) do
-        if call('ZREM', K.ready(line, wf), number) > 0 then G.leave_line(line, wf, number) end
-    end
-    return false
-end
-
 -- Takes the work of one step after the other out of the lines and cancels what is not under a lease.
 function BITE.cancel(wf, _, from)
     local workflow = G.workflow(wf)
@@ -188,7 +174,7 @@ function BITE.cancel(wf, _, from)
         local step = G.step(wf, number)
         if step.state < STEP.succeeded and not (step.always and not (step.pending == 0 and step.waits > 0)) then
             shorten_leases(wf, number, workflow.grace_until)
-            if clear_lines(wf, number) then return G.leave_chore('cancel', wf, 0, number, 0) end
+            if G.clear_lines(wf, number) then return G.leave_chore('cancel', wf, 0, number, 0) end
             G.released = G.released + 1
             if step.state == STEP.waiting and not step.decided then
                 G.pass_over(step, CANCEL)
@@ -211,7 +197,7 @@ BITE['stop rest'] = function(wf, number, from)
     -- Somebody has repaired it meanwhile.
     if not is_failing_fast(step) then return end
     shorten_leases(wf, number, step.grace_until)
-    if clear_lines(wf, number) then return G.leave_chore('stop rest', wf, number, from, 0) end
+    if G.clear_lines(wf, number) then return G.leave_chore('stop rest', wf, number, from, 0) end
     local next_job = G.fill(wf, number, from, CANCELLED)
     if next_job then G.leave_chore('stop rest', wf, number, next_job, 0) end
 end
@@ -233,9 +219,10 @@ end
 local function hold_name(mended)
     if mended == DISCARD then return 'discard' end
     if mended == BY_CHILD then return 'child' end
+    if mended <= G.SKIP_ALL then return G.name_of_hand(mended) end
     return mended == 0 and 'retry' or 'retry ' .. mended
 end
-local function change_holds(wf, step, name, add)
+function G.change_holds(wf, step, name, add)
     local key = K.wf(wf, 'holds')
     local text = call('HGET', key, step)
     local holds = text and cmsgpack.unpack(text) or {}
@@ -243,17 +230,27 @@ local function change_holds(wf, step, name, add)
     if next(holds) then call('HSET', key, step, cmsgpack.pack(holds)) else call('HDEL', key, step) end
 end
 
+BITE['run again'] = function(wf, root, _, again) G.run_again_bite(wf, root, again) end
+BITE['release again'] = function(wf, root, _, again) G.release_again(wf, root, again) end
+
 -- Takes a step back to running. As long as it counts as settled its followers are told, one bite after the other, to wait for it
 -- again: so none of them is released between its reopening and its new end.
 function BITE.reopen(wf, number, from, mended)
+    -- A step that is being taken back to run again has nothing to retry before it has.
+    if G.is_running_again(wf) then return G.leave_chore('reopen', wf, number, from, mended) end
     -- What has been taken out of its lines and is not cancelled yet would be in neither.
     if G.is_on_list('stop rest', wf, number, 0) then return G.leave_chore('reopen', wf, number, from, mended) end
     local step = G.step(wf, number)
+    if mended == G.SKIP_ALL and G.is_untouched(step) then return G.pass_over(step, SKIP) end
     if step.state >= STEP.succeeded then
         local edges = G.edges_from(wf, number, from, 100)
         for _, edge in ipairs(edges) do
+            local follower = G.step(wf, edge.down)
+            if follower.released_at and follower.state >= STEP.succeeded and edge.kind ~= EDGE.feeds then
+                follower.outdated = true
+                G.put_step(follower)
+            end
             if edge.decision then
-                local follower = G.step(wf, edge.down)
                 if G.is_asked(follower, edge.kind) then
                     follower.pending = follower.pending + 1
                     local count = ({ [SKIP] = 'skips', [WAIT] = 'waits', [CANCEL] = 'cancels' })[edge.decision]
@@ -278,12 +275,12 @@ function BITE.reopen(wf, number, from, mended)
     G.forgive(step)
     G.rouse(step)
     -- Nothing may settle the step between two bites.
-    change_holds(wf, number, hold_name(mended), true)
+    G.change_holds(wf, number, hold_name(mended), true)
     G.leave_chore('retry jobs', wf, number, 0, mended)
 end
 
 local function end_retry(wf, number, mended)
-    change_holds(wf, number, hold_name(mended), false)
+    G.change_holds(wf, number, hold_name(mended), false)
     G.check_settled(wf, number)
 end
 
@@ -370,7 +367,9 @@ BITE['retry jobs'] = function(wf, number, from, mended)
         return end_retry(wf, number, mended)
     end
     local chunks, next_one = {}, nil
-    if mended <= 0 then
+    if mended <= G.SKIP_ALL then
+        next_one = G.decide_some(wf, number, from, mended)
+    elseif mended <= 0 then
         local list = G.chunks_from(wf, number, from, RETRY_CHUNKS)
         for i, chunk in ipairs(list) do chunks[i] = { chunk = chunk } end
         if #list == RETRY_CHUNKS then next_one = list[#list].first + list[#list].jobs end

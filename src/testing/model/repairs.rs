@@ -1,0 +1,92 @@
+//! What a store should do when people repair: the naive model's part of it.
+
+use super::naive::{Asks, Job, Phase, Policy, Row, State, Verdict, Workflow};
+
+impl Workflow {
+    /// Failed jobs run again, of one step or of all.
+    pub fn retry(&mut self, only: Option<usize>) {
+        for number in 0..self.steps.len() {
+            let step = &self.steps[number];
+            if step.count(Job::Failed) == 0 || only.is_some_and(|only| only != number) {
+                continue;
+            }
+            // One step after the other: what has run behind it by then, and is retried in part, is older than its input, too.
+            self.outdate_after(&[number][..usize::from(step.state > State::Running)]);
+            let step = &mut self.steps[number];
+            (step.state, step.exceeded, step.forgiven) = (State::Running, false, 0);
+            let rest = step.policy == Policy::FailFast;
+            let again = |row: &&mut Row| row.job == Job::Failed || rest && row.job == Job::Cancelled;
+            step.rows.iter_mut().filter(again).for_each(|row| *row = Row::new());
+            self.phase = if self.phase > Phase::Cancelling { Phase::Running } else { self.phase };
+        }
+    }
+
+    /// What has run after these steps is older than its input.
+    fn outdate_after(&mut self, repaired: &[usize]) {
+        for step in self.steps.iter_mut().filter(|step| step.has_run()) {
+            step.outdated |= step.edges.iter().any(|(up, asks)| repaired.contains(up) && *asks != Asks::Feeds);
+        }
+    }
+
+    /// All jobs of a step run again, and with it what comes after it and has not run to its end, or all of that. What sources emitted they
+    /// emit anew. Returns the steps.
+    pub fn run_again(&mut self, root: usize, again: bool) -> Vec<usize> {
+        let mut taken: Vec<usize> = (!self.steps[root].is_untouched()).then_some(root).into_iter().collect();
+        let mut next = 0;
+        while let Some(up) = taken.get(next).copied() {
+            for (number, step) in self.steps.iter().enumerate() {
+                let is_under_way = !step.has_run() && !step.is_untouched();
+                let goes_too = |asks| again || asks == Asks::Feeds || is_under_way;
+                let follows = step.edges.iter().any(|(before, asks)| *before == up && goes_too(*asks));
+                taken.extend((follows && !taken.contains(&number)).then_some(number));
+            }
+            next += 1;
+        }
+        self.outdate_after(&taken);
+        for number in &taken {
+            let emits_anew = |(up, asks): &(usize, Asks)| *asks == Asks::Feeds && taken.contains(up);
+            let dropped = self.steps[*number].edges.iter().any(emits_anew);
+            let step = &mut self.steps[*number];
+            step.generation += u32::from(step.count(Job::Succeeded) > 0);
+            step.signalled &= step.is_untouched();
+            step.rows.truncate(if dropped { 0 } else { usize::MAX });
+            // What has not begun keeps what a person has decided about its jobs.
+            let taken_back = if step.is_untouched() { 0 } else { usize::MAX };
+            step.rows.iter_mut().take(taken_back).for_each(|row| *row = Row::new());
+            (step.state, step.begun, step.passed_over, step.outdated) = (State::Waiting, false, false, false);
+            (step.exceeded, step.forgiven, step.due) = (false, 0, (0, 0));
+        }
+        // What its source has emitted so far it begins with.
+        for number in &taken {
+            let source = self.strongest(*number, |asks| asks == Asks::Feeds);
+            let released = self.strongest(*number, |asks| asks != Asks::Feeds) == Some(Verdict::Release);
+            let step = &mut self.steps[*number];
+            if matches!(source, None | Some(Verdict::Wait)) && released && step.delay == 0 && !step.rows.is_empty() {
+                (step.begun, step.state) = (true, State::Running);
+            }
+        }
+        self.phase = if self.phase > Phase::Cancelling { Phase::Running } else { self.phase };
+        taken
+    }
+
+    /// A person skips a job, or all of a step, whatever has not succeeded. Returns how many.
+    pub fn skip(&mut self, number: usize, only: Option<usize>) -> usize {
+        let step = &mut self.steps[number];
+        let (settled, untouched) = (step.state > State::Running, step.is_untouched());
+        let rows = step.rows.iter_mut().enumerate().filter(|(index, _)| only.is_none_or(|only| only == *index));
+        let left = rows.filter(|(_, row)| !matches!(row.job, Job::Succeeded | Job::Skipped));
+        let jobs = left.map(|(_, row)| (row.job, row.lease) = (Job::Skipped, None)).count();
+        if jobs == 0 {
+            return 0;
+        }
+        step.passed_over |= untouched && only.is_none();
+        if !untouched {
+            (step.state, step.exceeded, step.forgiven) = (State::Running, false, step.count(Job::Failed));
+            let rest = step.rows.iter_mut().filter(|row| row.job == Job::Cancelled && step.policy == Policy::FailFast);
+            rest.for_each(|row| *row = Row::new());
+        }
+        self.outdate_after(&[number][..usize::from(settled)]);
+        self.phase = if self.phase > Phase::Cancelling { Phase::Running } else { self.phase };
+        jobs
+    }
+}
