@@ -4,6 +4,7 @@
 //!            ┌────────────────────── a step on the chore's list (a row of `again`) ──────────────────────┐
 //! run again ─┤ tell: its followers wait for it anew, and go on the list if they are to run again, too     │
 //!            │ lines: its entries, timers and leases go; then it is waiting, and held back by a gate      │
+//!            │ children: the workflows that stand for its jobs are cancelled                             │
 //!            │ ask: each edge into it is decided anew, by how the step before it stands now               │
 //!            │ jobs: they are as they were created                                                        │
 //!            │ drop: what its source emitted goes, if that runs again: it emits anew                      ├─ release again: gate after
@@ -42,11 +43,12 @@ const HOLD: &str = "run again";
 /// leases of the source have.
 mod stage {
     pub const LINES: i64 = 1;
-    pub const ASK: i64 = 2;
-    pub const JOBS: i64 = 3;
-    pub const TELL: i64 = 4;
-    pub const DROP: i64 = 5;
-    pub const DONE: i64 = 6;
+    pub const CHILDREN: i64 = 2;
+    pub const ASK: i64 = 3;
+    pub const JOBS: i64 = 4;
+    pub const TELL: i64 = 5;
+    pub const DROP: i64 = 6;
+    pub const DONE: i64 = 7;
 }
 
 /// A step on the list.
@@ -177,11 +179,19 @@ impl Tx<'_> {
                 if self.clear_lines(wf, number)? || self.end_leases_of(&step)? {
                     self.put_taken(wf, taken, stage::LINES, 0)?;
                 } else {
-                    let next = if is_untouched(&step) { behind } else { stage::ASK };
+                    let next = match is_untouched(&step) {
+                        true => behind,
+                        false if step.children => stage::CHILDREN,
+                        false => stage::ASK,
+                    };
                     self.take_back_step(step)?;
                     self.put_taken(wf, Taken { gated: true, ..taken }, next, 0)?;
                 }
             }
+            stage::CHILDREN => match self.cancel_some_children(wf, number, taken.cursor, false)? {
+                Some(next) => self.put_taken(wf, taken, stage::CHILDREN, next)?,
+                None => self.put_taken(wf, taken, stage::ASK, 0)?,
+            },
             stage::ASK => match self.ask_again(wf, number, taken.cursor)? {
                 Some(next) => self.put_taken(wf, taken, stage::ASK, next)?,
                 None => self.put_taken(wf, taken, stage::JOBS, 0)?,

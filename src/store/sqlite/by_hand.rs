@@ -72,6 +72,11 @@ impl Tx<'_> {
                             state.as_str()
                         )));
                     }
+                    ByHand::Replace { .. } if step.children => {
+                        return Err(Error::refused(format!(
+                            "job #{index} stands for a workflow, whose output is its own: replace that of the job which the workflow returns"
+                        )));
+                    }
                     ByHand::Skip { .. } => u64::from(!is_done(state)),
                     _ => 1,
                 }
@@ -104,11 +109,11 @@ impl Tx<'_> {
 
     /// A bite of what has been decided about the jobs of a held step, from job `from` on; returns where to go on.
     pub fn decide_some(&mut self, wf: Wf, number: StepNumber, from: i64, argument: i64) -> Result<Option<i64>> {
+        let step = self.step(wf, number)?;
         if argument != SKIP_ALL {
-            self.decide_one(wf, number, argument)?;
+            self.decide_one(step, argument)?;
             return Ok(None);
         }
-        let step = self.step(wf, number)?;
         if self.clear_lines(wf, number)? || self.end_leases_of(&step)? {
             return Ok(Some(from));
         }
@@ -121,10 +126,15 @@ impl Tx<'_> {
             let jobs = (0..chunk.jobs).filter(|at| !is_done(JobState::of(bytes[*at]))).collect();
             self.end_jobs(&step, (chunk.chunk, chunk.first), bytes, jobs, JobState::Skipped)?;
         }
-        Ok((chunks.len() == CHUNKS).then(|| chunks.last().map_or(0, |last| last.first + last.jobs as i64)))
+        let next = (chunks.len() == CHUNKS).then(|| chunks.last().map_or(0, |last| last.first + last.jobs as i64));
+        if next.is_none() && step.children {
+            self.leave_chore(Kind::CancelChildren, wf, number, 0, 0)?;
+        }
+        Ok(next)
     }
 
-    fn decide_one(&mut self, wf: Wf, number: StepNumber, argument: i64) -> Result<()> {
+    fn decide_one(&mut self, step: Step, argument: i64) -> Result<()> {
+        let (wf, number) = (step.wf, step.step);
         let (index, state) = one_job(argument);
         let Some(chunk) = self.find_chunk(wf, number, index)? else { return Ok(()) };
         let at = (index - chunk.first) as usize;
@@ -136,10 +146,16 @@ impl Tx<'_> {
                 }
             }
         }
+        if step.children {
+            self.leave_chore(Kind::CancelChildren, wf, number, index, 0)?;
+        }
         let step = self.step(wf, number)?;
         let bytes = self.bytes(chunk.chunk, chunk.jobs)?;
         let before = JobState::of(bytes[at]);
-        let changes = if state == JobState::Skipped { !is_done(before) } else { before == JobState::Failed };
+        let changes = match state {
+            JobState::Skipped => !is_done(before),
+            _ => before == JobState::Failed && !planted!("an output given by hand leaves its job failed"),
+        };
         let jobs = if changes { Mask::range(at..at + 1) } else { Mask::EMPTY };
         self.end_jobs(&step, (chunk.chunk, chunk.first), bytes, jobs, state)
     }

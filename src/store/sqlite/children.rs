@@ -16,7 +16,7 @@ use crate::id::WorkflowId;
 use crate::planted::planted;
 use crate::record::error_number;
 use crate::slice::Mask;
-use crate::state::{JobState, WorkflowState, job_byte};
+use crate::state::{JobState, StepState, WorkflowState, job_byte};
 use crate::store::{CHILDREN_PAGE, ChildRow, Parent};
 
 /// How many children one bite of a cancel looks at.
@@ -44,7 +44,9 @@ impl Tx<'_> {
             WorkflowState::Pending | WorkflowState::Running | WorkflowState::Paused => true,
             state => state == WorkflowState::Cancelling && step.always,
         };
-        if !is_open || !is_at_work || self.stops(&step)? {
+        // One that is being taken back to run again is not released.
+        let is_released = step.state == StepState::Running || planted!("a child is made for a job that was taken back");
+        if !is_open || !is_released || !is_at_work || self.stops(&step)? {
             return Err(Error::refused(format!(
                 "job {} of step {} of workflow {} is not at work any more: no workflow can be created for it",
                 parent.index, parent.step, parent.workflow
@@ -183,35 +185,57 @@ impl Tx<'_> {
         Ok(rest)
     }
 
-    /// Cancels the children of a step, from job `from` on. What they come to is what their jobs come to.
+    /// Cancels the children of a step that stops, or whose jobs have settled without them, from job `from` on. What they come to is what jobs
+    /// come to that still wait for them.
     pub fn cancel_children(&mut self, wf: Wf, step: StepNumber, from: i64) -> Result<()> {
+        // Somebody may have repaired it meanwhile.
         let of = self.step(wf, step)?;
-        // Somebody has repaired it meanwhile.
-        if !self.stops(&of)? || planted!("a cancel does not reach children") {
-            return Ok(());
+        let only_of_settled = !self.stops(&of)?;
+        match self.cancel_some_children(wf, step, from, only_of_settled)? {
+            Some(next) => self.leave_chore(Kind::CancelChildren, wf, step, next, 0),
+            None => Ok(()),
         }
-        let grace_until = of.grace_until.or(self.workflow(wf)?.grace_until);
+    }
+
+    /// Cancels some of the children of a step, from job `from` on; returns where to go on.
+    pub fn cancel_some_children(
+        &mut self,
+        wf: Wf,
+        step: StepNumber,
+        from: i64,
+        only_of_settled: bool,
+    ) -> Result<Option<i64>> {
+        if planted!("a cancel does not reach children") {
+            return Ok(None);
+        }
+        let grace_until = match self.step(wf, step)?.grace_until.or(self.workflow(wf)?.grace_until) {
+            Some(grace_until) => grace_until,
+            None => self.grace_of_rest()?,
+        };
         let sql = "SELECT wf, parent_index FROM workflow WHERE parent = ? AND parent_step = ? AND parent_index >= ? AND state IN (1, 2, 3) \
                    ORDER BY parent_index LIMIT ?";
         let children =
             self.all(sql, (wf, step, from, CANCELLED as i64), |row| Ok((row.get::<_, Wf>(0)?, row.get::<_, i64>(1)?)))?;
         for (child, index) in &children {
             if self.is_at_bound() {
-                return self.leave_chore(Kind::CancelChildren, wf, step, *index, 0);
+                return Ok(Some(*index));
+            }
+            if only_of_settled && !self.has_settled(wf, step, *index)? {
+                continue;
             }
             let mut workflow = self.workflow(*child)?;
             workflow.state = WorkflowState::Cancelling;
-            workflow.grace_until = grace_until;
+            workflow.grace_until = Some(grace_until);
             self.put_workflow(workflow);
             self.unpark_places(*child, 0)?;
             self.leave_chore(Kind::Cancel, *child, 0, 0, 0)?;
         }
-        match children.last() {
-            Some((_, index)) if children.len() == CANCELLED => {
-                self.leave_chore(Kind::CancelChildren, wf, step, index + 1, 0)
-            }
-            _ => Ok(()),
-        }
+        Ok(children.last().filter(|_| children.len() == CANCELLED).map(|(_, index)| index + 1))
+    }
+
+    fn has_settled(&mut self, wf: Wf, step: StepNumber, index: i64) -> Result<bool> {
+        let chunk = self.chunk_at(wf, step, index)?;
+        Ok(JobState::of(self.bytes(chunk.chunk, chunk.jobs)?[(index - chunk.first) as usize]).is_settled())
     }
 
     /// A workflow that is being deleted takes its children with it: returns whether there may be more.

@@ -317,7 +317,7 @@ impl Tx<'_> {
             {
                 if *has_run {
                     let mut follower = self.step(wf, *down)?;
-                    follower.outdated = true;
+                    follower.outdated = !planted!("what has run before a repair does not say that it is older");
                     self.put_step(follower);
                     continue;
                 }

@@ -13,6 +13,7 @@
 use super::chore::Kind;
 use super::line::{End, Work};
 use super::tx::{Step, Tx, Wf};
+use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::planted::planted;
@@ -79,8 +80,7 @@ impl Tx<'_> {
         }
         step.exceeded = true;
         if step.is_failing_fast() {
-            let lease_time = self.one("SELECT lease_time FROM shard", [], |row| row.get::<_, i64>(0))?;
-            step.grace_until = Some(lease_time.unwrap_or(0) + FAIL_FAST_GRACE);
+            step.grace_until = Some(self.grace_of_rest()?);
             if !planted!("the rest of a step that failed fast is not cancelled") {
                 self.leave_chore(Kind::StopRest, wf, number, 0, 0)?;
             }
@@ -90,6 +90,12 @@ impl Tx<'_> {
         }
         self.put_step(step);
         Ok(())
+    }
+
+    /// Until when, in lease time, what runs may come to its end although nobody asks for it any more.
+    pub fn grace_of_rest(&mut self) -> Result<Millis> {
+        let lease_time = self.one("SELECT lease_time FROM shard", [], |row| row.get::<_, i64>(0))?;
+        Ok(lease_time.unwrap_or(0) + FAIL_FAST_GRACE)
     }
 
     /// A step that failed fast: takes its work out of the lines, then cancels what is not under a lease, from job `from` on.

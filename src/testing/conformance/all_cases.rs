@@ -793,6 +793,10 @@ macro_rules! conformance_table {
                 of_a_step_that_fails_fast_is_cancelled_with_its_rest,
                 is_made_anew_when_the_whole_is_started_again,
                 that_was_cancelled_begins_anew_in_the_next_attempt,
+                at_work_is_cancelled_when_its_job_runs_again,
+                is_not_made_for_a_job_that_has_been_taken_back,
+                at_work_is_cancelled_when_its_job_is_skipped,
+                at_work_is_cancelled_when_its_step_is_skipped,
                 of_a_child_ends_its_job_and_that_the_whole,
             }
             condition {

@@ -7,7 +7,9 @@ pub mod child {
     use crate::id::WorkflowId;
     use crate::retention::{KeepFor, Retention};
     use crate::state::{EdgeKind, FailurePolicy, JobState as J, StepState as S, WorkflowState as W};
-    use crate::store::{Create, Created, Keeping, LeaseReport, NewWorkflow, Parent, RetryFailed, Slice, StepRow};
+    use crate::store::{
+        ByHand, Create, Created, Keeping, LeaseReport, NewWorkflow, Parent, RetryFailed, Slice, StepRow,
+    };
 
     const FAST: FailurePolicy = FailurePolicy::FailFast;
 
@@ -411,6 +413,64 @@ pub mod child {
         worker.run().await;
         assert_eq!(stand(scene, id).await, (W::Succeeded, S::Succeeded, S::Succeeded));
         scene.at_rest().await;
+    }
+
+    pub async fn at_work_is_cancelled_when_its_job_runs_again(scene: &Scene) {
+        let (id, child, worker) = pair(scene).await;
+        let rows = worker.drain().await;
+        assert_eq!(scene.run_again(id, 0, false).await, 1);
+        assert_eq!(scene.state(child).await, W::Cancelling);
+        for slice in &rows {
+            worker.report(LeaseReport { cancelled: slice.jobs, ..worker.part(slice) }).await;
+        }
+        assert_eq!(
+            (stand(scene, id).await, scene.state(child).await),
+            ((W::Running, S::Running, S::Waiting), W::Cancelled)
+        );
+        // What the old one has come to says nothing about the job.
+        let next = begin_all(scene, &worker).await[0];
+        assert_eq!(scene.store.children(id, 0, 0, 10).await.unwrap()[0].id, next);
+        worker.run().await;
+        assert_eq!(stand(scene, id).await, (W::Succeeded, S::Succeeded, S::Succeeded));
+    }
+
+    pub async fn is_not_made_for_a_job_that_has_been_taken_back(scene: &Scene) {
+        let plan = scene.plan().step("first", 1).step_with("files", 1, |spec| spec.children = true);
+        let id = plan.edge(0, 1, EdgeKind::After).create().await;
+        let worker = scene.worker().await;
+        worker.succeed(&worker.take(1).await).await;
+        let slice = worker.take(1).await;
+        scene.run_again(id, 0, true).await;
+        let mut late = birth(scene, id, 0);
+        late.workflow.parent = Some(Parent { workflow: id, step: 1, index: 0 });
+        assert_eq!(refusal(scene.store.create(late).await), ErrorKind::Refused);
+        assert_eq!(worker.report(begun(&worker, &slice)).await.refused, [slice.lease]);
+        assert_eq!(scene.store.children(id, 1, 0, 10).await.unwrap(), []);
+    }
+
+    pub async fn at_work_is_cancelled_when_its_job_is_skipped(scene: &Scene) {
+        let id = whole(scene, 2).await;
+        let worker = scene.worker().await;
+        let children = begin_all(scene, &worker).await;
+        assert_eq!(scene.by_hand(id, 0, ByHand::Skip { index: 1 }).await, 1);
+        assert_eq!(scene.state(children[0]).await, W::Pending);
+        assert_eq!(scene.state(children[1]).await, W::Cancelled);
+        worker.run().await;
+        assert_eq!(stand(scene, id).await, (W::Succeeded, S::Succeeded, S::Succeeded));
+        let replaces = scene.by_hand_of(id, 0, ByHand::Replace { index: 0, record: b"given".to_vec() });
+        assert_eq!(refusal(scene.store.decide_by_hand(replaces).await), ErrorKind::Refused);
+    }
+
+    pub async fn at_work_is_cancelled_when_its_step_is_skipped(scene: &Scene) {
+        let id = whole(scene, 3).await;
+        let worker = scene.worker().await;
+        let children = begin_all(scene, &worker).await;
+        assert_eq!(scene.by_hand(id, 0, ByHand::SkipAll).await, 3);
+        for child in children {
+            assert_eq!(scene.state(child).await, W::Cancelled);
+        }
+        worker.run().await;
+        assert_eq!(stand(scene, id).await, (W::Succeeded, S::Skipped, S::Succeeded));
     }
 
     pub async fn of_a_child_ends_its_job_and_that_the_whole(scene: &Scene) {

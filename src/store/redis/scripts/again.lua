@@ -6,7 +6,7 @@
 -- In a block of its own, whose locals end with it: a script may have 200 of them at a time.
 do
 
-local STAGE = { lines = 1, ask = 2, jobs = 3, tell = 4, drop = 5, done = 6 }
+local STAGE = { lines = 1, children = 2, ask = 3, jobs = 4, tell = 5, drop = 6, done = 7 }
 local AGAIN_HOLD = 'run again'
 local AGAIN_CALLS, AGAIN_BYTES = 250, 128 * 1024
 local AGAIN_EDGES, AGAIN_CHUNKS, AGAIN_LEASES, AGAIN_STEPS = 25, 30, 25, 20
@@ -274,10 +274,12 @@ local function take_back_some(wf, number, stage, again)
         go_on(STAGE.tell, tell_to_wait_again(step, row.cursor, again), STAGE.lines)
     elseif stage == STAGE.lines then
         if G.clear_lines(wf, number) or G.end_leases_of(step) then return true end
-        local after = G.is_untouched(step) and behind or STAGE.ask
+        local after = G.is_untouched(step) and behind or step.children and STAGE.children or STAGE.ask
         take_back_step(step)
         row.gated = true
         put_taken(wf, number, row, after, 0)
+    elseif stage == STAGE.children then
+        go_on(STAGE.children, G.cancel_some_children(wf, number, row.cursor, false), STAGE.ask)
     elseif stage == STAGE.ask then
         go_on(STAGE.ask, ask_again(wf, number, row.cursor), STAGE.jobs)
     elseif stage == STAGE.jobs then

@@ -46,6 +46,7 @@ local function decide_one(wf, number, argument)
             end
         end
     end
+    if G.step(wf, number).children then G.leave_chore('cancel children', wf, number, index, 0) end
     local bytes = G.bytes(wf, chunk.chunk, chunk.jobs)
     local changes = M.where(bytes, function(byte)
         if state == SKIPPED then return not G.is_done(byte) end
@@ -65,5 +66,6 @@ function G.decide_some(wf, number, from, argument)
         end_jobs(wf, number, chunk, bytes, M.where(bytes, function(byte) return not G.is_done(byte) end), SKIPPED)
     end
     local last = chunks[#chunks]
-    return #chunks == 25 and last.first + last.jobs or nil
+    if #chunks == 25 then return last.first + last.jobs end
+    if G.step(wf, number).children then G.leave_chore('cancel children', wf, number, 0, 0) end
 end

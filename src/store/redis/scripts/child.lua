@@ -21,7 +21,8 @@ function G.parent_of_new(parent)
     local chunk = G.chunk_at(wf, parent.step, parent.index)
     local is_open = state_of(G.bytes(wf, chunk.chunk, chunk.jobs):byte(parent.index - chunk.first + 1)) == OPEN
     local is_at_work = state >= WF.pending and state <= WF.paused or state == WF.cancelling and step.always
-    if not is_open or not is_at_work or stops(step) then
+    -- One that is being taken back to run again is not released.
+    if not is_open or step.state ~= STEP.running or not is_at_work or stops(step) then
         fail('refused', 'job ' .. parent.index .. ' of step ' .. where .. ' is not at work any more: no workflow can be created for it')
     end
     return wf

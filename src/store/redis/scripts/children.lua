@@ -54,27 +54,37 @@ function G.wait_for_repaired_children(step, chunk, bytes, jobs)
     return M.change(bytes, waits, function() return DEFERRED + 8 end), M.minus(jobs, waits)
 end
 
--- Cancels the children of a step, from job `from` on. What they come to is what their jobs come to.
-function G.cancel_children(wf, number, from)
-    local step, of = G.step(wf, number), hex(number, 8)
-    -- Somebody has repaired it meanwhile.
-    if not stops(step) then return end
-    local grace_until = step.grace_until or G.workflow(wf).grace_until
+local function has_settled(wf, step, index)
+    local chunk = G.chunk_at(wf, step, index)
+    return state_of(G.bytes(wf, chunk.chunk, chunk.jobs):byte(index - chunk.first + 1)) >= SUCCEEDED
+end
+
+-- Cancels some of the children of a step, from job `from` on; returns where to go on.
+function G.cancel_some_children(wf, number, from, only_of_settled)
+    local of = hex(number, 8)
+    local grace_until = G.step(wf, number).grace_until or G.workflow(wf).grace_until or G.grace_of_rest()
     local members = call('ZRANGEBYLEX', K.wf(wf, 'children'), '[' .. of .. hex(from, 12), '(' .. of .. '~', 'LIMIT', 0, 20)
     for _, member in ipairs(members) do
         local index = unhex(member:sub(9, 20))
-        if is_at_bound() then return G.leave_chore('cancel children', wf, number, index, 0) end
+        if is_at_bound() then return index end
         local child = G.workflow(unhex(member:sub(22)))
-        if child.state >= WF.pending and child.state <= WF.paused then
+        local is_at_work = child.state >= WF.pending and child.state <= WF.paused
+        if is_at_work and (not only_of_settled or has_settled(wf, number, index)) then
             child.state, child.grace_until = WF.cancelling, grace_until
             G.put_workflow(child)
             G.unpark_places(child.wf, 0)
             G.leave_chore('cancel', child.wf, 0, 0, 0)
         end
     end
-    if #members == 20 then
-        G.leave_chore('cancel children', wf, number, unhex(members[#members]:sub(9, 20)) + 1, 0)
-    end
+    return #members == 20 and unhex(members[#members]:sub(9, 20)) + 1 or nil
+end
+
+-- Cancels the children of a step that stops, or whose jobs have settled without them, from job `from` on. What they come to is what jobs
+-- come to that still wait for them.
+function G.cancel_children(wf, number, from)
+    -- Somebody may have repaired it meanwhile.
+    local next = G.cancel_some_children(wf, number, from, not stops(G.step(wf, number)))
+    if next then G.leave_chore('cancel children', wf, number, next, 0) end
 end
 
 -- A workflow that is being deleted takes its children with it: returns whether there may be more.

@@ -169,6 +169,9 @@ local function begin_to_decide()
         elseif state ~= SUCCEEDED and state ~= FAILED then
             fail('refused', 'job #' .. text_of(arg.index) .. ' is ' .. JOB_WORDS[state] ..
                 '; only one that has failed or succeeded can be given an output (`skip` ends it without one)')
+        elseif step.children then
+            fail('refused', 'job #' .. text_of(arg.index) ..
+                ' stands for a workflow, whose output is its own: replace that of the job which the workflow returns')
         else
             jobs = 1
         end

@@ -8,6 +8,11 @@ local function is_held(wf, step)
     return call('HEXISTS', K.wf(wf, 'holds'), step) == 1
 end
 
+-- Until when, in lease time, what runs may come to its end although nobody asks for it any more.
+function G.grace_of_rest()
+    return tonumber(call('HGET', K.shard, 'lease_time') or 0) + FAIL_FAST_GRACE
+end
+
 -- Lets a step's policy act, if too many of its jobs have failed, apart from those that somebody has forgiven, and there is something left
 -- that it could stop, or its sources may emit it.
 function G.act_on_failures(wf, number)
@@ -20,7 +25,7 @@ function G.act_on_failures(wf, number)
     if step.failed - (step.forgiven or 0) <= tolerated(step) or is_held(wf, number) then return end
     step.exceeded = true
     if step.policy == FAIL_FAST then
-        step.grace_until = tonumber(call('HGET', K.shard, 'lease_time') or 0) + FAIL_FAST_GRACE
+        step.grace_until = G.grace_of_rest()
         G.leave_chore('stop rest', wf, number, 0, 0)
         if step.children then G.leave_chore('cancel children', wf, number, 0, 0) end
     end
