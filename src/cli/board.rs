@@ -9,7 +9,7 @@ use crate::render::words::{count, number, span};
 use crate::state::{Counts, StepState};
 use crate::view::{StepView, WorkflowView};
 
-/// A workflow of so many steps gets a row for each; a larger one a row for all of it, and one for each of the first that run.
+/// A workflow of up to so many steps has a row for each of them below that for all of it; a larger one has one for each of the first that run.
 pub const ROWS: usize = 12;
 /// Over how long a rate is taken.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -54,7 +54,7 @@ impl Board {
     pub fn rows(&mut self, seen: &Seen, at: Duration) -> Vec<Row> {
         let workflow = &seen.workflow;
         let mut rows = Vec::new();
-        if workflow.step_count as usize > ROWS {
+        if workflow.step_count > 1 {
             rows.push(self.total(workflow, at));
         }
         let shown: Vec<Option<StepNumber>> =
@@ -265,7 +265,19 @@ mod tests {
     }
 
     #[test]
-    fn a_large_workflow_has_a_row_for_all_of_it() {
+    fn a_workflow_of_several_steps_has_a_row_for_all_of_it_with_its_rate_and_the_time_left() {
+        let mut board = Board::default();
+        let both = |first, second| {
+            seen(vec![step(0, StepState::Running, 4_000, first), step(1, StepState::Running, 6_000, second)], 2)
+        };
+        board.rows(&both(0, 0), Duration::ZERO);
+        let rows = board.rows(&both(1_000, 1_500), Duration::from_secs(1));
+        assert_eq!((rows[0].name.as_str(), rows[0].figures.as_str()), ("2 steps", "2,500 of 10,000, 2,500/s, 3 s left"));
+        assert_eq!(rows[1].figures, "1,000 of 4,000, 1,000/s, 3 s left");
+    }
+
+    #[test]
+    fn a_large_workflow_has_rows_for_the_steps_that_run_only() {
         let rows = Board::default().rows(&seen(vec![step(700, StepState::Running, 1, 0)], 20_000), Duration::ZERO);
         let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
         assert_eq!(names, ["20,000 steps", "▶ Step700"]);

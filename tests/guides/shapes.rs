@@ -1,0 +1,174 @@
+//! docs/shapes.md
+
+use super::*;
+
+macro_rules! jobs {
+    ($($job:ident)+) => {$(
+        #[derive(Serialize, Deserialize)]
+        struct $job;
+    )+ does_nothing!((): $($job)+);};
+}
+jobs!(Fetch Unpack ImportCsv ImportXml Publish Report Alarm CleanUp);
+
+#[derive(Serialize, Deserialize)]
+struct Resize { picture: String }
+#[derive(Serialize, Deserialize)]
+struct ImportRow { line: u64 }
+does_nothing!((): Resize ImportRow);
+
+/// A file of so many rows, unless it cannot be read.
+#[derive(Clone, Serialize, Deserialize)]
+struct ReadFile { rows: u64 }
+
+impl Source for ReadFile {
+    const NAME: &str = "ReadFile";
+    type Emits = ImportRow;
+    type State = ();
+    async fn produce(self, _: &Context, rows: &mut Emitter<ImportRow>) -> JobResult<()> {
+        for line in 0..self.rows {
+            rows.emit(ImportRow { line }).await?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct IsMonday;
+
+impl Condition for IsMonday {
+    const NAME: &str = "IsMonday";
+    type State = ();
+    async fn holds(self, _: &Context) -> JobResult<bool> {
+        Ok(true)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Approval;
+
+impl gusher::Signal for Approval {
+    const NAME: &str = "Approval";
+}
+
+/// Workflows of a field for what the lines of the guide take from elsewhere.
+macro_rules! shapes {
+    ($($shape:ident { $($field:ident: $type:ty)? } { $($configure:tt)* })+) => {$(
+        #[derive(Clone, Serialize, Deserialize)]
+        struct $shape { $($field: $type)? }
+
+        impl Workflow for $shape {
+            const NAME: &str = stringify!($shape);
+            $($configure)*
+        }
+    )+};
+}
+
+shapes! {
+    Row {} {
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        let fetched = flow.run(Fetch);
+        let unpacked = flow.run(Unpack).after(fetched);
+        flow.run(Publish).after(unpacked);
+        Ok(())
+    }
+    }
+
+    SideBySide {} {
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        let csv = flow.run(ImportCsv);
+        let xml = flow.run(ImportXml);
+        flow.run(Report).after((csv, xml));
+        Ok(())
+    }
+    }
+
+    Each { pictures: Vec<String> } {
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        let resized = flow.run_each(self.pictures.clone().into_iter().map(|picture| Resize { picture }));
+        flow.run(Publish).after(resized);
+        Ok(())
+    }
+    }
+
+    Rows {} {
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        let rows = flow.expand(ReadFile { rows: 1_000_000 });
+        flow.run(Report).after(rows);
+        Ok(())
+    }
+    }
+
+    ManyFiles { files: Vec<ReadFile> } {
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        let rows = flow.expand_each(self.files.clone()).source(|files| files.tolerate(3));
+        flow.run(Report).after(rows);
+        Ok(())
+    }
+    }
+
+    WhenItFails {} {
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        let rows = flow.expand(ReadFile { rows: 1_000 }).tolerate(10);
+        flow.run(Publish).after(rows);
+        flow.run(Alarm).after_failure(rows);
+        flow.run(CleanUp).always(rows);
+        Ok(())
+    }
+    }
+
+    Either {} {
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        let monday = flow.check(IsMonday);
+        let weekly = flow.run(Report).when(monday);
+        let daily = flow.run(ImportCsv).unless(monday);
+        flow.run(Publish).after((weekly, daily));
+        Ok(())
+    }
+    }
+
+    Approved {} {
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        let rows = flow.expand(ReadFile { rows: 1_000 });
+        let manager = flow.wait_for::<Approval>("manager").after(rows);
+        flow.run(Publish).after(manager);
+        Ok(())
+    }
+    }
+
+    Whole { files: u64 } {
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        let imported = flow.run_each_workflow((0..self.files).map(|_| Rows {}));
+        flow.run(Publish).after(imported);
+        Ok(())
+    }
+    }
+}
+
+fn app() -> App {
+    let app = App::stateless().workflow::<Row>().workflow::<SideBySide>().workflow::<Each>().workflow::<Rows>();
+    let app = app.workflow::<ManyFiles>().workflow::<WhenItFails>().workflow::<Either>().workflow::<Approved>();
+    let app = app.workflow::<Whole>().source::<ReadFile>().condition::<IsMonday>().signal::<Approval>();
+    let app = app.job::<Fetch>().job::<Unpack>().job::<ImportCsv>().job::<ImportXml>().job::<Publish>();
+    app.job::<Report>().job::<Alarm>().job::<CleanUp>().job::<Resize>().job::<ImportRow>()
+}
+
+/// It is drawn in the guide, and runs to its end.
+fn stands_in_the_guide(shape: impl Workflow) {
+    is_drawn_in("docs/shapes.md", &shape);
+    let run = Simulation::new(app()).run(shape).unwrap();
+    assert_eq!(run.state(), WorkflowState::Succeeded);
+}
+
+#[test]
+fn each_shape_is_drawn_and_runs() {
+    let files = vec![ReadFile { rows: 2 }, ReadFile { rows: 3 }];
+    stands_in_the_guide(Row {});
+    stands_in_the_guide(SideBySide {});
+    stands_in_the_guide(Each { pictures: vec!["a.png".into(), "b.png".into()] });
+    stands_in_the_guide(ManyFiles { files });
+    stands_in_the_guide(WhenItFails {});
+    stands_in_the_guide(Either {});
+    is_drawn_in("docs/shapes.md", &Rows {});
+    is_drawn_in("docs/shapes.md", &Approved {});
+    is_drawn_in("docs/shapes.md", &Whole { files: 3 });
+}
