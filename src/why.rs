@@ -17,7 +17,7 @@ use crate::graph::StepNumber;
 use crate::handle::Handle;
 use crate::id::WorkflowId;
 use crate::render::words::{count, number};
-use crate::state::{Counts, Decision, EdgeKind, JobState, StepState, WorkflowState};
+use crate::state::{Counts, Decision, JobState, StepState, WorkflowState};
 use crate::store::{CHILDREN_PAGE, EdgeRow, StepRow, WorkflowRow};
 
 /// How many causes are explained; further ones are counted.
@@ -286,7 +286,7 @@ impl Handle {
             return Ok(None);
         }
         let edges = self.store().edges(self.id(), step.number, true, PAGE).await?;
-        let source = edges.iter().find(|edge| edge.kind == EdgeKind::Feeds && keeps_waiting(edge));
+        let source = edges.iter().find(|edge| edge.kind.is_held() && keeps_waiting(edge));
         Ok(source.map(|edge| edge.number))
     }
 
@@ -295,8 +295,7 @@ impl Handle {
         let followers = self.store().edges(self.id(), step.number, false, PAGE).await?;
         let holds_up = |edge: &&EdgeRow| {
             // What is fed may run meanwhile, but does not settle.
-            let waits =
-                edge.state == StepState::Waiting || edge.state == StepState::Running && edge.kind == EdgeKind::Feeds;
+            let waits = edge.state == StepState::Waiting || edge.state == StepState::Running && edge.kind.is_held();
             waits && matches!(edge.kind.decide(step.state, false), None | Some(Decision::Wait))
         };
         let waiting: Vec<&EdgeRow> = followers.iter().filter(holds_up).collect();
@@ -327,7 +326,8 @@ impl Handle {
         } else {
             let program = self.client().registry().program.as_deref();
             let now = self.store().now();
-            let figures = Figures { step, waiting: &found, workflow: row.state, id: self.id(), program, now };
+            let (workflow, batch) = (row.state, row.batch);
+            let figures = Figures { step, waiting: &found, workflow, batch, id: self.id(), program, now };
             let (mut kinds, mut told) = figures.told();
             if step.spec.children && step.jobs.deferred > 0 {
                 kinds.push(CauseKind::Workflow);

@@ -4,7 +4,7 @@ use super::CauseKind;
 use crate::clock::Millis;
 use crate::id::WorkflowId;
 use crate::render::words::{count, names, number, shorten, span, until};
-use crate::state::{EdgeKind, FailurePolicy, JobState, StepState, Tolerate, WorkflowState};
+use crate::state::{BatchState, EdgeKind, FailurePolicy, JobState, StepState, Tolerate, WorkflowState};
 use crate::store::{EdgeRow, LimitRow, StepRow, Turn, Waiting, Whereabouts, WorkflowRow};
 use crate::view::{ErrorGroup, JobView};
 use crate::waiting::{Then, WaitsFor};
@@ -17,6 +17,8 @@ pub struct Figures<'a> {
     pub step: &'a StepRow,
     pub waiting: &'a Waiting,
     pub workflow: WorkflowState,
+    /// If it is a batch.
+    pub batch: Option<BatchState>,
     pub id: WorkflowId,
     /// How people call the program, if it has a command line.
     pub program: Option<&'a str>,
@@ -65,6 +67,19 @@ impl Figures<'_> {
             WaitsFor::Until(_) => {
                 kinds.push(CauseKind::Delayed);
                 format!("sleeps until {}{}", waits.words(), due.map(|due| format!(", {due}")).unwrap_or_default())
+            }
+            WaitsFor::Batch => {
+                kinds.push(CauseKind::Held);
+                match self.batch {
+                    Some(BatchState::Open) => {
+                        "is held open: the client that made the batch adds jobs, and has not closed it".to_owned()
+                    }
+                    Some(BatchState::Abandoned) => {
+                        "was abandoned: its client ended without closing it; the jobs that it has run to their end"
+                            .to_owned()
+                    }
+                    _ => "is closed, and settles once all of its jobs have".to_owned(),
+                }
             }
         };
         if let Some(kind) = &self.waiting.chore {
@@ -496,7 +511,8 @@ mod tests {
 
     fn told(step: &StepRow, waiting: &Waiting) -> String {
         let id = WorkflowId::new(NOW, 0);
-        Figures { step, waiting, workflow: WorkflowState::Running, id, program: Some("import"), now: NOW }.told().1
+        let workflow = WorkflowState::Running;
+        Figures { step, waiting, workflow, batch: None, id, program: Some("import"), now: NOW }.told().1
     }
 
     #[test]

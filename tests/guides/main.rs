@@ -77,13 +77,15 @@ mod conditions;
 mod sub_workflows;
 #[rustfmt::skip]
 mod repair;
+#[rustfmt::skip]
+mod batches;
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
 /// The files of this test.
-const FILES: [&str; 14] = [
+const FILES: [&str; 15] = [
     "main",
     "sidekiq",
     "gush",
@@ -98,6 +100,7 @@ const FILES: [&str; 14] = [
     "conditions",
     "sub_workflows",
     "repair",
+    "batches",
 ];
 
 /// Checks that a guide shows the workflow's graph as it is.
@@ -127,6 +130,7 @@ fn every_line_of_rust_in_the_guides_is_one_of_these_files() {
         "conditions",
         "sub-workflows",
         "repair",
+        "batches",
     ]
     .map(|name| format!("docs/{name}.md"))
     {

@@ -31,6 +31,7 @@ mod all_cases;
 
 mod again;
 mod by_hand;
+mod batches;
 mod checkpoints;
 mod children;
 mod claims;
@@ -77,6 +78,7 @@ use futures::future::LocalBoxFuture;
 
 use self::again::run_again;
 use self::by_hand::decide_by_hand;
+use self::batches::{add_jobs, batch, close_batch};
 use self::checkpoints::checkpoint;
 use self::children::child;
 use self::claims::{claim, turns, wake};

@@ -1,6 +1,7 @@
 //! Model tests: random workflows and random operations, with repeats, lost answers, dead workers and jumping clocks, on a store and
 //! on a naive model (`naive.rs`) side by side. What the store shows must be what the model says, after every single operation.
 
+mod batch;
 mod commands;
 mod compare;
 pub(crate) mod dice;

@@ -13,8 +13,11 @@ words! {
     State { Waiting, Running, Succeeded, Failed, Skipped, Cancelled }
     /// Where a workflow stands.
     Phase { Pending, Running, Paused, Cancelling, Succeeded, Failed, Cancelled }
-    /// What an edge asks; `Feeds` comes from the source that feeds the step.
-    Asks { Success, Settled, Failure, Always, Feeds, When, Unless }
+    /// What an edge asks; `Feeds` comes from the source that feeds the step, `Grows` from the batch whose jobs the step has, and `Death` is for
+    /// the first of these that fails.
+    Asks { Success, Settled, Failure, Always, Feeds, When, Unless, Grows, Death }
+    /// Whether a batch is held open.
+    Batch { Open, Closed, Abandoned }
     /// What an edge comes to; of several the last in this order decides.
     Verdict { Release, Skip, Wait, Cancel }
     /// What a step does once more of its jobs have failed than it tolerates.
@@ -66,6 +69,8 @@ pub struct Workflow {
     pub steps: Vec<Step>,
     pub phase: Phase,
     pub started: bool,
+    /// Of a batch: its first step stands for it, then come its callbacks, then steps to which jobs are added.
+    pub batch: Option<Batch>,
 }
 
 impl Row {
@@ -84,6 +89,31 @@ impl Row {
 }
 
 impl Step {
+    /// A step of a batch.
+    pub fn growing() -> Self {
+        Self {
+            rows: Vec::new(),
+            edges: vec![(0, Asks::Grows)],
+            feeds: None,
+            always: false,
+            tolerates: 0,
+            policy: Policy::RunOn,
+            exceeded: false,
+            forgiven: 0,
+            limit: usize::MAX,
+            max_deaths: 3,
+            delay: 0,
+            state: State::Waiting,
+            begun: false,
+            passed_over: false,
+            due: (0, 0),
+            waits: None,
+            signalled: false,
+            generation: 0,
+            outdated: false,
+        }
+    }
+
     pub fn leased(&self) -> usize {
         self.rows.iter().filter(|row| row.lease.is_some()).count()
     }
@@ -142,11 +172,13 @@ fn verdict(upstream: &Step, asks: Asks) -> Option<Verdict> {
     use {Asks as A, State as S, Verdict as V};
     Some(match upstream.state {
         S::Waiting | S::Running => return None,
+        S::Cancelled if asks != A::Always => V::Cancel,
+        _ if asks == A::Death => V::Skip,
+        _ if asks == A::Grows => V::Release,
         S::Skipped if matches!(asks, A::Feeds | A::When) || asks == A::Unless && upstream.passed_over => V::Skip,
         S::Succeeded if asks == A::Unless => V::Skip,
         S::Succeeded | S::Skipped if asks == A::Failure => V::Skip,
         S::Failed if matches!(asks, A::Success | A::Feeds | A::When | A::Unless) => V::Wait,
-        S::Cancelled if asks != A::Always => V::Cancel,
         S::Succeeded | S::Skipped | S::Failed | S::Cancelled => V::Release,
     })
 }
@@ -215,6 +247,45 @@ impl Workflow {
         fed.state = if fed.begun { State::Running } else { fed.state };
     }
 
+    pub fn grows(&self, step: usize) -> bool {
+        self.steps[step].edges.iter().any(|(_, asks)| *asks == Asks::Grows)
+    }
+
+    /// Whether jobs may still be added from outside.
+    pub fn takes_jobs(&self) -> bool {
+        self.batch.is_some() && self.phase < Phase::Cancelling && !self.steps[0].rows[0].is_final()
+    }
+
+    /// So many jobs come to a step of a batch, which is new if it has that number; the callbacks wait for it, too.
+    pub fn added(&mut self, number: usize, jobs: usize) {
+        if number == self.steps.len() {
+            self.steps.push(Step::growing());
+            let callbacks = self.steps.iter_mut().filter(|step| !step.begun && !step.passed_over);
+            for callback in callbacks.filter(|step| step.edges.iter().any(|edge| edge.0 == 0 && edge.1 < Asks::Grows)) {
+                let asks = callback.edges[0].1;
+                callback.edges.push((number, asks));
+            }
+        }
+        let step = &mut self.steps[number];
+        step.rows.extend((0..jobs).map(|_| Row::new()));
+        (step.state, step.begun) = (State::Running, true);
+    }
+
+    /// Nobody holds a batch open, and all of its jobs are final; or the first of them has failed.
+    fn look_at_batch(&mut self) {
+        let jobs = || (0..self.steps.len()).filter(|step| self.grows(*step)).flat_map(|step| &self.steps[step].rows);
+        let (over, death) = (jobs().all(Row::is_final), jobs().any(|row| row.job == Job::Failed));
+        let (closed, abandoned) = (self.batch == Some(Batch::Closed), self.batch == Some(Batch::Abandoned));
+        if over && self.phase < Phase::Cancelling && closed | abandoned && self.steps[0].rows[0].job == Job::Deferred {
+            (self.steps[0].signalled, self.steps[0].due.1) = (closed, 0);
+        }
+        let on_death = |step: &&mut Step| step.edges.iter().any(|edge| edge.1 == Asks::Death) && !step.passed_over;
+        let at_work = self.phase < Phase::Cancelling && death;
+        for step in self.steps.iter_mut().filter(on_death).filter(|step| at_work && !step.begun) {
+            (step.state, step.begun) = (State::Running, true);
+        }
+    }
+
     /// What the edges into a step come to together, or some of them; nothing, if that is open.
     pub fn strongest(&self, step: usize, which: impl Fn(Asks) -> bool) -> Option<Verdict> {
         let edges = self.steps[step].edges.iter().filter(|(_, asks)| which(*asks));
@@ -264,7 +335,10 @@ impl Workflow {
                 }
             }
         }
-        while self.settle_one(since, now) {}
+        self.look_at_batch();
+        while self.settle_one(since, now) {
+            self.look_at_batch();
+        }
         let over = !self.steps.iter().any(|step| step.state == State::Running);
         let unsettled = self.steps.iter().any(|step| matches!(step.state, State::Waiting | State::Failed));
         self.phase = match self.phase {
@@ -278,7 +352,7 @@ impl Workflow {
     fn settle_one(&mut self, since: i64, now: i64) -> bool {
         for number in 0..self.steps.len() {
             let begun = self.steps[number].begun;
-            let strongest = self.strongest(number, |asks| !begun || asks == Asks::Feeds);
+            let strongest = self.strongest(number, |asks| !begun || matches!(asks, Asks::Feeds | Asks::Grows));
             let (phase, step) = (self.phase, &mut self.steps[number]);
             // Nothing will be repaired in a cancelled workflow.
             let overruled = |asked: &Verdict| phase == Phase::Cancelling && (!step.always || *asked == Verdict::Wait);
