@@ -69,8 +69,7 @@ pub static REPORT: Script = script!("report": "retention" "chore" "line" "starts
 pub static TICK: Script = script!("tick": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "policy" "settle" "gate" "error" "child" "children" "lane" "recovery" "stop" "draft" "permits" "by_hand" "again");
 pub static CHECKPOINT: Script = script!("checkpoint": "retention" "chore" "lease" "draft");
 pub static CANCEL: Script = script!("cancel": "retention" "chore" "line" "starts" "limited" "timer" "lease" "policy" "settle" "gate" "error" "lane" "recovery" "stop");
-pub static COMMAND: Script =
-    script!("command": "retention" "chore" "line" "timer" "lease" "policy" "settle" "gate" "error" "child" "repeat" "draft");
+pub static COMMAND: Script = script!("command": "retention" "chore" "line" "timer" "lease" "policy" "settle" "gate" "error" "child" "repeat" "draft");
 pub static BATCH: Script = script!("batch": "retention" "chore" "line" "timer" "lease" "policy" "settle" "gate" "error" "repeat" "draft" "chunks" "grow");
 pub static SIGNAL: Script =
     script!("signal": "retention" "chore" "line" "timer" "lease" "policy" "settle" "gate" "error" "repeat");

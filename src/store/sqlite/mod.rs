@@ -33,8 +33,8 @@
 
 mod again;
 mod awaited;
-mod by_hand;
 mod batch;
+mod by_hand;
 mod checkpoint;
 mod children;
 mod chore;
