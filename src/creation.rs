@@ -40,6 +40,7 @@ impl Batch {
                 (300 + 2 * spec.name.len() + spec.job_type.len() + awaited, 3 + more)
             }
             Part::Edge(_) => (16, 1),
+            Part::Open { .. } => (64, 4),
             Part::Jobs { chunk, .. } => (chunk.body.len(), 7),
             Part::Mended { body, .. } => (body.len(), 1),
         }
@@ -129,6 +130,9 @@ fn build(plan: Plan, arguments: usize, sender: &mpsc::Sender<Batch>, created: &A
     }
     for (step, jobs) in (0..).zip(plan.jobs) {
         add_jobs(&mut batch, step, jobs, sender, created)?;
+    }
+    if let Some((draft, lease)) = plan.held_open {
+        add(&mut batch, Part::Open { draft, lease }, sender)?;
     }
     send(batch, sender)
 }

@@ -28,6 +28,8 @@ pub enum ErrorKind {
     NotFound,
     /// The thing is there, but its state does not allow this now.
     Refused,
+    /// Jobs are added to a batch that has settled, or is cancelled.
+    BatchSettled,
     /// The store is away or locked; the same call may work later.
     Unavailable,
     /// The store has no space for new work; the same call may work once there is some.
@@ -53,6 +55,10 @@ impl Error {
 
     pub(crate) fn refused(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Refused, message)
+    }
+
+    pub(crate) fn batch_settled(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::BatchSettled, message)
     }
 
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {

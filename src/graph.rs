@@ -57,6 +57,9 @@ pub struct StepSpec {
     /// Whether its job is a condition.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub condition: bool,
+    /// Whether jobs may be added to it as long as its batch has not settled.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub grows: bool,
 }
 
 impl StepSpec {
@@ -79,6 +82,7 @@ impl StepSpec {
             waits: None,
             children: false,
             condition: false,
+            grows: false,
         }
     }
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
+use crate::batch::{Additions, InBatch};
 use crate::checkpoint;
 use crate::client::Client;
 use crate::clock::Millis;
@@ -392,6 +393,8 @@ pub struct Context<S = ()> {
     attempt: u8,
     /// Made when somebody asks for it: most jobs never do.
     token: OnceLock<CancellationToken>,
+    /// What it adds to its batch, if it does.
+    additions: OnceLock<tokio::sync::Mutex<Additions>>,
     logs: Mutex<Vec<String>>,
 }
 
@@ -403,7 +406,8 @@ impl<S> fmt::Debug for Context<S> {
 
 impl<S> Context<S> {
     pub(crate) fn new(surroundings: Arc<Surroundings<S>>, held: Arc<Held>, at: u16, attempt: u8) -> Self {
-        Self { surroundings, held, at, attempt, token: OnceLock::new(), logs: Mutex::new(Vec::new()) }
+        let (token, additions, logs) = (OnceLock::new(), OnceLock::new(), Mutex::new(Vec::new()));
+        Self { surroundings, held, at, attempt, token, additions, logs }
     }
 
     pub(crate) fn surroundings(&self) -> &Arc<Surroundings<S>> {
@@ -492,6 +496,47 @@ impl<S> Context<S> {
     /// ```
     pub fn start<W: Workflow>(&self, workflow: W) -> Start<'_, W> {
         Start { client: self.client(), key: self.idempotency_key(), since: self.workflow_id().made_at(), workflow }
+    }
+
+    /// The batch that the job belongs to: what it adds there is there with its success, once, however often it is tried. Its callbacks ask
+    /// here how it has ended.
+    ///
+    /// ```
+    /// # use gusher::prelude::*;
+    /// # #[derive(Serialize, Deserialize)] struct ImportRow { row: String }
+    /// # impl Job for ImportRow { const NAME: &str = "ImportRow"; type Output = (); type State = ();
+    /// #     async fn perform(self, _: &Context) -> JobResult<()> { Ok(()) } }
+    /// #[derive(Serialize, Deserialize)]
+    /// struct ImportCsv { rows: Vec<String> }
+    ///
+    /// impl Job for ImportCsv {
+    ///     const NAME: &str = "ImportCsv";
+    ///     type Output = ();
+    ///     type State = ();
+    ///     async fn perform(self, ctx: &Context) -> JobResult<()> {
+    ///         for row in self.rows {
+    ///             ctx.batch().add(ImportRow { row }).await?;
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    pub fn batch(&self) -> InBatch<'_> {
+        InBatch::new(&self.held, self.additions.get_or_init(Default::default))
+    }
+
+    /// What the job adds to its batch is whole, now that it has succeeded.
+    pub(crate) async fn finish_additions(&self) -> JobResult<()> {
+        let Some(additions) = self.additions.get() else { return Ok(()) };
+        for addition in &mut additions.lock().await.list {
+            addition.finish(&self.held).await?;
+        }
+        Ok(())
+    }
+
+    /// What the job has added to its batch, once it has ended.
+    pub(crate) fn take_additions(&mut self) -> Option<Box<Additions>> {
+        self.additions.take().map(|additions| Box::new(additions.into_inner()))
     }
 
     /// Cancelled when the workflow is, or this lone job, at the attempt's time limit, and when the worker stops. A job that ends soon

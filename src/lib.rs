@@ -4,6 +4,7 @@
 //! an [`App`]. Start with the README, then `examples/import`; `ARCHITECTURE.md` says where everything is.
 
 mod app;
+mod batch;
 pub mod broker;
 mod cancelling;
 mod checkpoint;
@@ -65,6 +66,7 @@ mod worker;
 mod workflow;
 
 pub use app::App;
+pub use batch::{Batch, InBatch, NewBatch, OpenBatch};
 pub use cancelling::{Cancelled, LoneJobs, LoneJobsOf};
 pub use children::{Child, Returning};
 #[cfg(feature = "cli")]
@@ -92,7 +94,7 @@ pub use signalling::Signalled;
 pub use slice::{CHUNK_JOBS, Mask};
 pub use start_behind::{StartingBehind, WaitingStart};
 pub use starting::{Started, Starting, StartingAlone};
-pub use state::{Counts, Decision, EdgeKind, FailurePolicy, JobState, StepState, Tolerate, WorkflowState};
+pub use state::{BatchState, Counts, Decision, EdgeKind, FailurePolicy, JobState, StepState, Tolerate, WorkflowState};
 pub use store::Pausable;
 pub use tokio_util::sync::CancellationToken;
 pub use unique::Unique;

@@ -19,7 +19,7 @@ use crate::outputs::decode_output;
 use crate::slice::Mask;
 use crate::store::{ChunkRef, Slice, StepOptions};
 use crate::worker::attempt::{context, perform, span};
-use crate::worker::held::{End, Ended, Held, Taken};
+use crate::worker::held::{End, Ended, Held, Taken, Written};
 use crate::worker::hooked::attempt;
 use crate::worker::hub::Hub;
 use crate::worker::watch;
@@ -135,7 +135,8 @@ impl<S: Send + Sync + 'static> Now<S> {
         let work = perform(job, &ctx);
         let end = attempt(&held, &ctx, J::TIMEOUT, work).instrument(span(&held, taken)).await;
         let finished = held.store.now();
-        let ended = Ended { at: 0, attempt: 1, started, finished, end, logs: ctx.into_logs(), draft: None };
+        let ended =
+            Ended { at: 0, attempt: 1, started, finished, end, logs: ctx.into_logs(), written: Written::default() };
         if let Some(watcher) = &watcher {
             watcher.ended(&held, &ended);
         }

@@ -325,6 +325,12 @@ impl Client {
                 parent.workflow
             )));
         }
+        if row.batch.is_some() {
+            return Err(Error::refused(format!(
+                "batch {id} ({}) cannot be started again: its jobs came from a program, which adds them to a new one; `retry` runs what failed again",
+                row.name
+            )));
+        }
         let (arguments, plan) = self.registry().plan(&row.name, &crate::view::raw(row.arguments))?;
         // Each step of it may have run again: no job of the new one has a key that one has had before.
         let newest = self.handle(id).all_steps().await?.values().map(|step| step.generation).max();

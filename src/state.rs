@@ -207,10 +207,14 @@ pub enum EdgeKind {
     When = 5,
     /// Run only if it was skipped when its turn had come: a condition that does not hold, a signal that did not come.
     Unless = 6,
+    /// From the first step of a batch to a step that grows: that settles once the batch has come to its end.
+    Grows = 7,
+    /// From the first step of a batch to a callback that runs as soon as the first job of the batch has failed for good.
+    OnDeath = 8,
 }
 
 words!(EdgeKind, "kind of edge", After => "after", AfterSettled => "after_settled", AfterFailure => "after_failure",
-    Always => "always", Feeds => "feeds", When => "when", Unless => "unless");
+    Always => "always", Feeds => "feeds", When => "when", Unless => "unless", Grows => "grows", OnDeath => "on_death");
 
 /// What one settled upstream step means for a step behind it. Of several edges the strongest decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -237,6 +241,12 @@ impl EdgeKind {
             (S::Waiting | S::Running, _) => return None,
             (S::Failed, E::Feeds) if planted!("a failed source releases what it feeds") => D::Release,
             (S::Succeeded, E::AfterFailure) if planted!("a success releases what waits for a failure") => D::Release,
+            (S::Cancelled, E::Always) if planted!("an always step is cancelled with the rest") => D::Cancel,
+            (S::Cancelled, E::Always) => D::Release,
+            (S::Cancelled, _) => D::Cancel,
+            // A death releases it before: this is for a batch that has had none.
+            (_, E::OnDeath) => D::Skip,
+            (_, E::Grows) => D::Release,
             (S::Succeeded, E::AfterFailure | E::Unless) => D::Skip,
             (S::Succeeded, _) => D::Release,
             (S::Skipped, E::When) if planted!("a condition that does not hold releases what asks for it") => D::Release,
@@ -252,12 +262,31 @@ impl EdgeKind {
             }
             (S::Failed, E::After | E::Feeds | E::When | E::Unless) => D::Wait,
             (S::Failed, _) => D::Release,
-            (S::Cancelled, E::Always) if planted!("an always step is cancelled with the rest") => D::Cancel,
-            (S::Cancelled, E::Always) => D::Release,
-            (S::Cancelled, _) => D::Cancel,
         })
     }
 }
+
+impl EdgeKind {
+    /// Whether the step behind it begins before the step in front of it has settled, and settles only then.
+    pub fn is_held(self) -> bool {
+        matches!(self, EdgeKind::Feeds | EdgeKind::Grows)
+    }
+}
+
+/// Whether jobs may still be added to a batch from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum BatchState {
+    /// The client that made it holds it open: it does not settle, whatever has become of its jobs.
+    Open = 1,
+    /// It settles once all of its jobs have.
+    Closed = 2,
+    /// The client that held it open ended without closing it. It settles once all the jobs that it has have, and has not succeeded.
+    Abandoned = 3,
+}
+
+words!(BatchState, "state of a batch", Open => "open", Closed => "closed", Abandoned => "abandoned");
 
 /// How many failed jobs a step may have and still count as succeeded. Default: none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use crate::clock::Millis;
 use crate::graph::StepNumber;
 use crate::id::WorkflowId;
-use crate::state::{Counts, EdgeKind, FailurePolicy, JobState, StepState, WorkflowState};
+use crate::state::{BatchState, Counts, EdgeKind, FailurePolicy, JobState, StepState, WorkflowState};
 use crate::store::{Parent, StepRow, WorkflowRow};
 use crate::waiting::WaitsFor;
 
@@ -45,6 +45,9 @@ pub struct WorkflowView {
     /// The job that it stands for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
+    /// Whether jobs may still be added, if it is a batch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchState>,
     /// How many steps it has.
     pub step_count: u32,
     /// Its steps, at most as many as were asked for.
@@ -242,6 +245,7 @@ impl WorkflowView {
             pinned: row.pinned,
             key: row.key.map(|key| key.key),
             parent: row.parent,
+            batch: row.batch,
             step_count: row.steps,
             steps: steps.into_iter().map(StepView::from).collect(),
         }

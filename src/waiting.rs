@@ -20,6 +20,9 @@ use crate::workflow::{Flow, Step, Steps};
 /// What stands where a queue is asked for: no worker runs a step that waits.
 const NO_QUEUE: &str = "-";
 
+/// The error of the first step of a batch that was abandoned.
+pub(crate) const ABANDONED: &str = "abandoned: the client that held the batch open ended without closing it";
+
 /// What a signal carries: somebody's answer, for which a workflow waits.
 ///
 /// ```
@@ -63,6 +66,8 @@ pub enum WaitsFor {
     Sleep(Millis),
     /// A time, in milliseconds since the epoch.
     Until(Millis),
+    /// The jobs of the batch whose first step it is: that nobody holds it open any more, and all of them have settled.
+    Batch,
 }
 
 /// What becomes of a wait whose signal does not come in time.
@@ -88,6 +93,7 @@ impl WaitsFor {
                 Ok(time) => time.to_string(),
                 Err(_) => format!("{time} ms"),
             },
+            WaitsFor::Batch => "its jobs".to_owned(),
         }
     }
 
@@ -107,6 +113,7 @@ impl WaitsFor {
             WaitsFor::Signal { signal_type, timeout, .. } => (Some(signal_type.clone()), timeout.map(WaitsUntil::In)),
             WaitsFor::Sleep(time) => (None, Some(WaitsUntil::In(*time))),
             WaitsFor::Until(time) => (None, Some(WaitsUntil::At(*time))),
+            WaitsFor::Batch => (None, None),
         };
         let (then, error) = match self {
             WaitsFor::Signal { timeout, then: Then::Fail, .. } => {
@@ -114,12 +121,14 @@ impl WaitsFor {
                 (JobState::Failed, error.unwrap_or_default())
             }
             WaitsFor::Signal { then: Then::Skip, .. } => (JobState::Skipped, String::new()),
+            // What it becomes if nobody closes it.
+            WaitsFor::Batch => (JobState::Failed, ABANDONED.to_owned()),
             _ => (JobState::Succeeded, String::new()),
         };
         let result = if then == JobState::Failed { Err(ErrorText::Text(error.clone())) } else { Ok(value.to_vec()) };
         // When its time comes is not known: whoever is shown the job looks at when its step has settled.
-        let record =
-            if then == JobState::Skipped || until.is_none() { Vec::new() } else { record("", then, 0, result) };
+        let ends = until.is_some() || *self == WaitsFor::Batch;
+        let record = if then == JobState::Skipped || !ends { Vec::new() } else { record("", then, 0, result) };
         Awaits { signal, until, then, record, error }
     }
 }

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::graph::{Edge, Graph, StepNumber, StepSpec};
 use crate::job::{Job, JobError, Source, Stored};
 use crate::outputs::{Outputs, written};
 use crate::retry::Retry;
 use crate::state::{EdgeKind, FailurePolicy, Tolerate};
-use crate::store::Awaits;
+use crate::store::{Awaits, BATCH_STEP, DraftKey};
 
 /// A graph of steps. The fields of the type are its arguments.
 ///
@@ -209,6 +210,35 @@ impl Flow {
         self.step(StepSpec { condition: true, ..StepSpec::new(name, queue) }, self.single(condition))
     }
 
+    /// A step of a batch, to which jobs are added later.
+    pub(crate) fn growing_step<J>(&self, spec: StepSpec) -> Step<'_, J> {
+        self.step(spec, Ok((Box::new(std::iter::empty()), Vec::new())))
+    }
+
+    /// The handle of a step that this flow has.
+    pub(crate) fn step_numbered<J>(&self, number: StepNumber) -> Step<'_, J> {
+        Step { flow: self, number, front: number, job: PhantomData }
+    }
+
+    /// The plan of a batch: its first step stands for it, and what comes after that comes after the steps that grow, too.
+    pub(crate) fn finish_batch(self, growing: &[StepNumber]) -> Result<Plan> {
+        let mut parts = self.parts.borrow_mut();
+        let callbacks: Vec<Edge> = parts.edges.iter().filter(|edge| edge.up == BATCH_STEP).copied().collect();
+        for &down in growing {
+            parts.edges.insert(Edge { up: BATCH_STEP, down, kind: EdgeKind::Grows });
+            let behind = callbacks.iter().filter(|edge| edge.kind != EdgeKind::OnDeath);
+            parts.edges.extend(behind.map(|edge| Edge { up: down, ..*edge }));
+        }
+        if let Some(edge) = parts.edges.iter().find(|edge| edge.up != BATCH_STEP && !growing.contains(&edge.up)) {
+            let name = &parts.nodes[edge.up as usize].spec.name;
+            return Err(Error::usage(format!(
+                "the callback `{name}` of the batch is to come before another step; callbacks run beside each other. A callback may start a workflow"
+            )));
+        }
+        drop(parts);
+        self.finish()
+    }
+
     fn single(&self, job: &impl Serialize) -> Result<(JobStream, Vec<StepNumber>)> {
         let (json, reads) = written(job)?;
         Ok((Box::new(std::iter::once(Ok(json))), reads))
@@ -280,7 +310,7 @@ impl Flow {
             .unzip();
         let graph = Graph { steps: specs, edges: parts.edges.into_iter().collect() };
         graph.check()?;
-        Ok(Plan { graph, always, awaits, jobs, returns: parts.returns })
+        Ok(Plan { graph, always, awaits, jobs, returns: parts.returns, held_open: None })
     }
 }
 
@@ -341,6 +371,8 @@ pub(crate) struct Plan {
     pub jobs: Vec<JobStream>,
     /// The step whose output is that of the workflow.
     pub returns: Option<StepNumber>,
+    /// The draft that holds it open, if it is a batch, and how long it lives without renewal.
+    pub held_open: Option<(DraftKey, Millis)>,
 }
 
 impl fmt::Debug for Plan {
@@ -392,6 +424,13 @@ impl<'f, J> Step<'f, J> {
             Ok(value) => drop(self.set(|node| node.value = value)),
             Err(error) => drop(self.flow.parts.borrow_mut().first_error.get_or_insert(error)),
         }
+    }
+
+    /// A callback of a batch, which its first step leads to.
+    pub(crate) fn behind_batch(self, kind: EdgeKind) {
+        let mut parts = self.flow.parts.borrow_mut();
+        parts.nodes[self.number as usize].always = kind == EdgeKind::Always;
+        parts.edges.insert(Edge { up: BATCH_STEP, down: self.number, kind });
     }
 
     fn edges(self, kind: EdgeKind, upstream: impl Steps) -> Self {

@@ -225,6 +225,7 @@ mod tests {
             pinned: false,
             key: None,
             parent: None,
+            batch: None,
             step_count,
             steps,
         };

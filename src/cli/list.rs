@@ -6,7 +6,7 @@ use super::table::{FAINT, Field, Table};
 use super::{target, time};
 use crate::error::did_you_mean;
 use crate::render::words::{escape, number, span};
-use crate::state::WorkflowState;
+use crate::state::{BatchState, WorkflowState};
 use crate::view::WorkflowView;
 
 /// List workflows, newest first
@@ -109,7 +109,7 @@ fn lines(page: &[WorkflowView], now: i64) -> String {
         let took = workflow.started_at.map(|start| span(workflow.finished_at.unwrap_or(now) - start));
         table.row([
             workflow.id.to_string().into(),
-            escape(&workflow.name).into(),
+            name(workflow).into(),
             Field::State(workflow.state.as_str()),
             done.into(),
             if jobs.failed > 0 { number(jobs.failed) } else { String::new() }.into(),
@@ -118,6 +118,17 @@ fn lines(page: &[WorkflowView], now: i64) -> String {
         ]);
     }
     table.lines()
+}
+
+/// Its name, and what is special about it.
+fn name(workflow: &WorkflowView) -> String {
+    let what = match workflow.batch {
+        None => "",
+        Some(BatchState::Open) if !workflow.state.is_finished() => " (open batch)",
+        Some(BatchState::Abandoned) => " (abandoned batch)",
+        Some(_) => " (batch)",
+    };
+    format!("{}{what}", escape(&workflow.name))
 }
 
 /// A word as a shell reads it.

@@ -122,6 +122,7 @@ fn word(kind: ErrorKind) -> &'static str {
         ErrorKind::Usage => "usage",
         ErrorKind::NotFound => "not_found",
         ErrorKind::Refused => "refused",
+        ErrorKind::BatchSettled => "batch_settled",
         ErrorKind::Unavailable => "unavailable",
         ErrorKind::Full => "full",
         ErrorKind::Corrupt => "corrupt",

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::graph::MAX_STEPS;
 use crate::handle::Handle;
 use crate::render::words::{count, escape, number, shorten, span};
-use crate::state::Counts;
+use crate::state::{BatchState, Counts};
 use crate::view::{ErrorGroup, JobView, StepView, WorkflowView};
 
 /// How many steps are shown unless all are asked for.
@@ -113,6 +113,9 @@ fn workflow_lines(workflow: &WorkflowView, errors: &[ErrorGroup], program: &str)
         format!("{STRONG}{}{STRONG:#} {} {}\n", escape(&workflow.name), workflow.id, state(workflow.state.as_str()));
     let mut field = |name: &str, value: &str| out.push_str(&format!("  {FAINT}{name:<10}{FAINT:#}{value}\n"));
     field("arguments", &shorten(workflow.arguments.get(), SHORT));
+    if let Some(batch) = workflow.batch {
+        field("batch", batch_in_words(batch, workflow.state.is_finished()));
+    }
     if workflow.generation > 0 {
         field("again", &count(u64::from(workflow.generation), "time"));
     }
@@ -149,6 +152,17 @@ fn outdated_line(workflow: &WorkflowView, step: &StepView, program: &str) -> Str
     format!(
         "`{name}` is older than its input: what it ran after has run again since; `{program} run-again {id} {name} --again` runs it, and what comes after it"
     )
+}
+
+/// Whether a batch takes further jobs, and from whom.
+fn batch_in_words(batch: BatchState, is_over: bool) -> &'static str {
+    match batch {
+        BatchState::Open if is_over => "was held open when it was cancelled",
+        BatchState::Open => "held open by its client, which adds jobs",
+        BatchState::Closed if is_over => "closed",
+        BatchState::Closed => "closed by its client; its jobs may add others",
+        BatchState::Abandoned => "abandoned: its client ended without closing it",
+    }
 }
 
 /// That a step is paused, and how it goes on.
@@ -324,6 +338,7 @@ mod tests {
             pinned: false,
             key: None,
             parent: None,
+            batch: None,
             step_count: 0,
             steps: Vec::new(),
         };

@@ -136,6 +136,8 @@ pub fn edge_label(kind: EdgeKind) -> Option<&'static str> {
         EdgeKind::Feeds => Some("emits"),
         EdgeKind::When => Some("if"),
         EdgeKind::Unless => Some("if not"),
+        EdgeKind::Grows => Some("grows"),
+        EdgeKind::OnDeath => Some("first death"),
     }
 }
 

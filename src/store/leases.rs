@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::batches::AddedJobs;
 use super::children::MAX_REPORTED_CHILDREN;
 use super::permits::Limited;
 use super::verbs::Woken;
 use crate::clock::Millis;
 use crate::error::{Error, Result};
-use crate::graph::StepNumber;
+use crate::graph::{StepNumber, StepSpec};
 use crate::id::{SessionId, WorkflowId};
 use crate::slice::Mask;
 
@@ -140,6 +141,16 @@ pub struct StepOptions {
     /// Overrides the type's limit for one attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<std::time::Duration>,
+    /// Whether its jobs are those of a batch, and may add others to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub grows: bool,
+}
+
+impl StepOptions {
+    /// What a worker needs to know of a step that is created so.
+    pub fn of(spec: &StepSpec) -> Self {
+        Self { retry: spec.retry, timeout: spec.timeout, grows: spec.grows }
+    }
 }
 
 /// A chunk of a store.
@@ -231,6 +242,14 @@ impl Report {
                 "a report speaks of {begun} jobs whose workflows have been created; at most {MAX_REPORTED_CHILDREN} are allowed"
             )));
         }
+        if let Some(part) =
+            self.leases.iter().find(|part| !part.added.iter().all(|added| added.by.is_within(part.succeeded)))
+        {
+            return Err(Error::usage(format!(
+                "a report under lease {} brings what jobs added to their batch that have not succeeded",
+                part.lease
+            )));
+        }
         match self.leases.iter().find_map(|part| Some((part.lease, part.adopted_in_vain()?))) {
             Some((lease, at)) => Err(Error::usage(format!(
                 "a report under lease {lease} adopts what the job at position {at} emitted, which has not succeeded"
@@ -269,11 +288,13 @@ pub struct LeaseReport {
     pub record_number: u32,
     /// Error texts: number, text, and the jobs that failed for good with it (none for one that is tried again).
     pub errors: Vec<(u64, String, Mask)>,
-    /// Drafts that successful attempts of sources wrote, to be adopted in this order: the position of the job, and its draft. They and those
+    /// Drafts that successful attempts of sources, and of jobs of a batch, wrote, to be adopted in this order: the position of the job, and its draft. They and those
     /// that are dropped are at most [`MAX_REPORTED_DRAFTS`] in all parts of a report.
     pub adopted: Vec<(u16, u64)>,
     /// Drafts of failed attempts, to be collected.
     pub dropped: Vec<u64>,
+    /// What successful jobs of a batch have added to it, if it is little: one chunk of a type. They count like drafts.
+    pub added: Vec<AddedJobs>,
     /// How long what settles here is kept if these are lone jobs, in milliseconds; 0: it is not wanted any more.
     pub keep: Millis,
 }
@@ -286,7 +307,22 @@ impl LeaseReport {
 
     /// How many drafts it speaks of.
     pub fn drafts(&self) -> usize {
-        self.adopted.len() + self.dropped.len()
+        self.adopted.len() + self.dropped.len() + self.added.len()
+    }
+
+    /// Leaves out what these jobs have added to their batch, as far as it has not been written into drafts: they run again, and with them
+    /// those that have added jobs to the same chunk. Returns all of them.
+    pub(crate) fn leave_out_added_by(&mut self, jobs: Mask) -> Mask {
+        let mut again = jobs;
+        loop {
+            let (left_out, kept): (Vec<AddedJobs>, Vec<AddedJobs>) =
+                std::mem::take(&mut self.added).into_iter().partition(|added| !added.by.and(again).is_empty());
+            self.added = kept;
+            if left_out.is_empty() {
+                return again;
+            }
+            again = left_out.iter().fold(again, |again, added| again.or(added.by));
+        }
     }
 
     /// A job that has not succeeded and whose draft it adopts all the same.

@@ -9,11 +9,12 @@
 //! | `permit` | what the session says that it has and wants, in absolute numbers |
 //! | `append`, `begin` | draft and chunk number |
 //! | `create` | the workflow's id |
-//! | `cancel`, `cancel_jobs`, `pause`, `resume`, `set_paused`, `delete`, `keep`, `abandon`, `join`, `leave`, `tick`, `save_checkpoint`, `take_draft` | what they ask for: done twice is done once |
+//! | `cancel`, `cancel_jobs`, `pause`, `resume`, `set_paused`, `delete`, `keep`, `abandon`, `join`, `leave`, `tick`, `save_checkpoint`, `take_draft`, `close_batch` | what they ask for: done twice is done once |
 //! | `put_schedule`, `change_schedule`, `fire` | the schedule's name, and the instant at which it fires next |
-//! | `enqueue`, `retry`, `run_again`, `decide_by_hand`, `resume_step`, `signal` | the session's command number |
+//! | `enqueue`, `retry`, `run_again`, `decide_by_hand`, `resume_step`, `signal`, `add_jobs` | the session's command number |
 
 mod again;
+mod batches;
 mod by_hand;
 mod cancel;
 mod checkpoint;
@@ -38,6 +39,7 @@ use std::fmt;
 use futures::future::BoxFuture;
 
 pub use self::again::*;
+pub use self::batches::*;
 pub use self::by_hand::*;
 pub use self::cancel::*;
 pub use self::checkpoint::*;
@@ -68,7 +70,7 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T>>;
 
 /// Where all state lives and every transition happens. Object safe; every method may be called from any thread.
 ///
-/// Every verb fails with an error of kind `Unavailable` while the store is away or locked, and `append`, `create`, `enqueue` and `signal` with
+/// Every verb fails with an error of kind `Unavailable` while the store is away or locked, and `append`, `create`, `add_jobs`, `enqueue` and `signal` with
 /// one of kind `Full` while it has no space; the call may then be repeated.
 pub trait Store: Send + Sync + fmt::Debug {
     /// A session starts: a worker that will claim, or a client that will build.
@@ -84,6 +86,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn abandon(&self, workflow: WorkflowId, draft: DraftKey) -> Answer<'_, ()>;
     /// Makes a workflow, from its last parts and from the draft that holds the others, and releases its first steps.
     fn create(&self, create: Create) -> Answer<'_, Created>;
+
+    /// Adds jobs of one type to a batch that has not settled: those of a draft, and those that come with it, all of them or none. An error of
+    /// kind `BatchSettled` if it is too late.
+    fn add_jobs(&self, add: AddJobs) -> Answer<'_, Added>;
+    /// The client that holds a batch open adds nothing more: from here on it may settle.
+    fn close_batch(&self, close: CloseBatch) -> Answer<'_, ClosedBatch>;
 
     /// Takes lone jobs into their lanes: all of them or none.
     fn enqueue(&self, enqueue: Enqueue) -> Answer<'_, Enqueued>;

@@ -12,7 +12,7 @@ use crate::graph::{StepNumber, StepSpec};
 use crate::id::WorkflowId;
 use crate::retention::Retention;
 use crate::slice::Mask;
-use crate::state::{Counts, EdgeKind, StepState, WorkflowState};
+use crate::state::{BatchState, Counts, EdgeKind, StepState, WorkflowState};
 
 /// Parameters of [`Store::workflows`](super::Store::workflows).
 #[derive(Clone, Debug, Default)]
@@ -66,6 +66,8 @@ pub struct WorkflowRow {
     pub key: Option<Key>,
     /// The job that it stands for.
     pub parent: Option<Parent>,
+    /// Whether jobs may still be added, if it is a batch.
+    pub batch: Option<BatchState>,
 }
 
 /// A step as a store knows it.

@@ -91,6 +91,18 @@ pub enum DraftOf {
         /// The step that they will be added to.
         step: StepNumber,
     },
+    /// Jobs of one type for a batch, adopted by `add_jobs` or by the report of the job that adds them.
+    Added {
+        /// The batch.
+        workflow: WorkflowId,
+        /// The step that they are of, which is made if it is not there.
+        step: Box<StepSpec>,
+    },
+    /// Nothing: as long as it lives, it holds a batch open. It is made with the batch, and only renewed by `append`.
+    Open {
+        /// The batch.
+        workflow: WorkflowId,
+    },
     /// Mended parameters for failed jobs of a step, adopted by `retry`.
     Mended {
         /// The workflow.
@@ -239,6 +251,13 @@ pub enum Part {
     },
     /// An edge.
     Edge(Edge),
+    /// The workflow is a batch, and this draft, which comes with it, holds it open. One of the last parts, so that it is given by `create`.
+    Open {
+        /// The draft.
+        draft: DraftKey,
+        /// How long it lives without renewal.
+        lease: Millis,
+    },
     /// The next jobs of a step.
     Jobs {
         /// The step.

@@ -4,8 +4,8 @@ use super::CauseKind;
 use crate::clock::Millis;
 use crate::id::WorkflowId;
 use crate::render::words::{count, names, number, shorten, span, until};
-use crate::state::{EdgeKind, FailurePolicy, JobState, StepState, Tolerate, WorkflowState};
-use crate::store::{EdgeRow, LimitRow, StepRow, Turn, Waiting, Whereabouts, WorkflowRow};
+use crate::state::{BatchState, EdgeKind, FailurePolicy, JobState, StepState, Tolerate, WorkflowState};
+use crate::store::{BATCH_STEP_NAME, EdgeRow, LimitRow, StepRow, Turn, Waiting, Whereabouts, WorkflowRow};
 use crate::view::{ErrorGroup, JobView};
 use crate::waiting::{Then, WaitsFor};
 
@@ -17,6 +17,8 @@ pub struct Figures<'a> {
     pub step: &'a StepRow,
     pub waiting: &'a Waiting,
     pub workflow: WorkflowState,
+    /// If it is a batch.
+    pub batch: Option<BatchState>,
     pub id: WorkflowId,
     /// How people call the program, if it has a command line.
     pub program: Option<&'a str>,
@@ -65,6 +67,19 @@ impl Figures<'_> {
             WaitsFor::Until(_) => {
                 kinds.push(CauseKind::Delayed);
                 format!("sleeps until {}{}", waits.words(), due.map(|due| format!(", {due}")).unwrap_or_default())
+            }
+            WaitsFor::Batch => {
+                kinds.push(CauseKind::Held);
+                match self.batch {
+                    Some(BatchState::Open) => {
+                        "is held open: the client that made the batch adds jobs, and has not closed it".to_owned()
+                    }
+                    Some(BatchState::Abandoned) => {
+                        "was abandoned: its client ended without closing it; the jobs that it has run to their end"
+                            .to_owned()
+                    }
+                    _ => "is closed, and settles once all of its jobs have".to_owned(),
+                }
             }
         };
         if let Some(kind) = &self.waiting.chore {
@@ -276,6 +291,15 @@ pub fn failed(step: &StepRow, groups: &[ErrorGroup], awaited: bool, chore_under_
         told.push(format!("{which} failed with: {}", shorten(&group.example, ERROR_SHOWN)));
     }
     told.join("; ")
+}
+
+/// Why the step has failed that stands for a batch, and how it goes on.
+pub fn abandoned(id: WorkflowId, program: Option<&str>) -> String {
+    let program = program.map(|program| format!("{program} ")).unwrap_or_default();
+    format!(
+        "it was abandoned: the client that held it open ended without closing it; `{program}discard {id} {BATCH_STEP_NAME}` says that what it has \
+         was all there was to be"
+    )
 }
 
 /// `` `A` and `B` wait for``, if any do.
@@ -496,7 +520,8 @@ mod tests {
 
     fn told(step: &StepRow, waiting: &Waiting) -> String {
         let id = WorkflowId::new(NOW, 0);
-        Figures { step, waiting, workflow: WorkflowState::Running, id, program: Some("import"), now: NOW }.told().1
+        let workflow = WorkflowState::Running;
+        Figures { step, waiting, workflow, batch: None, id, program: Some("import"), now: NOW }.told().1
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
-use super::held::{End, Ended, Held, Taken};
+use super::held::{End, Ended, Held, Taken, Written};
 use super::hooked::attempt;
 use super::hub::Hub;
 use super::watch;
@@ -135,13 +135,16 @@ impl<J: Job> Handler<J::State> for JobHandler<J> {
                 if let Some(watcher) = &hub.watcher {
                     watch::start(&**watcher, &held, taken).await;
                 }
-                let ctx = context(&surroundings, &held, taken);
+                let mut ctx = context(&surroundings, &held, taken);
                 let work = async {
                     let job = decode::<J>(&held, taken)?;
-                    perform(job, &ctx).await
+                    let output = perform(job, &ctx).await?;
+                    ctx.finish_additions().await?;
+                    Ok(output)
                 };
                 let end = attempt(&held, &ctx, limit, work).instrument(span(&held, taken)).await;
-                finish(&held, &hub, taken, &mut clock, end, ctx.into_logs(), None);
+                let written = Written { draft: None, added: ctx.take_additions() };
+                finish(&held, &hub, taken, &mut clock, end, ctx.into_logs(), written);
                 // Jobs that only compute would keep this thread from claims, reports and other slots until the slice has ended.
                 if clock.duration_since(turn) >= TURN {
                     tokio::task::yield_now().await;
@@ -196,8 +199,8 @@ impl<S: Source> Handler<S::State> for SourceHandler<S> {
                     Ok(Vec::new())
                 };
                 let end = attempt(&held, &ctx, limit, work).instrument(span(&held, taken)).await;
-                let draft = emitter.into_draft();
-                finish(&held, &hub, taken, &mut clock, end, ctx.into_logs(), draft);
+                let written = Written { draft: emitter.into_draft(), added: None };
+                finish(&held, &hub, taken, &mut clock, end, ctx.into_logs(), written);
             }
         })
     }
@@ -319,12 +322,12 @@ fn finish(
     clock: &mut Instant,
     end: End,
     logs: Vec<String>,
-    draft: Option<u64>,
+    written: Written,
 ) {
     let started = std::mem::replace(clock, Instant::now());
     hub.timed(&held.slice.job_type, *clock - started);
     let (started, finished) = (hub.wall_at(started), hub.wall_at(*clock));
-    let ended = Ended { at: taken.at, attempt: taken.attempt, started, finished, end, logs, draft };
+    let ended = Ended { at: taken.at, attempt: taken.attempt, started, finished, end, logs, written };
     hub.ledger.ended(held, &ended);
     held.end(ended);
 }

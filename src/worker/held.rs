@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::hub::Hub;
 use super::permits::Known;
+use crate::batch::Additions;
 use crate::client::Client;
 use crate::clock::Millis;
 use crate::job::JobError;
@@ -38,8 +39,30 @@ pub struct Ended {
     pub finished: Millis,
     pub end: End,
     pub logs: Vec<String>,
-    /// The draft that a source wrote, to be adopted if it succeeded.
+    /// What it has written for others to run.
+    pub written: Written,
+}
+
+/// Jobs that an attempt has written: they come with its success, or not at all.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// The draft that a source wrote.
     pub draft: Option<u64>,
+    /// What a job of a batch has added to that.
+    pub added: Option<Box<Additions>>,
+}
+
+impl Written {
+    /// All drafts.
+    pub fn drafts(&self) -> Vec<u64> {
+        let added = self.added.iter().flat_map(|added| added.drafts());
+        self.draft.into_iter().chain(added).collect()
+    }
+
+    /// How many drafts, and chunks of what is not in one, a report speaks of at most because of it.
+    pub fn parts(&self) -> usize {
+        usize::from(self.draft.is_some()) + self.added.as_ref().map_or(0, |added| added.list.len())
+    }
 }
 
 /// How an attempt ended.
@@ -109,7 +132,15 @@ impl fmt::Debug for Held {
 impl Ended {
     /// A job that is given back as it was claimed.
     pub fn unstarted(at: u16, now: Millis) -> Self {
-        Self { at, attempt: 0, started: now, finished: now, end: End::Stopped, logs: Vec::new(), draft: None }
+        Self {
+            at,
+            attempt: 0,
+            started: now,
+            finished: now,
+            end: End::Stopped,
+            logs: Vec::new(),
+            written: Written::default(),
+        }
     }
 
     /// About how many bytes it takes in a report.
@@ -119,7 +150,8 @@ impl Ended {
             End::Failed(error) => error.to_string().len(),
             End::Cancelled | End::Stopped => 64,
         };
-        16 + output + self.logs.iter().map(String::len).sum::<usize>()
+        let added = self.written.added.as_ref().map_or(0, |added| added.size());
+        16 + output + added + self.logs.iter().map(String::len).sum::<usize>()
     }
 }
 

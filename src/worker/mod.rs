@@ -416,7 +416,7 @@ fn fail_all(hub: &Hub, held: &Arc<Held>, error: &Error) {
             finished: now,
             end,
             logs: Vec::new(),
-            draft: None,
+            written: held::Written::default(),
         });
     }
 }

@@ -537,7 +537,15 @@ mod tests {
         let taken = held.take().unwrap();
         let end = End::Succeeded(Vec::new());
         let (at, attempt) = (taken.at, taken.attempt);
-        held.end(Ended { at, attempt, started: 1, finished: 1, end, logs: Vec::new(), draft: None });
+        held.end(Ended {
+            at,
+            attempt,
+            started: 1,
+            finished: 1,
+            end,
+            logs: Vec::new(),
+            written: super::super::held::Written::default(),
+        });
     }
 
     #[tokio::test]

@@ -7,17 +7,21 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::held::{End, Ended, Held};
+use super::held::{End, Ended, Held, Written};
 use super::hub::Hub;
 use super::send;
 use crate::clock::millis;
+use crate::graph::StepSpec;
 use crate::job::{JobError, Then};
 use crate::lone::Keep;
+use crate::payload::ChunkBuilder;
 use crate::record::{ErrorText, Outcome, RECORD_BYTES, Record, error_number};
 use crate::retry::Retry;
 use crate::slice::{Mask, TARGET_TIME};
 use crate::state::JobState;
-use crate::store::{LeaseReport, MAX_REPORTED_CHILDREN, MAX_REPORTED_DRAFTS, MAX_REPORTED_LEASES, MAX_REPORTED_WAITS};
+use crate::store::{
+    AddedJobs, LeaseReport, MAX_REPORTED_CHILDREN, MAX_REPORTED_DRAFTS, MAX_REPORTED_LEASES, MAX_REPORTED_WAITS,
+};
 
 /// How long the outcomes of a slice gather once all of its jobs have been started.
 const GATHER: Duration = Duration::from_millis(5);
@@ -85,7 +89,7 @@ pub async fn report_outcomes(hub: Arc<Hub>, rules: Rules, keep: Keep, worker: St
             }
             let book = books.entry(held.slice.lease).or_default();
             if let Some(part) = next_part(&hub, &held, book, (&rules, keep), &worker, room) {
-                bytes += part.record.len();
+                bytes += part.record.len() + part.added.iter().map(|added| added.chunk.body.len()).sum::<usize>();
                 room = room.without(&part);
                 parts.push((held, part));
             }
@@ -116,7 +120,7 @@ fn waits_for(held: &Held) -> Duration {
 fn forget_lost(hub: &Hub) {
     for held in hub.all_held().iter().filter(|held| held.is_lost() && !held.is_running()) {
         let ended = std::mem::take(&mut *held.ended.lock());
-        ended.iter().filter_map(|ended| ended.draft).for_each(|draft| hub.end_draft(draft));
+        ended.iter().flat_map(|ended| ended.written.drafts()).for_each(|draft| hub.end_draft(draft));
         hub.let_go(held.slice.lease);
     }
 }
@@ -173,21 +177,30 @@ fn next_part(
         held.slice.options.retry.or_else(|| rules.get(held.slice.job_type.as_str()).copied()).unwrap_or_default();
     let mut errors: BTreeMap<u64, (String, Mask)> = BTreeMap::new();
     let mut bytes = 0;
+    let mut added = Added::default();
     while let Some(one) = ended.pop_front() {
         let size = one.size();
-        if bytes > 0 && bytes + size > PART_BYTES || room.without(&part).is_used_up() {
+        let left = room.without(&part);
+        let is_full = left.is_used_up() || one.written.parts() > left.drafts.saturating_sub(added.chunks());
+        if bytes > 0 && bytes + size > PART_BYTES || is_full {
             ended.push_front(one);
             break;
         }
         bytes += size;
-        add_outcome(hub, held, one, (rule, keep), &mut part, &mut errors, &mut book.record);
+        add_outcome(hub, held, one, (rule, keep), &mut part, (&mut errors, &mut added), &mut book.record);
     }
+    part.added = added.finish();
     if !ended.is_empty() {
         let mut later = held.ended.lock();
         let newer = std::mem::replace(&mut *later, ended.into());
         later.extend(newer);
         drop(later);
         hub.list_for_report(held);
+    }
+    if part.jobs() == 0 {
+        // There was no room for what its first job has written: it comes with the next report.
+        book.number -= 1;
+        return None;
     }
     part.errors = errors.into_iter().map(|(number, (text, jobs))| (number, text, jobs)).collect();
     if !book.record.outcomes.is_empty() {
@@ -202,6 +215,48 @@ fn next_part(
     Some(part)
 }
 
+/// What the jobs of a part add to their batch, as far as it is not in drafts: many jobs that add a little make one chunk of a type.
+#[derive(Default)]
+struct Added {
+    finished: Vec<AddedJobs>,
+    open: Vec<(StepSpec, ChunkBuilder, Mask)>,
+}
+
+impl Added {
+    /// How many chunks it is.
+    fn chunks(&self) -> usize {
+        self.finished.len() + self.open.len()
+    }
+
+    fn take(&mut self, at: u16, written: Written) {
+        let additions = written.added.map(|added| added.list).unwrap_or_default();
+        for addition in additions.into_iter().filter(|addition| !addition.jobs.is_empty()) {
+            let open = match self.open.iter().position(|(step, ..)| step.name == addition.step.name) {
+                Some(open) => open,
+                None => {
+                    self.open.push((addition.step, ChunkBuilder::default(), Mask::EMPTY));
+                    self.open.len() - 1
+                }
+            };
+            let (step, builder, by) = &mut self.open[open];
+            for json in &addition.jobs {
+                // Its size was looked at when it was added.
+                if let Ok(Some(chunk)) = builder.push(json) {
+                    self.finished.push(AddedJobs { step: step.clone(), chunk, by: std::mem::take(by) });
+                }
+                by.insert(usize::from(at));
+            }
+        }
+    }
+
+    fn finish(mut self) -> Vec<AddedJobs> {
+        for (step, mut builder, by) in self.open {
+            self.finished.extend(builder.finish().map(|chunk| AddedJobs { step, chunk, by }));
+        }
+        self.finished
+    }
+}
+
 /// Puts one attempt's end where it belongs: into a mask of the report, and into the record.
 fn add_outcome(
     hub: &Hub,
@@ -209,17 +264,18 @@ fn add_outcome(
     ended: Ended,
     (rule, keep): (Retry, Keep),
     part: &mut LeaseReport,
-    errors: &mut BTreeMap<u64, (String, Mask)>,
+    (errors, added): (&mut BTreeMap<u64, (String, Mask)>, &mut Added),
     record: &mut Record,
 ) {
     let at = usize::from(ended.at);
+    let drafts = ended.written.drafts();
     let (state, result) = match ended.end {
         End::Stopped => {
             part.returned.insert(at);
             if held.is_stopped(ended.at) {
                 part.keep = part.keep.max(millis(keep.outputs));
             }
-            part.dropped.extend(ended.draft);
+            part.dropped.extend(drafts);
             return;
         }
         End::Succeeded(output) => {
@@ -227,13 +283,14 @@ fn add_outcome(
                 part.keep = part.keep.max(millis(keep.outputs));
             }
             part.succeeded.insert(at);
-            part.adopted.extend(ended.draft.map(|draft| (ended.at, draft)));
+            part.adopted.extend(drafts.iter().map(|draft| (ended.at, *draft)));
+            added.take(ended.at, ended.written);
             (JobState::Succeeded, Ok(output))
         }
         End::Cancelled => {
             part.cancelled.insert(at);
             part.keep = part.keep.max(millis(keep.outputs));
-            part.dropped.extend(ended.draft);
+            part.dropped.extend(drafts);
             let why = if held.is_stopped(ended.at) {
                 "the job is cancelled"
             } else {
@@ -259,7 +316,7 @@ fn add_outcome(
             (JobState::Succeeded, Ok(error.into_text().into_bytes()))
         }
         End::Failed(error) if matches!(error.then(), Then::Postpone(_) | Then::Discard) => {
-            part.dropped.extend(ended.draft);
+            part.dropped.extend(drafts);
             if let Then::Postpone(wait) = error.then() {
                 add_wait(&mut part.postponed, wait, at);
                 return;
@@ -269,7 +326,7 @@ fn add_outcome(
             (JobState::Skipped, Err(ErrorText::Text(error.into_text())))
         }
         End::Failed(error) => {
-            part.dropped.extend(ended.draft);
+            part.dropped.extend(drafts);
             let wait = wait_after(&error, ended.attempt, rule, held.dice);
             let state = if wait.is_some() { JobState::Retrying } else { JobState::Failed };
             match wait {

@@ -98,12 +98,15 @@ async fn refused_alone(hub: &Arc<Hub>, mut parts: Vec<Part>, error: Error) -> Ve
     if !part.adopted.is_empty() && error.kind() == ErrorKind::Refused {
         // What a source wrote was not renewed in time and is gone: it must write it again. Which of several, nobody has told.
         tracing::warn!(%error, step = %held.slice.step_name, "a source's jobs are lost; it runs again");
+        let mut again = Mask::EMPTY;
         for (at, draft) in std::mem::take(&mut part.adopted) {
-            // No fault of the job's own, so it uses up no attempt.
-            part.succeeded = part.succeeded.minus(Mask::range(usize::from(at)..usize::from(at) + 1));
-            part.returned.insert(usize::from(at));
+            again.insert(usize::from(at));
             part.dropped.push(draft);
         }
+        // No fault of the jobs' own, so it uses up no attempt.
+        let again = part.leave_out_added_by(again);
+        part.succeeded = part.succeeded.minus(again);
+        part.returned = part.returned.or(again);
         part.record.clear();
         return Box::pin(send(hub, parts)).await;
     }

@@ -109,15 +109,19 @@ fn check_everything(skipped: &[&str]) -> Result<()> {
     }
     default_build_has_no_brokers_client()?;
     let skipped: Vec<&str> = skipped.iter().flat_map(|name| ["--skip", name]).collect();
-    test_everything(&skipped)?;
+    test_everything(&skipped, skipped.is_empty())?;
     documentation()?;
     example()
 }
 
 /// The tests, those on an imitation of SQS, too: AWS's client takes minutes to build, so a plain `cargo test` goes without.
-fn test_everything(arguments: &[&str]) -> Result<()> {
+fn test_everything(arguments: &[&str], full: bool) -> Result<()> {
     let mut test = Command::new(env!("CARGO"));
     test.args(["test", "--workspace", "--features", "brokers/sqs,import/sqs", "--"]).args(arguments);
+    if full {
+        // A busy worker is killed once a thousand jobs; without, it is a small batch.
+        test.env("GUSHER_BATCH_JOBS", "100000").env("GUSHER_BATCH_KILLS", "100");
+    }
     with_any_credentials(&mut test);
     run(test)
 }

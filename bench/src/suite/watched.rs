@@ -153,6 +153,8 @@ impl Store for Watched {
         leave(session: SessionId) -> Left;
         create(create: Create) -> Created;
         enqueue(enqueue: Enqueue) -> Enqueued;
+        add_jobs(add: AddJobs) -> Added;
+        close_batch(close: CloseBatch) -> ClosedBatch;
         tick(tick: Tick) -> Ticked;
         signal(send: SendSignal) -> Signalled;
         fire(fire: Fire) -> Fired;

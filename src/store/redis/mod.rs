@@ -138,7 +138,7 @@ impl RedisStore {
             match part {
                 Part::Jobs { chunk, .. } => chunk.body = plain(&chunk.body)?,
                 Part::Mended { body, .. } => *body = plain(body)?,
-                Part::Step { .. } | Part::Edge(_) => {}
+                Part::Step { .. } | Part::Edge(_) | Part::Open { .. } => {}
             }
         }
         Ok(parts)
@@ -220,7 +220,13 @@ impl Store for RedisStore {
             let shard = self.shards.of(match &append.of {
                 DraftOf::Workflow(new) => new.id,
                 DraftOf::Jobs { workflow, .. } | DraftOf::Mended { workflow, .. } => *workflow,
+                DraftOf::Added { workflow, .. } | DraftOf::Open { workflow } => *workflow,
             })?;
+            // To hold a batch open brings nothing new, so a full server takes it.
+            if let DraftOf::Open { workflow } = &append.of {
+                let of = parameters::hold_open(*workflow, &append);
+                return self.run::<Value>(shard, "hold open", &script::CREATE, of, Blobs::default()).await.map(|_| ());
+            }
             let parts = self.as_kept(append.parts)?;
             let (parameters, blobs) = parameters::append(Append { parts, ..append })?;
             self.run::<Value>(shard, "append", &script::CREATE, parameters, blobs).await.map(|_| ())
@@ -250,6 +256,26 @@ impl Store for RedisStore {
             let parts = self.as_kept(create.parts)?;
             let (parameters, blobs) = parameters::create(Create { parts, ..create })?;
             Ok(self.run::<answers::Created>(shard, "create", &script::CREATE, parameters, blobs).await?.json.into())
+        })
+    }
+
+    fn add_jobs(&self, mut add: AddJobs) -> Answer<'_, Added> {
+        Box::pin(async move {
+            let shard = self.shards.of(add.workflow)?;
+            for chunk in add.chunk.iter_mut().filter(|_| !self.options.compress) {
+                chunk.body = plain(&chunk.body)?;
+            }
+            let (parameters, blobs) = parameters::add_jobs(add)?;
+            Ok(self.run::<answers::Added>(shard, "add jobs", &script::BATCH, parameters, blobs).await?.json.into())
+        })
+    }
+
+    fn close_batch(&self, close: CloseBatch) -> Answer<'_, ClosedBatch> {
+        Box::pin(async move {
+            let (shard, of) = (self.shards.of(close.workflow)?, parameters::close_batch(close));
+            let told: Told<answers::ClosedBatch> =
+                self.run(shard, "close batch", &script::BATCH, of, Blobs::default()).await?;
+            Ok(told.json.into())
         })
     }
 

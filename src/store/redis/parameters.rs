@@ -6,7 +6,7 @@ use super::answers::split_chunk;
 use super::script::Blobs;
 use crate::clock::millis;
 use crate::error::{Error, Result};
-use crate::graph::StepNumber;
+use crate::graph::{StepNumber, StepSpec};
 use crate::id::WorkflowId;
 use crate::record::{CANCELLED_KEPT, KILLED, KILLED_KEPT, error_number};
 use crate::retention::{KeepFor, Retention};
@@ -109,32 +109,12 @@ fn parts(parts: Vec<Part>, blobs: &mut Blobs) -> Result<Vec<Value>> {
     let mut part = |part| -> Result<Value> {
         Ok(match part {
             Part::Step { spec, upstreams, always, awaits } => {
-                let (jobs, fraction) = match spec.tolerate {
-                    Tolerate::None => (None, None),
-                    Tolerate::Jobs(jobs) => (Some(jobs), None),
-                    Tolerate::Fraction(fraction) => (None, Some(fraction)),
-                };
-                json!({
-                    "t": "step",
-                    "name": spec.name,
-                    "spec": to_json(&spec)?,
-                    "options": to_json(&StepOptions { retry: spec.retry, timeout: spec.timeout })?,
-                    "type": spec.job_type,
-                    "queue": spec.queue,
-                    "priority": spec.priority,
-                    "feeds": spec.feeds,
-                    "always": always,
-                    "upstreams": upstreams,
-                    "tolerate_jobs": jobs,
-                    "tolerate_fraction": fraction,
-                    "policy": (!spec.policy.is_default()).then_some(spec.policy as u8),
-                    "children": spec.children.then_some(true),
-                    "limit": spec.max_in_flight,
-                    "max_recoveries": spec.max_recoveries,
-                    "delay": millis(spec.delay),
-                    "awaits": awaits.map(|awaits| of_wait(*awaits, blobs)),
-                })
+                let mut step = of_spec(&spec)?;
+                (step["always"], step["upstreams"]) = (always.into(), upstreams.into());
+                step["awaits"] = awaits.map(|awaits| of_wait(*awaits, blobs)).into();
+                step
             }
+            Part::Open { draft, lease } => json!({ "t": "open", "draft": draft_name(draft), "lease": lease }),
             Part::Edge(edge) => json!({ "t": "edge", "up": edge.up, "down": edge.down, "kind": edge.kind as u8 }),
             Part::Jobs { step, chunk } => {
                 json!({ "t": "jobs", "step": step, "jobs": chunk.jobs, "body": blobs.put(chunk.body) })
@@ -149,6 +129,58 @@ fn parts(parts: Vec<Part>, blobs: &mut Blobs) -> Result<Vec<Value>> {
         })
     };
     parts.into_iter().map(&mut part).collect()
+}
+
+fn of_spec(spec: &StepSpec) -> Result<Value> {
+    let (jobs, fraction) = match spec.tolerate {
+        Tolerate::None => (None, None),
+        Tolerate::Jobs(jobs) => (Some(jobs), None),
+        Tolerate::Fraction(fraction) => (None, Some(fraction)),
+    };
+    Ok(json!({
+        "t": "step",
+        "name": spec.name,
+        "spec": to_json(spec)?,
+        "options": to_json(&StepOptions::of(spec))?,
+        "type": spec.job_type,
+        "queue": spec.queue,
+        "priority": spec.priority,
+        "feeds": spec.feeds,
+        "tolerate_jobs": jobs,
+        "tolerate_fraction": fraction,
+        "policy": (!spec.policy.is_default()).then_some(spec.policy as u8),
+        "grows": spec.grows.then_some(true),
+        "children": spec.children.then_some(true),
+        "limit": spec.max_in_flight,
+        "max_recoveries": spec.max_recoveries,
+        "delay": millis(spec.delay),
+    }))
+}
+
+/// A step of a batch, to which jobs are added.
+fn of_growing(spec: &StepSpec) -> Result<Value> {
+    let mut step = of_spec(spec)?;
+    (step["always"], step["upstreams"]) = (false.into(), 1.into());
+    // How the name stands in what it is created as, should it get another one.
+    step["quoted"] = to_json(&spec.name)?.into();
+    Ok(step)
+}
+
+pub fn add_jobs(add: AddJobs) -> Result<(Value, Blobs)> {
+    let mut blobs = Blobs::default();
+    let mut of = of_workflow(add.workflow);
+    of["session"] = add.session.to_string().into();
+    of["command"] = add.command.into();
+    of["step"] = of_growing(&add.step)?;
+    of["draft"] = add.draft.map(draft_name).into();
+    of["chunk"] = add.chunk.map(|chunk| json!({ "jobs": chunk.jobs, "body": blobs.put(chunk.body) })).into();
+    Ok((of, blobs))
+}
+
+pub fn close_batch(close: CloseBatch) -> Value {
+    let mut of = of_workflow(close.workflow);
+    of["draft"] = draft_name(close.draft).into();
+    of
 }
 
 fn of_wait(Awaits { signal, until, then, record, error }: Awaits, blobs: &mut Blobs) -> Value {
@@ -201,6 +233,11 @@ pub fn append(append: Append) -> Result<(Value, Blobs)> {
             let is_jobs = matches!(append.of, DraftOf::Jobs { .. });
             json!({ "workflow": id_text(*workflow), "step": step, "jobs": is_jobs })
         }
+        DraftOf::Added { workflow, step } => {
+            shown = Some(workflow.to_string());
+            json!({ "workflow": id_text(*workflow), "added": of_growing(step)? })
+        }
+        DraftOf::Open { .. } => return Err(Error::usage("a draft that holds a batch open has no parts")),
     };
     let value = json!({
         "draft": draft_name(append.draft),
@@ -211,6 +248,12 @@ pub fn append(append: Append) -> Result<(Value, Blobs)> {
         "parts": parts(append.parts, &mut blobs)?,
     });
     Ok((value, blobs))
+}
+
+pub fn hold_open(batch: WorkflowId, append: &Append) -> Value {
+    let mut of = of_workflow(batch);
+    (of["draft"], of["lease"]) = (draft_name(append.draft).into(), append.lease.into());
+    of
 }
 
 pub fn create(create: Create) -> Result<(Value, Blobs)> {
@@ -368,13 +411,13 @@ pub fn renew(renew: &Renew) -> Value {
     })
 }
 
-pub fn report(report: Report) -> (Value, Blobs) {
+pub fn report(report: Report) -> Result<(Value, Blobs)> {
     let mut blobs = Blobs::default();
-    let parts: Vec<Value> = report.leases.into_iter().map(|part| lease_report(part, &mut blobs)).collect();
-    (json!({ "session": report.session.to_string(), "leases": parts, "killed": killed() }), blobs)
+    let parts = report.leases.into_iter().map(|part| lease_report(part, &mut blobs)).collect::<Result<Vec<Value>>>()?;
+    Ok((json!({ "session": report.session.to_string(), "leases": parts, "killed": killed() }), blobs))
 }
 
-fn lease_report(part: LeaseReport, blobs: &mut Blobs) -> Value {
+fn lease_report(part: LeaseReport, blobs: &mut Blobs) -> Result<Value> {
     let mut mask = |mask: Mask| blobs.put(mask.to_bytes());
     let masks = [part.succeeded, part.failed, part.skipped, part.begun, part.returned, part.cancelled].map(&mut mask);
     let mut waits =
@@ -383,7 +426,11 @@ fn lease_report(part: LeaseReport, blobs: &mut Blobs) -> Value {
     let error = |(number, text, jobs): &(u64, String, Mask)| json!({ "number": number.to_string(), "text": text, "jobs": mask(*jobs) });
     let errors: Vec<Value> = part.errors.iter().map(error).collect();
     let [succeeded, failed, skipped, begun, returned, cancelled] = masks;
-    json!({
+    let mut added = |AddedJobs { step, chunk, .. }: AddedJobs| -> Result<Value> {
+        Ok(json!({ "step": of_growing(&step)?, "jobs": chunk.jobs, "body": blobs.put(chunk.body) }))
+    };
+    let added = part.added.into_iter().map(&mut added).collect::<Result<Vec<Value>>>()?;
+    Ok(json!({
         "lease": part.lease,
         "number": part.number,
         "succeeded": succeeded,
@@ -399,8 +446,9 @@ fn lease_report(part: LeaseReport, blobs: &mut Blobs) -> Value {
         "record_number": part.record_number,
         "adopted": part.adopted,
         "dropped": part.dropped,
+        "added": added,
         "keep": part.keep,
-    })
+    }))
 }
 
 pub fn pause(what: &Pausable, paused: bool) -> Value {

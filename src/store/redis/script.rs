@@ -59,19 +59,20 @@ impl Text {
     }
 }
 
-pub static SESSION: Script = script!("session": "retention" "chore" "line" "starts" "limited" "timer" "lease" "policy" "settle" "error" "lane" "recovery" "permits");
-pub static CREATE: Script = script!("create": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "policy" "settle" "child" "repeat" "draft" "occurrence" "build");
-pub static SCHEDULE: Script = script!("schedule": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "policy" "settle" "occurrence" "build");
+pub static SESSION: Script = script!("session": "retention" "chore" "line" "starts" "limited" "timer" "lease" "policy" "settle" "gate" "error" "lane" "recovery" "permits");
+pub static CREATE: Script = script!("create": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "policy" "settle" "gate" "error" "child" "repeat" "draft" "occurrence" "chunks" "build");
+pub static SCHEDULE: Script = script!("schedule": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "policy" "settle" "gate" "error" "occurrence" "chunks" "build");
 pub static PERMIT: Script = script!("permit": "lease" "starts" "permits");
 pub static CLAIM: Script = script!("claim": "chore" "line" "starts" "limited" "lease" "slice");
-pub static FORWARD: Script = script!("forward": "retention" "chore" "line" "starts" "limited" "timer" "lease" "slice" "policy" "settle" "error" "lane" "recovery");
-pub static REPORT: Script = script!("report": "retention" "chore" "line" "starts" "limited" "timer" "lease" "policy" "settle" "child" "error" "lane" "draft" "adopt");
-pub static TICK: Script = script!("tick": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "policy" "settle" "child" "children" "error" "lane" "recovery" "stop" "draft" "permits" "by_hand" "again");
+pub static FORWARD: Script = script!("forward": "retention" "chore" "line" "starts" "limited" "timer" "lease" "slice" "policy" "settle" "gate" "error" "lane" "recovery");
+pub static REPORT: Script = script!("report": "retention" "chore" "line" "starts" "limited" "timer" "lease" "policy" "settle" "gate" "error" "child" "lane" "draft" "adopt" "chunks" "grow");
+pub static TICK: Script = script!("tick": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "policy" "settle" "gate" "error" "child" "children" "lane" "recovery" "stop" "draft" "permits" "by_hand" "again");
 pub static CHECKPOINT: Script = script!("checkpoint": "retention" "chore" "lease" "draft");
-pub static CANCEL: Script = script!("cancel": "retention" "chore" "line" "starts" "limited" "timer" "lease" "policy" "settle" "error" "lane" "recovery" "stop");
-pub static COMMAND: Script =
-    script!("command": "retention" "chore" "line" "timer" "lease" "policy" "settle" "child" "repeat" "draft");
-pub static SIGNAL: Script = script!("signal": "retention" "chore" "line" "timer" "lease" "policy" "settle" "repeat");
+pub static CANCEL: Script = script!("cancel": "retention" "chore" "line" "starts" "limited" "timer" "lease" "policy" "settle" "gate" "error" "lane" "recovery" "stop");
+pub static COMMAND: Script = script!("command": "retention" "chore" "line" "timer" "lease" "policy" "settle" "gate" "error" "child" "repeat" "draft");
+pub static BATCH: Script = script!("batch": "retention" "chore" "line" "timer" "lease" "policy" "settle" "gate" "error" "repeat" "draft" "chunks" "grow");
+pub static SIGNAL: Script =
+    script!("signal": "retention" "chore" "line" "timer" "lease" "policy" "settle" "gate" "error" "repeat");
 pub static READ: Script = script!("read": "chore" "line" "lease" "starts" "limited" "permits");
 pub static DOCTOR: Script =
     script!("doctor": "retention" "chore" "line" "starts" "limited" "timer" "lease" "error" "lane" "permits");
@@ -185,6 +186,7 @@ fn kind_of(word: &str) -> ErrorKind {
         "usage" => ErrorKind::Usage,
         "not_found" => ErrorKind::NotFound,
         "refused" => ErrorKind::Refused,
+        "batch_settled" => ErrorKind::BatchSettled,
         _ => ErrorKind::Corrupt,
     }
 }
@@ -270,6 +272,7 @@ mod tests {
             &CANCEL,
             &COMMAND,
             &SIGNAL,
+            &BATCH,
             &READ,
             &DOCTOR,
         ];

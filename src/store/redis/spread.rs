@@ -227,11 +227,14 @@ impl RedisStore {
             if !self.options.compress && !part.record.is_empty() {
                 part.record = plain(&part.record)?;
             }
+            for added in part.added.iter_mut().filter(|_| !self.options.compress) {
+                added.chunk.body = plain(&added.chunk.body)?;
+            }
             parts.entry(shard).or_default().push(part);
         }
         let report_there = |(number, leases)| {
             let there = async move {
-                let (parameters, blobs) = parameters::report(Report { session: report.session, leases });
+                let (parameters, blobs) = parameters::report(Report { session: report.session, leases })?;
                 let shard = self.shards.numbered(number)?;
                 answers::Reported::all(self.run(shard, "report", &script::REPORT, parameters, blobs).await?)
             };

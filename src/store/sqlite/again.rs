@@ -78,6 +78,7 @@ impl Tx<'_> {
         let workflow = self.find(run.workflow)?;
         super::command::refuse_lane(run.workflow, workflow.state)?;
         super::command::refuse_repair(run.workflow, workflow.state)?;
+        super::command::refuse_batch(run.workflow, &workflow)?;
         let step = self.step(workflow.wf, run.step)?;
         if is_untouched(&step) {
             return Ok(RanAgain::default());

@@ -59,6 +59,7 @@ impl Tx<'_> {
         let workflow = self.find(decide.workflow)?;
         super::command::refuse_lane(decide.workflow, workflow.state)?;
         super::command::refuse_repair(decide.workflow, workflow.state)?;
+        super::command::refuse_batch(decide.workflow, &workflow)?;
         let (wf, number) = (workflow.wf, decide.step);
         let step = self.step(wf, number)?;
         let jobs = match &decide.what {

@@ -303,11 +303,14 @@ impl Tx<'_> {
         if mended == SKIP_ALL && super::again::is_untouched(&step) {
             return self.pass_over(step, Decision::Skip);
         }
+        if mended != DISCARD && self.stays_abandoned(&step)? {
+            return Ok(());
+        }
         if step.state.is_settled() {
             let sql = "SELECT e.down, e.kind, e.decision, d.state >= 2 FROM edge e JOIN step d ON d.wf = e.wf AND d.step = e.down \
                        WHERE e.wf = ?1 AND e.up = ?2 AND e.down >= ?3 AND (d.decided IS NULL \
-                       AND (d.state = 0 AND d.released_at IS NULL OR d.state < 2 AND e.kind = 4) \
-                       OR d.state >= 2 AND d.released_at IS NOT NULL AND e.kind <> 4) ORDER BY e.down, e.kind LIMIT ?4";
+                       AND (d.state = 0 AND d.released_at IS NULL OR d.state < 2 AND e.kind IN (4, 7)) \
+                       OR d.state >= 2 AND d.released_at IS NOT NULL AND e.kind NOT IN (4, 7)) ORDER BY e.down, e.kind LIMIT ?4";
             let edges = self.all(sql, (wf, number, from, FOLLOWERS as i64), |row| {
                 let edge = (row.get::<_, StepNumber>(0)?, row.get::<_, u8>(1)?, row.get::<_, Option<u8>>(2)?);
                 Ok((edge, row.get::<_, bool>(3)?))
@@ -348,7 +351,7 @@ impl Tx<'_> {
     }
 
     /// Takes back what an edge has decided.
-    fn undecide(&mut self, wf: Wf, up: StepNumber, down: StepNumber, kind: u8, decision: Option<u8>) -> Result<()> {
+    pub fn undecide(&mut self, wf: Wf, up: StepNumber, down: StepNumber, kind: u8, decision: Option<u8>) -> Result<()> {
         let Some(decision) = decision else { return Ok(()) };
         let mut step = self.step(wf, down)?;
         step.pending += 1;

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::id::{SessionId, WorkflowId};
 use crate::planted::planted;
 use crate::state::WorkflowState;
-use crate::store::{Pausable, Retried, RetryFailed, Woken};
+use crate::store::{BATCH_STEP, Pausable, Retried, RetryFailed, Woken};
 
 /// For how many lines of a queue or type that goes on workers are woken; who is woken wakes others.
 const LINES_FED: i64 = 8;
@@ -47,6 +47,16 @@ pub fn refuse_repair(id: WorkflowId, state: WorkflowState) -> Result<()> {
     }
 }
 
+/// Refuses what cannot be said of a batch: its jobs came from programs, and may add others.
+pub fn refuse_batch(id: WorkflowId, workflow: &Workflow) -> Result<()> {
+    if workflow.batch.is_none() {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "workflow {id} is a batch: its steps are not run again, skipped or given outputs; `retry` runs what failed again, `discard` gives it up"
+    )))
+}
+
 impl Tx<'_> {
     /// Raises the flag that every claim, release and timer looks at; the rest is a chore.
     pub fn cancel(&mut self, id: WorkflowId, lease: Millis, grace: Millis) -> Result<()> {
@@ -60,6 +70,7 @@ impl Tx<'_> {
         workflow.state = WorkflowState::Cancelling;
         workflow.grace_until = Some(self.advance_lease_time(lease)? + grace.max(0));
         self.put_workflow(workflow);
+        self.let_go_of_batch(workflow.wf, workflow.batch)?;
         // Places that a pause has parked may hold `always` steps.
         self.unpark_places(workflow.wf, 0)?;
         self.leave_chore(Kind::Cancel, workflow.wf, 0, 0, 0)
@@ -169,8 +180,10 @@ impl Tx<'_> {
         let id = retry.workflow;
         let workflow = self.find(id)?;
         refuse_repair(id, workflow.state)?;
+        let abandoned = if retry.discard { 0 } else { self.abandoned_jobs(&workflow)? };
         let jobs = match retry.step {
-            None => workflow.jobs.failed,
+            None => workflow.jobs.failed - abandoned,
+            Some(BATCH_STEP) if abandoned > 0 => 0,
             Some(step) => self.step(workflow.wf, step)?.jobs.failed,
         };
         if jobs == 0 {

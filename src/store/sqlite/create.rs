@@ -7,7 +7,7 @@ use super::chore::Kind;
 use super::tx::{Step, Tx, Wf};
 use crate::clock::millis;
 use crate::error::{Error, Result};
-use crate::graph::StepNumber;
+use crate::graph::{StepNumber, StepSpec};
 use crate::payload::Chunk;
 use crate::planted::planted;
 use crate::slice::CHUNK_JOBS;
@@ -16,14 +16,18 @@ use crate::store::{
     Append, Begin, Create, Created, DraftKey, DraftOf, NewWorkflow, OccurrenceState, Part, StepOptions,
 };
 
-struct Draft {
-    draft: i64,
-    wf: Option<Wf>,
-    segment: Option<i64>,
+pub struct Draft {
+    pub draft: i64,
+    pub wf: Option<Wf>,
+    pub segment: Option<i64>,
     /// The step that the segment is for.
-    of: Option<(Wf, StepNumber)>,
+    pub of: Option<(Wf, StepNumber)>,
+    /// What it is for as a whole.
+    pub of_wf: Option<Wf>,
+    /// The step of jobs for a batch.
+    pub spec: Option<String>,
     next: i64,
-    jobs: i64,
+    pub jobs: i64,
     /// Whether a checkpoint covers it.
     is_kept: bool,
 }
@@ -48,6 +52,7 @@ impl Tx<'_> {
             match (draft.wf, draft.segment) {
                 (Some(wf), _) => self.add_parts(wf, &append.parts)?,
                 (None, Some(segment)) => draft.jobs += self.add_to_segment(segment, draft.jobs, &append.parts)?,
+                (None, None) if draft.of_wf.is_some() && append.parts.is_empty() => {}
                 (None, None) => return Err(Error::corrupt("a draft is of nothing")),
             }
             draft.next += 1;
@@ -57,8 +62,8 @@ impl Tx<'_> {
         Ok(())
     }
 
-    fn draft(&mut self, key: DraftKey) -> Result<Option<Draft>> {
-        let sql = "SELECT draft, wf, segment, next, jobs, of_wf, of_step, deadline FROM draft WHERE session = ? AND number = ?";
+    pub fn draft(&mut self, key: DraftKey) -> Result<Option<Draft>> {
+        let sql = "SELECT draft, wf, segment, next, jobs, of_wf, of_step, deadline, spec FROM draft WHERE session = ? AND number = ?";
         self.one(sql, (key.session.as_bytes().as_slice(), key.number as i64), |row| {
             Ok(Draft {
                 draft: row.get(0)?,
@@ -68,6 +73,8 @@ impl Tx<'_> {
                 jobs: row.get(4)?,
                 of: row.get::<_, Option<Wf>>(5)?.zip(row.get(6)?),
                 is_kept: row.get::<_, i64>(7)? == KEPT,
+                of_wf: row.get(5)?,
+                spec: row.get(8)?,
             })
         })
     }
@@ -88,6 +95,7 @@ impl Tx<'_> {
     }
 
     fn begin_draft(&mut self, append: &Append, deadline: i64) -> Result<Draft> {
+        let (mut spec, mut added_to) = (None, None);
         let (wf, segment, of) = match &append.of {
             DraftOf::Workflow(new) if new.key.is_some() => return Err(no_key()),
             DraftOf::Workflow(new) => (Some(self.begin_workflow(new)?), None, None),
@@ -105,14 +113,23 @@ impl Tx<'_> {
                 self.run("INSERT INTO segment (first, jobs) VALUES (0, 0)", [])?;
                 (None, Some(self.inserted()), Some((wf, *step)))
             }
+            DraftOf::Open { workflow } => return Err(self.not_held_open(*workflow)?),
+            DraftOf::Added { workflow, step } => {
+                let batch = self.batch_that_takes_drafts(*workflow)?;
+                spec = Some(to_json(step)?);
+                self.run("INSERT INTO segment (first, jobs) VALUES (0, 0)", [])?;
+                added_to = Some(batch);
+                (None, Some(self.inserted()), None)
+            }
         };
         let key = append.draft;
-        let sql = "INSERT INTO draft (session, number, wf, segment, of_wf, of_step, next, jobs, deadline) \
-                   VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?)";
+        let sql = "INSERT INTO draft (session, number, wf, segment, of_wf, of_step, spec, next, jobs, deadline) \
+                   VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, ?)";
         let session = key.session.as_bytes().as_slice();
-        let (of_wf, of_step) = of.unzip();
-        self.run(sql, params![session, key.number as i64, wf, segment, of_wf, of_step, deadline])?;
-        Ok(Draft { draft: self.inserted(), wf, segment, of, next: 0, jobs: 0, is_kept: false })
+        let of_wf = of.map(|(wf, _)| wf).or(added_to);
+        let of_step = of.map(|(_, step)| step);
+        self.run(sql, params![session, key.number as i64, wf, segment, of_wf, of_step, spec, deadline])?;
+        Ok(Draft { draft: self.inserted(), wf, segment, of, of_wf, spec, next: 0, jobs: 0, is_kept: false })
     }
 
     /// The head of a workflow that nobody can see yet: it has no id before it is whole.
@@ -139,51 +156,14 @@ impl Tx<'_> {
         for part in parts {
             match part {
                 Part::Step { spec, upstreams, always, awaits } => {
-                    let line = self.line(&spec.queue, spec.priority, &spec.job_type, false)?;
-                    let (jobs, fraction) = match spec.tolerate {
-                        Tolerate::None => (None, None),
-                        Tolerate::Jobs(jobs) => (Some(i64::try_from(jobs).unwrap_or(i64::MAX)), None),
-                        Tolerate::Fraction(fraction) => (None, Some(fraction)),
-                    };
-                    let options = to_json(&StepOptions { retry: spec.retry, timeout: spec.timeout })?;
-                    let whole = to_json(spec)?;
-                    self.count_bytes(whole.len() + options.len());
-                    let sql = "INSERT INTO step (wf, step, name, spec, options, type, line, feeds, always, tolerate_jobs, \
-                               tolerate_fraction, max_in_flight, max_recoveries, delay, generation, state, pending, skips, waits, \
-                               cancels, roots, awaits, policy, children, total, succeeded, failed, skipped, cancelled, retrying, deferred, leased) \
-                               VALUES (?1, (SELECT coalesce(max(step) + 1, 0) FROM step WHERE wf = ?1), ?2, ?3, ?4, ?5, ?6, ?7, ?8, \
-                               ?9, ?10, ?11, ?12, ?13, ?14, 0, ?15, 0, 0, 0, ?16, ?17, ?18, ?19, 0, 0, 0, 0, 0, 0, 0, 0)";
-                    self.run(
-                        sql,
-                        params![
-                            wf,
-                            spec.name,
-                            whole,
-                            options,
-                            spec.job_type,
-                            line,
-                            spec.feeds,
-                            always,
-                            jobs,
-                            fraction,
-                            spec.max_in_flight,
-                            spec.max_recoveries,
-                            millis(spec.delay),
-                            generation,
-                            upstreams,
-                            *upstreams == 0,
-                            awaits.is_some(),
-                            spec.policy as u8,
-                            spec.children
-                        ],
-                    )?;
+                    let number =
+                        self.add_step(wf, spec, (*upstreams, *always, awaits.is_some()), generation.unwrap_or(0))?;
                     if let Some(awaits) = awaits {
-                        let sql = "SELECT max(step) FROM step WHERE wf = ?";
-                        let number = self.one(sql, [wf], |row| row.get::<_, StepNumber>(0))?.unwrap_or(0);
                         self.add_awaited(wf, number, awaits)?;
                     }
                     steps += 1;
                 }
+                Part::Open { draft, lease } => self.open_batch(wf, *draft, *lease)?,
                 Part::Edge(edge) => {
                     let sql = "INSERT INTO edge (wf, up, down, kind) VALUES (?, ?, ?, ?)";
                     self.run(sql, (wf, edge.up, edge.down, edge.kind as u8))?;
@@ -196,6 +176,53 @@ impl Tx<'_> {
             self.run("UPDATE workflow SET steps = steps + ?2, unsettled = unsettled + ?2 WHERE wf = ?1", (wf, steps))?;
         }
         Ok(())
+    }
+
+    /// Adds the next step, behind so many edges that have not decided; returns its number.
+    pub fn add_step(
+        &mut self,
+        wf: Wf,
+        spec: &StepSpec,
+        (upstreams, always, awaits): (u32, bool, bool),
+        generation: u32,
+    ) -> Result<StepNumber> {
+        let line = self.line(&spec.queue, spec.priority, &spec.job_type, false)?;
+        let (jobs, fraction) = match spec.tolerate {
+            Tolerate::None => (None, None),
+            Tolerate::Jobs(jobs) => (Some(i64::try_from(jobs).unwrap_or(i64::MAX)), None),
+            Tolerate::Fraction(fraction) => (None, Some(fraction)),
+        };
+        let options = to_json(&StepOptions::of(spec))?;
+        let whole = to_json(spec)?;
+        self.count_bytes(whole.len() + options.len());
+        let sql = "INSERT INTO step (wf, step, name, spec, options, type, line, feeds, always, tolerate_jobs, \
+                   tolerate_fraction, max_in_flight, max_recoveries, delay, generation, state, pending, skips, waits, \
+                   cancels, roots, awaits, policy, grows, children, total, succeeded, failed, skipped, cancelled, retrying, deferred, leased) \
+                   VALUES (?1, (SELECT coalesce(max(step) + 1, 0) FROM step WHERE wf = ?1), ?2, ?3, ?4, ?5, ?6, ?7, ?8, \
+                   ?9, ?10, ?11, ?12, ?13, ?14, 0, ?15, 0, 0, 0, ?16, ?17, ?18, ?19, ?20, 0, 0, 0, 0, 0, 0, 0, 0) RETURNING step";
+        let params = params![
+            wf,
+            spec.name,
+            whole,
+            options,
+            spec.job_type,
+            line,
+            spec.feeds,
+            always,
+            jobs,
+            fraction,
+            spec.max_in_flight,
+            spec.max_recoveries,
+            millis(spec.delay),
+            generation,
+            upstreams,
+            upstreams == 0,
+            awaits,
+            spec.policy as u8,
+            spec.grows,
+            spec.children
+        ];
+        self.one(sql, params, |row| row.get(0))?.ok_or_else(|| Error::corrupt("a step that was added has no number"))
     }
 
     fn add_jobs(&mut self, wf: Wf, step: StepNumber, chunk: &Chunk) -> Result<()> {
@@ -243,7 +270,7 @@ impl Tx<'_> {
                     let sql = "INSERT INTO mended (chunk, first, segment, jobs, body) VALUES (?, ?, ?, ?, ?)";
                     self.run(sql, params![*chunk as i64, *first as i64, segment, jobs.to_bytes(), body])?;
                 }
-                Part::Step { .. } | Part::Edge(_) => {
+                Part::Step { .. } | Part::Edge(_) | Part::Open { .. } => {
                     return Err(Error::usage("steps and edges cannot be added to a step"));
                 }
             }
@@ -416,6 +443,7 @@ impl Tx<'_> {
     /// Gives up a draft: what it wrote is collected by a chore.
     pub fn abandon(&mut self, key: Option<DraftKey>) -> Result<()> {
         match key.map(|key| self.draft(key)).transpose()?.flatten() {
+            Some(Draft { draft, wf: None, segment: None, of_wf: Some(batch), .. }) => self.abandon_batch(draft, batch),
             Some(draft) => self.collect_draft(draft.draft, draft.wf, draft.segment),
             None => Ok(()),
         }

@@ -41,6 +41,14 @@ const ORPHANS: &[(&str, &str)] = &[
         "SELECT d.draft FROM draft d WHERE d.deadline = 9000000000000000 AND NOT EXISTS (SELECT 1 FROM checkpoint c WHERE c.draft = d.draft)",
     ),
     (
+        "open batches that nobody holds",
+        "SELECT w.wf FROM workflow w WHERE w.batch = 1 AND w.state BETWEEN 1 AND 3 AND NOT EXISTS (SELECT 1 FROM draft d WHERE d.draft = w.opened_by)",
+    ),
+    (
+        "drafts that hold no open batch",
+        "SELECT d.draft FROM draft d WHERE d.wf IS NULL AND d.segment IS NULL AND NOT EXISTS (SELECT 1 FROM workflow w WHERE w.opened_by = d.draft AND w.batch = 1)",
+    ),
+    (
         "segments without a step",
         "SELECT s.segment FROM segment s LEFT JOIN step USING (wf, step) WHERE s.wf IS NOT NULL AND step.wf IS NULL AND NOT EXISTS (SELECT 1 FROM workflow w WHERE w.wf = s.wf AND w.state = 8)",
     ),
@@ -461,10 +469,12 @@ impl Tx<'_> {
         if again.is_some() {
             return Ok(());
         }
-        // A step that is fed begins before its source has succeeded.
-        let feeds = EdgeKind::Feeds as u8;
+        // A step that is fed begins before its source has succeeded, one that grows before its batch has settled.
         let waits = |decision: Option<u8>| decision.is_none() || decision == Some(Decision::Wait as u8);
-        let early = edges.iter().filter(|(kind, decision, ..)| *kind != feeds && waits(*decision)).count();
+        let early = edges
+            .iter()
+            .filter(|(kind, decision, ..)| !EdgeKind::from_u8(*kind).is_some_and(EdgeKind::is_held) && waits(*decision))
+            .count();
         if step.state == StepState::Running && early > 0 {
             findings.add(format!(
                 "{place} is running, but {early} of its upstream steps have not settled as its edges ask"

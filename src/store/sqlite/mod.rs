@@ -22,6 +22,7 @@
 //! | `reserve` | what happens when the disk is full |
 //! | `report`, `settle` | where jobs complete, and what follows |
 //! | `awaited` | steps that wait for a signal or a time, and the signal |
+//! | `batch` | workflows to which jobs are added until they settle |
 //! | `policy` | what becomes of a step of which too many jobs have failed |
 //! | `tick`, `chore` | what is due, and what exceeds one operation |
 //! | `schedule` | what is started at certain times, and what waits for its turn |
@@ -32,6 +33,7 @@
 
 mod again;
 mod awaited;
+mod batch;
 mod by_hand;
 mod checkpoint;
 mod children;
@@ -393,6 +395,10 @@ impl Store for SqliteStore {
     }
 
     fn append(&self, append: Append) -> Answer<'_, ()> {
+        // To hold a batch open brings nothing new.
+        if matches!(append.of, DraftOf::Open { .. }) {
+            return Box::pin(self.write("append", move |tx| tx.append(&append)));
+        }
         Box::pin(self.grow("append", move |tx| tx.append(&append)))
     }
 
@@ -406,6 +412,14 @@ impl Store for SqliteStore {
 
     fn create(&self, create: Create) -> Answer<'_, Created> {
         Box::pin(self.grow("create", move |tx| tx.create(&create)))
+    }
+
+    fn add_jobs(&self, add: AddJobs) -> Answer<'_, Added> {
+        Box::pin(self.grow("add jobs", move |tx| tx.add_to_batch(&add)))
+    }
+
+    fn close_batch(&self, close: CloseBatch) -> Answer<'_, ClosedBatch> {
+        Box::pin(self.write("close batch", move |tx| tx.close_batch(&close)))
     }
 
     fn enqueue(&self, enqueue: Enqueue) -> Answer<'_, Enqueued> {

@@ -72,6 +72,7 @@ impl Tx<'_> {
 
     /// Gives up a draft of a workflow. One that is not there has been given up before.
     pub fn abandon_draft(&mut self, draft: DraftKey) -> Result<()> {
-        self.abandon(Some(draft))
+        self.abandon(Some(draft))?;
+        self.cascade()
     }
 }

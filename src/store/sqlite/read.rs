@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::graph::{StepNumber, StepSpec};
 use crate::id::{SessionId, WorkflowId};
 use crate::retention::Retention;
-use crate::state::{EdgeKind, JobState, StepState};
+use crate::state::{BatchState, EdgeKind, JobState, StepState};
 use crate::store::{
     ChunkOutcomes, ChunkRef, EdgeRow, ErrorRow, HELD_PAGE, HeldRow, Key, List, Overlap, Parameters, Parent, Pausable,
     Session, StepRow, Waiting, Whereabouts, WorkerRow, WorkflowRow, WorkflowSize,
@@ -34,7 +34,7 @@ pub fn no_workflow(id: WorkflowId) -> Error {
 
 const WORKFLOW_COLUMNS: &str = "id, name, arguments, generation, state, steps, unsettled, total, succeeded, failed, skipped, \
                                 cancelled, retrying, deferred, created_at, started_at, finished_at, expires_at, pinned, retention, key, overlap, \
-                                (SELECT p.id FROM workflow p WHERE p.wf = workflow.parent), parent_step, parent_index";
+                                (SELECT p.id FROM workflow p WHERE p.wf = workflow.parent), parent_step, parent_index, batch";
 
 /// A workflow's row, and what of it has to be decoded yet.
 struct Head {
@@ -43,6 +43,7 @@ struct Head {
     retention: String,
     overlap: Option<u8>,
     parent: Option<(Vec<u8>, StepNumber, i64)>,
+    batch: Option<u8>,
     row: WorkflowRow,
 }
 
@@ -64,12 +65,14 @@ fn workflow_row(row: &Row<'_>) -> rusqlite::Result<Head> {
         retention: Retention::for_ever(),
         key: row.get::<_, Option<String>>(20)?.map(|key| Key { key, overlap: Overlap::Skip }),
         parent: None,
+        batch: None,
     };
     let parent = match row.get::<_, Option<Vec<u8>>>(22)? {
         Some(id) => Some((id, row.get(23)?, row.get(24)?)),
         None => None,
     };
-    Ok(Head { id: row.get(0)?, state: row.get(4)?, retention: row.get(19)?, overlap: row.get(21)?, parent, row: value })
+    let (retention, overlap, batch) = (row.get(19)?, row.get(21)?, row.get(25)?);
+    Ok(Head { id: row.get(0)?, state: row.get(4)?, retention, overlap, parent, batch, row: value })
 }
 
 fn decode_workflow(head: Head) -> Result<WorkflowRow> {
@@ -84,6 +87,7 @@ fn decode_workflow(head: Head) -> Result<WorkflowRow> {
         Some((id, step, index)) => Some(Parent { workflow: WorkflowId::from_slice(&id)?, step, index: index as u64 }),
         None => None,
     };
+    row.batch = head.batch.map(|n| known(BatchState::from_u8(n), "state of a batch", n)).transpose()?;
     Ok(row)
 }
 

@@ -327,10 +327,15 @@ impl Tx<'_> {
         let last =
             usize::from(planted!("of several drafts the last one is adopted")) * part.adopted.len().saturating_sub(1);
         for (_, draft) in &part.adopted[last..] {
-            let feeds = self.step(lease.wf, lease.step)?.feeds;
-            let feeds = feeds.ok_or_else(|| Error::usage("a job that is no source reported emitted jobs"))?;
+            let step = self.step(lease.wf, lease.step)?;
+            if step.grows {
+                self.adopt_added(key(*draft), lease.wf)?;
+                continue;
+            }
+            let feeds = step.feeds.ok_or_else(|| Error::usage("a job that is no source reported emitted jobs"))?;
             self.adopt(key(*draft), lease.wf, feeds)?;
         }
+        self.add_from_inside(lease, &part.added)?;
         for draft in &part.dropped {
             self.drop_draft(key(*draft))?;
         }

@@ -66,7 +66,8 @@ CREATE TABLE workflow (
     retention TEXT NOT NULL, pinned INTEGER NOT NULL,
     expires_at INTEGER,               -- of a finished one: when it may be deleted
     key TEXT, overlap INTEGER,        -- what it holds until it finishes, and what it does if another one has it
-    parent INTEGER, parent_step INTEGER, parent_index INTEGER   -- the job that it stands for
+    parent INTEGER, parent_step INTEGER, parent_index INTEGER,  -- the job that it stands for
+    batch INTEGER, opened_by INTEGER  -- of a batch: open, closed or abandoned, and the draft that holds it open
 );
 CREATE INDEX workflow_by_parent ON workflow (parent, parent_step, parent_index) WHERE parent IS NOT NULL;
 CREATE INDEX workflow_by_expiry ON workflow (expires_at) WHERE expires_at IS NOT NULL;
@@ -142,6 +143,7 @@ CREATE TABLE step (
     checkpoints INTEGER NOT NULL DEFAULT 0,   -- jobs that have saved what they go on from
     children INTEGER NOT NULL DEFAULT 0,      -- 1: each of its jobs stands for a workflow
     awaits INTEGER NOT NULL DEFAULT 0,        -- 1: no worker runs it, it waits as `awaited` says
+    grows INTEGER NOT NULL DEFAULT 0,         -- 1: a step of a batch, to which jobs are added until the batch settles
     policy INTEGER NOT NULL DEFAULT 0,        -- what it does as soon as more have failed than it tolerates
     exceeded INTEGER NOT NULL DEFAULT 0,      -- 1: they have, and it has done that
     forgiven INTEGER NOT NULL DEFAULT 0,      -- failed jobs that do not count towards it: somebody resumed or repaired the step since
@@ -308,8 +310,9 @@ CREATE INDEX chore_by_turn ON chore (turn) WHERE error IS NULL;
 CREATE TABLE draft (
     draft INTEGER PRIMARY KEY,
     session BLOB NOT NULL, number INTEGER NOT NULL,
-    wf INTEGER, segment INTEGER,      -- the workflow being built, or the segment being written
+    wf INTEGER, segment INTEGER,      -- the workflow being built, or the segment being written; neither: it holds a batch open
     of_wf INTEGER, of_step INTEGER,   -- and the step that the segment is for
+    spec TEXT,                        -- of jobs for a batch: their step, which is made if it is not there
     next INTEGER NOT NULL, jobs INTEGER NOT NULL, deadline INTEGER NOT NULL
 );
 CREATE UNIQUE INDEX draft_by_key ON draft (session, number);

@@ -141,10 +141,18 @@ impl Tx<'_> {
     }
 
     fn end_drafts(&mut self, lease_time: Millis) -> Result<bool> {
-        let sql = "SELECT draft, wf, segment FROM draft WHERE deadline <= ?1 LIMIT ?2";
-        let dead =
-            self.all(sql, (lease_time, ENDED as i64), |row| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?)))?;
-        for (draft, wf, segment) in &dead {
+        let sql = "SELECT draft, wf, segment, of_wf FROM draft WHERE deadline <= ?1 LIMIT ?2";
+        let dead = self.all(sql, (lease_time, ENDED as i64), |row| {
+            Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?, row.get::<_, Option<Wf>>(3)?))
+        })?;
+        for (draft, wf, segment, of_wf) in &dead {
+            if self.cost().calls > SOFT_CALLS {
+                return Ok(true);
+            }
+            if let (None, None, Some(batch)) = (wf, segment, of_wf) {
+                self.abandon_batch(*draft, *batch)?;
+                continue;
+            }
             if planted!("dead drafts leave their chunks") {
                 self.run("DELETE FROM draft WHERE draft = ?", [draft])?;
                 continue;

@@ -14,7 +14,9 @@ use crate::id::WorkflowId;
 use crate::ledger::Notes;
 use crate::planted::planted;
 use crate::slice::{CHUNK_JOBS, Mask};
-use crate::state::{Counts, Decision, EdgeKind, FailurePolicy, JobState, StepState, Tolerate, WorkflowState};
+use crate::state::{
+    BatchState, Counts, Decision, EdgeKind, FailurePolicy, JobState, StepState, Tolerate, WorkflowState,
+};
 use crate::store::Cost;
 
 /// The number by which this file knows a workflow.
@@ -38,6 +40,8 @@ pub struct Workflow {
     pub jobs: Counts,
     pub started_at: Option<Millis>,
     pub finished_at: Option<Millis>,
+    /// Of a batch.
+    pub batch: Option<BatchState>,
 }
 
 /// A step's numbers.
@@ -80,6 +84,8 @@ pub struct Step {
     pub awaits: bool,
     /// Each of its jobs stands for a workflow.
     pub children: bool,
+    /// It is a step of a batch, to which jobs are added until the batch settles.
+    pub grows: bool,
     pub released_at: Option<Millis>,
     pub started_at: Option<Millis>,
     pub finished_at: Option<Millis>,
@@ -104,7 +110,7 @@ impl Step {
     /// Whether it still asks what an edge of that kind decides. One that is fed settles once its source says so, also if it has begun.
     pub fn is_asked(&self, kind: EdgeKind) -> bool {
         let may_be = match kind {
-            EdgeKind::Feeds => !self.state.is_settled(),
+            kind if kind.is_held() => !self.state.is_settled(),
             _ => self.state == StepState::Waiting && self.released_at.is_none(),
         };
         may_be && self.decided.is_none()
@@ -272,7 +278,7 @@ impl<'c> Tx<'c> {
             return Ok(cached.value);
         }
         let sql = "SELECT state, unsettled, active, failed_steps, chores, grace_until, total, succeeded, failed, skipped, \
-                   cancelled, retrying, deferred, started_at, finished_at FROM workflow WHERE wf = ?";
+                   cancelled, retrying, deferred, started_at, finished_at, batch FROM workflow WHERE wf = ?";
         let found = self.one(sql, [wf], |row| {
             let value = Workflow {
                 wf,
@@ -285,11 +291,14 @@ impl<'c> Tx<'c> {
                 jobs: counts(row, 6)?,
                 started_at: row.get(13)?,
                 finished_at: row.get(14)?,
+                batch: None,
             };
-            Ok((row.get::<_, u8>(0)?, value))
+            Ok((row.get::<_, u8>(0)?, row.get::<_, Option<u8>>(15)?, value))
         })?;
-        let (state, mut value) = found.ok_or_else(|| Error::corrupt(format!("workflow {wf} has rows but no head")))?;
+        let (state, batch, mut value) =
+            found.ok_or_else(|| Error::corrupt(format!("workflow {wf} has rows but no head")))?;
         value.state = known(WorkflowState::from_u8(state), "workflow state", state)?;
+        value.batch = batch.map(|n| known(BatchState::from_u8(n), "state of a batch", n)).transpose()?;
         self.workflows.insert(wf, Cached { value, dirty: false });
         Ok(value)
     }
@@ -306,7 +315,7 @@ impl<'c> Tx<'c> {
         }
         let sql = "SELECT line, feeds, always, tolerate_jobs, tolerate_fraction, max_in_flight, max_recoveries, delay, \
                    state, decided, pending, skips, waits, cancels, total, succeeded, failed, skipped, cancelled, retrying, deferred, \
-                   leased, released_at, started_at, finished_at, keyed, checkpoints, awaits, policy, exceeded, forgiven, grace_until, children, outdated FROM step WHERE wf = ? AND step = ?";
+                   leased, released_at, started_at, finished_at, keyed, checkpoints, awaits, policy, exceeded, forgiven, grace_until, children, outdated, grows FROM step WHERE wf = ? AND step = ?";
         let found = self.one(sql, (wf, step), |row| {
             let jobs: Option<i64> = row.get(3)?;
             let fraction: Option<f64> = row.get(4)?;
@@ -344,6 +353,7 @@ impl<'c> Tx<'c> {
                 checkpoints: row.get(26)?,
                 awaits: row.get(27)?,
                 children: row.get(32)?,
+                grows: row.get(34)?,
             };
             Ok((row.get::<_, u8>(8)?, row.get::<_, Option<u8>>(9)?, row.get::<_, u8>(28)?, value))
         })?;
@@ -493,11 +503,11 @@ impl<'c> Tx<'c> {
             self.run(
                 "UPDATE workflow SET state = ?2, unsettled = ?3, active = ?4, failed_steps = ?5, chores = ?6, grace_until = ?7, \
                  total = ?8, succeeded = ?9, failed = ?10, skipped = ?11, cancelled = ?12, retrying = ?13, started_at = ?14, \
-                 finished_at = ?15, deferred = ?16 WHERE wf = ?1",
+                 finished_at = ?15, deferred = ?16, batch = ?17 WHERE wf = ?1",
                 rusqlite::params![
                     w.wf, w.state as u8, w.unsettled, w.active, w.failed_steps, w.chores, w.grace_until, w.jobs.total as i64,
                     w.jobs.succeeded as i64, w.jobs.failed as i64, w.jobs.skipped as i64, w.jobs.cancelled as i64,
-                    w.jobs.retrying as i64, w.started_at, w.finished_at, w.jobs.deferred as i64
+                    w.jobs.retrying as i64, w.started_at, w.finished_at, w.jobs.deferred as i64, w.batch.map(|b| b as u8)
                 ],
             )?;
         }

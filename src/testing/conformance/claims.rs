@@ -15,7 +15,7 @@ pub mod claim {
         let slice = scene.worker().await.take(4).await;
         assert_eq!((slice.workflow, slice.workflow_name.as_str()), (id, "Test"));
         assert_eq!((slice.step, slice.step_name.as_str(), slice.job_type.as_str()), (0, "rows", ROW));
-        assert_eq!(slice.options, StepOptions { retry: Some(Retry::never()), timeout: None });
+        assert_eq!(slice.options, StepOptions { retry: Some(Retry::never()), ..StepOptions::default() });
         assert_eq!((slice.generation, slice.feeds, slice.first, slice.suspect), (0, None, 0, false));
         assert_eq!((jobs_of(std::slice::from_ref(&slice)), slice.attempts.is_empty()), (vec![0, 1, 2, 3], true));
         let row = scene.row(id).await;

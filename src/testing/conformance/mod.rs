@@ -30,6 +30,7 @@
 mod all_cases;
 
 mod again;
+mod batches;
 mod by_hand;
 mod checkpoints;
 mod children;
@@ -76,6 +77,7 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 
 use self::again::run_again;
+use self::batches::{add_jobs, batch, close_batch};
 use self::by_hand::decide_by_hand;
 use self::checkpoints::checkpoint;
 use self::children::child;

@@ -26,6 +26,7 @@ pub mod workflow {
             retention: Retention::for_ever(),
             key: None,
             parent: None,
+            batch: None,
         };
         assert_eq!(scene.row(id).await, expected);
     }

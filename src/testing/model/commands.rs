@@ -10,6 +10,9 @@ impl Game {
     pub async fn command(&mut self) -> Verdict {
         let number = self.dice.below(self.models.len());
         let (id, phase) = (self.ids[number], self.models[number].phase);
+        if self.models[number].batch.is_some() && self.dice.chance(60) {
+            return self.batch_command(number).await;
+        }
         match self.dice.below(19) {
             0..=2 if matches!(phase, Phase::Pending | Phase::Running) => {
                 self.say(|| format!("pause {number}"));
@@ -23,6 +26,8 @@ impl Game {
                 sure(self.store.cancel(id, 1_000_000_000).await)
             }
             6..=9 if !matches!(phase, Phase::Cancelling | Phase::Cancelled) => self.retry(number).await,
+            // What cannot be said of a batch.
+            14..=18 if self.models[number].batch.is_some() => Ok(()),
             14..=16 if !matches!(phase, Phase::Cancelling | Phase::Cancelled) => self.run_again(number).await,
             17..=18 if !matches!(phase, Phase::Cancelling | Phase::Cancelled) => self.skip(number).await,
             10..=13 if self.dice.chance(50) => self.signal_some(number).await,
@@ -152,7 +157,7 @@ impl Game {
     async fn signal_some(&mut self, number: usize) -> Verdict {
         let steps = &self.models[number].steps;
         let waits: Vec<usize> = (0..steps.len()).filter(|step| steps[*step].waits.is_some()).collect();
-        if waits.is_empty() {
+        if waits.is_empty() || self.models[number].batch.is_some() {
             return Ok(());
         }
         let step = waits[self.dice.below(waits.len())];
@@ -192,6 +197,11 @@ impl Game {
     pub fn failed(&self, number: usize, only: Option<usize>) -> u64 {
         let steps = self.models[number].steps.iter().enumerate();
         let rows = steps.filter(|(step, _)| only.is_none_or(|only| only == *step)).flat_map(|(_, step)| &step.rows);
-        rows.filter(|row| row.job == Job::Failed).count() as u64
+        let failed = rows.filter(|row| row.job == Job::Failed).count() as u64;
+        // The one that stands for a batch which was abandoned is none of them.
+        let model = &self.models[number];
+        let abandoned =
+            model.batch.is_some() && model.steps[0].count(Job::Failed) > 0 && only.is_none_or(|only| only == 0);
+        failed - u64::from(abandoned)
     }
 }

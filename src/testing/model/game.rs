@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::batch::random_batch;
 use super::dice::Dice;
 use super::naive::{Phase, State, Workflow};
 use super::plan::{FOR_EVER, Size, TYPES, random_workflow};
@@ -50,6 +51,8 @@ pub struct Game {
     pub commands: u64,
     /// How many jobs the checkpoints of sources cover: workflow, step, index.
     pub covered: BTreeMap<(usize, usize, usize), usize>,
+    /// Which step of which batch the jobs of a kind are in.
+    pub kinds: BTreeMap<(usize, usize), usize>,
     /// Reports under leases that the store has taken back, with the sessions that held them.
     pub late: Vec<(SessionId, LeaseReport)>,
     /// What was done, for who reads a failure.
@@ -70,6 +73,7 @@ impl Game {
             client,
             commands: 0,
             covered: BTreeMap::new(),
+            kinds: BTreeMap::new(),
             late: Vec::new(),
             moves: Vec::new(),
             dice,
@@ -79,7 +83,13 @@ impl Game {
             game.hands.push(hand);
         }
         for _ in 0..1 + game.dice.below(size.workflows) {
-            let (model, create) = random_workflow(&mut game.dice, size, game.clock.now(), game.store.next_shard());
+            let (now, shard) = (game.clock.now(), game.store.next_shard());
+            let (model, create) = if game.dice.chance(25) {
+                let holder = (game.client.id, game.models.len());
+                random_batch(&mut game.dice, now, shard, holder)
+            } else {
+                random_workflow(&mut game.dice, size, now, shard)
+            };
             let id = create.workflow.id;
             game.say(|| format!("create {}: {}", game_name(&model), model.steps.len()));
             sure(game.store.create(create.clone()).await)?;
@@ -150,13 +160,15 @@ impl Game {
         for number in 0..self.models.len() {
             for step in 0..self.models[number].steps.len() {
                 // Nobody else will give what has no end of its own.
-                if self.models[number].steps[step].waits.is_some_and(|(time, _)| time == FOR_EVER) {
+                let is_batch = self.models[number].batch.is_some();
+                if self.models[number].steps[step].waits.is_some_and(|(time, _)| time == FOR_EVER) && !is_batch {
                     self.signal(number, step).await?;
                     // What it decides for others may leave nothing to signal.
                     self.settle(self.clock.now()).await?;
                 }
             }
         }
+        self.close_all().await?;
         self.settle(self.clock.now()).await?;
         let mut idle = 0;
         while idle < 12 {

@@ -13,8 +13,11 @@ words! {
     State { Waiting, Running, Succeeded, Failed, Skipped, Cancelled }
     /// Where a workflow stands.
     Phase { Pending, Running, Paused, Cancelling, Succeeded, Failed, Cancelled }
-    /// What an edge asks; `Feeds` comes from the source that feeds the step.
-    Asks { Success, Settled, Failure, Always, Feeds, When, Unless }
+    /// What an edge asks; `Feeds` comes from the source that feeds the step, `Grows` from the batch whose jobs the step has, and `Death` is for
+    /// the first of these that fails.
+    Asks { Success, Settled, Failure, Always, Feeds, When, Unless, Grows, Death }
+    /// Whether a batch is held open.
+    Batch { Open, Closed, Abandoned }
     /// What an edge comes to; of several the last in this order decides.
     Verdict { Release, Skip, Wait, Cancel }
     /// What a step does once more of its jobs have failed than it tolerates.
@@ -66,6 +69,8 @@ pub struct Workflow {
     pub steps: Vec<Step>,
     pub phase: Phase,
     pub started: bool,
+    /// Of a batch: its first step stands for it, then come its callbacks, then steps to which jobs are added.
+    pub batch: Option<Batch>,
 }
 
 impl Row {
@@ -142,18 +147,20 @@ fn verdict(upstream: &Step, asks: Asks) -> Option<Verdict> {
     use {Asks as A, State as S, Verdict as V};
     Some(match upstream.state {
         S::Waiting | S::Running => return None,
+        S::Cancelled if asks != A::Always => V::Cancel,
+        _ if asks == A::Death => V::Skip,
+        _ if asks == A::Grows => V::Release,
         S::Skipped if matches!(asks, A::Feeds | A::When) || asks == A::Unless && upstream.passed_over => V::Skip,
         S::Succeeded if asks == A::Unless => V::Skip,
         S::Succeeded | S::Skipped if asks == A::Failure => V::Skip,
         S::Failed if matches!(asks, A::Success | A::Feeds | A::When | A::Unless) => V::Wait,
-        S::Cancelled if asks != A::Always => V::Cancel,
         S::Succeeded | S::Skipped | S::Failed | S::Cancelled => V::Release,
     })
 }
 
 impl Workflow {
     /// Whether its jobs are handed out at all.
-    fn hands_out(&self, step: &Step) -> bool {
+    pub fn hands_out(&self, step: &Step) -> bool {
         matches!(self.phase, Phase::Pending | Phase::Running) || self.phase == Phase::Cancelling && step.always
     }
 
@@ -161,45 +168,6 @@ impl Workflow {
     pub fn stops(&self, step: usize) -> bool {
         let step = &self.steps[step];
         self.phase == Phase::Cancelling && !step.always || step.exceeded && step.policy == Policy::FailFast
-    }
-
-    /// Whether a job may be handed out now.
-    pub fn may_run(&self, step: usize, index: usize, now: i64) -> bool {
-        let (step, row) = (&self.steps[step], &self.steps[step].rows[index]);
-        let due = row.job == Job::Open || matches!(row.job, Job::Retrying(earliest, _) if now >= earliest);
-        let released = step.state == State::Running && step.due.0 <= now && !step.exceeded;
-        due && row.lease.is_none() && released && self.hands_out(step)
-    }
-
-    /// Whether a job should be handed out to who asks for everything.
-    pub fn must_run(&self, step: usize, index: usize, now: i64, alone: bool) -> bool {
-        let (of, row) = (&self.steps[step], &self.steps[step].rows[index]);
-        let open = !matches!(row.job, Job::Retrying(_, latest) if now < latest) && of.due.1 <= now;
-        self.may_run(step, index, now) && open && of.leased() < of.limit && (!row.is_suspect() || alone)
-    }
-
-    pub fn claimed(&mut self, step: usize, index: usize, lease: (usize, u64)) {
-        let row = &mut self.steps[step].rows[index];
-        (row.job, row.lease) = (Job::Open, Some(lease));
-        (self.phase, self.started) = (self.phase.max(Phase::Running), true);
-    }
-
-    /// An attempt has ended; `None`: it does not count, and the job goes back.
-    pub fn reported(&mut self, step: usize, index: usize, ended: Option<Job>) {
-        let stops = self.stops(step);
-        // What was cut off of a step that has been repaired meanwhile runs again.
-        let ended = ended.filter(|job| stops || *job != Job::Cancelled);
-        let row = &mut self.steps[step].rows[index];
-        row.lease = None;
-        row.attempts += u8::from(ended.is_some());
-        row.job = match ended {
-            None | Some(Job::Retrying(..)) if stops => Job::Cancelled,
-            None => Job::Open,
-            Some(job) => job,
-        };
-        if let Some(Job::Retrying(..)) = ended {
-            (row.deaths, row.alone) = (0, 0);
-        }
     }
 
     /// A source's job has emitted so many jobs: they may run at once, unless their step has a delay or waits for others, too.
@@ -220,19 +188,6 @@ impl Workflow {
         let edges = self.steps[step].edges.iter().filter(|(_, asks)| which(*asks));
         let verdicts: Option<Vec<_>> = edges.map(|(up, asks)| verdict(&self.steps[*up], *asks)).collect();
         verdicts.map(|verdicts| verdicts.into_iter().max().unwrap_or(Verdict::Release))
-    }
-
-    /// The worker of a lease died, with these jobs of a step unreported.
-    pub fn died(&mut self, step: usize, jobs: &[usize]) {
-        let (stops, single, max_deaths) = (self.stops(step), jobs.len() == 1, self.steps[step].max_deaths);
-        for index in jobs {
-            let row = &mut self.steps[step].rows[*index];
-            row.alone = if single { row.alone + u32::from(row.is_suspect()) } else { 0 };
-            row.deaths += 1;
-            let killed = single && row.alone >= max_deaths;
-            (row.lease, row.job) = (None, if killed { Job::Failed } else { row.job });
-            row.job = if stops { Job::Cancelled } else { row.job };
-        }
     }
 
     /// A signal is given to a step that waits for one; whether it is taken.
@@ -264,7 +219,10 @@ impl Workflow {
                 }
             }
         }
-        while self.settle_one(since, now) {}
+        self.look_at_batch();
+        while self.settle_one(since, now) {
+            self.look_at_batch();
+        }
         let over = !self.steps.iter().any(|step| step.state == State::Running);
         let unsettled = self.steps.iter().any(|step| matches!(step.state, State::Waiting | State::Failed));
         self.phase = match self.phase {
@@ -278,7 +236,7 @@ impl Workflow {
     fn settle_one(&mut self, since: i64, now: i64) -> bool {
         for number in 0..self.steps.len() {
             let begun = self.steps[number].begun;
-            let strongest = self.strongest(number, |asks| !begun || asks == Asks::Feeds);
+            let strongest = self.strongest(number, |asks| !begun || matches!(asks, Asks::Feeds | Asks::Grows));
             let (phase, step) = (self.phase, &mut self.steps[number]);
             // Nothing will be repaired in a cancelled workflow.
             let overruled = |asked: &Verdict| phase == Phase::Cancelling && (!step.always || *asked == Verdict::Wait);

@@ -1,7 +1,7 @@
 //! Random workflows: the same one as a model and as what a store is given.
 
 use super::dice::Dice;
-use super::naive::{Asks, Job, Phase, Policy, Row, State, Step, Workflow};
+use super::naive::{Asks, Job, Phase, Policy, Row, Step, Workflow};
 use crate::clock::Millis;
 use crate::graph::{Edge, StepSpec};
 use crate::id::WorkflowId;
@@ -52,23 +52,13 @@ pub fn random_workflow(dice: &mut Dice, size: Size, now: Millis, shard: u16) -> 
         model.push(Step {
             rows: (0..jobs).map(|_| Row::new()).collect(),
             edges,
-            feeds: None,
             always,
             tolerates: if dice.chance(25) { dice.below(3) } else { 0 },
             policy: [Policy::RunOn, Policy::RunOn, Policy::FailFast, Policy::Pause][dice.below(4)],
-            exceeded: false,
-            forgiven: 0,
             limit: if dice.chance(20) { 1 + dice.below(2) } else { usize::MAX },
             max_deaths: 1 + dice.below(3) as u32,
             delay: if dice.chance(10) { 500 } else { 0 },
-            state: State::Waiting,
-            begun: false,
-            passed_over: false,
-            due: (0, 0),
-            waits: None,
-            signalled: false,
-            generation: 0,
-            outdated: false,
+            ..Step::growing()
         });
     }
     // Some steps are fed: the jobs of the one before become their sources.
@@ -91,8 +81,14 @@ pub fn random_workflow(dice: &mut Dice, size: Size, now: Millis, shard: u16) -> 
             (step.rows, step.delay, step.policy) = (vec![Row::new()], 0, Policy::RunOn);
         }
     }
-    let id = WorkflowId::seeded(now, shard, dice.bytes());
-    let create = Create {
+    let parts = parts(dice, &model);
+    let create = create(WorkflowId::seeded(now, shard, dice.bytes()), parts);
+    (Workflow { steps: model, phase: Phase::Pending, started: false, batch: None }, create)
+}
+
+/// What makes a workflow of these parts.
+pub fn create(id: WorkflowId, parts: Vec<Part>) -> Create {
+    Create {
         workflow: NewWorkflow {
             id,
             name: "Game".into(),
@@ -104,13 +100,12 @@ pub fn random_workflow(dice: &mut Dice, size: Size, now: Millis, shard: u16) -> 
             parent: None,
         },
         draft: None,
-        parts: parts(dice, &model),
+        parts,
         again: false,
-    };
-    (Workflow { steps: model, phase: Phase::Pending, started: false }, create)
+    }
 }
 
-fn parts(dice: &mut Dice, steps: &[Step]) -> Vec<Part> {
+pub fn parts(dice: &mut Dice, steps: &[Step]) -> Vec<Part> {
     let mut parts = Vec::new();
     for (number, step) in steps.iter().enumerate() {
         let of = TYPES[dice.below(TYPES.len())];
@@ -141,6 +136,8 @@ fn parts(dice: &mut Dice, steps: &[Step]) -> Vec<Part> {
                 Asks::Feeds => EdgeKind::Feeds,
                 Asks::When => EdgeKind::When,
                 Asks::Unless => EdgeKind::Unless,
+                Asks::Grows => EdgeKind::Grows,
+                Asks::Death => EdgeKind::OnDeath,
             };
             parts.push(Part::Edge(Edge { up: *up as u32, down: number as u32, kind }));
         }

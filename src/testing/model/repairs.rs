@@ -7,7 +7,9 @@ impl Workflow {
     pub fn retry(&mut self, only: Option<usize>) {
         for number in 0..self.steps.len() {
             let step = &self.steps[number];
-            if step.count(Job::Failed) == 0 || only.is_some_and(|only| only != number) {
+            // Nobody adds to a batch any more that was abandoned.
+            let stands_for_batch = self.batch.is_some() && number == 0;
+            if stands_for_batch || step.count(Job::Failed) == 0 || only.is_some_and(|only| only != number) {
                 continue;
             }
             // One step after the other: what has run behind it by then, and is retried in part, is older than its input, too.

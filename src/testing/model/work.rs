@@ -135,7 +135,15 @@ impl Game {
                 *jobs = self.emit(hand, lease, &held, at, *ended == Some(Job::Succeeded), &mut part).await?;
             }
         }
+        let added = self.add_inside(&held, part.succeeded);
+        part.added = added.iter().map(|(_, added)| added.clone()).collect();
         let sends = 1 + usize::from(self.dice.chance(20));
+        self.say(|| {
+            format!(
+                "worker {hand} adds {:?}",
+                added.iter().map(|(kind, one)| (kind, one.chunk.jobs)).collect::<Vec<_>>()
+            )
+        });
         self.say(|| format!("worker {hand} reports under {lease}: {ends:?}, emitted {emitted:?}, sent {sends} times"));
         for _ in 0..sends {
             let report = Report { session: self.hands[hand].session, leases: vec![part.clone()] };
@@ -154,6 +162,7 @@ impl Game {
             }
             held.jobs = held.jobs.minus(Mask::range(index - held.first..index - held.first + 1));
         }
+        self.added_inside(held.workflow, &added);
         match held.jobs.is_empty() {
             true => self.hands[hand].held.remove(&lease),
             false => self.hands[hand].held.insert(lease, held),

@@ -104,6 +104,7 @@ impl Faulty {
                     job.is_some_and(|job| self.stage.runs_again(job, used.copied().unwrap_or(0)))
                 })
                 .collect();
+            let again = part.leave_out_added_by(again);
             kept.extend(again.iter().map(|at| (part.lease, at as u16)));
             take_out(part, again);
             leave_out(part, kept);
@@ -164,6 +165,20 @@ impl Store for Faulty {
     fn create(&self, create: Create) -> Answer<'_, Created> {
         Box::pin(self.call("create", self.store.create(create), |created| {
             self.stage.wake(&mut created.woken);
+            self.stage.look_at_the_clock();
+        }))
+    }
+
+    fn add_jobs(&self, add: AddJobs) -> Answer<'_, Added> {
+        Box::pin(self.call("add_jobs", self.store.add_jobs(add), |added| {
+            self.stage.wake(&mut added.woken);
+            self.stage.look_at_the_clock();
+        }))
+    }
+
+    fn close_batch(&self, close: CloseBatch) -> Answer<'_, ClosedBatch> {
+        Box::pin(self.call("close_batch", self.store.close_batch(close), |closed| {
+            self.stage.wake(&mut closed.woken);
             self.stage.look_at_the_clock();
         }))
     }

@@ -195,9 +195,61 @@ impl Job for Call {
     }
 }
 
+/// A job of a batch that adds another to it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Fork {
+    pub n: u64,
+}
+
+impl Job for Fork {
+    const NAME: &str = "Fork";
+    type Output = ();
+    type State = ();
+
+    async fn perform(self, ctx: &Context) -> JobResult<()> {
+        ctx.batch().add(Leaf { n: self.n }).await
+    }
+}
+
+/// What it adds.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Leaf {
+    n: u64,
+}
+
+impl Job for Leaf {
+    const NAME: &str = "Leaf";
+    type Output = ();
+    type State = ();
+
+    async fn perform(self, _: &Context) -> JobResult<()> {
+        Ok(())
+    }
+}
+
+/// A callback of a batch: tells how many of its jobs were unsettled when it ran.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Callback {
+    pub event: String,
+}
+
+impl Job for Callback {
+    const NAME: &str = "Callback";
+    type Output = (String, u64);
+    type State = ();
+
+    async fn perform(self, ctx: &Context) -> JobResult<(String, u64)> {
+        let batch = ctx.batch().find().await?;
+        let row = batch.status().await?;
+        let unsettled = row.steps.iter().filter(|step| !step.name.starts_with("on_")).map(|step| step.jobs.unsettled());
+        Ok((self.event, unsettled.sum()))
+    }
+}
+
 /// The application of the tests and of their workers.
 pub fn app() -> App {
     let app = App::new(|| async { Ok::<(), Infallible>(()) }).workflow::<Count>().job::<Row>().job::<Report>();
     let app = app.job::<Visit>().job::<Sweep>().job::<Ride>().job::<Load>().job::<CallHost>().job::<Call>();
+    let app = app.job::<Fork>().job::<Leaf>().job::<Callback>();
     app.queue("narrow street").limit(Limit::at_once(2))
 }

@@ -56,6 +56,35 @@ impl From<Signalled> for store::Signalled {
 }
 
 #[derive(Debug, Deserialize)]
+pub struct Added {
+    step: StepNumber,
+    first: u64,
+    jobs: u64,
+    #[serde(deserialize_with = "list")]
+    woken: Vec<u16>,
+}
+
+impl From<Added> for store::Added {
+    fn from(told: Added) -> Self {
+        Self { step: told.step, first: told.first, jobs: told.jobs, woken: Woken(told.woken) }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub struct ClosedBatch {
+    abandoned: bool,
+    more: bool,
+    #[serde(deserialize_with = "list")]
+    woken: Vec<u16>,
+}
+
+impl From<ClosedBatch> for store::ClosedBatch {
+    fn from(told: ClosedBatch) -> Self {
+        Self { abandoned: told.abandoned, more: told.more, woken: Woken(told.woken) }
+    }
+}
+
+#[derive(Debug, Deserialize)]
 pub struct Enqueued {
     #[serde(deserialize_with = "list")]
     firsts: Vec<u64>,

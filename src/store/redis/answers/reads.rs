@@ -9,7 +9,7 @@ use crate::graph::StepNumber;
 use crate::id::SessionId;
 use crate::limit::{Limit, Rate};
 use crate::retention::Retention;
-use crate::state::{Counts, EdgeKind, StepState, WorkflowState};
+use crate::state::{BatchState, Counts, EdgeKind, StepState, WorkflowState};
 use crate::store::redis::script::Answer;
 use crate::store::{self, *};
 
@@ -109,6 +109,7 @@ pub struct Workflow {
     key: Option<String>,
     overlap: Option<u8>,
     parent: Option<(String, StepNumber, u64)>,
+    batch: Option<u8>,
 }
 
 impl TryFrom<Workflow> for WorkflowRow {
@@ -143,6 +144,12 @@ impl TryFrom<Workflow> for WorkflowRow {
             },
             parent: match row.parent {
                 Some((id, step, index)) => Some(Parent { workflow: workflow_id(&id)?, step, index }),
+                None => None,
+            },
+            batch: match row.batch {
+                Some(number) => {
+                    Some(BatchState::from_u8(number).ok_or_else(|| corrupt("an unknown state of a batch"))?)
+                }
                 None => None,
             },
         })

@@ -18,7 +18,7 @@ local G = {
 -- The verbs that bring new work, and whether this script only reads.
 local GROWS, READS = {
     append = true, begin = true, create = true, enqueue = true, put_schedule = true, fire = true,
-    save_checkpoint = true, signal = true,
+    save_checkpoint = true, signal = true, add_jobs = true,
 }, false
 
 local function call(...)
@@ -220,8 +220,10 @@ local WF = {
 local WF_WORDS = {
     [0] = 'building', 'pending', 'running', 'paused', 'cancelling', 'succeeded', 'failed', 'cancelled', 'deleting', 'standing',
 }
-local EDGE = { after = 0, settled = 1, failure = 2, always = 3, feeds = 4, when = 5, unless = 6 }
+local EDGE = { after = 0, settled = 1, failure = 2, always = 3, feeds = 4, when = 5, unless = 6, grows = 7, death = 8 }
 local JOB_WORDS = { [0] = 'open', 'retrying', 'deferred', 'succeeded', 'failed', 'skipped', 'cancelled', 'skipped' }
+-- Whether jobs may still be added to a batch; its first step, which stands for it; how many callbacks it may have, which come behind that.
+local BATCH = { open = 1, closed = 2, abandoned = 3, step = 0, callbacks = 8 }
 local RELEASE, SKIP, WAIT, CANCEL = 1, 2, 3, 4
 local FAIL_FAST, OR_PAUSE = 1, 2
 local PARKED = 1e15
@@ -239,18 +241,31 @@ local IF_FAILED = { [EDGE.after] = WAIT, [EDGE.feeds] = WAIT, [EDGE.when] = WAIT
 local function decide(kind, upstream)
     local state = upstream.state
     if state < STEP.succeeded then return nil end
+    if state == STEP.cancelled then return kind == EDGE.always and RELEASE or CANCEL end
+    -- A death releases it before: this is for a batch that has had none.
+    if kind == EDGE.death then return SKIP end
+    if kind == EDGE.grows then return RELEASE end
     if state == STEP.succeeded then return IF_SUCCEEDED[kind] or RELEASE end
     -- It was skipped without having had its turn.
     if state == STEP.skipped and kind == EDGE.unless and upstream.decided then return SKIP end
     if state == STEP.skipped then return IF_SKIPPED[kind] or RELEASE end
-    if state == STEP.failed then return IF_FAILED[kind] or RELEASE end
-    return kind == EDGE.always and RELEASE or CANCEL
+    return IF_FAILED[kind] or RELEASE
+end
+
+-- Whether the step behind an edge begins before the one in front of it has settled, and settles only then.
+local function holds_back(kind)
+    return kind == EDGE.feeds or kind == EDGE.grows
+end
+
+-- Whether nothing of a step has run, and nothing will before its edges say so.
+function G.is_untouched(step)
+    return step.state == STEP.waiting and not step.released_at and not step.decided
 end
 
 -- Whether a step still asks what an edge of that kind decides.
 function G.is_asked(step, kind)
     if step.decided then return false end
-    if kind == EDGE.feeds then return step.state < STEP.succeeded end
+    if holds_back(kind) then return step.state < STEP.succeeded end
     return step.state == STEP.waiting and not step.released_at
 end
 
@@ -368,12 +383,13 @@ local COUNTS = { 'total', 'succeeded', 'failed', 'skipped', 'cancelled', 'retryi
 local WORKFLOW_FIELDS = {
     'state', 'unsettled', 'active', 'failed_steps', 'chores', 'grace_until', 'total', 'succeeded', 'failed', 'skipped',
     'cancelled', 'retrying', 'created_at', 'started_at', 'finished_at', 'steps', 'generation', 'deferred',
+    'batch', 'opened_by',
 }
 local STEP_FIELDS = {
     'line', 'suspect_line', 'feeds', 'always', 'tolerate_jobs', 'tolerate_fraction', 'limit', 'max_recoveries', 'delay',
     'state', 'decided', 'pending', 'skips', 'waits', 'cancels', 'total', 'succeeded', 'failed', 'skipped', 'cancelled',
     'retrying', 'leased', 'released_at', 'started_at', 'finished_at', 'generation', 'deferred', 'keyed',
-    'deadlines', 'checkpoints', 'awaits', 'policy', 'exceeded', 'forgiven', 'grace_until', 'children', 'outdated',
+    'deadlines', 'checkpoints', 'awaits', 'policy', 'exceeded', 'forgiven', 'grace_until', 'children', 'outdated', 'grows',
 }
 -- The type of the signal, if it is one; the time or the wait until its end, if it has one; what it becomes then; its error; when its signal came.
 local AWAITED_FIELDS = { 'type', 'at', 'wait', 'state', 'number', 'text', 'signalled_at' }

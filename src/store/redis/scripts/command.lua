@@ -34,6 +34,9 @@ function DO.cancel()
     workflow.state = WF.cancelling
     workflow.grace_until = G.advance_lease_time(arg.lease) + math.max(arg.grace, 0)
     G.put_workflow(workflow)
+    -- Nobody holds it open any more, if it is a batch.
+    local held = workflow.batch == BATCH.open and G.draft(workflow.opened_by)
+    if held then G.end_draft(held) end
     -- Places that a pause has parked may hold `always` steps.
     G.unpark_places(workflow.wf, 0)
     G.leave_chore('cancel', workflow.wf, 0, 0, 0)
@@ -88,12 +91,22 @@ local function refuse_repair(state)
     if state == WF.building or state == WF.deleting then refuse('is ' .. WF_WORDS[state] .. '; there is nothing to retry') end
 end
 
+-- Refuses what cannot be said of a batch: its jobs came from programs, and may add others.
+local function refuse_batch(workflow)
+    if not workflow.batch then return end
+    refuse("is a batch: its steps are not run again, skipped or given outputs; `retry` runs what failed again, `discard` gives it up")
+end
+
 local function begin_retry()
     local wf = G.find(arg.workflow)
     local workflow = G.workflow(wf)
     local state = workflow.state
     refuse_repair(state)
     local jobs = arg.step and G.step(wf, arg.step).failed or workflow.failed
+    if workflow.batch and not arg.discard and (not arg.step or arg.step == BATCH.step) then
+        -- No retry opens a batch again that was abandoned; that may be discarded.
+        jobs = jobs - G.step(wf, BATCH.step).failed
+    end
     if jobs == 0 then return { jobs = 0, more = false } end
     local held_by = is_finished(state) and G.take_key_again(workflow) or nil
     if held_by then return { jobs = 0, more = false, held_by = held_by } end
@@ -133,9 +146,10 @@ end
 local function begin_to_run_again()
     local workflow = commanded()
     refuse_repair(workflow.state)
+    refuse_batch(workflow)
     local step = G.step(workflow.wf, arg.step)
     -- Nothing of it has run, and nothing will before its edges say so.
-    if step.state == STEP.waiting and not step.released_at and not step.decided then return { jobs = 0, more = false } end
+    if G.is_untouched(step) then return { jobs = 0, more = false } end
     local held_by = is_finished(workflow.state) and G.take_key_again(workflow) or nil
     if held_by then return { jobs = 0, more = false, held_by = held_by } end
     if is_finished(workflow.state) then workflow.state, workflow.finished_at = WF.running, nil end
@@ -157,6 +171,7 @@ end
 local function begin_to_decide()
     local workflow = commanded()
     refuse_repair(workflow.state)
+    refuse_batch(workflow)
     local wf = workflow.wf
     local step = G.step(wf, arg.step)
     local jobs, chunk = step.total - step.succeeded - step.skipped, nil

@@ -41,6 +41,30 @@ end
 
 function DO.abandon()
     G.abandon(arg.draft)
+    G.cascade()
+    G.flush()
+    return {}
+end
+
+-- The batch of that id.
+local function batch_of(id)
+    local workflow = G.workflow(G.find(id))
+    if not workflow.batch then
+        fail('usage', 'workflow ' .. arg.shown .. ' is no batch: its steps and their jobs are those that it was created with')
+    end
+    return workflow
+end
+
+-- Keeps a batch open.
+function DO.hold_open()
+    local draft, workflow = G.draft(arg.draft), batch_of(arg.workflow)
+    if not draft and workflow.batch == BATCH.abandoned then
+        fail('refused', 'batch ' .. arg.shown .. ' has been abandoned: nobody told the store in time that it is still held open; ' ..
+            'it runs to its end with what it has')
+    elseif not draft then
+        fail('refused', 'batch ' .. arg.shown .. ' is ' .. WF_WORDS[workflow.state] .. ' and not held open by this client (any more)')
+    end
+    G.put_draft(draft, G.advance_lease_time(arg.lease) + arg.lease)
     G.flush()
     return {}
 end
@@ -59,6 +83,11 @@ function DO.append()
         if draft then
             of_wf = draft.of_wf
             if call('EXISTS', K.wf(of_wf, 'head')) == 0 then fail('refused', GONE) end
+        elseif arg.of.added then
+            local workflow = batch_of(arg.of.workflow)
+            of_wf = workflow.wf
+            -- What a job of it adds while it is being cancelled is collected with its report.
+            if is_finished(workflow.state) or workflow.state == WF.deleting then G.refuse_late(workflow) end
         else
             of_wf = G.find(arg.of.workflow)
             local state = G.workflow(of_wf).state
@@ -75,6 +104,7 @@ function DO.append()
         draft = { key = key, next = 0, jobs = 0 }
         if into_step then
             draft.of_wf, draft.of_step, draft.segment = of_wf, arg.of.step, new_segment(of_wf)
+            draft.spec = arg.of.added
         else
             draft.wf = begin_workflow(arg.of.new)
         end
@@ -135,6 +165,13 @@ function DO.create()
         wf = begin_workflow(new)
     end
     add_parts(wf, arg.parts)
+    for _, part in ipairs(arg.parts) do
+        if part.t == 'open' then
+            local row, deadline = G.workflow(wf), G.advance_lease_time(part.lease) + part.lease
+            row.batch, row.opened_by = BATCH.open, part.draft
+            G.put_draft({ key = part.draft, next = 1, jobs = 0, of_wf = wf, holds = true }, deadline)
+        end
+    end
     call('HSET', K.wf(wf, 'head'), 'id', new.id)
     call('HSET', K.ids, new.id, wf)
     if parent then G.add_child(parent, new.parent, wf) end

@@ -73,8 +73,8 @@ local function check_edges(wf, step, place)
         local up, kind = unhex(member:sub(9, 16)), tonumber(member:sub(17))
         local decision = tonumber(call('HGET', K.wf(wf, 'decisions'), hex(up, 8) .. prefix .. kind) or nil)
         if decision then counts[decision] = counts[decision] + 1 else counts.pending = counts.pending + 1 end
-        -- A step that is fed begins before its source has succeeded.
-        if kind ~= EDGE.feeds and (not decision or decision == WAIT) then early = early + 1 end
+        -- A step that is fed begins before its source has succeeded, one that grows before its batch has settled.
+        if not holds_back(kind) and (not decision or decision == WAIT) then early = early + 1 end
         local upstream = G.step(wf, up)
         if G.is_asked(step, kind) and decision and decide(kind, upstream) ~= decision then
             stale[#stale + 1] = place .. ' has an edge that decided ' .. decision .. ' although the step before it is ' .. STEP_WORDS[upstream.state]
@@ -270,6 +270,8 @@ function DO.doctor_of_workflow()
     if key and (G.holder(workflow.name, key) == wf) == is_finished(workflow.state) then
         find(place .. (is_finished(workflow.state) and ' has finished and holds its key' or ' is at work without its key'))
     end
+    local is_held = workflow.batch == BATCH.open and call('EXISTS', K.draft(workflow.opened_by)) == 1
+    if workflow.batch == BATCH.open and workflow.state < WF.cancelling and not is_held then find(place .. ' is open, and nobody holds it') end
     if not is_finished(workflow.state) and call('ZSCORE', K.expiry, wf) then find(place .. ' is unfinished and expires') end
     return { findings = findings, steps = workflow.steps, jobs = jobs.total, lane = workflow.state == WF.standing }
 end

@@ -9,7 +9,7 @@ local function workflow_row(wf)
     if not head[1] then return nil end
     cost.rows = cost.rows + 1
     local row = unpack_row(head[1], WORKFLOW_FIELDS)
-    row.id, row.name, row.arguments = head[2], head[3], head[4]
+    row.id, row.name, row.arguments, row.opened_by = head[2], head[3], head[4], nil
     row.retention, row.pinned, row.key, row.overlap = head[5] or nil, head[6] == '1', head[7] or nil, tonumber(head[8] or nil)
     local parent = head[9] and call('HGET', K.wf(head[9], 'head'), 'id')
     row.parent = parent and { parent, tonumber(head[10]), tonumber(head[11]) } or nil

@@ -39,8 +39,20 @@ local function check_part(lease, part, bytes)
             fail('usage', 'job ' .. (lease.first + at) .. ' of step ' .. lease.step .. ' has no workflow that stands for it')
         end
     end)
-    for _, one in ipairs(part.adopted) do
-        local feeds = G.step(lease.wf, lease.step).feeds
+    local step = G.step(lease.wf, lease.step)
+    for _, added in ipairs(part.added) do
+        if not step.grows then fail('usage', 'a job that is none of a batch reported jobs for one') end
+        G.check_added(lease.wf, added.step, added.jobs)
+    end
+    for _, one in ipairs(step.grows and part.adopted or {}) do
+        local draft = G.draft(arg.session .. ':' .. one[2])
+        if not draft or draft.of_wf ~= lease.wf or not draft.spec then
+            fail('refused', 'the draft of what a job adds to its batch is gone')
+        end
+        G.check_added(lease.wf, draft.spec, 1)
+    end
+    for _, one in ipairs(step.grows and {} or part.adopted) do
+        local feeds = step.feeds
         if not feeds then fail('usage', 'a job that is no source reported emitted jobs') end
         local draft = G.draft(arg.session .. ':' .. one[2])
         if not draft or draft.of_wf ~= lease.wf or draft.of_step ~= feeds then fail('refused', "the source's draft is gone") end
@@ -173,7 +185,11 @@ function DO.report()
         bytes[name] = settle_part(step, lease, part, chunk, before, is_stopped)
         if step.keyed then G.leave_turn(step, chunk.chunk, M.minus(part.all, part.returned), true) end
         -- What has been adopted is no draft any more when its checkpoint is forgotten.
-        for _, one in ipairs(part.adopted) do G.adopt(arg.session .. ':' .. one[2], wf, step.feeds) end
+        for _, one in ipairs(part.adopted) do
+            local key = arg.session .. ':' .. one[2]
+            if step.grows then G.adopt_added(key, wf) else G.adopt(key, wf, step.feeds) end
+        end
+        for _, added in ipairs(part.added) do G.add_from_inside(wf, added) end
         for _, dropped in ipairs(part.dropped) do G.drop_draft(arg.session .. ':' .. dropped) end
         if has_keys(step, SOLE) or (step.checkpoints or 0) > 0 then
             local ended = M.both(part.all, M.where(bytes[name], function(byte) return state_of(byte) >= SUCCEEDED end))
@@ -209,6 +225,7 @@ function DO.report()
     end
     G.cascade()
     G.admit()
+    write_numbers()
     G.flush()
     return { refused = refused, cancelled = cancelled, stopped = stopped, known_errors = known, more = G.has_chores(), woken = G.wake() }
 end

@@ -41,9 +41,11 @@ end
 function G.check_settled(wf, number)
     G.act_on_failures(wf, number)
     local step = G.step(wf, number)
+    if step.grows then G.act_on_death(step) end
     local may = step.state == STEP.running or step.state == STEP.waiting and step.decided ~= nil
     local workflow = G.workflow(wf)
     if not may or unsettled_jobs(step) > 0 or workflow.state == WF.standing or is_held(wf, number) then return end
+    if step.grows and step.pending > 0 and not step.decided then return G.settle_batch(wf) end
     if step.state == STEP.running and not step.decided then
         if step.pending > 0 then return end
         -- In a cancelled workflow nothing is repaired, so nothing waits for that.

@@ -25,30 +25,12 @@ local function take_back_expired(time)
     return #names == 10
 end
 
--- The time of a wait has come: it settles as its rule says, if no signal has settled it.
-local function end_wait(step, first)
-    local wf, number = step.wf, step.step
-    local chunk = G.chunk_at(wf, number, first)
-    local bytes = G.bytes(wf, chunk.chunk, chunk.jobs)
-    local waits = M.where(bytes, function(byte) return state_of(byte) == DEFERRED end)
-    -- What a cancel is about to end has no rule of its own any more.
-    if waits == '' or G.workflow(wf).state == WF.cancelling and not step.always then return end
-    local awaited = G.awaited(wf, number)
-    local record = call('HGET', K.wf(wf, 'awaited'), number .. ':record')
-    if record then G.add_record(wf, chunk.chunk, record) end
-    G.settle_jobs(wf, number, chunk, bytes, waits, awaited.state)
-    if awaited.state == FAILED then
-        G.note_errors(wf, number, chunk.chunk, { { number = awaited.number, text = awaited.text, jobs = waits } })
-    end
-    G.check_settled(wf, number)
-end
-
 -- Puts jobs of a chunk that were retrying or deferred, or a whole step that was delayed (chunk 0), into its line; settles the job of a
 -- step that waits. Without jobs: the time is over for which the chunk was to be kept.
 local function make_jobs_due(wf, number, chunk, first, jobs)
     local step = G.step(wf, number)
     if step.state ~= STEP.running then return end
-    if step.awaits then return end_wait(step, first) end
+    if step.awaits then return G.end_wait(step, first) end
     if chunk == 0 then return G.enqueue_all(step, 0) end
     if jobs == '' then return G.stop_keeping(step, chunk, first) end
     local at = G.find_chunk(wf, number, first)
@@ -114,7 +96,7 @@ local function end_drafts(time)
     local keys = call('ZRANGEBYSCORE', K.drafts, '-inf', time, 'LIMIT', 0, 10)
     for _, key in ipairs(keys) do
         local draft = G.draft(key)
-        if draft then G.collect_draft(draft) else call('ZREM', K.drafts, key) end
+        if draft then G.give_up(draft) else call('ZREM', K.drafts, key) end
     end
     return #keys == 10
 end
@@ -238,6 +220,8 @@ BITE['release again'] = function(wf, root, _, again) G.release_again(wf, root, a
 function BITE.reopen(wf, number, from, mended)
     -- A step that is being taken back to run again has nothing to retry before it has.
     if G.is_running_again(wf) then return G.leave_chore('reopen', wf, number, from, mended) end
+    -- No retry opens a batch again that was abandoned: nobody adds to it any more.
+    if number == BATCH.step and mended ~= DISCARD and G.workflow(wf).batch then return end
     -- What has been taken out of its lines and is not cancelled yet would be in neither.
     if G.is_on_list('stop rest', wf, number, 0) then return G.leave_chore('reopen', wf, number, from, mended) end
     local step = G.step(wf, number)
@@ -246,7 +230,7 @@ function BITE.reopen(wf, number, from, mended)
         local edges = G.edges_from(wf, number, from, 100)
         for _, edge in ipairs(edges) do
             local follower = G.step(wf, edge.down)
-            if follower.released_at and follower.state >= STEP.succeeded and edge.kind ~= EDGE.feeds then
+            if follower.released_at and follower.state >= STEP.succeeded and not holds_back(edge.kind) then
                 follower.outdated = true
                 G.put_step(follower)
             end

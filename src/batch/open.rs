@@ -1,0 +1,123 @@
+//! A batch that this program holds open: a draft that it renews until it closes the batch. Should it end without that, the draft dies, and the
+//! batch with it is abandoned.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+
+use super::Batch;
+use crate::client::Client;
+use crate::creation::answered;
+use crate::error::{Error, Result};
+use crate::id::WorkflowId;
+use crate::starting::{New, Started};
+use crate::store::{Append, CloseBatch, DraftKey, DraftOf, Key, Overlap, Store};
+use crate::wake::wake;
+use crate::worker::backoff::Backoff;
+use crate::workflow::Plan;
+
+/// A batch that this program holds open. While it does, the batch does not settle, whatever has become of its jobs.
+///
+/// Whoever drops it without [`close`](Self::close), or dies, has abandoned the batch: it runs to its end with the jobs that it has, its
+/// `on_complete` runs and its `on_success` does not.
+#[derive(Debug)]
+pub struct OpenBatch {
+    batch: Batch,
+    draft: DraftKey,
+    keeper: AbortHandle,
+    is_closed: AtomicBool,
+}
+
+impl Deref for OpenBatch {
+    type Target = Batch;
+
+    fn deref(&self) -> &Batch {
+        &self.batch
+    }
+}
+
+/// Makes a batch, and holds it open from then on.
+pub(super) async fn open(client: Client, new: New<'_>, key: Option<String>, plan: Plan) -> Result<OpenBatch> {
+    let draft = client.new_draft();
+    let plan = Plan { held_open: Some((draft, client.store().lease())), ..plan };
+    let handle = match key {
+        None => client.create(new, plan, Arc::default()).await?,
+        Some(key) => {
+            let name = new.name.to_owned();
+            let alone = Key { key: key.clone(), overlap: Overlap::Skip };
+            match client.create_alone(new, alone, move || Ok(plan), Arc::default()).await? {
+                Started::New(handle) => handle,
+                Started::Running(other) => {
+                    return Err(Error::refused(format!(
+                        "batch {name} is not opened: {} has its key `{key}`, and has not finished",
+                        other.id()
+                    )));
+                }
+            }
+        }
+    };
+    let keeper = tokio::spawn(keep_open(client.store().clone(), handle.id(), draft)).abort_handle();
+    Ok(OpenBatch { batch: Batch { handle }, draft, keeper, is_closed: AtomicBool::new(false) })
+}
+
+/// Renews what holds a batch open, until somebody ends this or the batch is held open no more.
+async fn keep_open(store: Arc<dyn Store>, workflow: WorkflowId, draft: DraftKey) {
+    let lease = store.lease();
+    let renewal = Append { draft, of: DraftOf::Open { workflow }, number: 0, parts: Vec::new(), lease };
+    let mut backoff = Backoff::new();
+    loop {
+        tokio::time::sleep(Duration::from_millis(lease.unsigned_abs() / 3)).await;
+        while let Err(error) = store.append(renewal.clone()).await {
+            if !error.is_transient() {
+                return tracing::warn!(%error, batch = %workflow, "the batch is held open no more");
+            }
+            tracing::warn!(%error, batch = %workflow, "the store does not hear that the batch is held open; it is told again");
+            tokio::time::sleep(backoff.next()).await;
+        }
+    }
+}
+
+impl OpenBatch {
+    /// Nothing more comes from this program: from here on the batch settles once all of its jobs have. Jobs of it may still add others, and so
+    /// may whoever [finds](Client::find_batch) it before that. An error if it has been abandoned: the store had not heard of this program for
+    /// a lease.
+    pub async fn close(&self) -> Result<()> {
+        let (store, closing) = (self.store(), CloseBatch { workflow: self.id(), draft: self.draft });
+        let closed = answered(|| store.close_batch(closing)).await?;
+        self.keeper.abort();
+        self.is_closed.store(true, Ordering::SeqCst);
+        wake(&closed.woken);
+        if closed.more {
+            self.client().lend_a_hand().await;
+        }
+        if closed.abandoned {
+            return Err(Error::refused(format!(
+                "batch {} has been abandoned, since the store had not heard of this program in time: it runs to its end with what it has, and \
+                 its `on_success` does not run",
+                self.id()
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for OpenBatch {
+    fn drop(&mut self) {
+        self.keeper.abort();
+        if self.is_closed.load(Ordering::SeqCst) {
+            return;
+        }
+        // It is abandoned at once, if this program lives on; if it does not, its draft dies.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let (store, id, draft) = (self.store().clone(), self.id(), self.draft);
+            runtime.spawn(async move {
+                if let Err(error) = store.abandon(id, draft).await {
+                    tracing::debug!(%error, batch = %id, "a batch is left to be abandoned by the store");
+                }
+            });
+        }
+    }
+}

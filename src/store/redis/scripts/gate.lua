@@ -1,0 +1,68 @@
+-- The first step of a batch, which stands for it: when it settles, and what a death does. How jobs come to a batch: grow.lua.
+
+-- The time of a wait has come: it settles as its rule says, if no signal has settled it.
+function G.end_wait(step, first)
+    local wf, number = step.wf, step.step
+    local chunk = G.chunk_at(wf, number, first)
+    local bytes = G.bytes(wf, chunk.chunk, chunk.jobs)
+    local waits = M.where(bytes, function(byte) return state_of(byte) == DEFERRED end)
+    -- What a cancel is about to end has no rule of its own any more.
+    if waits == '' or G.workflow(wf).state == WF.cancelling and not step.always then return end
+    local awaited = G.awaited(wf, number)
+    local record = call('HGET', K.wf(wf, 'awaited'), number .. ':record')
+    if record then G.add_record(wf, chunk.chunk, record) end
+    G.settle_jobs(wf, number, chunk, bytes, waits, awaited.state)
+    if awaited.state == FAILED then
+        G.note_errors(wf, number, chunk.chunk, { { number = awaited.number, text = awaited.text, jobs = waits } })
+    end
+    G.check_settled(wf, number)
+end
+
+-- The callbacks of a batch: the edges to them from the first step.
+function G.callbacks(wf)
+    G.callbacks_of = G.callbacks_of or {}
+    if not G.callbacks_of[wf] then
+        local callbacks = {}
+        for _, edge in ipairs(G.edges_from(wf, BATCH.step, 0, BATCH.callbacks)) do
+            if edge.kind ~= EDGE.grows then callbacks[#callbacks + 1] = edge end
+        end
+        G.callbacks_of[wf] = callbacks
+    end
+    return G.callbacks_of[wf]
+end
+
+-- Settles a batch that nobody holds open once every job of the steps that grow is final: that is told by counters, the workflow's without
+-- those of the first step and of the callbacks.
+function G.settle_batch(wf)
+    local workflow, gate = G.workflow(wf), G.step(wf, BATCH.step)
+    if workflow.batch == BATCH.open or gate.state ~= STEP.running or unsettled_jobs(gate) == 0 then return end
+    local left = unsettled_jobs(workflow) - unsettled_jobs(gate)
+    if left > 0 then
+        for _, edge in ipairs(G.callbacks(wf)) do left = left - unsettled_jobs(G.step(wf, edge.down)) end
+    end
+    -- Under a repair: its end looks again.
+    if left > 0 or call('HLEN', K.wf(wf, 'holds')) > 0 then return end
+    G.end_wait(gate, 0)
+end
+
+-- The first job of a batch that fails for good runs the callbacks that are there for it.
+function G.act_on_death(step)
+    local wf = step.wf
+    if step.failed == 0 or G.workflow(wf).state == WF.cancelling then return end
+    for _, edge in ipairs(G.callbacks(wf)) do
+        local callback = edge.kind == EDGE.death and G.step(wf, edge.down)
+        if callback and G.is_untouched(callback) and callback.pending > 0 then
+            call('HSET', K.wf(wf, 'decisions'), edge.name, RELEASE)
+            callback.pending = callback.pending - 1
+            G.put_step(callback)
+            G.act_on_decisions(callback)
+        end
+    end
+end
+
+-- The error for whoever adds jobs too late.
+function G.refuse_late(workflow)
+    local was_cancelled = workflow.state == WF.cancelling or workflow.state == WF.cancelled
+    fail('batch_settled', 'batch ' .. (arg.shown or workflow.wf) .. (was_cancelled and ' was cancelled' or ' has settled') ..
+        ': no jobs can be added to it any more; put them into a new batch')
+end
