@@ -97,6 +97,7 @@ macro_rules! conformance_table {
                 without_a_death_its_callback_is_skipped,
                 a_failure_keeps_its_success_waiting_until_the_retry,
                 a_repaired_job_adds_and_its_success_waits_for_that,
+                its_steps_are_not_run_again_skipped_or_given_outputs,
                 cancelled_runs_only_what_completes,
                 declared_steps_may_stay_empty,
                 a_report_brings_sixteen_new_types_within_its_bound,

@@ -389,7 +389,7 @@ pub mod batch {
     use crate::error::ErrorKind;
     use crate::state::{BatchState, WorkflowState};
     use crate::store::{
-        Append, LeaseReport, MAX_CALLBACKS, MAX_REPORTED_DRAFTS, MAX_REPORTED_LEASES, RetryFailed, error_number,
+        Append, ByHand, LeaseReport, MAX_CALLBACKS, MAX_REPORTED_DRAFTS, MAX_REPORTED_LEASES, RetryFailed, error_number,
     };
 
     pub async fn settles_not_while_it_is_held_open(scene: &Scene) {
@@ -606,6 +606,7 @@ pub mod batch {
         worker.run().await;
         worker.report(LeaseReport { failed: job(1), errors: death(1), ..worker.part(&slice) }).await;
         assert_eq!(scene.step_state(night.id, DEATH).await, StepState::Succeeded);
+        assert!(worker.drain().await.is_empty(), "the second death hands out nothing");
         night.close(scene).await;
         scene.wait(100).await;
         worker.run().await;
@@ -658,6 +659,20 @@ pub mod batch {
         assert_eq!(refusal(night.try_add(scene, "rows", 1).await), ErrorKind::BatchSettled);
         worker.run().await;
         assert_eq!((scene.state(night.id).await, scene.jobs(night.id).await.succeeded), (WorkflowState::Succeeded, 9));
+    }
+
+    pub async fn its_steps_are_not_run_again_skipped_or_given_outputs(scene: &Scene) {
+        let night = open(scene).await;
+        night.add(scene, "rows", 1).await;
+        night.close(scene).await;
+        scene.worker().await.run().await;
+        for step in [BATCH_STEP, COMPLETE, ROWS] {
+            let again = scene.store.run_again(scene.run_again_of(night.id, step, false)).await;
+            assert_eq!(refusal(again), ErrorKind::Refused);
+            let skipped = scene.store.decide_by_hand(scene.by_hand_of(night.id, step, ByHand::SkipAll)).await;
+            assert_eq!(refusal(skipped), ErrorKind::Refused);
+        }
+        assert_eq!(scene.state(night.id).await, WorkflowState::Succeeded);
     }
 
     pub async fn cancelled_runs_only_what_completes(scene: &Scene) {
