@@ -208,8 +208,8 @@ async fn a_batch_is_held_open_beyond_a_lease_and_why_says_so() {
     night.add(act("a", "ok")).await.unwrap();
     let is_done = async || (night.job("Act", 0).await.unwrap().state == JobState::Succeeded).then_some(());
     support::until::until(is_done).await;
-    // The house's leases last a second.
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    // The house's leases last a second, and it is held open for four.
+    tokio::time::sleep(Duration::from_millis(4_500)).await;
     assert_eq!(night.state().await.unwrap(), BatchState::Open);
     let why = night.why().await.unwrap();
     assert_eq!(why.causes.len(), 1, "{why:?}");

@@ -10,6 +10,7 @@ use tokio::task::AbortHandle;
 
 use super::Batch;
 use crate::client::Client;
+use crate::clock::Millis;
 use crate::creation::answered;
 use crate::error::{Error, Result};
 use crate::id::WorkflowId;
@@ -18,6 +19,10 @@ use crate::store::{Append, CloseBatch, DraftKey, DraftOf, Key, Overlap, Store};
 use crate::wake::wake;
 use crate::worker::backoff::Backoff;
 use crate::workflow::Plan;
+
+/// For so many leases a batch stays open without word from who holds it: unlike a slice, an abandoned batch is given to nobody else, so there
+/// is no hurry, and a program that was only slow must not lose it.
+const HELD_FOR_LEASES: Millis = 4;
 
 /// A batch that this program holds open. While it does, the batch does not settle, whatever has become of its jobs.
 ///
@@ -42,7 +47,7 @@ impl Deref for OpenBatch {
 /// Makes a batch, and holds it open from then on.
 pub(super) async fn open(client: Client, new: New<'_>, key: Option<String>, plan: Plan) -> Result<OpenBatch> {
     let draft = client.new_draft();
-    let plan = Plan { held_open: Some((draft, client.store().lease())), ..plan };
+    let plan = Plan { held_open: Some((draft, HELD_FOR_LEASES * client.store().lease())), ..plan };
     let handle = match key {
         None => client.create(new, plan, Arc::default()).await?,
         Some(key) => {
@@ -66,7 +71,8 @@ pub(super) async fn open(client: Client, new: New<'_>, key: Option<String>, plan
 /// Renews what holds a batch open, until somebody ends this or the batch is held open no more.
 async fn keep_open(store: Arc<dyn Store>, workflow: WorkflowId, draft: DraftKey) {
     let lease = store.lease();
-    let renewal = Append { draft, of: DraftOf::Open { workflow }, number: 0, parts: Vec::new(), lease };
+    let held_for = HELD_FOR_LEASES * lease;
+    let renewal = Append { draft, of: DraftOf::Open { workflow }, number: 0, parts: Vec::new(), lease: held_for };
     let mut backoff = Backoff::new();
     loop {
         tokio::time::sleep(Duration::from_millis(lease.unsigned_abs() / 3)).await;
@@ -83,7 +89,7 @@ async fn keep_open(store: Arc<dyn Store>, workflow: WorkflowId, draft: DraftKey)
 impl OpenBatch {
     /// Nothing more comes from this program: from here on the batch settles once all of its jobs have. Jobs of it may still add others, and so
     /// may whoever [finds](Client::find_batch) it before that. An error if it has been abandoned: the store had not heard of this program for
-    /// a lease.
+    /// four leases.
     pub async fn close(&self) -> Result<()> {
         let (store, closing) = (self.store(), CloseBatch { workflow: self.id(), draft: self.draft });
         let closed = answered(|| store.close_batch(closing)).await?;

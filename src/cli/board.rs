@@ -273,7 +273,10 @@ mod tests {
         };
         board.rows(&both(0, 0), Duration::ZERO);
         let rows = board.rows(&both(1_000, 1_500), Duration::from_secs(1));
-        assert_eq!((rows[0].name.as_str(), rows[0].figures.as_str()), ("2 steps", "2,500 of 10,000, 2,500/s, 3 s left"));
+        assert_eq!(
+            (rows[0].name.as_str(), rows[0].figures.as_str()),
+            ("2 steps", "2,500 of 10,000, 2,500/s, 3 s left")
+        );
         assert_eq!(rows[1].figures, "1,000 of 4,000, 1,000/s, 3 s left");
     }
 

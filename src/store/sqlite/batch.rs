@@ -47,7 +47,7 @@ impl Tx<'_> {
         let workflow = self.find_batch(id)?;
         // What a job of it adds while it is being cancelled is collected with its report.
         if workflow.state.is_finished() || workflow.state == WorkflowState::Deleting {
-            return Err(settled(id, workflow.state));
+            return Err(settled(id, &workflow));
         }
         Ok(workflow.wf)
     }
@@ -83,7 +83,7 @@ impl Tx<'_> {
         let at_work = matches!(workflow.state, WorkflowState::Pending | WorkflowState::Running | WorkflowState::Paused);
         let has_settled = !at_work || self.has_batch_settled(wf)?;
         if has_settled && !planted!("a batch takes jobs after it has settled") {
-            return Err(settled(add.workflow, workflow.state));
+            return Err(settled(add.workflow, &workflow));
         }
         let drafted = match add.draft {
             Some(key) => match self.draft(key)? {
@@ -408,11 +408,14 @@ impl Tx<'_> {
 }
 
 /// The error for whoever adds jobs to a batch too late.
-fn settled(id: WorkflowId, state: WorkflowState) -> Error {
-    Error::batch_settled(match state {
+fn settled(id: WorkflowId, batch: &Workflow) -> Error {
+    Error::batch_settled(match batch.state {
         WorkflowState::Cancelling | WorkflowState::Cancelled => {
             format!("batch {id} was cancelled: no jobs can be added to it any more; put them into a new batch")
         }
+        _ if batch.batch == Some(BatchState::Abandoned) => format!(
+            "batch {id} has settled: it was abandoned, since the store had not heard in time of the program that held it open; no jobs can be added to it any more; put them into a new batch"
+        ),
         _ => format!("batch {id} has settled: no jobs can be added to it any more; put them into a new batch"),
     })
 }

@@ -63,6 +63,8 @@ end
 -- The error for whoever adds jobs too late.
 function G.refuse_late(workflow)
     local was_cancelled = workflow.state == WF.cancelling or workflow.state == WF.cancelled
-    fail('batch_settled', 'batch ' .. (arg.shown or workflow.wf) .. (was_cancelled and ' was cancelled' or ' has settled') ..
-        ': no jobs can be added to it any more; put them into a new batch')
+    local how = was_cancelled and ' was cancelled: ' or workflow.batch == BATCH.abandoned and
+        ' has settled: it was abandoned, since the store had not heard in time of the program that held it open; ' or ' has settled: '
+    fail('batch_settled', 'batch ' .. (arg.shown or workflow.wf) .. how ..
+        'no jobs can be added to it any more; put them into a new batch')
 end
