@@ -26,7 +26,8 @@ const USAGE: &str = "usage: cargo xtask test [--seeds N]
        cargo xtask check FILES… [--json]
                                  checks ledgers
        cargo xtask servers       installs the servers that the tests start
-       cargo xtask planted       shows that each planted bug is caught, and by which test
+       cargo xtask planted [WORDS]
+                                 shows that each planted bug, or each whose name has these words, is caught, and by which test
        cargo xtask bench ARGS…   measures the engine: --store sqlite, --suite, --help for all";
 
 /// A store in memory takes and frees much of it; without these settings glibc hands each piece back to the system at once.
@@ -52,7 +53,7 @@ fn main() -> ExitCode {
         ["reliability", ref flags @ ..] => full::Sizes::parse(flags).and_then(|sizes| full::full(&sizes)),
         ["crash", ref flags @ ..] => crash::Options::parse(flags).and_then(|options| crash::command(&options)),
         ["servers"] => servers::install(),
-        ["planted"] => planted::planted(),
+        ["planted", ref words @ ..] => planted::planted(&words.join(" ")),
         // As cargo calls it for `planted`.
         [rustc, ref arguments @ ..] if Path::new(rustc).file_stem().is_some_and(|name| name == "rustc") => {
             planted::compile(rustc, arguments)

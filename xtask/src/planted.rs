@@ -28,9 +28,11 @@ const PATIENCE: u32 = 4;
 /// The least that a test is waited for.
 const LEAST_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Plants each bug.
-pub fn planted() -> Result<()> {
-    let bugs = bugs(Path::new("src"))?;
+/// Plants each bug that has these words in its name.
+pub fn planted(words: &str) -> Result<()> {
+    let mut bugs = bugs(Path::new("src"))?;
+    bugs.retain(|bug| bug.contains(words));
+    ensure!(!bugs.is_empty(), "no planted bug has the words `{words}` in its name");
     let programs = build()?;
     let mut patience = Vec::new();
     for test in &programs {
