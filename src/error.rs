@@ -57,6 +57,7 @@ impl Error {
         Self::new(ErrorKind::Refused, message)
     }
 
+    #[cfg(feature = "sqlite")]
     pub(crate) fn batch_settled(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::BatchSettled, message)
     }
