@@ -17,7 +17,7 @@ const CUT: i64 = 400;
 
 impl Tx<'_> {
     /// The lease under which a session runs a job.
-    fn lease_that_holds(&mut self, session: SessionId, number: u64, at: u16) -> Result<Lease> {
+    pub fn lease_that_holds(&mut self, session: SessionId, number: u64, at: u16) -> Result<Lease> {
         let lease = match self.session(session)? {
             Some(session) => self.leases_where("session = ?1 AND number = ?2 LIMIT 1", (session, number as i64))?.pop(),
             None => None,

@@ -40,6 +40,8 @@ pub struct Step {
     pub rows: Vec<Row>,
     pub edges: Vec<(usize, Asks)>,
     pub feeds: Option<usize>,
+    /// What its jobs emit is there at once.
+    pub eager: bool,
     pub always: bool,
     pub tolerates: usize,
     pub policy: Policy,
@@ -95,6 +97,7 @@ impl Step {
             rows: Vec::new(),
             edges: vec![(0, Asks::Grows)],
             feeds: None,
+            eager: false,
             always: false,
             tolerates: 0,
             policy: Policy::RunOn,
@@ -245,6 +248,17 @@ impl Workflow {
         fed.rows.extend((0..jobs).map(|_| Row::new()));
         fed.begun |= fed.delay == 0 && others == Some(Verdict::Release);
         fed.state = if fed.begun { State::Running } else { fed.state };
+    }
+
+    /// Whether a job of a source that emits now is told to come to its end.
+    pub fn emits_in_vain(&self, step: usize, fed: usize) -> bool {
+        let fed = &self.steps[fed];
+        self.stops(step) || self.phase == Phase::Cancelling && !fed.always || fed.passed_over
+    }
+
+    /// How many jobs of a step are not final.
+    pub fn unfinished(&self, step: usize) -> usize {
+        self.steps[step].rows.iter().filter(|row| !row.is_final()).count()
     }
 
     pub fn grows(&self, step: usize) -> bool {

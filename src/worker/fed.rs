@@ -1,0 +1,61 @@
+//! What a worker has itself settled of steps that its eager sources feed: so a source that waits for its jobs need not ask the store, as long
+//! as they run in the same process.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::held::Held;
+use crate::graph::StepNumber;
+use crate::id::WorkflowId;
+use crate::store::LeaseReport;
+
+/// A step that a source in this worker feeds.
+#[derive(Debug, Default)]
+pub struct Fed {
+    /// How many of its jobs have been reported from here.
+    settled: AtomicU64,
+    /// There are more.
+    pub changed: Notify,
+}
+
+impl Fed {
+    pub fn settled(&self) -> u64 {
+        self.settled.load(Ordering::SeqCst)
+    }
+}
+
+/// All of them, as long as a source needs them.
+#[derive(Debug, Default)]
+pub struct FedSteps(Mutex<Vec<(WorkflowId, StepNumber, Weak<Fed>)>>);
+
+impl FedSteps {
+    /// The one that a source feeds.
+    pub fn of(&self, workflow: WorkflowId, step: StepNumber) -> Arc<Fed> {
+        let mut all = self.0.lock();
+        all.retain(|(.., fed)| fed.strong_count() > 0);
+        let there = all.iter().find(|(of, number, _)| (*of, *number) == (workflow, step));
+        if let Some(fed) = there.and_then(|(.., fed)| fed.upgrade()) {
+            return fed;
+        }
+        let fed = Arc::new(Fed::default());
+        all.push((workflow, step, Arc::downgrade(&fed)));
+        fed
+    }
+
+    /// Jobs have been reported.
+    pub fn reported(&self, held: &Held, part: &LeaseReport) {
+        let all = self.0.lock();
+        if all.is_empty() {
+            return;
+        }
+        let here = all.iter().find(|(of, number, _)| (*of, *number) == (held.slice.workflow, held.slice.step));
+        if let Some(fed) = here.and_then(|(.., fed)| fed.upgrade()) {
+            let settled = [part.succeeded, part.failed, part.skipped, part.cancelled].map(|jobs| jobs.len() as u64);
+            fed.settled.fetch_add(settled.iter().sum(), Ordering::SeqCst);
+            fed.changed.notify_waiters();
+        }
+    }
+}
