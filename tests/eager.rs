@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gusher::prelude::*;
 use gusher::testing::torture;
-use gusher::{ErrorKind, Handle, JobState, StepState, WorkerOptions, WorkflowState};
+use gusher::{CauseKind, ErrorKind, Handle, JobState, StepState, WorkerOptions, WorkflowState};
 use support::House;
 use support::act::{Act, Shared, Stage, act};
 use support::play::{Play, app};
@@ -210,7 +210,7 @@ async fn one_that_failed_for_good_keeps_its_rows_and_goes_on_when_it_is_retried(
     let there = run.status().await.unwrap().steps[1].jobs;
     assert!(there.total > 20 && there.succeeded == there.total, "{there:?}");
     assert!(!play.stage.ran().contains(&"report".to_owned()));
-    run.retry().await.unwrap();
+    run.retry_failed(None).await.unwrap();
     assert_each_row_once(&play, &run, 40).await;
     assert_eq!(begun(&play)[1], format!("from {}", there.total - 1));
     play.end().await;
@@ -274,6 +274,9 @@ async fn a_source_that_waits_while_its_workflow_is_paused_goes_on_after_it() {
     run.pause().await.unwrap();
     play.stage.gate.add_permits(1);
     support::until::until(async || (run.status().await.unwrap().steps[1].jobs.unsettled() > 1).then_some(())).await;
+    let why = run.why_step("ReadFeed").await.unwrap();
+    let told = "what emits waits for `rows`, of which 2 jobs are unfinished: it goes on once that is at most 1";
+    assert!(why.causes[0].text.contains(told) && why.causes[0].kinds.contains(&CauseKind::Ahead), "{why:?}");
     run.resume().await.unwrap();
     assert_each_row_once(&play, &run, 50).await;
     play.end().await;
@@ -291,7 +294,7 @@ async fn a_worker_that_stops_gives_a_source_that_waits_back_and_another_goes_on(
     let play = Play { house, app, stage, worker };
     assert_each_row_once(&play, &run, 30).await;
     let source = run.job("ReadFeed", 0).await.unwrap();
-    assert_eq!(source.attempts.len(), 1, "no attempt was used up");
+    assert_eq!(source.attempts, 1, "no attempt was used up");
     play.end().await;
 }
 
