@@ -212,7 +212,10 @@ impl Graph {
             return Some("emits nothing, so it cannot be `.eager()`; that is for what `flow.expand(..)` and `expand_each(..)` return".into());
         };
         if step.eager == Some(0) {
-            return Some("has `.ahead(0)`, so it would never emit anything; how many jobs may be unfinished: `.ahead(10_000)`".into());
+            return Some(
+                "has `.ahead(0)`, so it would never emit anything; how many jobs may be unfinished: `.ahead(10_000)`"
+                    .into(),
+            );
         }
         let fed = self.steps.get(fed as usize).filter(|fed| !fed.delay.is_zero())?;
         Some(format!(

@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::forward::Route;
 use super::fed::FedSteps;
+use super::forward::Route;
 use super::held::Held;
 use super::lending::Lending;
 use super::permits::Permits;

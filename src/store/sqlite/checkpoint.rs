@@ -22,7 +22,8 @@ impl Tx<'_> {
             Some(session) => self.leases_where("session = ?1 AND number = ?2 LIMIT 1", (session, number as i64))?.pop(),
             None => None,
         };
-        let holds = |lease: &Lease| lease.jobs.contains(usize::from(at)) || planted!("a late attempt of a source adopts");
+        let holds =
+            |lease: &Lease| lease.jobs.contains(usize::from(at)) || planted!("a late attempt of a source adopts");
         lease.filter(holds).ok_or_else(|| {
             Error::refused(format!(
                 "lease {number} does not hold this job (any more): it runs again elsewhere, and what this attempt saves counts for nothing; end it"

@@ -38,9 +38,8 @@ impl Tx<'_> {
     fn add_emitted(&mut self, fed: &Step, adopt: &Adopt) -> Result<i64> {
         let (wf, number, first) = (fed.wf, fed.step, fed.jobs.total as i64);
         let sql = "SELECT segment, first, jobs FROM segment WHERE wf = ? AND step = ? ORDER BY first DESC LIMIT 1";
-        let there = self.one(sql, (wf, number), |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
-        })?;
+        let there = self
+            .one(sql, (wf, number), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))?;
         let (segment, before) = match there {
             Some((segment, begins, jobs)) if begins + jobs == first => (segment, jobs),
             Some((segment, ..)) => return Err(Error::corrupt(format!("segment {segment} does not end with its step"))),

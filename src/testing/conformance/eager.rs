@@ -54,7 +54,10 @@ pub mod adopt {
     }
 
     async fn assert_done(scene: &Scene, id: WorkflowId, rows: u64) {
-        assert_eq!((scene.step(id, ROWS).await.jobs.succeeded, scene.state(id).await), (rows, WorkflowState::Succeeded));
+        assert_eq!(
+            (scene.step(id, ROWS).await.jobs.succeeded, scene.state(id).await),
+            (rows, WorkflowState::Succeeded)
+        );
         scene.at_rest().await;
     }
 

@@ -128,8 +128,7 @@ impl Game {
         let before = self.stored.get(&job).copied().unwrap_or(0);
         let amount = self.dice.below(6);
         let chunks = chunks(&mut self.dice, amount);
-        let adopt =
-            Adopt { session: self.hands[hand].session, lease, at: at as u16, before: before as u64, chunks };
+        let adopt = Adopt { session: self.hands[hand].session, lease, at: at as u16, before: before as u64, chunks };
         let model = &self.models[held.workflow];
         let fed = model.steps[held.step].feeds.ok_or("no source")?;
         let (in_vain, is_over) = (model.emits_in_vain(held.step, fed), model.steps[fed].state > State::Running);
