@@ -90,11 +90,15 @@ impl Source for ReadFeed {
 struct Feeds {
     feeds: Vec<ReadFeed>,
     ahead: u64,
+    timeout: Option<Duration>,
 }
 impl Workflow for Feeds {
     const NAME: &str = "Feeds";
     fn configure(&self, flow: &Flow) -> gusher::Result<()> {
         let rows = flow.expand_each(self.feeds.clone()).eager().ahead(self.ahead).named("rows");
+        if let Some(timeout) = self.timeout {
+            rows.source(|feeds| feeds.timeout(timeout));
+        }
         flow.run(act("report", "ok")).after(rows);
         Ok(())
     }
@@ -105,7 +109,7 @@ fn feed(rows: u64) -> ReadFeed {
 }
 
 fn feeds(feeds: impl Into<Vec<ReadFeed>>, ahead: u64) -> Feeds {
-    Feeds { feeds: feeds.into(), ahead }
+    Feeds { feeds: feeds.into(), ahead, timeout: None }
 }
 
 fn registered(app: App<Shared>) -> App<Shared> {
@@ -263,6 +267,21 @@ async fn a_cancel_ends_a_source_that_waits() {
     assert_eq!(done.state, WorkflowState::Cancelled);
     assert_eq!(run.job("ReadFeed", 0).await.unwrap().state, JobState::Cancelled);
     assert_eq!(play.house.under_way().await, 0);
+    play.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_waits_ends_at_its_time_limit() {
+    let play = with_slots(1).await;
+    let slow = feeds([ReadFeed { does: "wait".into(), ..feed(100) }], 2);
+    let run = play.start(Feeds { timeout: Some(Duration::from_millis(50)), ..slow }).await;
+    let source = async || run.job("ReadFeed", 0).await.unwrap();
+    support::until::until(async || (source().await.state == JobState::Failed).then_some(())).await;
+    play.stage.gate.add_permits(100);
+    assert_eq!(run.wait().await.unwrap().state, WorkflowState::Failed);
+    let errors = source().await.errors;
+    assert!(errors.last().unwrap().error.contains("timed out"), "{errors:?}");
+    assert_eq!(play.stage.most_at_once(), 1);
     play.end().await;
 }
 
