@@ -7,7 +7,6 @@
 //! ```
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -48,9 +47,6 @@ pub(crate) struct Eager {
     ahead: u64,
     told_to_end: CancellationToken,
     fed: Arc<Fed>,
-    /// How many were unfinished by the store's last answer, and how many this worker had reported when it was asked.
-    unfinished: AtomicU64,
-    reported_then: AtomicU64,
     /// Something has gathered.
     came: Notify,
     inner: tokio::sync::Mutex<Inner>,
@@ -100,8 +96,6 @@ impl Eager {
             feeds,
             ahead,
             told_to_end: told_to_end(),
-            unfinished: AtomicU64::new(0),
-            reported_then: AtomicU64::new(0),
             came: Notify::new(),
             inner: tokio::sync::Mutex::default(),
             lent: tokio::sync::Mutex::default(),
@@ -255,8 +249,8 @@ impl Eager {
             if inner.chunks.is_empty() {
                 return None;
             }
-            let chunks = std::mem::take(&mut inner.chunks);
             (inner.bytes, inner.gathered, inner.since) = (0, 0, None);
+            let chunks = inner.chunks.drain(..fitting(&inner.chunks)).collect();
             inner.sent = Some(self.adoption(inner.stored, chunks));
         }
         inner.sent.clone()
@@ -276,7 +270,7 @@ impl Eager {
     async fn send(&self, adopt: &Adopt) -> JobResult<u64> {
         let mut backoff = Backoff::new();
         let (reported, adopted) = loop {
-            let reported = self.fed.settled();
+            let reported = self.fed.reported();
             match self.held.store.adopt(adopt.clone()).await {
                 Ok(adopted) => break (reported, adopted),
                 Err(error) => wait_for_the_store(&self.held, error, &mut backoff).await?,
@@ -289,15 +283,13 @@ impl Eager {
             tokio::task::yield_now().await;
             return Err(JobError::new("the workflow is cancelled, or the step has failed"));
         }
-        self.reported_then.store(reported, Ordering::SeqCst);
-        self.unfinished.store(adopted.unfinished, Ordering::SeqCst);
+        self.fed.learn(adopted.unfinished, reported);
         Ok(adopted.stored)
     }
 
     /// Whether no more jobs of the step are unfinished than may be, as far as is known here.
     fn has_room(&self) -> bool {
-        let reported = self.fed.settled().saturating_sub(self.reported_then.load(Ordering::SeqCst));
-        self.unfinished.load(Ordering::SeqCst).saturating_sub(reported) <= self.ahead
+        self.fed.unfinished() <= self.ahead
     }
 
     /// Whether it may wait for its jobs. One that may kill its worker has nothing beside it, and what holds a place of a limited queue may keep
@@ -323,6 +315,7 @@ impl Eager {
         }
         tracing::debug!(step = %self.held.slice.step_name, feeds = self.feeds, ahead = self.ahead, "a source waits for its jobs");
         let mut wait = FIRST_LOOK;
+        let mut look_at = Instant::now() + jitter(wait);
         loop {
             let changed = self.fed.changed.notified();
             tokio::pin!(changed);
@@ -336,13 +329,14 @@ impl Eager {
                 () = self.told_to_end.cancelled() => return Err(JobError::stopped()),
                 () = hub.stopping.cancelled() => return Err(self.give_back(GivenBack::AtOnce)),
                 () = changed => {}
-                () = tokio::time::sleep(jitter(wait)) => {
+                () = tokio::time::sleep_until(look_at) => {
                     if hub.is_isolated() {
                         // What is suspected of killing workers waits until this one holds nothing.
                         return Err(self.give_back(GivenBack::AtOnce));
                     }
                     self.look().await?;
                     wait = (2 * wait).min(LOOK);
+                    look_at = Instant::now() + jitter(wait);
                 }
             }
         }
@@ -380,6 +374,16 @@ impl Eager {
             GivenBack::Later => End::Failed(JobError::postpone(LATER)),
         })
     }
+}
+
+/// How many chunks go together: at least one, which may be one large job.
+fn fitting(chunks: &[Chunk]) -> usize {
+    let mut bytes = 0;
+    let fits = |chunk: &&Chunk| {
+        bytes += chunk.body.len();
+        bytes <= APPEND_BYTES
+    };
+    chunks.iter().take_while(fits).count().clamp(1, MAX_ADOPTED_CHUNKS)
 }
 
 fn given_back() -> JobError {

@@ -1,7 +1,6 @@
 //! What a worker has itself settled of steps that its eager sources feed: so a source that waits for its jobs need not ask the store, as long
 //! as they run in the same process.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -15,15 +14,38 @@ use crate::store::LeaseReport;
 /// A step that a source in this worker feeds.
 #[derive(Debug, Default)]
 pub struct Fed {
-    /// How many of its jobs have been reported from here.
-    settled: AtomicU64,
-    /// There are more.
+    known: Mutex<Known>,
+    /// Fewer are unfinished than before.
     pub changed: Notify,
 }
 
+#[derive(Debug, Default)]
+struct Known {
+    /// How many of its jobs have been reported from here.
+    reported: u64,
+    /// How many were unfinished by the store's last answer, and how many had been reported from here when it was asked.
+    unfinished: u64,
+    reported_then: u64,
+}
+
 impl Fed {
-    pub fn settled(&self) -> u64 {
-        self.settled.load(Ordering::SeqCst)
+    /// How many of its jobs have been reported from here.
+    pub fn reported(&self) -> u64 {
+        self.known.lock().reported
+    }
+
+    /// The store has answered how many are unfinished; when it was asked so many had been reported.
+    pub fn learn(&self, unfinished: u64, reported_then: u64) {
+        let mut known = self.known.lock();
+        (known.unfinished, known.reported_then) = (unfinished, reported_then);
+        drop(known);
+        self.changed.notify_waiters();
+    }
+
+    /// How many are unfinished, as far as is known here.
+    pub fn unfinished(&self) -> u64 {
+        let known = self.known.lock();
+        known.unfinished.saturating_sub(known.reported.saturating_sub(known.reported_then))
     }
 }
 
@@ -54,7 +76,7 @@ impl FedSteps {
         let here = all.iter().find(|(of, number, _)| (*of, *number) == (held.slice.workflow, held.slice.step));
         if let Some(fed) = here.and_then(|(.., fed)| fed.upgrade()) {
             let settled = [part.succeeded, part.failed, part.skipped, part.cancelled].map(|jobs| jobs.len() as u64);
-            fed.settled.fetch_add(settled.iter().sum(), Ordering::SeqCst);
+            fed.known.lock().reported += settled.iter().sum::<u64>();
             fed.changed.notify_waiters();
         }
     }
