@@ -270,6 +270,7 @@ mod tests {
             &REPORT,
             &TICK,
             &CHECKPOINT,
+            &EAGER,
             &CANCEL,
             &COMMAND,
             &SIGNAL,
