@@ -105,7 +105,7 @@ impl Eager {
 
     /// Begins once there is room for what the source emits: it has opened no file yet.
     pub async fn begin(&self) -> JobResult<()> {
-        self.open(&mut *self.inner.lock().await).await?;
+        self.stored().await?;
         self.wait_for_room().await
     }
 
