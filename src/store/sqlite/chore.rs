@@ -5,7 +5,7 @@ use rusqlite::OptionalExtension;
 
 use super::by_hand::SKIP_ALL;
 use super::line::{End, Work};
-use super::tx::{Step, Tx, Wf, known, mask};
+use super::tx::{Step, Tx, Wf, chained_chunk, known, mask};
 use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
@@ -52,6 +52,10 @@ pub enum Kind {
     RunAgain,
     /// Releases what `RunAgain` has taken back.
     ReleaseAgain,
+    /// Skips the jobs of `step` whose predecessors have settled without success, from job `cursor` on.
+    SkipBehind,
+    /// Takes back what `step` told its followers, from step `cursor` on, and runs it again, since what it is chained to is repaired.
+    ReopenBehind,
     /// Cancels the rest of `step`, which has failed fast, from job `cursor` on.
     StopRest,
     /// Puts the workflow's parked places back, from line `cursor` on.
@@ -67,7 +71,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 16] = [
+    const ALL: [Kind; 18] = [
         Kind::Roots,
         Kind::Settled,
         Kind::Fill,
@@ -78,6 +82,8 @@ impl Kind {
         Kind::Revive,
         Kind::RunAgain,
         Kind::ReleaseAgain,
+        Kind::SkipBehind,
+        Kind::ReopenBehind,
         Kind::StopRest,
         Kind::Unpark,
         Kind::ChildEnded,
@@ -98,6 +104,8 @@ impl Kind {
             Kind::Revive => "revive",
             Kind::RunAgain => "run again",
             Kind::ReleaseAgain => "release again",
+            Kind::SkipBehind => "skip behind",
+            Kind::ReopenBehind => "reopen behind",
             Kind::StopRest => "stop rest",
             Kind::Unpark => "resume",
             Kind::ChildEnded => "child ended",
@@ -183,6 +191,11 @@ impl Tx<'_> {
             Kind::Revive => self.revive(wf, step, cursor, argument),
             Kind::RunAgain => self.run_again_bite(wf, step, argument),
             Kind::ReleaseAgain => self.release_again(wf, step, argument),
+            Kind::SkipBehind => match self.skip_behind(wf, step, cursor)? {
+                Some(next) => self.leave_chore(Kind::SkipBehind, wf, step, next, argument),
+                None => Ok(()),
+            },
+            Kind::ReopenBehind => self.reopen_behind(wf, step, cursor),
             Kind::StopRest => self.stop_rest(wf, step, cursor),
             Kind::Unpark => self.unpark_places(wf, cursor),
             Kind::ChildEnded => self.end_of_child(wf, step, cursor, argument),
@@ -290,7 +303,6 @@ impl Tx<'_> {
     /// Takes a step back to running. As long as it counts as settled its followers are told, one bite after the other, to wait for
     /// it again: so none of them is released between its reopening and its new end.
     fn reopen(&mut self, wf: Wf, number: StepNumber, from: i64, mended: i64) -> Result<()> {
-        const FOLLOWERS: usize = 80;
         // A step that is being taken back to run again has nothing to retry before it has.
         if self.is_running_again(wf)? && !planted!("a retry comes between the taking back of steps that run again") {
             return self.leave_chore(Kind::Reopen, wf, number, from, mended);
@@ -299,7 +311,7 @@ impl Tx<'_> {
         if self.is_stopping_rest(wf, number)? && !planted!("a repair comes between the cancelling of a step's rest") {
             return self.leave_chore(Kind::Reopen, wf, number, from, mended);
         }
-        let mut step = self.step(wf, number)?;
+        let step = self.step(wf, number)?;
         if mended == SKIP_ALL && super::again::is_untouched(&step) {
             return self.pass_over(step, Decision::Skip);
         }
@@ -307,37 +319,12 @@ impl Tx<'_> {
             return Ok(());
         }
         if step.state.is_settled() {
-            let sql = "SELECT e.down, e.kind, e.decision, d.state >= 2 FROM edge e JOIN step d ON d.wf = e.wf AND d.step = e.down \
-                       WHERE e.wf = ?1 AND e.up = ?2 AND e.down >= ?3 AND (d.decided IS NULL \
-                       AND (d.state = 0 AND d.released_at IS NULL OR d.state < 2 AND e.kind IN (4, 7)) \
-                       OR d.state >= 2 AND d.released_at IS NOT NULL AND e.kind NOT IN (4, 7)) ORDER BY e.down, e.kind LIMIT ?4";
-            let edges = self.all(sql, (wf, number, from, FOLLOWERS as i64), |row| {
-                let edge = (row.get::<_, StepNumber>(0)?, row.get::<_, u8>(1)?, row.get::<_, Option<u8>>(2)?);
-                Ok((edge, row.get::<_, bool>(3)?))
-            })?;
-            for ((down, kind, decision), has_run) in
-                edges.iter().filter(|_| !planted!("a repair does not take back what followed"))
-            {
-                if *has_run {
-                    let mut follower = self.step(wf, *down)?;
-                    follower.outdated = true;
-                    self.put_step(follower);
-                    continue;
-                }
-                self.undecide(wf, number, *down, *kind, *decision)?;
+            if can_succeed(mended) && self.reopens_behind(&step)? {
+                return self.leave_chore(Kind::Reopen, wf, number, from, mended);
             }
-            if let Some(((last, ..), _)) = edges.last().filter(|_| edges.len() == FOLLOWERS) {
-                return self.leave_chore(Kind::Reopen, wf, number, i64::from(*last), mended);
+            if let Some(next) = self.take_back_to_running(wf, number, from)? {
+                return self.leave_chore(Kind::Reopen, wf, number, next, mended);
             }
-            step = self.step(wf, number)?;
-            let mut workflow = self.workflow(wf)?;
-            workflow.failed_steps -= i64::from(step.state == StepState::Failed);
-            workflow.unsettled += 1;
-            workflow.active += 1;
-            self.put_workflow(workflow);
-            step.state = StepState::Running;
-            step.finished_at = None;
-            self.put_step(step);
         }
         self.forgive(wf, number)?;
         let step = self.step(wf, number)?;
@@ -348,6 +335,44 @@ impl Tx<'_> {
             self.run(sql, (wf, number, hold_name(mended)))?;
         }
         self.leave_chore(Kind::RetryJobs, wf, number, 0, mended)
+    }
+
+    /// Tells the followers of a settled step, from step `from` on, to wait for it again; then it is running. Returns where to go on with that.
+    pub fn take_back_to_running(&mut self, wf: Wf, number: StepNumber, from: i64) -> Result<Option<i64>> {
+        const FOLLOWERS: usize = 80;
+        let sql = "SELECT e.down, e.kind, e.decision, d.state >= 2 FROM edge e JOIN step d ON d.wf = e.wf AND d.step = e.down \
+                   WHERE e.wf = ?1 AND e.up = ?2 AND e.down >= ?3 AND (d.decided IS NULL \
+                   AND (d.state = 0 AND d.released_at IS NULL OR d.state < 2 AND e.kind IN (4, 7, 9)) \
+                   OR d.state >= 2 AND d.released_at IS NOT NULL AND e.kind NOT IN (4, 7)) ORDER BY e.down, e.kind LIMIT ?4";
+        let edges = self.all(sql, (wf, number, from, FOLLOWERS as i64), |row| {
+            let edge = (row.get::<_, StepNumber>(0)?, row.get::<_, u8>(1)?, row.get::<_, Option<u8>>(2)?);
+            Ok((edge, row.get::<_, bool>(3)?))
+        })?;
+        for ((down, kind, decision), has_run) in
+            edges.iter().filter(|_| !planted!("a repair does not take back what followed"))
+        {
+            if *has_run {
+                let mut follower = self.step(wf, *down)?;
+                follower.outdated = true;
+                self.put_step(follower);
+                continue;
+            }
+            self.undecide(wf, number, *down, *kind, *decision)?;
+        }
+        if let Some(((last, ..), _)) = edges.last().filter(|_| edges.len() == FOLLOWERS) {
+            return Ok(Some(i64::from(*last)));
+        }
+        let mut step = self.step(wf, number)?;
+        let mut workflow = self.workflow(wf)?;
+        workflow.failed_steps -= i64::from(step.state == StepState::Failed);
+        workflow.unsettled += 1;
+        workflow.active += 1;
+        self.put_workflow(workflow);
+        step.state = StepState::Running;
+        step.finished_at = None;
+        self.put_step(step);
+        self.drop_hold_behind(&step)?;
+        Ok(None)
     }
 
     /// Takes back what an edge has decided.
@@ -466,6 +491,10 @@ impl Tx<'_> {
 
     fn end_retry(&mut self, wf: Wf, step: StepNumber, mended: i64) -> Result<()> {
         self.run("DELETE FROM hold WHERE wf = ? AND step = ? AND name = ?", (wf, step, hold_name(mended)))?;
+        let of = self.step(wf, step)?;
+        if of.is_chained() {
+            self.leave_behind(&of)?;
+        }
         self.check_settled(wf, step)
     }
 
@@ -581,8 +610,26 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// The steps that have the chunks of a segment under numbers of their own, and 0 for the step that the segment is of; none, if nothing is
+    /// chained to that.
+    fn steps_with_chunks_of(&mut self, segment: i64) -> Result<Vec<StepNumber>> {
+        let sql = "SELECT wf, leads FROM segment JOIN step USING (wf, step) WHERE segment = ? AND leads IS NOT NULL";
+        let Some((wf, leads)) =
+            self.one(sql, [segment], |row| Ok((row.get::<_, Wf>(0)?, row.get::<_, StepNumber>(1)?)))?
+        else {
+            return Ok(Vec::new());
+        };
+        let (mut steps, mut next) = (vec![0], Some(leads));
+        while let Some(step) = next {
+            steps.push(step);
+            next = self.step(wf, step)?.leads;
+        }
+        Ok(steps)
+    }
+
     /// Deletes some chunks of a segment, and the segment once it has none; returns whether it is gone.
     fn drop_chunks(&mut self, segment: i64) -> Result<bool> {
+        let chained = self.steps_with_chunks_of(segment)?;
         let sql = "SELECT first, chunk FROM chunk WHERE segment = ? LIMIT ?";
         // A chunk costs seven statements; the operation may have done much before.
         let room = ((HARD_CALLS.saturating_sub(self.cost().calls) / 7) as i64).clamp(1, DELETE_CHUNKS);
@@ -590,7 +637,13 @@ impl Tx<'_> {
         for (first, chunk) in &chunks {
             for table in ["params", "bytes", "recovered", "outcome", "failed", "mended"] {
                 let adopted = if table == "mended" { " AND segment IS NULL" } else { "" };
-                self.run(&format!("DELETE FROM {table} WHERE chunk = ?1{adopted}"), [chunk])?;
+                if chained.is_empty() || matches!(table, "params" | "mended") {
+                    self.run(&format!("DELETE FROM {table} WHERE chunk = ?1{adopted}"), [chunk])?;
+                } else {
+                    let numbers: Vec<i64> = chained.iter().map(|step| chained_chunk(*chunk, *step)).collect();
+                    let sql = format!("DELETE FROM {table} WHERE chunk IN (SELECT value FROM json_each(?1))");
+                    self.run(&sql, [super::create::to_json(&numbers)?])?;
+                }
             }
             self.run("DELETE FROM chunk WHERE segment = ? AND first = ?", (segment, first))?;
         }
@@ -600,6 +653,11 @@ impl Tx<'_> {
         }
         Ok(false)
     }
+}
+
+/// Whether a repair may let jobs succeed that have not.
+fn can_succeed(mended: i64) -> bool {
+    mended != DISCARD && (mended > SKIP_ALL || super::by_hand::replaces(mended))
 }
 
 /// The hold of a retry: each has its own, so that the end of one does not let the step settle under another.

@@ -33,8 +33,9 @@
 
 mod again;
 mod awaited;
-mod by_hand;
 mod batch;
+mod by_hand;
+mod chain;
 mod checkpoint;
 mod children;
 mod chore;
@@ -559,7 +560,21 @@ impl Store for SqliteStore {
         from: u64,
         after: u64,
     ) -> Answer<'_, Vec<ChunkOutcomes>> {
-        Box::pin(self.read("outcomes", move |tx| tx.read_outcomes(workflow, step, from, after)))
+        Box::pin(self.read("outcomes", move |tx| tx.read_outcomes(workflow, step, from, after, usize::MAX)))
+    }
+
+    fn outcomes_of_chunk(
+        &self,
+        workflow: WorkflowId,
+        step: StepNumber,
+        index: u64,
+        after: u64,
+    ) -> Answer<'_, Option<ChunkOutcomes>> {
+        let read = move |tx: &mut Tx<'_>| tx.read_outcomes(workflow, step, index, after, 1);
+        Box::pin(async move {
+            let page = self.read("outcomes of chunk", read).await?;
+            Ok(page.into_iter().next().filter(|chunk| index < chunk.first + chunk.bytes.len() as u64))
+        })
     }
 
     fn children(&self, workflow: WorkflowId, step: StepNumber, from: u64, limit: u32) -> Answer<'_, Vec<ChildRow>> {

@@ -30,8 +30,9 @@
 mod all_cases;
 
 mod again;
-mod by_hand;
 mod batches;
+mod by_hand;
+mod chains;
 mod checkpoints;
 mod children;
 mod claims;
@@ -77,8 +78,9 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 
 use self::again::run_again;
-use self::by_hand::decide_by_hand;
 use self::batches::{add_jobs, batch, close_batch};
+use self::by_hand::decide_by_hand;
+use self::chains::chain;
 use self::checkpoints::checkpoint;
 use self::children::child;
 use self::claims::{claim, turns, wake};

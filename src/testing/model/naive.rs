@@ -7,15 +7,15 @@ macro_rules! words {
     };
 }
 words! {
-    /// Where a job stands; the next attempt of one that is retrying may begin between these two times.
-    Job { Open, Retrying(i64, i64), Deferred, Succeeded, Failed, Skipped, Cancelled }
+    /// Where a job stands; the next attempt of one that is retrying may begin between these two times; `Behind` one that did not succeed it is skipped.
+    Job { Open, Retrying(i64, i64), Deferred, Succeeded, Failed, Skipped, Cancelled, Behind }
     /// Where a step stands.
     State { Waiting, Running, Succeeded, Failed, Skipped, Cancelled }
     /// Where a workflow stands.
     Phase { Pending, Running, Paused, Cancelling, Succeeded, Failed, Cancelled }
     /// What an edge asks; `Feeds` comes from the source that feeds the step, `Grows` from the batch whose jobs the step has, and `Death` is for
-    /// the first of these that fails.
-    Asks { Success, Settled, Failure, Always, Feeds, When, Unless, Grows, Death }
+    /// the first of these that fails. `Chains` comes from the step whose jobs those of the step go on from, one to one.
+    Asks { Success, Settled, Failure, Always, Feeds, When, Unless, Grows, Death, Chains }
     /// Whether a batch is held open.
     Batch { Open, Closed, Abandoned }
     /// What an edge comes to; of several the last in this order decides.
@@ -138,7 +138,7 @@ impl Step {
             0 if self.passed_over => State::Cancelled,
             _ if self.count(Job::Failed) > self.tolerates => State::Failed,
             _ if self.count(Job::Cancelled) > 0 => State::Cancelled,
-            jobs if jobs > 0 && self.count(Job::Skipped) == jobs => State::Skipped,
+            jobs if jobs > 0 && self.count(Job::Skipped) + self.count(Job::Behind) == jobs => State::Skipped,
             _ => State::Succeeded,
         })
     }
@@ -175,10 +175,12 @@ fn verdict(upstream: &Step, asks: Asks) -> Option<Verdict> {
         S::Cancelled if asks != A::Always => V::Cancel,
         _ if asks == A::Death => V::Skip,
         _ if asks == A::Grows => V::Release,
-        S::Skipped if matches!(asks, A::Feeds | A::When) || asks == A::Unless && upstream.passed_over => V::Skip,
+        S::Skipped if matches!(asks, A::Feeds | A::When | A::Chains) || asks == A::Unless && upstream.passed_over => {
+            V::Skip
+        }
         S::Succeeded if asks == A::Unless => V::Skip,
         S::Succeeded | S::Skipped if asks == A::Failure => V::Skip,
-        S::Failed if matches!(asks, A::Success | A::Feeds | A::When | A::Unless) => V::Wait,
+        S::Failed if matches!(asks, A::Success | A::Feeds | A::When | A::Unless | A::Chains) => V::Wait,
         S::Succeeded | S::Skipped | S::Failed | S::Cancelled => V::Release,
     })
 }
@@ -197,10 +199,73 @@ impl Workflow {
 
     /// Whether a job may be handed out now.
     pub fn may_run(&self, step: usize, index: usize, now: i64) -> bool {
+        let goes_on = self.goes_on(step, index);
         let (step, row) = (&self.steps[step], &self.steps[step].rows[index]);
         let due = row.job == Job::Open || matches!(row.job, Job::Retrying(earliest, _) if now >= earliest);
         let released = step.state == State::Running && step.due.0 <= now && !step.exceeded;
-        due && row.lease.is_none() && released && self.hands_out(step)
+        due && row.lease.is_none() && released && goes_on && self.hands_out(step)
+    }
+
+    /// The step that a chained one goes on from.
+    pub fn before(&self, step: usize) -> Option<usize> {
+        self.steps[step].edges.iter().find(|(_, asks)| *asks == Asks::Chains).map(|(up, _)| *up)
+    }
+
+    /// Whether the job before one in a chain has succeeded, if it has one.
+    pub fn goes_on(&self, step: usize, index: usize) -> bool {
+        self.before(step).is_none_or(|up| self.steps[up].rows[index].job == Job::Succeeded)
+    }
+
+    /// Steps that are chained have as many jobs as those before them.
+    pub fn lengthen_chains(&mut self) {
+        for number in 0..self.steps.len() {
+            let Some(jobs) = self.before(number).map(|up| self.steps[up].rows.len()) else { continue };
+            let cancelling = self.phase == Phase::Cancelling && !self.steps[number].always;
+            let step = &mut self.steps[number];
+            step.rows.truncate(jobs);
+            while step.rows.len() < jobs {
+                let job = match (step.passed_over, step.state) {
+                    (true, State::Skipped) => Job::Skipped,
+                    (true, _) => Job::Cancelled,
+                    _ if cancelling => Job::Cancelled,
+                    _ => Job::Open,
+                };
+                step.rows.push(Row { job, ..Row::new() });
+            }
+        }
+    }
+
+    /// What a chained step can go on with, what it cannot, and whether it rests. Returns whether anything has changed.
+    fn look_at_chain(&mut self, number: usize, up: usize) -> bool {
+        let (others, source) =
+            (self.strongest(number, |asks| asks != Asks::Chains), self.strongest(number, |asks| asks == Asks::Chains));
+        let before: Vec<Job> = self.steps[up].rows.iter().map(|row| row.job).collect();
+        let (cancelling, up) = (self.phase == Phase::Cancelling, self.steps[up].state);
+        let step = &mut self.steps[number];
+        if step.passed_over || step.state > State::Running {
+            return false;
+        }
+        let mut changed = false;
+        for (row, before) in step.rows.iter_mut().zip(&before) {
+            let job = match (row.job, *before) {
+                (Job::Behind, Job::Succeeded) => Job::Open,
+                (Job::Open, before) if before > Job::Succeeded && up == State::Succeeded => Job::Behind,
+                (job, _) => job,
+            };
+            changed |= std::mem::replace(&mut row.job, job) != job;
+        }
+        let going = step.rows.iter().zip(&before).any(|(row, before)| !row.is_final() && *before == Job::Succeeded);
+        let open = matches!(source, None | Some(Verdict::Wait));
+        let stands = matches!(up, State::Waiting | State::Failed) && open && !cancelling;
+        let released = step.begun || others == Some(Verdict::Release);
+        let state = match step.state {
+            State::Waiting if going && open && released && !cancelling => State::Running,
+            State::Running if !going && stands => State::Waiting,
+            state => state,
+        };
+        step.begun |= state == State::Running;
+        changed |= std::mem::replace(&mut step.state, state) != state;
+        changed
     }
 
     /// Whether a job should be handed out to who asks for everything.
@@ -245,6 +310,7 @@ impl Workflow {
         fed.rows.extend((0..jobs).map(|_| Row::new()));
         fed.begun |= fed.delay == 0 && others == Some(Verdict::Release);
         fed.state = if fed.begun { State::Running } else { fed.state };
+        self.lengthen_chains();
     }
 
     pub fn grows(&self, step: usize) -> bool {
@@ -352,7 +418,12 @@ impl Workflow {
     fn settle_one(&mut self, since: i64, now: i64) -> bool {
         for number in 0..self.steps.len() {
             let begun = self.steps[number].begun;
-            let strongest = self.strongest(number, |asks| !begun || matches!(asks, Asks::Feeds | Asks::Grows));
+            let before = self.before(number);
+            if before.is_some_and(|up| self.look_at_chain(number, up)) {
+                return true;
+            }
+            let held = |asks| matches!(asks, Asks::Feeds | Asks::Grows | Asks::Chains);
+            let strongest = self.strongest(number, |asks| !begun || held(asks));
             let (phase, step) = (self.phase, &mut self.steps[number]);
             // Nothing will be repaired in a cancelled workflow.
             let overruled = |asked: &Verdict| phase == Phase::Cancelling && (!step.always || *asked == Verdict::Wait);
@@ -375,6 +446,9 @@ impl Workflow {
             }
             // While its source may emit more it does not settle. Once that has failed it waits, with what it has, for the repair of that.
             let fed = step.state == State::Running && open;
+            if fed && before.is_some() {
+                continue;
+            }
             if let Some(outcome) = step.outcome(skip).filter(|_| !fed || strongest.is_some()) {
                 (step.state, step.exceeded) = (if fed { State::Waiting } else { outcome }, fed && step.exceeded);
                 return true;
