@@ -79,13 +79,15 @@ mod sub_workflows;
 mod repair;
 #[rustfmt::skip]
 mod batches;
+#[rustfmt::skip]
+mod chains;
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
 /// The files of this test.
-const FILES: [&str; 15] = [
+const FILES: [&str; 16] = [
     "main",
     "sidekiq",
     "gush",
@@ -101,6 +103,7 @@ const FILES: [&str; 15] = [
     "sub_workflows",
     "repair",
     "batches",
+    "chains",
 ];
 
 /// Checks that a guide shows the workflow's graph as it is.
@@ -131,6 +134,7 @@ fn every_line_of_rust_in_the_guides_is_one_of_these_files() {
         "sub-workflows",
         "repair",
         "batches",
+        "chains",
     ]
     .map(|name| format!("docs/{name}.md"))
     {
