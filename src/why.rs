@@ -17,8 +17,9 @@ use crate::graph::StepNumber;
 use crate::handle::Handle;
 use crate::id::WorkflowId;
 use crate::render::words::{count, number};
-use crate::state::{Counts, Decision, JobState, StepState, WorkflowState};
-use crate::store::{CHILDREN_PAGE, EdgeRow, StepRow, WorkflowRow};
+use crate::state::{BatchState, Counts, Decision, JobState, StepState, WorkflowState};
+use crate::store::{BATCH_STEP, CHILDREN_PAGE, EdgeRow, StepRow, WorkflowRow};
+use crate::waiting::WaitsFor;
 
 /// How many causes are explained; further ones are counted.
 const EXPLAINED: usize = 10;
@@ -178,6 +179,8 @@ impl Handle {
                 }
             }
         }
+        let others = front.iter().any(|step| !is_closed_batch(row, step.number, step.state));
+        front.retain(|step| !others || !is_closed_batch(row, step.number, step.state));
         for step in &front {
             // Its source is at the front itself, and tells who waits for it.
             if self.source_of_all_done(step).await?.is_some() {
@@ -252,11 +255,13 @@ impl Handle {
                     }
                     _ => false,
                 };
-                if goes_on { to_visit.push_back(edge.number) } else { front.push(edge.number) }
+                if goes_on { to_visit.push_back(edge.number) } else { front.push((edge.number, edge.state)) }
             }
         }
+        let others = front.iter().any(|(number, state)| !is_closed_batch(row, *number, *state));
+        front.retain(|(number, state)| !others || !is_closed_batch(row, *number, *state));
         let more = front.len().saturating_sub(EXPLAINED);
-        for number in front.iter().take(EXPLAINED) {
+        for (number, _) in front.iter().take(EXPLAINED) {
             let path = path_to(&way, *number);
             let Some(root) = self.store().steps(self.id(), *number, 1).await?.into_iter().next() else { continue };
             let who = sentences::path(&path);
@@ -319,7 +324,10 @@ impl Handle {
         let (kinds, text) = if step.state == StepState::Failed {
             let groups = self.error_groups(step.number, name).await?;
             let chore = found.chore.as_ref().filter(|_| !row.state.is_finished());
-            let told = sentences::failed(step, &groups, awaited, chore.map(String::as_str));
+            let told = match &step.spec.waits {
+                Some(WaitsFor::Batch) => sentences::abandoned(self.id(), self.client().registry().program.as_deref()),
+                _ => sentences::failed(step, &groups, awaited, chore.map(String::as_str)),
+            };
             let start = match who {
                 Some(who) => format!("{who} {source}`{name}`, which failed"),
                 None => format!("{source}`{name}` failed"),
@@ -403,6 +411,12 @@ impl Handle {
 /// Whether a step behind this edge waits because of it.
 fn keeps_waiting(edge: &EdgeRow) -> bool {
     matches!(edge.kind.decide(edge.state, edge.passed_over), None | Some(Decision::Wait))
+}
+
+/// Whether the step stands for a batch that nobody holds open: it waits for nothing but its jobs, whose steps tell more.
+fn is_closed_batch(row: &WorkflowRow, step: StepNumber, state: StepState) -> bool {
+    let is_closed = matches!(row.batch, Some(BatchState::Closed | BatchState::Abandoned));
+    step == BATCH_STEP && state == StepState::Running && is_closed
 }
 
 /// The names from the step that was asked about to `end`.

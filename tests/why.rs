@@ -234,6 +234,9 @@ on_both! { Theatre::new, on Redis with 2 shard(s):
     of_a_step_far_behind_it_names_the_way_to_the_cause()
     of_a_step_that_was_not_needed_it_names_the_edge()
     of_a_job_that_was_given_up_it_says_that_it_was_skipped()
+    of_a_batch_that_is_held_open_it_says_so()
+    of_a_batch_that_was_abandoned_it_says_how_it_goes_on()
+    of_a_batch_that_is_closed_it_says_what_its_jobs_wait_for()
 }
 
 async fn without_a_worker_it_names_the_queue_and_the_type(theatre: Theatre) {
@@ -416,5 +419,43 @@ async fn of_a_job_that_was_given_up_it_says_that_it_was_skipped(mut theatre: The
     let why = run.why_job("rows", 1).await.unwrap();
     assert_eq!(why.state, JobState::Skipped.as_str());
     says(&why.summary, &["job #1 of `rows` was skipped"]);
+    theatre.close().await;
+}
+
+/// A batch with a job, and with the report as its callback.
+async fn batch(theatre: &mut Theatre, does: &str) -> gusher::OpenBatch {
+    theatre.works(app(&theatre.stage)).await;
+    let report = theatre.client.batch("nightly").on_success(act("report", "ok")).with(|report| report.named("report"));
+    let batch = report.open().await.unwrap();
+    batch.add(act("row", does)).await.unwrap();
+    batch
+}
+
+async fn of_a_batch_that_is_held_open_it_says_so(mut theatre: Theatre) {
+    let batch = batch(&mut theatre, "ok").await;
+    until(async || (batch.step("Act").await.unwrap().jobs.succeeded == 1).then_some(())).await;
+    let text = keeps_the_report(&batch, CauseKind::Held, "batch").await;
+    says(&text, &["`report` waits for `batch`, which is held open"]);
+    batch.close().await.unwrap();
+    batch.wait().await.unwrap();
+    theatre.close().await;
+}
+
+async fn of_a_batch_that_was_abandoned_it_says_how_it_goes_on(mut theatre: Theatre) {
+    let batch = batch(&mut theatre, "ok").await;
+    let run = theatre.client.find_batch(batch.id()).await.unwrap();
+    drop(batch);
+    step_is(&run, "batch", StepState::Failed).await;
+    let text = keeps_the_report(&run, CauseKind::Failed, "batch").await;
+    says(&text, &["`batch`, which failed: it was abandoned", &format!("`discard {} batch`", run.id())]);
+    theatre.close().await;
+}
+
+async fn of_a_batch_that_is_closed_it_says_what_its_jobs_wait_for(mut theatre: Theatre) {
+    let batch = batch(&mut theatre, "wait").await;
+    batch.close().await.unwrap();
+    theatre.stage.wait_for(1).await;
+    let text = keeps_the_report(&batch, CauseKind::Running, "Act").await;
+    says(&text, &["`report` waits for `Act`"]);
     theatre.close().await;
 }

@@ -5,7 +5,7 @@ use crate::clock::Millis;
 use crate::id::WorkflowId;
 use crate::render::words::{count, names, number, shorten, span, until};
 use crate::state::{BatchState, EdgeKind, FailurePolicy, JobState, StepState, Tolerate, WorkflowState};
-use crate::store::{EdgeRow, LimitRow, StepRow, Turn, Waiting, Whereabouts, WorkflowRow};
+use crate::store::{BATCH_STEP_NAME, EdgeRow, LimitRow, StepRow, Turn, Waiting, Whereabouts, WorkflowRow};
 use crate::view::{ErrorGroup, JobView};
 use crate::waiting::{Then, WaitsFor};
 
@@ -300,6 +300,15 @@ pub fn failed(step: &StepRow, groups: &[ErrorGroup], awaited: bool, chore_under_
         told.push(format!("{which} failed with: {}", shorten(&group.example, ERROR_SHOWN)));
     }
     told.join("; ")
+}
+
+/// Why the step has failed that stands for a batch, and how it goes on.
+pub fn abandoned(id: WorkflowId, program: Option<&str>) -> String {
+    let program = program.map(|program| format!("{program} ")).unwrap_or_default();
+    format!(
+        "it was abandoned: the client that held it open ended without closing it; `{program}discard {id} {BATCH_STEP_NAME}` says that what it has \
+         was all there was to be"
+    )
 }
 
 /// `` `A` and `B` wait for``, if any do.

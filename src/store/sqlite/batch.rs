@@ -9,6 +9,7 @@
 //! That every job is final is told by counters: the workflow's, without those of the first step and of the callbacks. So it costs the same
 //! however many types of jobs a batch has. A repair brings jobs back after that; what these add reopens the step that it is for.
 
+use super::again::is_untouched;
 use super::chore::Kind;
 use super::create::check_chunk;
 use super::lease::Lease;
@@ -224,10 +225,8 @@ impl Tx<'_> {
         self.run(sql, (wf, BATCH_STEP, number, EdgeKind::Grows as u8, decision.map(|decision| decision as u8)))?;
         for (callback, kind, _) in self.callbacks(wf)? {
             let mut callback = self.step(wf, callback)?;
-            let waits =
-                callback.state == StepState::Waiting && callback.released_at.is_none() && callback.decided.is_none();
             if kind == EdgeKind::OnDeath
-                || !waits
+                || !is_untouched(&callback)
                 || planted!("a callback does not wait for the steps that a batch gets")
             {
                 continue;
@@ -254,7 +253,7 @@ impl Tx<'_> {
         })?;
         for (down, kind, decision) in edges {
             let callback = self.step(wf, down)?;
-            if callback.state == StepState::Waiting && callback.released_at.is_none() && callback.decided.is_none() {
+            if is_untouched(&callback) {
                 self.undecide(wf, step.step, down, kind, decision)?;
             }
         }

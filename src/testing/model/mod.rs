@@ -1,13 +1,16 @@
 //! Model tests: random workflows and random operations, with repeats, lost answers, dead workers and jumping clocks, on a store and
-//! on a naive model (`naive.rs`) side by side. What the store shows must be what the model says, after every single operation.
+//! on a naive model (`naive.rs`, and `attempts.rs`, `growth.rs` and `repairs.rs` of it) side by side. What the store shows must be what the model says, after every single operation.
 
+mod attempts;
 mod batch;
+mod chains;
 mod commands;
 mod compare;
 pub(crate) mod dice;
 mod emit;
 mod faults;
 mod game;
+mod growth;
 mod naive;
 mod plan;
 mod repairs;

@@ -89,31 +89,6 @@ impl Row {
 }
 
 impl Step {
-    /// A step of a batch.
-    pub fn growing() -> Self {
-        Self {
-            rows: Vec::new(),
-            edges: vec![(0, Asks::Grows)],
-            feeds: None,
-            always: false,
-            tolerates: 0,
-            policy: Policy::RunOn,
-            exceeded: false,
-            forgiven: 0,
-            limit: usize::MAX,
-            max_deaths: 3,
-            delay: 0,
-            state: State::Waiting,
-            begun: false,
-            passed_over: false,
-            due: (0, 0),
-            waits: None,
-            signalled: false,
-            generation: 0,
-            outdated: false,
-        }
-    }
-
     pub fn leased(&self) -> usize {
         self.rows.iter().filter(|row| row.lease.is_some()).count()
     }
@@ -187,7 +162,7 @@ fn verdict(upstream: &Step, asks: Asks) -> Option<Verdict> {
 
 impl Workflow {
     /// Whether its jobs are handed out at all.
-    fn hands_out(&self, step: &Step) -> bool {
+    pub fn hands_out(&self, step: &Step) -> bool {
         matches!(self.phase, Phase::Pending | Phase::Running) || self.phase == Phase::Cancelling && step.always
     }
 
@@ -195,108 +170,6 @@ impl Workflow {
     pub fn stops(&self, step: usize) -> bool {
         let step = &self.steps[step];
         self.phase == Phase::Cancelling && !step.always || step.exceeded && step.policy == Policy::FailFast
-    }
-
-    /// Whether a job may be handed out now.
-    pub fn may_run(&self, step: usize, index: usize, now: i64) -> bool {
-        let goes_on = self.goes_on(step, index);
-        let (step, row) = (&self.steps[step], &self.steps[step].rows[index]);
-        let due = row.job == Job::Open || matches!(row.job, Job::Retrying(earliest, _) if now >= earliest);
-        let released = step.state == State::Running && step.due.0 <= now && !step.exceeded;
-        due && row.lease.is_none() && released && goes_on && self.hands_out(step)
-    }
-
-    /// The step that a chained one goes on from.
-    pub fn before(&self, step: usize) -> Option<usize> {
-        self.steps[step].edges.iter().find(|(_, asks)| *asks == Asks::Chains).map(|(up, _)| *up)
-    }
-
-    /// Whether the job before one in a chain has succeeded, if it has one.
-    pub fn goes_on(&self, step: usize, index: usize) -> bool {
-        self.before(step).is_none_or(|up| self.steps[up].rows[index].job == Job::Succeeded)
-    }
-
-    /// Steps that are chained have as many jobs as those before them.
-    pub fn lengthen_chains(&mut self) {
-        for number in 0..self.steps.len() {
-            let Some(jobs) = self.before(number).map(|up| self.steps[up].rows.len()) else { continue };
-            let cancelling = self.phase == Phase::Cancelling && !self.steps[number].always;
-            let step = &mut self.steps[number];
-            step.rows.truncate(jobs);
-            while step.rows.len() < jobs {
-                let job = match (step.passed_over, step.state) {
-                    (true, State::Skipped) => Job::Skipped,
-                    (true, _) => Job::Cancelled,
-                    _ if cancelling => Job::Cancelled,
-                    _ => Job::Open,
-                };
-                step.rows.push(Row { job, ..Row::new() });
-            }
-        }
-    }
-
-    /// What a chained step can go on with, what it cannot, and whether it rests. Returns whether anything has changed.
-    fn look_at_chain(&mut self, number: usize, up: usize) -> bool {
-        let (others, source) =
-            (self.strongest(number, |asks| asks != Asks::Chains), self.strongest(number, |asks| asks == Asks::Chains));
-        let before: Vec<Job> = self.steps[up].rows.iter().map(|row| row.job).collect();
-        let (cancelling, up) = (self.phase == Phase::Cancelling, self.steps[up].state);
-        let step = &mut self.steps[number];
-        if step.passed_over || step.state > State::Running {
-            return false;
-        }
-        let mut changed = false;
-        for (row, before) in step.rows.iter_mut().zip(&before) {
-            let job = match (row.job, *before) {
-                (Job::Behind, Job::Succeeded) => Job::Open,
-                (Job::Open, before) if before > Job::Succeeded && up == State::Succeeded => Job::Behind,
-                (job, _) => job,
-            };
-            changed |= std::mem::replace(&mut row.job, job) != job;
-        }
-        let going = step.rows.iter().zip(&before).any(|(row, before)| !row.is_final() && *before == Job::Succeeded);
-        let open = matches!(source, None | Some(Verdict::Wait));
-        let stands = matches!(up, State::Waiting | State::Failed) && open && !cancelling;
-        let released = step.begun || others == Some(Verdict::Release);
-        let state = match step.state {
-            State::Waiting if going && open && released && !cancelling => State::Running,
-            State::Running if !going && stands => State::Waiting,
-            state => state,
-        };
-        step.begun |= state == State::Running;
-        changed |= std::mem::replace(&mut step.state, state) != state;
-        changed
-    }
-
-    /// Whether a job should be handed out to who asks for everything.
-    pub fn must_run(&self, step: usize, index: usize, now: i64, alone: bool) -> bool {
-        let (of, row) = (&self.steps[step], &self.steps[step].rows[index]);
-        let open = !matches!(row.job, Job::Retrying(_, latest) if now < latest) && of.due.1 <= now;
-        self.may_run(step, index, now) && open && of.leased() < of.limit && (!row.is_suspect() || alone)
-    }
-
-    pub fn claimed(&mut self, step: usize, index: usize, lease: (usize, u64)) {
-        let row = &mut self.steps[step].rows[index];
-        (row.job, row.lease) = (Job::Open, Some(lease));
-        (self.phase, self.started) = (self.phase.max(Phase::Running), true);
-    }
-
-    /// An attempt has ended; `None`: it does not count, and the job goes back.
-    pub fn reported(&mut self, step: usize, index: usize, ended: Option<Job>) {
-        let stops = self.stops(step);
-        // What was cut off of a step that has been repaired meanwhile runs again.
-        let ended = ended.filter(|job| stops || *job != Job::Cancelled);
-        let row = &mut self.steps[step].rows[index];
-        row.lease = None;
-        row.attempts += u8::from(ended.is_some());
-        row.job = match ended {
-            None | Some(Job::Retrying(..)) if stops => Job::Cancelled,
-            None => Job::Open,
-            Some(job) => job,
-        };
-        if let Some(Job::Retrying(..)) = ended {
-            (row.deaths, row.alone) = (0, 0);
-        }
     }
 
     /// A source's job has emitted so many jobs: they may run at once, unless their step has a delay or waits for others, too.
@@ -313,63 +186,11 @@ impl Workflow {
         self.lengthen_chains();
     }
 
-    pub fn grows(&self, step: usize) -> bool {
-        self.steps[step].edges.iter().any(|(_, asks)| *asks == Asks::Grows)
-    }
-
-    /// Whether jobs may still be added from outside.
-    pub fn takes_jobs(&self) -> bool {
-        self.batch.is_some() && self.phase < Phase::Cancelling && !self.steps[0].rows[0].is_final()
-    }
-
-    /// So many jobs come to a step of a batch, which is new if it has that number; the callbacks wait for it, too.
-    pub fn added(&mut self, number: usize, jobs: usize) {
-        if number == self.steps.len() {
-            self.steps.push(Step::growing());
-            let callbacks = self.steps.iter_mut().filter(|step| !step.begun && !step.passed_over);
-            for callback in callbacks.filter(|step| step.edges.iter().any(|edge| edge.0 == 0 && edge.1 < Asks::Grows)) {
-                let asks = callback.edges[0].1;
-                callback.edges.push((number, asks));
-            }
-        }
-        let step = &mut self.steps[number];
-        step.rows.extend((0..jobs).map(|_| Row::new()));
-        (step.state, step.begun) = (State::Running, true);
-    }
-
-    /// Nobody holds a batch open, and all of its jobs are final; or the first of them has failed.
-    fn look_at_batch(&mut self) {
-        let jobs = || (0..self.steps.len()).filter(|step| self.grows(*step)).flat_map(|step| &self.steps[step].rows);
-        let (over, death) = (jobs().all(Row::is_final), jobs().any(|row| row.job == Job::Failed));
-        let (closed, abandoned) = (self.batch == Some(Batch::Closed), self.batch == Some(Batch::Abandoned));
-        if over && self.phase < Phase::Cancelling && closed | abandoned && self.steps[0].rows[0].job == Job::Deferred {
-            (self.steps[0].signalled, self.steps[0].due.1) = (closed, 0);
-        }
-        let on_death = |step: &&mut Step| step.edges.iter().any(|edge| edge.1 == Asks::Death) && !step.passed_over;
-        let at_work = self.phase < Phase::Cancelling && death;
-        for step in self.steps.iter_mut().filter(on_death).filter(|step| at_work && !step.begun) {
-            (step.state, step.begun) = (State::Running, true);
-        }
-    }
-
     /// What the edges into a step come to together, or some of them; nothing, if that is open.
     pub fn strongest(&self, step: usize, which: impl Fn(Asks) -> bool) -> Option<Verdict> {
         let edges = self.steps[step].edges.iter().filter(|(_, asks)| which(*asks));
         let verdicts: Option<Vec<_>> = edges.map(|(up, asks)| verdict(&self.steps[*up], *asks)).collect();
         verdicts.map(|verdicts| verdicts.into_iter().max().unwrap_or(Verdict::Release))
-    }
-
-    /// The worker of a lease died, with these jobs of a step unreported.
-    pub fn died(&mut self, step: usize, jobs: &[usize]) {
-        let (stops, single, max_deaths) = (self.stops(step), jobs.len() == 1, self.steps[step].max_deaths);
-        for index in jobs {
-            let row = &mut self.steps[step].rows[*index];
-            row.alone = if single { row.alone + u32::from(row.is_suspect()) } else { 0 };
-            row.deaths += 1;
-            let killed = single && row.alone >= max_deaths;
-            (row.lease, row.job) = (None, if killed { Job::Failed } else { row.job });
-            row.job = if stops { Job::Cancelled } else { row.job };
-        }
     }
 
     /// A signal is given to a step that waits for one; whether it is taken.

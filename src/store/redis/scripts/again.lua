@@ -13,11 +13,6 @@ local AGAIN_EDGES, AGAIN_CHUNKS, AGAIN_LEASES, AGAIN_STEPS = 25, 30, 25, 20
 -- So many outcome records go at once.
 local AGAIN_RECORDS = 4000
 
--- Whether nothing of a step has run, and nothing will before its edges say so: there is nothing to take back.
-function G.is_untouched(step)
-    return step.state == STEP.waiting and not step.released_at and not step.decided
-end
-
 -- A step on the list: where to go on, whether a gate holds it back, whether its source runs again, too.
 local function taken_row(wf, number)
     local text = call('HGET', K.wf(wf, 'again-rows'), number)

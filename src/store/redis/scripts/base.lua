@@ -259,6 +259,11 @@ local function holds_back(kind)
     return kind == EDGE.feeds or kind == EDGE.grows or kind == EDGE.chains
 end
 
+-- Whether nothing of a step has run, and nothing will before its edges say so.
+function G.is_untouched(step)
+    return step.state == STEP.waiting and not step.released_at and not step.decided
+end
+
 -- Whether a step still asks what an edge of that kind decides.
 function G.is_asked(step, kind)
     if step.decided then return false end

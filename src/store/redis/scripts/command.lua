@@ -149,7 +149,7 @@ local function begin_to_run_again()
     refuse_batch(workflow)
     local step = G.step(workflow.wf, arg.step)
     -- Nothing of it has run, and nothing will before its edges say so.
-    if step.state == STEP.waiting and not step.released_at and not step.decided then return { jobs = 0, more = false } end
+    if G.is_untouched(step) then return { jobs = 0, more = false } end
     local held_by = is_finished(workflow.state) and G.take_key_again(workflow) or nil
     if held_by then return { jobs = 0, more = false, held_by = held_by } end
     if is_finished(workflow.state) then workflow.state, workflow.finished_at = WF.running, nil end

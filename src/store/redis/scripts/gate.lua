@@ -31,11 +31,6 @@ function G.callbacks(wf)
     return G.callbacks_of[wf]
 end
 
--- Whether a callback has not run, and is not passed over.
-function G.waits_to_run(callback)
-    return callback.state == STEP.waiting and not callback.released_at and not callback.decided
-end
-
 -- Settles a batch that nobody holds open once every job of the steps that grow is final: that is told by counters, the workflow's without
 -- those of the first step and of the callbacks.
 function G.settle_batch(wf)
@@ -56,7 +51,7 @@ function G.act_on_death(step)
     if step.failed == 0 or G.workflow(wf).state == WF.cancelling then return end
     for _, edge in ipairs(G.callbacks(wf)) do
         local callback = edge.kind == EDGE.death and G.step(wf, edge.down)
-        if callback and G.waits_to_run(callback) and callback.pending > 0 then
+        if callback and G.is_untouched(callback) and callback.pending > 0 then
             call('HSET', K.wf(wf, 'decisions'), edge.name, RELEASE)
             callback.pending = callback.pending - 1
             G.put_step(callback)

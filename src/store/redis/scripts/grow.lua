@@ -48,7 +48,7 @@ local function add_growing_step(wf, part, name)
     if decision then batch('HSET', K.wf(wf, 'decisions'), member, decision) end
     for _, edge in ipairs(G.callbacks(wf)) do
         local callback = G.step(wf, edge.down)
-        if edge.kind ~= EDGE.death and G.waits_to_run(callback) then
+        if edge.kind ~= EDGE.death and G.is_untouched(callback) then
             add_edge(number, edge.down, edge.kind)
             callback.pending = callback.pending + 1
             G.put_step(callback)
@@ -64,7 +64,7 @@ local function reopen_growing(step)
     local wf, workflow = step.wf, G.workflow(step.wf)
     for _, edge in ipairs(G.edges_from(wf, step.step, 0, BATCH.callbacks)) do
         local callback = edge.decision and G.step(wf, edge.down)
-        if callback and G.waits_to_run(callback) then
+        if callback and G.is_untouched(callback) then
             callback.pending = callback.pending + 1
             local count = ({ [SKIP] = 'skips', [WAIT] = 'waits', [CANCEL] = 'cancels' })[edge.decision]
             if count then callback[count] = callback[count] - 1 end
