@@ -147,7 +147,7 @@ async fn each_row_goes_its_own_way_and_the_report_comes_after_all() {
     assert!(!play.stage.ran().contains(&"bb enriched".to_owned()), "it waits for its own predecessor");
     assert_eq!(states(&run).await, [StepState::Running, StepState::Running, StepState::Running, StepState::Waiting]);
     let why = run.why_job("Enrich", 1).await.unwrap();
-    assert_eq!(why.summary, "job #1 of `Enrich` waits for its own predecessor, #1 of `Act`");
+    assert_eq!(why.summary, "job #1 of `Enrich` waits for its own predecessor (#1 of `Act`)");
     play.stage.gate.add_permits(1);
     assert_eq!(run.wait().await.unwrap().state, WorkflowState::Succeeded);
     assert_eq!(play.stage.ran().last().unwrap(), "report");
@@ -174,7 +174,7 @@ async fn a_row_whose_predecessor_failed_is_skipped_and_comes_back_when_that_is_r
     let why = run.why_job("Publish", 2).await.unwrap().summary;
     assert_eq!(
         why,
-        "job #2 of `Publish` was skipped, since its own predecessor, #2 of `Enrich` did not succeed; it comes back when that is repaired"
+        "job #2 of `Publish` was skipped, since its own predecessor (#2 of `Enrich`) did not succeed; it comes back when that is repaired"
     );
     run.replace_output("Act", 1, "by hand").await.unwrap();
     assert_eq!(run.wait().await.unwrap().state, WorkflowState::Succeeded);

@@ -501,7 +501,7 @@ pub fn job(job: &JobView, place: &Whereabouts, waits: Option<&WaitsFor>, now: Mi
 /// The job that one of a chained step goes on from.
 fn predecessor(job: &JobView) -> String {
     match job.after.as_slice() {
-        [step] => format!("its own predecessor, #{} of `{step}`", number(job.index)),
+        [step] => format!("its own predecessor (#{} of `{step}`)", number(job.index)),
         _ => "its own predecessor".to_owned(),
     }
 }

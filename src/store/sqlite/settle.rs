@@ -236,7 +236,7 @@ impl Tx<'_> {
         if step.awaits {
             return self.begin_to_wait(&step);
         }
-        if step.is_chained() {
+        if step.is_chained() && !planted!("an element starts before its own predecessor has succeeded") {
             return self.begin_behind(&step);
         }
         if step.delay > 0 {

@@ -163,7 +163,7 @@ end
 local function check_step(wf, workflow, step, place, busy)
     local work = work_of(wf, step)
     busy = busy or call('HEXISTS', K.wf(wf, 'holds'), step.step) == 1
-    local counted, next_job, settled_of = {}, 0, {}
+    local counted, next_job, settled_of, early = {}, 0, {}, 0
     for _, name in ipairs(COUNTS) do counted[name] = 0 end
     while true do
         local chunks = G.chunks_from(wf, step.step, next_job, 200)
@@ -175,6 +175,10 @@ local function check_step(wf, workflow, step, place, busy)
             next_job = chunk.first + chunk.jobs
             counted.total = counted.total + chunk.jobs
             local bytes = G.bytes(wf, chunk.chunk, chunk.jobs)
+            if step.follows then
+                local settled = M.where(bytes, function(byte) return state_of(byte) >= SUCCEEDED end)
+                early = early + M.len(M.minus(settled, G.succeeded_before(step, chunk)))
+            end
             if step.checkpoints and step.checkpoints ~= 0 then settled_of[chunk.chunk] = bytes end
             for at = 1, #bytes do
                 local byte = bytes:byte(at)
@@ -190,6 +194,13 @@ local function check_step(wf, workflow, step, place, busy)
     end
     for _, name in ipairs(COUNTS) do expect(place, 'its count of jobs (' .. name .. ')', step[name], counted[name]) end
     expect(place, 'its count of jobs under a lease', step.leased, work.leased)
+    if step.follows and not step.decided and not busy and workflow.state ~= WF.cancelled then
+        expect(place, 'its count of settled jobs whose predecessors have not succeeded', step.early or 0, early)
+        local waiting = unsettled_jobs(counted) - G.going(step)
+        if G.step(wf, step.follows).state == STEP.succeeded and waiting > 0 then
+            find(place .. ': ' .. waiting .. ' of its jobs wait for predecessors that have settled')
+        end
+    end
     if workflow.state == WF.standing then
         expect(place, 'its count of chunks with deadlines', step.deadlines or 0, call('HLEN', K.wf(wf, 'deadlines')))
     end
