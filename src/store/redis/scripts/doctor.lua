@@ -186,7 +186,7 @@ local function check_step(wf, workflow, step, place, busy)
                 if counter then counted[counter] = counted[counter] + 1 end
                 if byte >= 31 * 8 then find(place .. ': job ' .. (chunk.first + at - 1) .. ' has used 31 attempts') end
             end
-            if call('HEXISTS', K.wf(wf, 'params'), chunk.chunk) == 0 then find(place .. ': chunk ' .. chunk.chunk .. ' has no parameters') end
+            if call('HEXISTS', K.wf(wf, 'params'), G.chained_chunk(chunk.chunk, 0)) == 0 then find(place .. ': chunk ' .. chunk.chunk .. ' has no parameters') end
             if not busy then check_chunk(step, work, chunk, bytes, place) end
             if workflow.state == WF.standing then check_kept(wf, work, chunk, bytes, place) end
         end

@@ -36,23 +36,6 @@ function G.collect_draft(draft)
     end
 end
 
--- A draft is dead. One that holds a batch open has written nothing: the batch is abandoned.
-function G.give_up(draft)
-    if not draft.holds then return G.collect_draft(draft) end
-    G.end_draft(draft)
-    local wf = draft.of_wf
-    local workflow = call('EXISTS', K.wf(wf, 'head')) == 1 and G.workflow(wf)
-    if not workflow or workflow.batch ~= BATCH.open or workflow.opened_by ~= draft.key then return end
-    workflow.batch = BATCH.abandoned
-    G.put_workflow(workflow)
-    G.settle_batch(wf)
-end
-
-function G.abandon(key)
-    local draft = key and G.draft(key)
-    if draft then G.give_up(draft) end
-end
-
 -- Gives up what an attempt of a source wrote, unless a checkpoint covers it: then the next one goes on with it.
 function G.drop_draft(key)
     local draft = G.draft(key)
