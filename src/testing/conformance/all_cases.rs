@@ -716,6 +716,7 @@ macro_rules! conformance_table {
                 a_limit_of_its_own_holds,
                 takes_no_jobs_and_no_parameters_of_its_own,
                 what_waits_for_its_predecessor_is_told_so,
+                a_report_of_as_many_leases_as_may_be_keeps_the_bounds,
                 a_long_chain_keeps_the_bounds,
             }
             run_again {

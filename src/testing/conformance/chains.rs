@@ -9,7 +9,7 @@ pub mod chain {
     use crate::id::WorkflowId;
     use crate::slice::Mask;
     use crate::state::{EdgeKind, FailurePolicy, JobState, StepState, Tolerate, WorkflowState};
-    use crate::store::{ByHand, DraftOf, LeaseReport, Slice, StepRow, error_number};
+    use crate::store::{ByHand, DraftOf, LeaseReport, MAX_REPORTED_LEASES, Slice, StepRow, error_number};
 
     const ROWS: u32 = 0;
     const ENRICH: u32 = 1;
@@ -482,6 +482,18 @@ pub mod chain {
         let one = scene.store.whereabouts(id, ENRICH, 0).await.unwrap();
         let two = scene.store.whereabouts(id, ENRICH, 1).await.unwrap();
         assert_eq!((one.ready, one.behind, two.ready, two.behind), (true, false, false, true));
+    }
+
+    pub async fn a_report_of_as_many_leases_as_may_be_keeps_the_bounds(scene: &Scene) {
+        let id = two(scene, MAX_REPORTED_LEASES as u32 * 1_024, 0).create().await;
+        let worker = scene.worker().await;
+        for slices in of(&worker, ROWS).await.chunks(MAX_REPORTED_LEASES) {
+            let part = |slice| LeaseReport { record: vec![7; 4_000], ..worker.success(slice) };
+            worker.try_report(slices.iter().map(part).collect()).await.unwrap();
+        }
+        scene.check().await;
+        assert_eq!(count_jobs(&of(&worker, ENRICH).await), MAX_REPORTED_LEASES * 1_024);
+        assert_eq!(scene.step_state(id, ROWS).await, StepState::Succeeded);
     }
 
     pub async fn a_long_chain_keeps_the_bounds(scene: &Scene) {
