@@ -263,9 +263,6 @@ impl EdgeKind {
             (S::Failed, E::When | E::Unless) if planted!("a failed condition counts as one that does not hold") => {
                 D::Skip
             }
-            (S::Failed, E::Chains) if planted!("a chained step settles although its predecessor has failed") => {
-                D::Release
-            }
             (S::Failed, E::After | E::Feeds | E::When | E::Unless | E::Chains) => D::Wait,
             (S::Failed, _) => D::Release,
         })
