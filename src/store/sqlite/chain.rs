@@ -169,7 +169,8 @@ impl Tx<'_> {
             workflow.jobs.total = workflow.jobs.total.saturating_add_signed(jobs);
             self.put_step(step);
             self.put_workflow(workflow);
-            leads = step.leads;
+            // A chain goes on to later steps: one that is damaged must not go round.
+            leads = step.leads.filter(|next| *next > number);
             let cancelling = workflow.state == WorkflowState::Cancelling && !step.always;
             // What has been passed over stays so, however long it grows.
             let ends = match step.decided {

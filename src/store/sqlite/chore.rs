@@ -622,7 +622,7 @@ impl Tx<'_> {
         let (mut steps, mut next) = (vec![0], Some(leads));
         while let Some(step) = next {
             steps.push(step);
-            next = self.step(wf, step)?.leads;
+            next = self.step(wf, step)?.leads.filter(|next| *next > step);
         }
         Ok(steps)
     }

@@ -106,7 +106,8 @@ end
 -- What more jobs of the first step of a chain mean for the steps behind it: they have as many more.
 function G.lengthen_chain(up, first, jobs)
     local wf, workflow = up.wf, G.workflow(up.wf)
-    while up.leads do
+    -- A chain goes on to later steps: one that is damaged must not go round.
+    while up.leads and up.leads > up.step do
         local step = G.step(wf, up.leads)
         step.total, workflow.total = step.total + jobs, workflow.total + jobs
         G.put_step(step)
