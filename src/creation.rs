@@ -9,8 +9,10 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::graph::StepSpec;
 use crate::payload::ChunkBuilder;
-use crate::store::{Answer, Append, Create, Created, DraftKey, DraftOf, NewWorkflow, Part, Store};
+use crate::store::{Answer, Append, BATCHES_STEP_NAME, Create, Created, DraftKey, DraftOf, NewWorkflow, Part, Store};
+use crate::waiting::{NO_QUEUE, WaitsFor};
 use crate::worker::backoff::Backoff;
 use crate::workflow::{JobStream, Plan};
 
@@ -41,6 +43,7 @@ impl Batch {
             }
             Part::Edge(_) => (16, 1),
             Part::Open { .. } => (64, 4),
+            Part::Within { step, chunk, .. } => (chunk.body.len() + 2 * step.name.len() + 300, 30),
             Part::Jobs { chunk, .. } => (chunk.body.len(), 7),
             Part::Mended { body, .. } => (body.len(), 1),
         }
@@ -133,6 +136,15 @@ fn build(plan: Plan, arguments: usize, sender: &mpsc::Sender<Batch>, created: &A
     }
     if let Some((draft, lease)) = plan.held_open {
         add(&mut batch, Part::Open { draft, lease }, sender)?;
+    }
+    if let Some((outer, chunk)) = plan.within {
+        let step = StepSpec {
+            grows: true,
+            children: true,
+            waits: Some(WaitsFor::Batches),
+            ..StepSpec::new(BATCHES_STEP_NAME, NO_QUEUE)
+        };
+        add(&mut batch, Part::Within { batch: outer, step: Box::new(step), chunk }, sender)?;
     }
     send(batch, sender)
 }

@@ -61,6 +61,7 @@ pub struct NewBatch {
     description: Option<String>,
     retention: Option<Retention>,
     key: Option<String>,
+    within: Option<Batch>,
     mistake: Option<Error>,
 }
 
@@ -89,6 +90,7 @@ impl Client {
             description: None,
             retention: None,
             key: None,
+            within: None,
             mistake: None,
         }
     }
@@ -176,7 +178,7 @@ impl NewBatch {
 
     /// Makes it: it is there from then on, and held open by this program until [`close`](OpenBatch::close).
     pub async fn open(self) -> Result<OpenBatch> {
-        let Self { client, name, flow, declared, callbacks, description, retention, key, mistake, .. } = self;
+        let Self { client, name, flow, declared, callbacks, description, retention, key, within, mistake, .. } = self;
         if let Some(mistake) = mistake {
             return Err(mistake.during(format_args!("batch {name}")));
         }
@@ -189,7 +191,14 @@ impl NewBatch {
             Some(text) => serde_json::json!({ "description": text }).to_string(),
             None => "{}".to_owned(),
         };
-        open::open(client, New { name: &name, arguments, retention }, key, flow.finish_batch(&declared)?).await
+        let (new, plan) = (New { name: &name, arguments, retention }, flow.finish_batch(&declared)?);
+        match within {
+            None => open::open(client, new, key, plan).await,
+            Some(_) if key.is_some() || retention.is_some() => Err(Error::usage(format!(
+                "batch {name} is within another one: it has no key of its own, and is kept as long as that one"
+            ))),
+            Some(outer) => open::open_within(&outer, new, plan).await,
+        }
     }
 }
 
@@ -241,6 +250,13 @@ impl Batch {
             Err(error) => Err(Error::usage(format!("row {row} of what is added: {error}"))),
         });
         self.add_stream(spec, Box::new(stream)).await
+    }
+
+    /// Describes a batch within this one, which settles only once that one has: a batch that has not succeeded is a failed job of the
+    /// one that it is within. Opened, it is like any other; it is cancelled, retried and deleted with the one that it is within. An error of
+    /// kind [`BatchSettled`](crate::ErrorKind::BatchSettled) when it is opened too late.
+    pub fn batch(&self, name: impl Into<String>) -> NewBatch {
+        NewBatch { within: Some(self.clone()), ..self.client().batch(name) }
     }
 
     /// Whether the client that held it open ended without closing it.

@@ -13,6 +13,8 @@ use crate::client::Client;
 use crate::creation::answered;
 use crate::error::{Error, Result};
 use crate::id::WorkflowId;
+use crate::payload::ChunkBuilder;
+use crate::retention::Retention;
 use crate::starting::{New, Started};
 use crate::store::{Append, CloseBatch, DraftKey, DraftOf, Key, Overlap, Store};
 use crate::wake::wake;
@@ -60,6 +62,21 @@ pub(super) async fn open(client: Client, new: New<'_>, key: Option<String>, plan
         }
     };
     let keeper = tokio::spawn(keep_open(client.store().clone(), handle.id(), draft)).abort_handle();
+    Ok(OpenBatch { batch: Batch { handle }, draft, keeper, is_closed: AtomicBool::new(false) })
+}
+
+/// Makes a batch within another one, and holds it open from then on.
+pub(super) async fn open_within(outer: &Batch, new: New<'_>, plan: Plan) -> Result<OpenBatch> {
+    let client = outer.client().clone();
+    let draft = client.new_draft();
+    let id = WorkflowId::new(client.store().now(), outer.id().shard());
+    let mut job = ChunkBuilder::default();
+    job.push(serde_json::json!({ "batch": id.to_string() }).to_string().as_bytes())?;
+    let within = job.finish().map(|job| (outer.id(), job));
+    let plan = Plan { held_open: Some((draft, client.store().lease())), within, ..plan };
+    let new = client.new_workflow(id, New { retention: Some(Retention::for_ever()), ..new }, None, None)?;
+    let handle = client.build(new, plan, None, false, Arc::default()).await?;
+    let keeper = tokio::spawn(keep_open(client.store().clone(), id, draft)).abort_handle();
     Ok(OpenBatch { batch: Batch { handle }, draft, keeper, is_closed: AtomicBool::new(false) })
 }
 

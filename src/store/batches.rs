@@ -28,6 +28,9 @@ pub const MAX_CALLBACKS: StepNumber = 8;
 /// The name of the step that stands for a batch.
 pub const BATCH_STEP_NAME: &str = "batch";
 
+/// The name of the step of a batch whose jobs stand for the batches within it.
+pub const BATCHES_STEP_NAME: &str = "batches";
+
 /// The names that a step of jobs may have, in the order in which they are tried: its own, unless a callback has it.
 pub fn growing_names(name: &str) -> impl Iterator<Item = String> + '_ {
     std::iter::once(name.to_owned()).chain((2..MAX_CALLBACKS + 3).map(move |number| format!("{name}-{number}")))

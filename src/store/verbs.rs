@@ -258,8 +258,16 @@ pub enum Part {
         /// How long it lives without renewal.
         lease: Millis,
     },
+    /// The workflow is a batch within another one: it stands for a job that comes to that. One of the last parts, like `Open`.
+    Within {
+        /// The other one.
+        batch: WorkflowId,
+        /// The step of the job; made if there is none of that name.
+        step: Box<StepSpec>,
+        /// The job.
+        chunk: Chunk,
+    },
     /// The next jobs of a step.
-    Jobs {
         /// The step.
         step: StepNumber,
         /// The jobs.

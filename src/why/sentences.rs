@@ -68,6 +68,11 @@ impl Figures<'_> {
                 kinds.push(CauseKind::Delayed);
                 format!("sleeps until {}{}", waits.words(), due.map(|due| format!(", {due}")).unwrap_or_default())
             }
+            WaitsFor::Batches => {
+                kinds.push(CauseKind::Workflow);
+                let (left, all) = (self.step.jobs.unsettled(), self.step.jobs.total);
+                format!("waits for the batches within it, of which {} of {} have not settled", number(left), number(all))
+            }
             WaitsFor::Batch => {
                 kinds.push(CauseKind::Held);
                 match self.batch {

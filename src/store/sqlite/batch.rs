@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::graph::{MAX_STEPS, StepNumber, StepSpec};
 use crate::id::WorkflowId;
 use crate::planted::planted;
-use crate::state::{BatchState, Decision, EdgeKind, JobState, StepState, WorkflowState};
+use crate::state::{BatchState, Decision, EdgeKind, JobState, StepState, WorkflowState, job_byte};
 use crate::store::{
     AddJobs, Added, AddedJobs, BATCH_STEP, CloseBatch, ClosedBatch, DraftKey, MAX_CALLBACKS, growing_names,
 };
@@ -52,6 +52,41 @@ impl Tx<'_> {
         Ok(workflow.wf)
     }
 
+    /// The batch of that id, if it has not settled.
+    fn batch_that_takes_jobs(&mut self, id: WorkflowId) -> Result<Wf> {
+        let workflow = self.find_batch(id)?;
+        let at_work = matches!(workflow.state, WorkflowState::Pending | WorkflowState::Running | WorkflowState::Paused);
+        let has_settled = !at_work || self.has_batch_settled(workflow.wf)?;
+        if has_settled && !planted!("a batch takes jobs after it has settled") {
+            return Err(settled(id, workflow.state));
+        }
+        Ok(workflow.wf)
+    }
+
+    /// A batch that is being made is within another one: a job comes to that, and waits for this one's end.
+    pub fn put_within(&mut self, wf: Wf, outer: WorkflowId, spec: &StepSpec, chunk: &crate::payload::Chunk) -> Result<()> {
+        let outer = self.batch_that_takes_jobs(outer)?;
+        let segment = self.new_segment(chunk)?;
+        let Some((step, index)) = self.attach_to_batch(outer, spec, segment)? else {
+            return Err(Error::usage("a batch within another one stands for a job of that, and there is none"));
+        };
+        let chunk = self.chunk_at(outer, step, index as i64)?;
+        self.shift(outer, step, JobState::Open, JobState::Deferred, 1)?;
+        self.put_bytes(chunk.chunk, &[job_byte(JobState::Deferred, 1)])?;
+        let sql = "UPDATE workflow SET parent = ?2, parent_step = ?3, parent_index = ?4 WHERE wf = ?1";
+        self.run(sql, (wf, outer, step, index as i64))?;
+        Ok(())
+    }
+
+    /// A batch is retried with the one that it is within.
+    pub fn retry_within(&mut self, wf: Wf) -> Result<()> {
+        self.forget_expiry(wf)?;
+        let mut workflow = self.workflow(wf)?;
+        (workflow.state, workflow.finished_at) = (WorkflowState::Running, None);
+        self.put_workflow(workflow);
+        self.leave_chore(Kind::Retry, wf, 0, 0, 0)
+    }
+
     fn find_batch(&mut self, id: WorkflowId) -> Result<Workflow> {
         let workflow = self.find(id)?;
         if workflow.batch.is_none() {
@@ -78,13 +113,7 @@ impl Tx<'_> {
         if let Some(answer) = self.answered_before(add.session, add.command)? {
             return Ok(answer);
         }
-        let workflow = self.find_batch(add.workflow)?;
-        let wf = workflow.wf;
-        let at_work = matches!(workflow.state, WorkflowState::Pending | WorkflowState::Running | WorkflowState::Paused);
-        let has_settled = !at_work || self.has_batch_settled(wf)?;
-        if has_settled && !planted!("a batch takes jobs after it has settled") {
-            return Err(settled(add.workflow, workflow.state));
-        }
+        let wf = self.batch_that_takes_jobs(add.workflow)?;
         let drafted = match add.draft {
             Some(key) => match self.draft(key)? {
                 Some(draft) if draft.of_wf == Some(wf) && draft.spec.is_some() => {
@@ -179,7 +208,9 @@ impl Tx<'_> {
             self.release(step)?;
         } else {
             let step = self.rouse(step)?;
-            self.enqueue_all(&step, first)?;
+            if !step.stands_for_batches() {
+                self.enqueue_all(&step, first)?;
+            }
         }
         if step.is_failing_fast() {
             // They are there, so that a retry of their step runs them, too, and are cancelled with the rest.
@@ -197,6 +228,7 @@ impl Tx<'_> {
             };
             let step = self.step(wf, number)?;
             match step.grows {
+                true if step.children != spec.children => {}
                 true if step.state.is_settled() => return self.reopen_growing(step),
                 true => return Ok(step),
                 // A callback has that name.

@@ -164,13 +164,21 @@ impl Tx<'_> {
         step: &Step,
         chunk: &Chunk,
         bytes: &mut [u8],
-        jobs: Mask,
+        (jobs, by_child): (Mask, bool),
     ) -> Result<Mask> {
         let mut rest = jobs;
         for at in jobs.iter() {
             let index = chunk.first + at as i64;
-            let Some((child, state)) = self.child_of(step.wf, step.step, index)? else { continue };
+            let Some((child, mut state)) = self.child_of(step.wf, step.step, index)? else { continue };
+            if step.stands_for_batches() && !by_child && state == WorkflowState::Failed {
+                self.retry_within(child)?;
+                state = WorkflowState::Running;
+            }
             if matches!(state, WorkflowState::Failed | WorkflowState::Cancelled) {
+                // Nobody makes a batch anew: its jobs came from a program.
+                if step.stands_for_batches() {
+                    rest = rest.minus(Mask::range(at..at + 1));
+                }
                 continue;
             }
             rest = rest.minus(Mask::range(at..at + 1));
@@ -203,6 +211,7 @@ impl Tx<'_> {
             workflow.state = WorkflowState::Cancelling;
             workflow.grace_until = grace_until;
             self.put_workflow(workflow);
+            self.let_go_of_batch(*child, workflow.batch)?;
             self.unpark_places(*child, 0)?;
             self.leave_chore(Kind::Cancel, *child, 0, 0, 0)?;
         }

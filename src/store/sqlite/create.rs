@@ -164,6 +164,7 @@ impl Tx<'_> {
                     steps += 1;
                 }
                 Part::Open { draft, lease } => self.open_batch(wf, *draft, *lease)?,
+                Part::Within { batch, step, chunk } => self.put_within(wf, *batch, step, chunk)?,
                 Part::Edge(edge) => {
                     let sql = "INSERT INTO edge (wf, up, down, kind) VALUES (?, ?, ?, ?)";
                     self.run(sql, (wf, edge.up, edge.down, edge.kind as u8))?;
@@ -270,7 +271,7 @@ impl Tx<'_> {
                     let sql = "INSERT INTO mended (chunk, first, segment, jobs, body) VALUES (?, ?, ?, ?, ?)";
                     self.run(sql, params![*chunk as i64, *first as i64, segment, jobs.to_bytes(), body])?;
                 }
-                Part::Step { .. } | Part::Edge(_) | Part::Open { .. } => {
+                Part::Step { .. } | Part::Edge(_) | Part::Open { .. } | Part::Within { .. } => {
                     return Err(Error::usage("steps and edges cannot be added to a step"));
                 }
             }

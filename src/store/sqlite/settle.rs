@@ -220,6 +220,9 @@ impl Tx<'_> {
         if step.awaits {
             return self.begin_to_wait(&step);
         }
+        if step.stands_for_batches() {
+            return Ok(());
+        }
         if step.delay > 0 {
             let due = self.now.saturating_add(step.delay);
             return self.set_timer(&step, due, 0, 0, Mask::EMPTY);

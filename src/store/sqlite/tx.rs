@@ -107,6 +107,11 @@ impl Step {
         self.state == StepState::Running && self.decided.is_none() && self.pending + self.waits > 0
     }
 
+    /// Whether its jobs stand for batches within the one that it is a step of: no worker runs them.
+    pub fn stands_for_batches(&self) -> bool {
+        self.grows && self.children
+    }
+
     /// Whether it still asks what an edge of that kind decides. One that is fed settles once its source says so, also if it has begun.
     pub fn is_asked(&self, kind: EdgeKind) -> bool {
         let may_be = match kind {

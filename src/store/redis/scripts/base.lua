@@ -262,6 +262,11 @@ function G.is_untouched(step)
     return step.state == STEP.waiting and not step.released_at and not step.decided
 end
 
+-- Whether its jobs stand for batches within the one that it is a step of: no worker runs them.
+local function stands_for_batches(step)
+    return step.grows and step.children
+end
+
 -- Whether a step still asks what an edge of that kind decides.
 function G.is_asked(step, kind)
     if step.decided then return false end

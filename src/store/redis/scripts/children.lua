@@ -37,12 +37,21 @@ function G.end_of_child(wf, step, index, child)
     G.check_settled(wf, step)
 end
 
+-- A batch is retried with the one that it is within.
+local function retry_within(workflow)
+    G.forget_expiry(workflow)
+    workflow.state, workflow.finished_at = WF.running, nil
+    G.put_workflow(workflow)
+    G.leave_chore('retry', workflow.wf, 0, 0, 0)
+end
+
 -- Of failed jobs that are retried: those whose workflows have been repaired, or are being so, need no worker. They wait for what becomes
 -- of those. Returns the new bytes, and the others.
-function G.wait_for_repaired_children(step, chunk, bytes, jobs)
-    local waits = ''
+function G.wait_for_repaired_children(step, chunk, bytes, jobs, by_child)
+    local waits, rest = '', jobs
     M.each(jobs, function(at)
         local child, workflow = G.child_of(step.wf, step.step, chunk.first + at)
+        if stands_for_batches(step) and not by_child and workflow.state == WF.failed then retry_within(workflow) end
         if child and workflow.state ~= WF.failed and workflow.state ~= WF.cancelled then
             waits = M.either(waits, M.range(at, at + 1))
             if is_finished(workflow.state) then
@@ -51,7 +60,9 @@ function G.wait_for_repaired_children(step, chunk, bytes, jobs)
         end
     end)
     G.shift(step.wf, step.step, FAILED, DEFERRED, M.len(waits))
-    return M.change(bytes, waits, function() return DEFERRED + 8 end), M.minus(jobs, waits)
+    -- Nobody makes a batch anew: its jobs came from a program.
+    if stands_for_batches(step) then rest = '' end
+    return M.change(bytes, waits, function() return DEFERRED + 8 end), M.minus(rest, waits)
 end
 
 -- Cancels the children of a step, from job `from` on. What they come to is what their jobs come to.
@@ -68,6 +79,7 @@ function G.cancel_children(wf, number, from)
         if child.state >= WF.pending and child.state <= WF.paused then
             child.state, child.grace_until = WF.cancelling, grace_until
             G.put_workflow(child)
+            G.let_go_of_batch(child)
             G.unpark_places(child.wf, 0)
             G.leave_chore('cancel', child.wf, 0, 0, 0)
         end

@@ -48,6 +48,12 @@ function G.give_up(draft)
     G.settle_batch(wf)
 end
 
+-- Nobody holds a batch open any more that is cancelled.
+function G.let_go_of_batch(workflow)
+    local held = workflow.batch == BATCH.open and G.draft(workflow.opened_by)
+    if held then G.end_draft(held) end
+end
+
 function G.abandon(key)
     local draft = key and G.draft(key)
     if draft then G.give_up(draft) end

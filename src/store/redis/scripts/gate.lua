@@ -60,9 +60,27 @@ function G.act_on_death(step)
     end
 end
 
+-- The batch that `of` names, as ids are kept and as they are shown.
+function G.batch_of(of)
+    local workflow = G.workflow(G.find(of.workflow))
+    if not workflow.batch then
+        fail('usage', 'workflow ' .. of.shown .. ' is no batch: its steps and their jobs are those that it was created with')
+    end
+    return workflow
+end
+
+-- The same, if it has not settled.
+function G.batch_that_takes_jobs(of)
+    local workflow = G.batch_of(of)
+    local state = workflow.state
+    local at_work = state == WF.pending or state == WF.running or state == WF.paused
+    if not at_work or unsettled_jobs(G.step(workflow.wf, BATCH.step)) == 0 then G.refuse_late(workflow, of.shown) end
+    return workflow
+end
+
 -- The error for whoever adds jobs too late.
-function G.refuse_late(workflow)
+function G.refuse_late(workflow, shown)
     local was_cancelled = workflow.state == WF.cancelling or workflow.state == WF.cancelled
-    fail('batch_settled', 'batch ' .. (arg.shown or workflow.wf) .. (was_cancelled and ' was cancelled' or ' has settled') ..
+    fail('batch_settled', 'batch ' .. shown .. (was_cancelled and ' was cancelled' or ' has settled') ..
         ': no jobs can be added to it any more; put them into a new batch')
 end

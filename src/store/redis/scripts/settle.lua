@@ -121,6 +121,7 @@ function G.release(step)
         -- Nobody has reported anything of it.
         return G.wait_anew(step, chunk, string.rep('\0', chunk.jobs))
     end
+    if stands_for_batches(step) then return end
     if step.delay > 0 then return G.set_timer(step, now() + step.delay, 0, 0, '') end
     G.enqueue_all(step, 0)
 end

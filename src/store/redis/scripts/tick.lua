@@ -377,7 +377,7 @@ BITE['retry jobs'] = function(wf, number, from, mended)
             G.wait_anew(step, chunk, bytes)
         elseif jobs ~= '' then
             local all = jobs
-            if step.children then bytes, jobs = G.wait_for_repaired_children(step, chunk, bytes, jobs) end
+            if step.children then bytes, jobs = G.wait_for_repaired_children(step, chunk, bytes, jobs, mended == BY_CHILD) end
             -- Those whose children have not been repaired stay as they are, if nothing else was asked for.
             if mended == BY_CHILD then jobs = '' end
             local waits = G.wait_for_their_turn(step, chunk.chunk, chunk.first, jobs)
