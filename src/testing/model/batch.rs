@@ -14,6 +14,8 @@ use crate::waiting::WaitsFor;
 
 /// How many types of jobs a batch of the game has.
 const KINDS: usize = 3;
+/// A batch of so many jobs gets no more from its own.
+const MOST_JOBS: usize = 60;
 /// Drafts that hold batches open have numbers from this one on.
 const HOLDS: u64 = 1_000_000;
 
@@ -120,7 +122,9 @@ impl Game {
     /// What successful jobs add to their batch with a report.
     pub fn add_inside(&mut self, held: &Held, succeeded: Mask) -> Vec<(usize, AddedJobs)> {
         let mut added = Vec::new();
-        let by = succeeded.iter().next();
+        // Jobs that add more than one job each on average would never come to an end.
+        let jobs: usize = self.models[held.workflow].steps.iter().map(|step| step.rows.len()).sum();
+        let by = succeeded.iter().next().filter(|_| jobs < MOST_JOBS);
         let Some(by) = by.filter(|_| self.models[held.workflow].grows(held.step) && self.dice.chance(40)) else {
             return added;
         };
