@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use gusher::prelude::*;
+use gusher::testing::Simulation;
 use gusher::{BatchState, ErrorKind, JobState, WorkflowState};
 use support::House;
 use support::act::{Act, Shared, Stage, act};
@@ -201,22 +202,24 @@ async fn a_batch_whose_client_ends_without_closing_it_is_abandoned() {
     play.end().await;
 }
 
-#[tokio::test]
-async fn a_batch_is_held_open_beyond_a_lease_and_why_says_so() {
-    let play = Play::begin().await;
-    let night = play.nightly().open().await.unwrap();
-    night.add(act("a", "ok")).await.unwrap();
-    let is_done = async || (night.job("Act", 0).await.unwrap().state == JobState::Succeeded).then_some(());
-    support::until::until(is_done).await;
-    // The house's leases last a second, and it is held open for four.
-    tokio::time::sleep(Duration::from_millis(4_500)).await;
-    assert_eq!(night.state().await.unwrap(), BatchState::Open);
-    let why = night.why().await.unwrap();
-    assert_eq!(why.causes.len(), 1, "{why:?}");
-    assert!(why.causes[0].text.contains("`batch`, which is held open"), "{why:?}");
-    night.close().await.unwrap();
-    assert_eq!(night.wait().await.unwrap().state, WorkflowState::Succeeded);
-    play.end().await;
+#[test]
+fn a_batch_is_held_open_for_as_long_as_its_program_lives_and_why_says_so() {
+    let simulation = Simulation::new(app(&Stage::new()));
+    let played = simulation.play(async |client| {
+        let night = client.batch("nightly").on_success(tell("success")).open().await?;
+        night.add(act("a", "ok")).await?;
+        // In virtual time, and many times as long as a batch stays open without word from who holds it.
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        assert_eq!(night.job("Act", 0).await?.state, JobState::Succeeded);
+        assert_eq!(night.state().await?, BatchState::Open);
+        let why = night.why().await?;
+        assert_eq!(why.causes.len(), 1, "{why:?}");
+        assert!(why.causes[0].text.contains("`batch`, which is held open"), "{why:?}");
+        night.close().await?;
+        assert_eq!(night.wait().await?.state, WorkflowState::Succeeded);
+        Ok(())
+    });
+    assert!(played.unwrap().elapsed() >= Duration::from_secs(3_600));
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ impl Job for ImportCsv {
 
 /// A question that is not asked for what was read.
 #[derive(Serialize, Deserialize)]
-struct IsMonday;
+pub struct IsMonday;
 
 impl Condition for IsMonday {
     const NAME: &str = "IsMonday";
@@ -82,7 +82,7 @@ impl Workflow for Rest {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Approval;
+pub struct Approval;
 
 impl gusher::Signal for Approval {
     const NAME: &str = "Approval";

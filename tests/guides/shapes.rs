@@ -1,5 +1,6 @@
 //! docs/shapes.md
 
+use super::conditions::{Approval, IsMonday};
 use super::*;
 
 macro_rules! jobs {
@@ -30,24 +31,6 @@ impl Source for ReadFile {
         }
         Ok(())
     }
-}
-
-#[derive(Serialize, Deserialize)]
-struct IsMonday;
-
-impl Condition for IsMonday {
-    const NAME: &str = "IsMonday";
-    type State = ();
-    async fn holds(self, _: &Context) -> JobResult<bool> {
-        Ok(true)
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct Approval;
-
-impl gusher::Signal for Approval {
-    const NAME: &str = "Approval";
 }
 
 /// Workflows of a field for what the lines of the guide take from elsewhere.

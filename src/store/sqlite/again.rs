@@ -16,9 +16,9 @@
 //! cancelled no further step is taken back.
 
 use super::chore::Kind;
-use super::tx::{Step, Tx, Wf, known};
+use super::tx::{Step, Tx, Wf, decided, known};
 use crate::error::{Error, Result};
-use crate::graph::StepNumber;
+use crate::graph::{Edge, StepNumber};
 use crate::ledger::What;
 use crate::planted::planted;
 use crate::slice::Mask;
@@ -66,12 +66,7 @@ struct Taken {
 impl Tx<'_> {
     /// Notes that a step is to run again; a chore takes it back, with what comes after it.
     pub fn run_again(&mut self, run: &RunAgain) -> Result<RanAgain> {
-        if let Some(answer) = self.answered_before(run.session, run.command)? {
-            return Ok(answer);
-        }
-        let answer = self.begin_to_run_again(run)?;
-        self.note_answer(run.session, run.command, &answer)?;
-        Ok(answer)
+        self.once(run.session, run.command, |tx| tx.begin_to_run_again(run))
     }
 
     fn begin_to_run_again(&mut self, run: &RunAgain) -> Result<RanAgain> {
@@ -242,36 +237,12 @@ impl Tx<'_> {
                 self.put_step(follower);
             }
             if follower.is_asked(kind) {
-                self.redecide(wf, up, *down, kind, *decision, None)?;
+                self.redecide(wf, Edge { up, down: *down, kind }, decided(*decision)?, None)?;
             }
         }
         // The last follower may have another edge behind this page; what has been told once may be told again.
         let last = edges.last().map_or(from, |(last, ..)| i64::from(*last));
         Ok((edges.len() == EDGES).then_some(if last > from { last } else { last + 1 }))
-    }
-
-    /// Changes what an edge has decided.
-    fn redecide(
-        &mut self,
-        wf: Wf,
-        up: StepNumber,
-        down: StepNumber,
-        kind: EdgeKind,
-        before: Option<u8>,
-        after: Option<Decision>,
-    ) -> Result<()> {
-        let before = before.map(|n| known(Decision::from_u8(n), "decision", n)).transpose()?;
-        if before == after {
-            return Ok(());
-        }
-        let mut step = self.step(wf, down)?;
-        for (decision, by) in [(before, -1), (after, 1)] {
-            *step.edges_that(decision).unwrap_or(&mut 0) += by;
-        }
-        self.put_step(step);
-        let sql = "UPDATE edge SET decision = ?5 WHERE wf = ?1 AND up = ?2 AND down = ?3 AND kind = ?4";
-        self.run(sql, (wf, up, down, kind as u8, after.map(|decision| decision as u8)))?;
-        Ok(())
     }
 
     /// Ends some leases of a step, so that a late report under them is refused; returns whether there may be more.
@@ -339,7 +310,7 @@ impl Tx<'_> {
             let kind = known(EdgeKind::from_u8(*kind), "edge kind", *kind)?;
             let upstream = self.step(wf, *up)?;
             let after = if *runs_again { None } else { kind.decide(upstream.state, upstream.decided.is_some()) };
-            self.redecide(wf, *up, down, kind, *before, after)?;
+            self.redecide(wf, Edge { up: *up, down, kind }, decided(*before)?, after)?;
         }
         let last = edges.last().map_or(from, |((last, ..), _)| i64::from(*last));
         Ok((edges.len() == EDGES).then_some(if last > from { last } else { last + 1 }))

@@ -13,10 +13,10 @@ use super::again::is_untouched;
 use super::chore::Kind;
 use super::create::check_chunk;
 use super::lease::Lease;
-use super::tx::{Step, Tx, Wf, Workflow, known};
+use super::tx::{Step, Tx, Wf, Workflow, decided, known};
 use crate::clock::Millis;
 use crate::error::{Error, Result};
-use crate::graph::{MAX_STEPS, StepNumber, StepSpec};
+use crate::graph::{Edge, MAX_STEPS, StepNumber, StepSpec};
 use crate::id::WorkflowId;
 use crate::planted::planted;
 use crate::state::{BatchState, Decision, EdgeKind, JobState, StepState, WorkflowState};
@@ -245,7 +245,7 @@ impl Tx<'_> {
 
     /// A job that a repair has brought back adds jobs of a step that has settled: the callbacks that have not run wait for it again. They are
     /// few, so that it takes no chore.
-    fn reopen_growing(&mut self, mut step: Step) -> Result<Step> {
+    fn reopen_growing(&mut self, step: Step) -> Result<Step> {
         let wf = step.wf;
         let sql = "SELECT down, kind, decision FROM edge WHERE wf = ? AND up = ? ORDER BY down, kind LIMIT ?";
         let edges = self.all(sql, (wf, step.step, MAX_CALLBACKS), |row| {
@@ -254,17 +254,11 @@ impl Tx<'_> {
         for (down, kind, decision) in edges {
             let callback = self.step(wf, down)?;
             if is_untouched(&callback) {
-                self.undecide(wf, step.step, down, kind, decision)?;
+                let kind = known(EdgeKind::from_u8(kind), "edge kind", kind)?;
+                self.redecide(wf, Edge { up: step.step, down, kind }, decided(decision)?, None)?;
             }
         }
-        let mut workflow = self.workflow(wf)?;
-        workflow.failed_steps -= i64::from(step.state == StepState::Failed);
-        workflow.unsettled += 1;
-        workflow.active += 1;
-        self.put_workflow(workflow);
-        (step.state, step.finished_at) = (StepState::Running, None);
-        self.put_step(step);
-        Ok(step)
+        self.back_to_running(step)
     }
 
     /// The callbacks of a batch: their steps, when they run, and what their edge from the batch has decided.

@@ -47,12 +47,7 @@ pub fn hold_name(argument: i64) -> String {
 impl Tx<'_> {
     /// Notes what a person has decided about jobs; a chore brings it about.
     pub fn decide_by_hand(&mut self, decide: &DecideByHand) -> Result<DecidedByHand> {
-        if let Some(answer) = self.answered_before(decide.session, decide.command)? {
-            return Ok(answer);
-        }
-        let answer = self.begin_to_decide(decide)?;
-        self.note_answer(decide.session, decide.command, &answer)?;
-        Ok(answer)
+        self.once(decide.session, decide.command, |tx| tx.begin_to_decide(decide))
     }
 
     fn begin_to_decide(&mut self, decide: &DecideByHand) -> Result<DecidedByHand> {

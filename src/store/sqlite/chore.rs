@@ -5,13 +5,13 @@ use rusqlite::OptionalExtension;
 
 use super::by_hand::SKIP_ALL;
 use super::line::{End, Work};
-use super::tx::{Step, Tx, Wf, known, mask};
+use super::tx::{Step, Tx, Wf, decided, known, mask};
 use crate::clock::Millis;
 use crate::error::{Error, Result};
-use crate::graph::StepNumber;
+use crate::graph::{Edge, StepNumber};
 use crate::planted::planted;
 use crate::slice::Mask;
-use crate::state::{Decision, JobState, StepState, WorkflowState, job_byte};
+use crate::state::{Decision, EdgeKind, JobState, StepState, WorkflowState, job_byte};
 
 /// How many chunks a retry looks at in one bite.
 const RETRY_CHUNKS: usize = 30;
@@ -324,20 +324,14 @@ impl Tx<'_> {
                     self.put_step(follower);
                     continue;
                 }
-                self.undecide(wf, number, *down, *kind, *decision)?;
+                let kind = known(EdgeKind::from_u8(*kind), "edge kind", *kind)?;
+                self.redecide(wf, Edge { up: number, down: *down, kind }, decided(*decision)?, None)?;
             }
             if let Some(((last, ..), _)) = edges.last().filter(|_| edges.len() == FOLLOWERS) {
                 return self.leave_chore(Kind::Reopen, wf, number, i64::from(*last), mended);
             }
             step = self.step(wf, number)?;
-            let mut workflow = self.workflow(wf)?;
-            workflow.failed_steps -= i64::from(step.state == StepState::Failed);
-            workflow.unsettled += 1;
-            workflow.active += 1;
-            self.put_workflow(workflow);
-            step.state = StepState::Running;
-            step.finished_at = None;
-            self.put_step(step);
+            self.back_to_running(step)?;
         }
         self.forgive(wf, number)?;
         let step = self.step(wf, number)?;
@@ -348,25 +342,6 @@ impl Tx<'_> {
             self.run(sql, (wf, number, hold_name(mended)))?;
         }
         self.leave_chore(Kind::RetryJobs, wf, number, 0, mended)
-    }
-
-    /// Takes back what an edge has decided.
-    pub fn undecide(&mut self, wf: Wf, up: StepNumber, down: StepNumber, kind: u8, decision: Option<u8>) -> Result<()> {
-        let Some(decision) = decision else { return Ok(()) };
-        let mut step = self.step(wf, down)?;
-        step.pending += 1;
-        match known(Decision::from_u8(decision), "decision", decision)? {
-            Decision::Release => {}
-            Decision::Skip => step.skips -= 1,
-            Decision::Wait => step.waits -= 1,
-            Decision::Cancel => step.cancels -= 1,
-        }
-        self.put_step(step);
-        self.run(
-            "UPDATE edge SET decision = NULL WHERE wf = ? AND up = ? AND down = ? AND kind = ?",
-            (wf, up, down, kind),
-        )?;
-        Ok(())
     }
 
     /// Reopens the failed jobs of a bite of chunks, all of them or those with mended parameters.

@@ -143,11 +143,21 @@ impl Tx<'_> {
 
     /// Notes that failed jobs are to run again; a chore brings them back, each step held while it does.
     pub fn retry(&mut self, retry: &RetryFailed) -> Result<Retried> {
-        if let Some(answer) = self.answered_before(retry.session, retry.command)? {
+        self.once(retry.session, retry.command, |tx| tx.begin_retry(retry))
+    }
+
+    /// Does what a command asks for, once: one that was sent again is answered as it was.
+    pub fn once<T: Serialize + DeserializeOwned>(
+        &mut self,
+        session: SessionId,
+        command: u64,
+        begin: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        if let Some(answer) = self.answered_before(session, command)? {
             return Ok(answer);
         }
-        let answer = self.begin_retry(retry)?;
-        self.note_answer(retry.session, retry.command, &answer)?;
+        let answer = begin(self)?;
+        self.note_answer(session, command, &answer)?;
         Ok(answer)
     }
 

@@ -3,9 +3,9 @@
 
 use super::chore::Kind;
 use super::line::{End, Work};
-use super::tx::{Step, Tx, Wf};
+use super::tx::{Step, Tx, Wf, decided};
 use crate::error::Result;
-use crate::graph::StepNumber;
+use crate::graph::{Edge, StepNumber};
 use crate::ledger::What;
 use crate::planted::planted;
 use crate::slice::Mask;
@@ -136,10 +136,10 @@ impl Tx<'_> {
                     return self.leave_chore(Kind::Settled, wf, up, i64::from(down), 0);
                 }
                 let kind = super::tx::known(EdgeKind::from_u8(kind), "edge kind", kind)?;
-                let before = before.map(|n| super::tx::known(Decision::from_u8(n), "decision", n)).transpose()?;
+                let before = decided(before)?;
                 from = down;
                 if let Some(decision) = kind.decide(upstream.state, upstream.decided.is_some()) {
-                    self.decide(wf, up, down, kind, before, decision)?;
+                    self.decide(wf, Edge { up, down, kind }, before, decision)?;
                 }
             }
             if whole {
@@ -149,36 +149,46 @@ impl Tx<'_> {
         }
     }
 
-    /// Notes what one edge decided, and acts once the last one has.
-    fn decide(
-        &mut self,
-        wf: Wf,
-        up: StepNumber,
-        down: StepNumber,
-        kind: EdgeKind,
-        before: Option<Decision>,
-        decision: Decision,
-    ) -> Result<()> {
-        let mut step = self.step(wf, down)?;
-        // A step that has run, or is decided otherwise, is not asked again: repairs of its upstream leave it as it is. But one that is fed
-        // settles once its source says so, also if it has begun.
-        if before == Some(decision) || !step.is_asked(kind) {
+    /// Changes what an edge has decided.
+    pub fn redecide(&mut self, wf: Wf, edge: Edge, before: Option<Decision>, after: Option<Decision>) -> Result<()> {
+        let Edge { up, down, kind } = edge;
+        if before == after {
             return Ok(());
         }
-        let sql = "UPDATE edge SET decision = ?5 WHERE wf = ?1 AND up = ?2 AND down = ?3 AND kind = ?4";
-        self.run(sql, (wf, up, down, kind as u8, decision as u8))?;
-        for (decision, by) in [(before, -1), (Some(decision), 1)] {
-            match decision {
-                None => step.pending += by,
-                Some(Decision::Release) => {}
-                Some(Decision::Skip) => step.skips += by,
-                Some(Decision::Wait) => step.waits += by,
-                Some(Decision::Cancel) => step.cancels += by,
-            }
+        let mut step = self.step(wf, down)?;
+        for (decision, by) in [(before, -1), (after, 1)] {
+            *step.edges_that(decision).unwrap_or(&mut 0) += by;
         }
         self.put_step(step);
+        let sql = "UPDATE edge SET decision = ?5 WHERE wf = ?1 AND up = ?2 AND down = ?3 AND kind = ?4";
+        self.run(sql, (wf, up, down, kind as u8, after.map(|decision| decision as u8)))?;
+        Ok(())
+    }
+
+    /// A settled step is running again, since there is something to repair in it.
+    pub fn back_to_running(&mut self, mut step: Step) -> Result<Step> {
+        let mut workflow = self.workflow(step.wf)?;
+        workflow.failed_steps -= i64::from(step.state == StepState::Failed);
+        workflow.unsettled += 1;
+        workflow.active += 1;
+        self.put_workflow(workflow);
+        (step.state, step.finished_at) = (StepState::Running, None);
+        self.put_step(step);
+        Ok(step)
+    }
+
+    /// Notes what one edge decided, and acts once the last one has.
+    fn decide(&mut self, wf: Wf, edge: Edge, before: Option<Decision>, decision: Decision) -> Result<()> {
+        let step = self.step(wf, edge.down)?;
+        // A step that has run, or is decided otherwise, is not asked again: repairs of its upstream leave it as it is. But one that is fed
+        // settles once its source says so, also if it has begun.
+        if before == Some(decision) || !step.is_asked(edge.kind) {
+            return Ok(());
+        }
+        self.redecide(wf, edge, before, Some(decision))?;
+        let step = self.step(wf, edge.down)?;
         if step.state == StepState::Running {
-            return self.check_settled(wf, down);
+            return self.check_settled(wf, edge.down);
         }
         let is_decided = step.pending == 0 || planted!("a step waits for the first of its upstream steps only");
         if is_decided { self.act_on_decisions(step) } else { Ok(()) }

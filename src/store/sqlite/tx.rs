@@ -580,6 +580,11 @@ pub fn known<T>(value: Option<T>, what: &str, number: u8) -> Result<T> {
     value.ok_or_else(|| Error::corrupt(format!("the store holds the unknown {what} {number}")))
 }
 
+/// What an edge has decided, as it is stored.
+pub fn decided(decision: Option<u8>) -> Result<Option<Decision>> {
+    decision.map(|number| known(Decision::from_u8(number), "decision", number)).transpose()
+}
+
 /// A stored mask.
 pub fn mask(bytes: &[u8]) -> Result<Mask> {
     Mask::from_bytes(bytes).ok_or_else(|| Error::corrupt(format!("a stored mask has {} bytes", bytes.len())))

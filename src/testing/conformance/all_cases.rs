@@ -926,6 +926,7 @@ macro_rules! conformance_table {
                 whose_draft_is_gone_retry_nothing,
                 of_another_step_are_refused,
                 belong_to_one_step,
+                that_are_refused_leave_the_key_of_their_workflow_free,
             }
             signal {
                 fresh_settles_its_step_and_releases_what_follows,

@@ -334,6 +334,7 @@ pub mod mended {
     use super::super::scene::*;
     use crate::error::ErrorKind;
     use crate::slice::Mask;
+    use crate::state::WorkflowState;
     use crate::store::{DraftKey, DraftOf, Part, RetryFailed};
 
     async fn retry_with(scene: &Scene, id: crate::WorkflowId, draft: DraftKey) -> crate::Result<u64> {
@@ -421,6 +422,21 @@ pub mod mended {
         let retry = RetryFailed { mended: Some(draft), ..scene.retry_of(id) };
         assert_eq!(refusal(scene.store.retry(retry).await), ErrorKind::Usage);
         assert_eq!(scene.jobs(id).await.failed, 4);
+    }
+
+    pub async fn that_are_refused_leave_the_key_of_their_workflow_free(scene: &Scene) {
+        scene.stay_on_one_shard();
+        let begin = scene.keyed("night");
+        let id = scene.started(&begin).await;
+        let worker = scene.worker().await;
+        for slice in worker.drain().await {
+            worker.fail(&slice, "broken").await;
+        }
+        assert_eq!(scene.state(id).await, WorkflowState::Failed);
+        let gone = DraftKey { number: 4_711, ..begin.draft };
+        assert_eq!(refusal(retry_with(scene, id, gone).await), ErrorKind::Refused);
+        let next = scene.started(&scene.keyed("night")).await;
+        assert_eq!((scene.state(id).await, scene.state(next).await), (WorkflowState::Failed, WorkflowState::Pending));
     }
 }
 

@@ -64,25 +64,6 @@ local function has_chore_under_way(step)
     return false
 end
 
--- Changes what an edge has decided.
-local EDGES_THAT = { [SKIP] = 'skips', [WAIT] = 'waits', [CANCEL] = 'cancels' }
-local function redecide(wf, edge, after)
-    if edge.decision == after then return end
-    local step = G.step(wf, edge.down)
-    local function count(decision, by)
-        local name = not decision and 'pending' or EDGES_THAT[decision]
-        if name then step[name] = step[name] + by end
-    end
-    count(edge.decision, -1)
-    count(after, 1)
-    G.put_step(step)
-    if after then
-        call('HSET', K.wf(wf, 'decisions'), edge.name, after)
-    else
-        call('HDEL', K.wf(wf, 'decisions'), edge.name)
-    end
-end
-
 -- The next page of edges begins with the last step of a full one again: that may have another edge behind it.
 local function next_page(edges, last, from)
     if #edges < AGAIN_EDGES then return nil end
@@ -104,7 +85,7 @@ local function tell_to_wait_again(step, from, again)
             follower.outdated = true
             G.put_step(follower)
         end
-        if G.is_asked(follower, edge.kind) then redecide(wf, edge, nil) end
+        if G.is_asked(follower, edge.kind) then G.redecide(wf, edge, G.step(wf, edge.down), nil) end
     end
     return next_page(edges, #edges > 0 and edges[#edges].down or from, from)
 end
@@ -163,7 +144,7 @@ local function ask_again(wf, down, from)
         local edge = { name = names[i], down = down, kind = tonumber(member:sub(17)), decision = tonumber(decisions[i] or nil) }
         local after = nil
         if not listed[i] then after = decide(edge.kind, G.step(wf, ups[i])) end
-        redecide(wf, edge, after)
+        G.redecide(wf, edge, G.step(wf, down), after)
     end
     return next_page(members, ups[#ups], from)
 end

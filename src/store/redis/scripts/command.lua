@@ -97,34 +97,45 @@ local function refuse_batch(workflow)
     refuse("is a batch: its steps are not run again, skipped or given outputs; `retry` runs what failed again, `discard` gives it up")
 end
 
+-- A finished workflow is to be at work again: it takes its key, if nobody else has it; else who has.
+local function take_up_again(workflow)
+    if not is_finished(workflow.state) then return nil end
+    local held_by = G.take_key_again(workflow)
+    if held_by then return held_by end
+    workflow.state, workflow.finished_at = WF.running, nil
+    G.put_workflow(workflow)
+end
+
+-- Does what a command asks for, once: one that was sent again is answered as it was.
+local function once(begin)
+    local answer = G.answered_before()
+    if answer then return answer end
+    answer = begin()
+    G.note_answer(answer)
+    G.flush()
+    return answer
+end
+
 local function begin_retry()
     local wf = G.find(arg.workflow)
     local workflow = G.workflow(wf)
-    local state = workflow.state
-    refuse_repair(state)
+    refuse_repair(workflow.state)
     local jobs = arg.step and G.step(wf, arg.step).failed or workflow.failed
     if workflow.batch and not arg.discard and (not arg.step or arg.step == BATCH.step) then
         -- No retry opens a batch again that was abandoned; that may be discarded.
         jobs = jobs - G.step(wf, BATCH.step).failed
     end
     if jobs == 0 then return { jobs = 0, more = false } end
-    local held_by = is_finished(state) and G.take_key_again(workflow) or nil
-    if held_by then return { jobs = 0, more = false, held_by = held_by } end
     if arg.mended and arg.discard then fail('usage', 'what is discarded needs no mended parameters') end
     if arg.mended and not arg.step then fail('usage', 'mended parameters belong to one step; name it') end
-    local segment = 0
-    if arg.mended then
-        local draft = G.draft(arg.mended)
-        if not draft or draft.of_wf ~= wf or draft.of_step ~= arg.step then
-            fail('refused', 'the mended parameters are gone: they were not renewed in time, or the workflow has been started again since')
-        end
-        segment = draft.segment
-        G.end_draft(draft)
+    local draft = arg.mended and G.draft(arg.mended)
+    if arg.mended and not (draft and draft.of_wf == wf and draft.of_step == arg.step) then
+        fail('refused', 'the mended parameters are gone: they were not renewed in time, or the workflow has been started again since')
     end
-    if is_finished(state) then
-        workflow.state, workflow.finished_at = WF.running, nil
-    end
-    G.put_workflow(workflow)
+    local held_by = take_up_again(workflow)
+    if held_by then return { jobs = 0, more = false, held_by = held_by } end
+    local segment = draft and draft.segment or 0
+    if draft then G.end_draft(draft) end
     if arg.step then
         G.leave_chore('reopen', wf, arg.step, 0, arg.discard and -1 or segment)
     else
@@ -134,14 +145,7 @@ local function begin_retry()
 end
 
 -- Notes that failed jobs are to run again; a chore brings them back, each step held while it does.
-function DO.retry()
-    local answer = G.answered_before()
-    if answer then return answer end
-    answer = begin_retry()
-    G.note_answer(answer)
-    G.flush()
-    return answer
-end
+function DO.retry() return once(begin_retry) end
 
 local function begin_to_run_again()
     local workflow = commanded()
@@ -150,23 +154,14 @@ local function begin_to_run_again()
     local step = G.step(workflow.wf, arg.step)
     -- Nothing of it has run, and nothing will before its edges say so.
     if G.is_untouched(step) then return { jobs = 0, more = false } end
-    local held_by = is_finished(workflow.state) and G.take_key_again(workflow) or nil
+    local held_by = take_up_again(workflow)
     if held_by then return { jobs = 0, more = false, held_by = held_by } end
-    if is_finished(workflow.state) then workflow.state, workflow.finished_at = WF.running, nil end
-    G.put_workflow(workflow)
     G.leave_chore('run again', workflow.wf, arg.step, 0, arg.again)
     return { jobs = step.total, more = true }
 end
 
 -- Notes that a step is to run again; a chore takes it back, with what comes after it.
-function DO.run_again()
-    local answer = G.answered_before()
-    if answer then return answer end
-    answer = begin_to_run_again()
-    G.note_answer(answer)
-    G.flush()
-    return answer
-end
+function DO.run_again() return once(begin_to_run_again) end
 
 local function begin_to_decide()
     local workflow = commanded()
@@ -193,10 +188,8 @@ local function begin_to_decide()
     end
     local is_open = step.state == STEP.waiting and not step.decided
     if jobs == 0 and (arg.index or step.total > 0 or not is_open) then return { jobs = 0, more = false } end
-    local held_by = is_finished(workflow.state) and G.take_key_again(workflow) or nil
+    local held_by = take_up_again(workflow)
     if held_by then return { jobs = 0, more = false, held_by = held_by } end
-    if is_finished(workflow.state) then workflow.state, workflow.finished_at = WF.running, nil end
-    G.put_workflow(workflow)
     -- It counts as soon as the job's state is the one that it tells.
     if arg.record then G.add_record(wf, chunk.chunk, blob(arg.record)) end
     local argument = not arg.index and -3 or (arg.record and -5 or -4) - 2 * arg.index
@@ -205,14 +198,7 @@ local function begin_to_decide()
 end
 
 -- Notes what a person has decided about jobs; a chore brings it about.
-function DO.decide_by_hand()
-    local answer = G.answered_before()
-    if answer then return answer end
-    answer = begin_to_decide()
-    G.note_answer(answer)
-    G.flush()
-    return answer
-end
+function DO.decide_by_hand() return once(begin_to_decide) end
 
 -- A step that paused since too many of its jobs had failed goes on.
 function DO.resume_step()

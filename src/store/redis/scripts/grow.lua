@@ -61,22 +61,11 @@ end
 -- A job that a repair has brought back adds jobs of a step that has settled: the callbacks that have not run wait for it again. They are few,
 -- so that it takes no chore.
 local function reopen_growing(step)
-    local wf, workflow = step.wf, G.workflow(step.wf)
-    for _, edge in ipairs(G.edges_from(wf, step.step, 0, BATCH.callbacks)) do
-        local callback = edge.decision and G.step(wf, edge.down)
-        if callback and G.is_untouched(callback) then
-            callback.pending = callback.pending + 1
-            local count = ({ [SKIP] = 'skips', [WAIT] = 'waits', [CANCEL] = 'cancels' })[edge.decision]
-            if count then callback[count] = callback[count] - 1 end
-            G.put_step(callback)
-            call('HDEL', K.wf(wf, 'decisions'), edge.name)
-        end
+    for _, edge in ipairs(G.edges_from(step.wf, step.step, 0, BATCH.callbacks)) do
+        local callback = G.step(step.wf, edge.down)
+        if G.is_untouched(callback) then G.redecide(step.wf, edge, callback, nil) end
     end
-    if step.state == STEP.failed then workflow.failed_steps = workflow.failed_steps - 1 end
-    workflow.unsettled, workflow.active = workflow.unsettled + 1, workflow.active + 1
-    G.put_workflow(workflow)
-    step.state, step.finished_at = STEP.running, nil
-    G.put_step(step)
+    G.back_to_running(step)
 end
 
 -- Gives the jobs of a segment their place in the step that they are of; returns its number, and the index of the first of them.

@@ -221,22 +221,41 @@ function G.act_on_decisions(step)
     end
 end
 
+-- Changes what an edge into a step has decided; nothing stands for an edge that has not.
 local DECIDED = { [SKIP] = 'skips', [WAIT] = 'waits', [CANCEL] = 'cancels' }
+function G.redecide(wf, edge, step, after)
+    if edge.decision == after then return end
+    local function count(decision, by)
+        local name = not decision and 'pending' or DECIDED[decision]
+        if name then step[name] = step[name] + by end
+    end
+    count(edge.decision, -1)
+    count(after, 1)
+    G.put_step(step)
+    if after then
+        call('HSET', K.wf(wf, 'decisions'), edge.name, after)
+    else
+        call('HDEL', K.wf(wf, 'decisions'), edge.name)
+    end
+end
+
+-- A settled step is running again, since there is something to repair in it.
+function G.back_to_running(step)
+    local workflow = G.workflow(step.wf)
+    if step.state == STEP.failed then workflow.failed_steps = workflow.failed_steps - 1 end
+    workflow.unsettled, workflow.active = workflow.unsettled + 1, workflow.active + 1
+    G.put_workflow(workflow)
+    step.state, step.finished_at = STEP.running, nil
+    G.put_step(step)
+end
 
 -- Notes what one edge decided, and acts once the last one has.
-local function note_decision(wf, edge, before, decision)
+local function note_decision(wf, edge, decision)
     local step = G.step(wf, edge.down)
     -- A step that has run, or is decided otherwise, is not asked again: repairs of its upstream leave it as it is. But one that is fed
     -- settles once its source says so, also if it has begun.
-    if before == decision or not G.is_asked(step, edge.kind) then return end
-    call('HSET', K.wf(wf, 'decisions'), edge.name, decision)
-    if before == nil then
-        step.pending = step.pending - 1
-    elseif DECIDED[before] then
-        step[DECIDED[before]] = step[DECIDED[before]] - 1
-    end
-    if DECIDED[decision] then step[DECIDED[decision]] = step[DECIDED[decision]] + 1 end
-    G.put_step(step)
+    if edge.decision == decision or not G.is_asked(step, edge.kind) then return end
+    G.redecide(wf, edge, step, decision)
     if step.state == STEP.running then return G.check_settled(wf, edge.down) end
     if step.pending == 0 then G.act_on_decisions(step) end
 end
@@ -274,7 +293,7 @@ function G.tell_followers(wf, up, from)
             if edge.down > from and is_at_bound() then return G.leave_chore('release', wf, up, edge.down, 0) end
             from = edge.down
             local decision = decide(edge.kind, upstream)
-            if decision then note_decision(wf, edge, edge.decision, decision) end
+            if decision then note_decision(wf, edge, decision) end
         end
         if whole then return end
         from = last

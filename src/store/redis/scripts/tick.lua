@@ -234,27 +234,14 @@ function BITE.reopen(wf, number, from, mended)
                 follower.outdated = true
                 G.put_step(follower)
             end
-            if edge.decision then
-                if G.is_asked(follower, edge.kind) then
-                    follower.pending = follower.pending + 1
-                    local count = ({ [SKIP] = 'skips', [WAIT] = 'waits', [CANCEL] = 'cancels' })[edge.decision]
-                    if count then follower[count] = follower[count] - 1 end
-                    G.put_step(follower)
-                    call('HDEL', K.wf(wf, 'decisions'), edge.name)
-                end
-            end
+            if G.is_asked(follower, edge.kind) then G.redecide(wf, edge, follower, nil) end
         end
         -- The last follower may have another edge behind this bite: the next one begins with it again, for what is undecided stays so.
         if #edges == 100 then
             local last = edges[#edges].down
             return G.leave_chore('reopen', wf, number, last > from and last or last + 1, mended)
         end
-        local workflow = G.workflow(wf)
-        if step.state == STEP.failed then workflow.failed_steps = workflow.failed_steps - 1 end
-        workflow.unsettled, workflow.active = workflow.unsettled + 1, workflow.active + 1
-        G.put_workflow(workflow)
-        step.state, step.finished_at = STEP.running, nil
-        G.put_step(step)
+        G.back_to_running(step)
     end
     G.forgive(step)
     G.rouse(step)
