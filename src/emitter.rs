@@ -8,22 +8,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::checkpoint;
-use crate::error::Result;
 use crate::job::{Job, JobError, JobResult};
-use crate::payload::ChunkBuilder;
 use crate::planted::planted;
 use crate::record::cut_text;
 use crate::render::words::{count, number};
 use crate::store::{Append, Covers, DraftKey, DraftOf, Part, TakenDraft};
 use crate::worker::backoff::Backoff;
+use crate::worker::drafting::{self, Gathered, wait_for_the_store};
 use crate::worker::held::Held;
 
 /// The most bytes that an error shows of a job.
 const SHOWN: usize = 200;
-
-/// Chunks are sent together until they have so many bytes, or are so many.
-const APPEND_BYTES: usize = 256 * 1024;
-const APPEND_CHUNKS: usize = 64;
 
 /// Takes the jobs that a [`Source`](crate::Source) emits.
 pub struct Emitter<J> {
@@ -31,9 +26,7 @@ pub struct Emitter<J> {
     /// The source's position in its chunk.
     at: u16,
     draft: Option<DraftKey>,
-    builder: ChunkBuilder,
-    parts: Vec<Part>,
-    bytes: usize,
+    gathered: Gathered,
     appended: u64,
     emitted: u64,
     /// How many of them attempts before this one have emitted.
@@ -59,9 +52,7 @@ impl<J: Job> Emitter<J> {
             held,
             at,
             draft: None,
-            builder: ChunkBuilder::default(),
-            parts: Vec::new(),
-            bytes: 0,
+            gathered: Gathered::default(),
             appended: 0,
             emitted: 0,
             taken: 0,
@@ -89,20 +80,19 @@ impl<J: Job> Emitter<J> {
                 shown(&json)
             )));
         }
-        let chunk = self
-            .builder
+        let is_enough = self
+            .gathered
             .push(&json)
             .map_err(|error| JobError::fatal(format!("job {} that was emitted: {error}", self.emitted)))?;
         self.emitted += 1;
         self.last = json;
-        if let Some(chunk) = chunk {
-            self.bytes += chunk.body.len();
-            self.parts.push(Part::Jobs { step: 0, chunk });
-            if self.bytes >= APPEND_BYTES || self.parts.len() >= APPEND_CHUNKS {
-                self.append().await?;
+        match is_enough {
+            true => {
+                let parts = self.gathered.take();
+                self.append(parts).await
             }
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// Says how many jobs the source emits, if it knows: the rows that a header or a trailer announces. Then it cannot succeed with another
@@ -170,7 +160,7 @@ impl<J: Job> Emitter<J> {
         let covers = covers.filter(|covers| covers.calls > 0);
         let mut backoff = Backoff::new();
         while let Err(error) = self.held.save_checkpoint(self.at, body.clone(), covers).await {
-            self.wait_for_the_store(error, &mut backoff).await?;
+            wait_for_the_store(&self.held, error, &mut backoff).await?;
         }
         Ok(())
     }
@@ -219,7 +209,7 @@ impl<J: Job> Emitter<J> {
             match self.held.take_draft(self.at, draft).await {
                 Ok(taken) if !taken.more => return Ok(taken),
                 Ok(_) => {}
-                Err(error) => self.wait_for_the_store(error, &mut backoff).await?,
+                Err(error) => wait_for_the_store(&self.held, error, &mut backoff).await?,
             }
         }
     }
@@ -251,14 +241,13 @@ impl<J: Job> Emitter<J> {
         if self.broken {
             return Err(JobError::new("jobs that were emitted could not be stored"));
         }
-        if let Some(chunk) = self.builder.finish() {
-            self.parts.push(Part::Jobs { step: 0, chunk });
+        match self.gathered.take_rest() {
+            parts if parts.is_empty() => Ok(()),
+            parts => self.append(parts).await,
         }
-        if self.parts.is_empty() { Ok(()) } else { self.append().await }
     }
 
-    /// Sends the parts that have gathered, again and again while the store is away: sent twice they count once.
-    async fn append(&mut self) -> JobResult<()> {
+    async fn append(&mut self, parts: Vec<Part>) -> JobResult<()> {
         let fed = self.held.slice.feeds;
         let feeds = fed.ok_or_else(|| JobError::fatal("this step feeds no other, so nothing can be emitted"))?;
         let draft = *self.draft.get_or_insert_with(|| self.held.begin_draft());
@@ -266,29 +255,15 @@ impl<J: Job> Emitter<J> {
             draft,
             of: DraftOf::Jobs { workflow: self.held.slice.workflow, step: feeds },
             number: self.appended,
-            parts: std::mem::take(&mut self.parts),
+            parts,
             lease: self.held.lease_length,
         };
         // Until they have been sent, parts are missing: whatever the source makes of an error, it cannot succeed.
         self.broken = true;
-        let mut backoff = Backoff::new();
-        while let Err(error) = self.held.store.append(append.clone()).await {
-            self.wait_for_the_store(error, &mut backoff).await?;
-        }
+        drafting::append(&self.held, append).await?;
         self.broken = false;
-        self.bytes = 0;
         self.appended += 1;
         self.tell_progress();
-        Ok(())
-    }
-
-    /// A call has failed: returns once it may be repeated, or with the error.
-    async fn wait_for_the_store(&self, error: crate::Error, backoff: &mut Backoff) -> Result<()> {
-        if !error.is_transient() || self.held.token.is_cancelled() {
-            return Err(error);
-        }
-        tracing::warn!(%error, step = %self.held.slice.step_name, "the store does not take what a source emits; it is tried again");
-        tokio::time::sleep(backoff.next()).await;
         Ok(())
     }
 }

@@ -10,18 +10,15 @@ use super::{Batch, written_for_batch};
 use crate::graph::StepSpec;
 use crate::job::{Job, JobError, JobResult};
 use crate::outputs::Outputs;
-use crate::payload::{ChunkBuilder, check_size};
+use crate::payload::check_size;
 use crate::store::{Append, DraftKey, DraftOf, MAX_REPORTED_DRAFTS, Part};
 use crate::worker::attempt::Role;
-use crate::worker::backoff::Backoff;
+use crate::worker::drafting::{self, Gathered};
 use crate::worker::held::Held;
 
 /// What a job adds of one type travels with its report up to so many bytes, and so many jobs.
 const LITTLE_BYTES: usize = 16 * 1024;
 const LITTLE_JOBS: usize = 256;
-/// Chunks of a draft go to the store together until they have so many bytes, or are so many.
-const APPEND_BYTES: usize = 256 * 1024;
-const APPEND_CHUNKS: usize = 40;
 
 /// The batch of a running job.
 #[derive(Clone, Copy)]
@@ -57,9 +54,7 @@ pub(crate) struct Addition {
 #[derive(Debug)]
 pub(crate) struct Draft {
     pub key: DraftKey,
-    builder: ChunkBuilder,
-    parts: Vec<Part>,
-    bytes: usize,
+    gathered: Gathered,
     calls: u64,
     broken: bool,
 }
@@ -146,9 +141,7 @@ impl Addition {
         let (key, little) = (|| held.begin_draft(), std::mem::take(&mut self.jobs));
         let draft = self.draft.get_or_insert_with(|| Draft {
             key: key(),
-            builder: ChunkBuilder::default(),
-            parts: Vec::new(),
-            bytes: 0,
+            gathered: Gathered::default(),
             calls: 0,
             broken: false,
         });
@@ -170,42 +163,32 @@ impl Addition {
 
 impl Draft {
     async fn push(&mut self, held: &Held, step: &StepSpec, json: &[u8]) -> JobResult<()> {
-        if let Some(chunk) = self.builder.push(json).map_err(JobError::fatal)? {
-            self.bytes += chunk.body.len();
-            self.parts.push(Part::Jobs { step: 0, chunk });
-            if self.bytes >= APPEND_BYTES || self.parts.len() >= APPEND_CHUNKS {
-                self.append(held, step).await?;
+        match self.gathered.push(json).map_err(JobError::fatal)? {
+            true => {
+                let parts = self.gathered.take();
+                self.append(held, step, parts).await
             }
+            false => Ok(()),
         }
-        Ok(())
     }
 
     async fn finish(&mut self, held: &Held, step: &StepSpec) -> JobResult<()> {
         if self.broken {
             return Err(JobError::new("jobs that were added to the batch could not be stored"));
         }
-        if let Some(chunk) = self.builder.finish() {
-            self.parts.push(Part::Jobs { step: 0, chunk });
+        match self.gathered.take_rest() {
+            parts if parts.is_empty() => Ok(()),
+            parts => self.append(held, step, parts).await,
         }
-        if self.parts.is_empty() { Ok(()) } else { self.append(held, step).await }
     }
 
-    /// Sends the parts that have gathered, again and again while the store is away: sent twice they count once.
-    async fn append(&mut self, held: &Held, step: &StepSpec) -> JobResult<()> {
+    async fn append(&mut self, held: &Held, step: &StepSpec, parts: Vec<Part>) -> JobResult<()> {
         let of = DraftOf::Added { workflow: held.slice.workflow, step: Box::new(step.clone()) };
-        let parts = std::mem::take(&mut self.parts);
         let append = Append { draft: self.key, of, number: self.calls, parts, lease: held.lease_length };
         // Until they have been sent, parts are missing: whatever the job makes of an error, it cannot succeed.
         self.broken = true;
-        let mut backoff = Backoff::new();
-        while let Err(error) = held.store.append(append.clone()).await {
-            if !error.is_transient() || held.token.is_cancelled() {
-                return Err(error.into());
-            }
-            tracing::warn!(%error, step = %held.slice.step_name, "the store does not take what a job adds to its batch; it is tried again");
-            tokio::time::sleep(backoff.next()).await;
-        }
-        (self.broken, self.bytes) = (false, 0);
+        drafting::append(held, append).await?;
+        self.broken = false;
         self.calls += 1;
         Ok(())
     }

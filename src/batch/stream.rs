@@ -10,11 +10,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::graph::StepSpec;
 use crate::payload::{Chunk, ChunkBuilder};
 use crate::store::{Append, DraftKey, DraftOf, Part};
+use crate::worker::drafting::Gathered;
 use crate::workflow::JobStream;
-
-/// Chunks go to the store together until they have so many bytes, or are so many.
-const APPEND_BYTES: usize = 256 * 1024;
-const APPEND_CHUNKS: usize = 40;
 
 impl Batch {
     /// Adds all jobs of a stream, or none; returns how many.
@@ -55,18 +52,14 @@ impl Writing<'_> {
         // Iterators are the user's code and may block; chunks are compressed there, too.
         let builder = tokio::task::spawn_blocking(move || build(jobs, &sender));
         let lease = Duration::from_millis(self.batch.store().lease().unsigned_abs() / 3);
-        let (mut parts, mut bytes, mut last) = (Vec::new(), 0, None);
+        let (mut gathered, mut last) = (Gathered::default(), None);
         loop {
             match tokio::time::timeout(lease, chunks.recv()).await {
                 Ok(None) => break,
                 Ok(Some(chunk)) => {
-                    if let Some(before) = last.replace(chunk) {
-                        bytes += before.body.len();
-                        parts.push(Part::Jobs { step: 0, chunk: before });
-                    }
-                    if bytes >= APPEND_BYTES || parts.len() >= APPEND_CHUNKS {
-                        self.append(std::mem::take(&mut parts)).await?;
-                        bytes = 0;
+                    let is_enough = last.replace(chunk).is_some_and(|before| gathered.push_chunk(before));
+                    if is_enough {
+                        self.append(gathered.take()).await?;
                     }
                 }
                 // The iterator takes its time: what has been written so far must be kept alive.
@@ -75,8 +68,9 @@ impl Writing<'_> {
             }
         }
         builder.await.map_err(|e| Error::usage("an iterator of jobs panicked").because(e))??;
-        if !parts.is_empty() {
-            self.append(parts).await?;
+        match gathered.take() {
+            parts if parts.is_empty() => {}
+            parts => self.append(parts).await?,
         }
         Ok(last)
     }

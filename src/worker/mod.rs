@@ -12,6 +12,7 @@ pub(crate) mod attempt;
 pub(crate) mod backoff;
 mod claim;
 mod consume;
+pub(crate) mod drafting;
 mod forward;
 pub(crate) mod held;
 pub(crate) mod hooked;
