@@ -1,13 +1,14 @@
-//! Where a source puts the jobs that it emits: into a draft, which its success adopts.
+//! Where a source puts the jobs that it emits: into a draft, which its success adopts; or, if it is eager, where they are to run (`eager.rs`).
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::checkpoint;
+use crate::eager::Eager;
 use crate::job::{Job, JobError, JobResult};
 use crate::planted::planted;
 use crate::record::cut_text;
@@ -37,7 +38,16 @@ pub struct Emitter<J> {
     /// The last one, as JSON.
     last: Vec<u8>,
     broken: bool,
+    /// Set if what it emits is there at once.
+    eager: Option<Arc<Eager>>,
     jobs: PhantomData<fn(J)>,
+}
+
+/// The checkpoint of an eager source: it says for itself how many jobs come before it.
+#[derive(Serialize, Deserialize)]
+struct Passed<C> {
+    emitted: u64,
+    cursor: C,
 }
 
 impl<J> fmt::Debug for Emitter<J> {
@@ -47,7 +57,7 @@ impl<J> fmt::Debug for Emitter<J> {
 }
 
 impl<J: Job> Emitter<J> {
-    pub(crate) fn new(held: Arc<Held>, at: u16) -> Self {
+    pub(crate) fn new(held: Arc<Held>, at: u16, eager: Option<Arc<Eager>>) -> Self {
         Self {
             held,
             at,
@@ -60,6 +70,7 @@ impl<J: Job> Emitter<J> {
             surplus: 0,
             last: Vec::new(),
             broken: false,
+            eager,
             jobs: PhantomData,
         }
     }
@@ -79,6 +90,15 @@ impl<J: Job> Emitter<J> {
                 "the source says that it emits {said}, but this is number {this}: {}",
                 shown(&json)
             )));
+        }
+        if let Some(eager) = &self.eager {
+            let has_stored = eager.emit(self.emitted, json.clone()).await?;
+            self.emitted += 1;
+            self.last = json;
+            if has_stored {
+                self.tell_progress();
+            }
+            return Ok(());
         }
         let is_enough = self
             .gathered
@@ -154,7 +174,10 @@ impl<J: Job> Emitter<J> {
     /// }
     /// ```
     pub async fn checkpoint<C: Serialize + Sync + ?Sized>(&mut self, cursor: &C) -> JobResult<()> {
-        let body = checkpoint::written(cursor)?;
+        let body = match self.eager {
+            None => checkpoint::written(cursor)?,
+            Some(_) => checkpoint::written(&Passed { emitted: self.emitted, cursor })?,
+        };
         self.send().await?;
         let covers = self.draft.map(|draft| Covers { draft: draft.number, calls: self.appended });
         let covers = covers.filter(|covers| covers.calls > 0);
@@ -168,20 +191,16 @@ impl<J: Job> Emitter<J> {
     /// What this source saved last with [`checkpoint`](Self::checkpoint), in whatever attempt; `None` if it has saved nothing, or if what it
     /// had emitted is gone: then it begins anew. Ask before the first job is emitted: what was emitted before the checkpoint comes before it.
     pub async fn last_checkpoint<C: DeserializeOwned>(&mut self) -> JobResult<Option<C>> {
-        if self.emitted > self.taken {
-            return Err(JobError::fatal(format!(
-                "`last_checkpoint` is asked for when {} jobs have been emitted: a source asks before the first, to go on with those of before",
-                self.emitted - self.taken
-            )));
-        }
+        self.refuse_late("last_checkpoint")?;
         self.forget_draft();
+        if let Some(eager) = self.eager.clone() {
+            return self.last_passed(&eager).await;
+        }
         let draft = self.held.begin_draft();
         self.draft = Some(draft);
         let taken = self.take(draft).await?;
         let Some(body) = taken.body else { return Ok(None) };
-        let slice = &self.held.slice;
-        let index = slice.first + u64::from(self.at);
-        match checkpoint::read(&body, || format!("job {index} of `{}`", slice.step_name)) {
+        match checkpoint::read(&body, || self.place()) {
             Ok(cursor) => {
                 (self.appended, self.emitted, self.taken) = (taken.calls, taken.jobs, taken.jobs);
                 Ok(Some(cursor))
@@ -192,6 +211,71 @@ impl<J: Job> Emitter<J> {
                 Err(error.into())
             }
         }
+    }
+
+    /// For a source that goes on by count: how many jobs it passes over, since they are stored; 0 if it is not [eager](crate::Step::eager). The
+    /// last one that is stored is not among them: the source emits it once more, and so shows that it goes on where it was. It must be the same,
+    /// else the source fails and both are shown; it is not stored twice. Ask before the first job is emitted.
+    ///
+    /// A source that does not ask emits all of its jobs again: those that are stored are passed over, and the last of them is compared.
+    ///
+    /// ```
+    /// # use gusher::prelude::*;
+    /// # #[derive(Serialize, Deserialize)] struct ImportRow { line: String }
+    /// # impl Job for ImportRow { const NAME: &str = "ImportRow"; type Output = (); type State = ();
+    /// #     async fn perform(self, _: &Context) -> JobResult<()> { Ok(()) } }
+    /// # async fn produce(file: &str, rows: &mut Emitter<ImportRow>) -> JobResult<()> {
+    /// let done = rows.done().await?;
+    /// for line in file.lines().skip(done as usize) {
+    ///     rows.emit(ImportRow { line: line.to_owned() }).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn done(&mut self) -> JobResult<u64> {
+        self.refuse_late("done")?;
+        self.forget_draft();
+        let Some(eager) = &self.eager else { return Ok(0) };
+        let done = eager.stored().await?.saturating_sub(1);
+        (self.emitted, self.taken) = (done, done);
+        Ok(done)
+    }
+
+    /// What is asked for to go on comes before the first job.
+    fn refuse_late(&self, asked: &str) -> JobResult<()> {
+        if self.emitted > self.taken {
+            return Err(JobError::fatal(format!(
+                "`{asked}` is asked for when {} jobs have been emitted: a source asks before the first, to go on with those of before",
+                self.emitted - self.taken
+            )));
+        }
+        Ok(())
+    }
+
+    /// The last checkpoint of an eager source, which goes on with the jobs behind it: those that are stored are passed over.
+    async fn last_passed<C: DeserializeOwned>(&mut self, eager: &Eager) -> JobResult<Option<C>> {
+        let stored = eager.stored().await?;
+        let mut backoff = Backoff::new();
+        let body = loop {
+            match self.held.last_checkpoint(self.at).await {
+                Ok(body) => break body,
+                Err(error) => wait_for_the_store(&self.held, error, &mut backoff).await?,
+            }
+        };
+        let Some(body) = body else { return Ok(None) };
+        let Passed { emitted, cursor } = checkpoint::read(&body, || self.place())?;
+        if emitted > stored {
+            // The store has lost what comes before it.
+            return Ok(None);
+        }
+        (self.emitted, self.taken) = (emitted, emitted);
+        Ok(Some(cursor))
+    }
+
+    /// The source, as errors name it.
+    fn place(&self) -> String {
+        let slice = &self.held.slice;
+        format!("job {} of `{}`", slice.first + u64::from(self.at), slice.step_name)
     }
 
     /// Lets go of a draft that has not been written by this attempt.
@@ -224,7 +308,10 @@ impl<J: Job> Emitter<J> {
                     if self.last.is_empty() { String::new() } else { format!(", the last {}", shown(&self.last)) };
                 Err(JobError::new(format!("the source says that it emits {said}, but has emitted {emitted}{last}")))
             }
-            _ => self.send().await,
+            _ => match &self.eager {
+                Some(eager) => eager.finish(self.emitted).await,
+                None => self.send().await,
+            },
         }
     }
 
@@ -238,6 +325,9 @@ impl<J: Job> Emitter<J> {
 
     /// Sends what has gathered.
     async fn send(&mut self) -> JobResult<()> {
+        if let Some(eager) = &self.eager {
+            return eager.store_all().await;
+        }
         if self.broken {
             return Err(JobError::new("jobs that were emitted could not be stored"));
         }
@@ -268,6 +358,6 @@ impl<J: Job> Emitter<J> {
     }
 }
 
-fn shown(json: &[u8]) -> String {
+pub(crate) fn shown(json: &[u8]) -> String {
     cut_text(String::from_utf8_lossy(json).into_owned(), SHOWN)
 }

@@ -51,6 +51,9 @@ pub struct StepSpec {
     /// What it waits for, if no worker runs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<WaitsFor>,
+    /// What they emit is there at once, and they wait while the step that they feed has more unfinished jobs than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eager: Option<u64>,
     /// Whether each of its jobs stands for a workflow.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub children: bool,
@@ -80,6 +83,7 @@ impl StepSpec {
             retry: None,
             timeout: None,
             waits: None,
+            eager: None,
             children: false,
             condition: false,
             grows: false,
@@ -190,6 +194,7 @@ impl Graph {
                         .to_owned(),
                 ),
                 _ if step.feeds.is_some() && step.waits.is_some() => Some("waits, so it emits nothing".to_owned()),
+                _ if step.eager.is_some() => self.eager_mistake(step),
                 _ => {
                     step.waits.as_ref().and_then(WaitsFor::mistake).map(str::to_owned).or_else(|| policy_mistake(step))
                 }
@@ -199,6 +204,24 @@ impl Graph {
             }
         }
         Ok(())
+    }
+
+    /// What is wrong with a step that is told to be eager.
+    fn eager_mistake(&self, step: &StepSpec) -> Option<String> {
+        let Some(fed) = step.feeds else {
+            return Some("emits nothing, so it cannot be `.eager()`; that is for what `flow.expand(..)` and `expand_each(..)` return".into());
+        };
+        if step.eager == Some(0) {
+            return Some(
+                "has `.ahead(0)`, so it would never emit anything; how many jobs may be unfinished: `.ahead(10_000)`"
+                    .into(),
+            );
+        }
+        let fed = self.steps.get(fed as usize).filter(|fed| !fed.delay.is_zero())?;
+        Some(format!(
+            "is `.eager()`, but `{}`, which it feeds, has a `.delay(..)` and begins once its sources have succeeded; leave one of the two out",
+            fed.name
+        ))
     }
 
     /// The steps of one cycle in order, if there is any. Kahn's algorithm (1962) leaves the steps on or behind a cycle; from any of

@@ -177,7 +177,8 @@ pub trait Job: Stored {
 
 /// A job that emits the jobs of another step while it runs: the rows of a file, the pages of a listing.
 ///
-/// What it emits appears when it succeeds, all at once. An attempt that fails leaves nothing.
+/// What it emits appears when it succeeds, all at once. An attempt that fails leaves nothing. Unless its step is [eager](crate::Step::eager): then
+/// it appears as it comes, and stays.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` emits no jobs",
     label = "`expand` needs a `Source`",

@@ -16,6 +16,7 @@ mod client;
 mod clock;
 mod condition;
 mod creation;
+mod eager;
 mod emitter;
 mod error;
 #[cfg(all(any(fuzzing, test), feature = "testing", feature = "cli"))]

@@ -90,6 +90,11 @@ impl Lines {
         self.range(at).and_then(|range| self.text.get(range))
     }
 
+    /// The JSON of the last job.
+    pub(crate) fn last(&self) -> Option<&[u8]> {
+        self.get(self.ends.len().checked_sub(1)?)
+    }
+
     fn range(&self, at: usize) -> Option<Range<usize>> {
         let start = if at == 0 { 0 } else { *self.ends.get(at - 1)? as usize + 1 };
         Some(start..*self.ends.get(at)? as usize)

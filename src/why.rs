@@ -91,6 +91,8 @@ pub enum CauseKind {
     Signal,
     /// Jobs wait for the ends of the workflows that they stand for.
     Workflow,
+    /// Eager sources are as far ahead of the jobs that they have emitted as they may be: they wait for those.
+    Ahead,
     /// As many jobs of the step, of its type or of its queue run as may.
     AtLimit,
     /// Jobs that killed their workers wait for one that holds nothing else.
@@ -341,6 +343,10 @@ impl Handle {
                 kinds.push(CauseKind::Workflow);
                 told = format!("{told}; {}", self.children_at_work(step).await?);
             }
+            if let Some(ahead) = self.waits_for_emitted(step).await? {
+                kinds.push(CauseKind::Ahead);
+                told = format!("{told}; {ahead}");
+            }
             let is_wait = step.spec.waits.is_some();
             let waits = step.jobs.unsettled() > step.jobs.retrying + step.running || !found.leases.is_empty();
             // No broker carries what no worker runs.
@@ -369,6 +375,14 @@ impl Handle {
             next_due: found.next_due,
             text,
         })
+    }
+
+    /// What eager sources wait for, if more of what they have emitted is unfinished than may be.
+    async fn waits_for_emitted(&self, step: &StepRow) -> Result<Option<String>> {
+        let Some((ahead, fed)) = step.spec.eager.zip(step.spec.feeds) else { return Ok(None) };
+        let fed = self.store().steps(self.id(), fed, 1).await?.into_iter().next();
+        let fed = fed.filter(|fed| fed.jobs.unsettled() > ahead && step.running > 0);
+        Ok(fed.map(|fed| sentences::ahead(&fed, ahead)))
     }
 
     /// Which workflows the jobs of a step wait for: some of them by their ids.

@@ -17,6 +17,9 @@ use crate::retry::Retry;
 use crate::state::{EdgeKind, FailurePolicy, Tolerate};
 use crate::store::{Awaits, BATCH_STEP, DraftKey};
 
+/// How many jobs of an eager source may be unfinished unless it says otherwise: some seconds of work for many workers.
+const AHEAD: u64 = 10_000;
+
 /// A graph of steps. The fields of the type are its arguments.
 ///
 /// ```
@@ -61,6 +64,8 @@ struct Node {
     two_policies: bool,
     /// It is the one source of what it feeds.
     is_one_source: bool,
+    /// It is told how far ahead of what it feeds it may be.
+    ahead: Option<u64>,
     /// What a wait succeeds with if its signal does not come in time.
     value: Vec<u8>,
 }
@@ -263,6 +268,7 @@ impl Flow {
             always: false,
             two_policies: false,
             is_one_source: false,
+            ahead: None,
             value: Vec::new(),
         });
         Step { flow: self, number, front: number, job: PhantomData }
@@ -287,6 +293,15 @@ impl Flow {
                 "step `{}` is one source: `.{said}()` has no rest to stop; say it of what the source emits, behind `flow.expand(..)`",
                 node.spec.name
             )));
+        }
+        for node in parts.nodes.iter_mut().filter(|node| node.ahead.is_some()) {
+            if node.spec.eager.is_none() {
+                return Err(Error::usage(format!(
+                    "step `{}` is told `.ahead(..)`, but what it emits comes with its success; say `.eager()`, too",
+                    node.spec.name
+                )));
+            }
+            node.spec.eager = node.ahead;
         }
         for (number, node) in (0..).zip(&parts.nodes) {
             for up in &node.reads {
@@ -550,6 +565,36 @@ impl<'f, J> Step<'f, J> {
     /// How often a job may kill the worker that runs it alone before it fails; 3 unless set.
     pub fn max_recoveries(self, recoveries: u8) -> Self {
         self.set(|node| node.spec.max_recoveries = recoveries)
+    }
+
+    /// What the source emits is there at once: its jobs run while it still reads, and stay whatever becomes of it. An attempt that comes after
+    /// another goes on behind what is stored, as [`Emitter::done`](crate::Emitter::done) tells it.
+    ///
+    /// The source waits while too many of the jobs that it has emitted are unfinished: more than 10,000, or than [`ahead`](Self::ahead) says.
+    ///
+    /// ```
+    /// # use gusher::prelude::*;
+    /// # #[derive(Serialize, Deserialize)] struct ImportRow { row: String }
+    /// # impl Job for ImportRow { const NAME: &str = "ImportRow"; type Output = (); type State = ();
+    /// #     async fn perform(self, _: &Context) -> JobResult<()> { Ok(()) } }
+    /// # #[derive(Serialize, Deserialize)] struct ReadFeed { feed: String }
+    /// # impl Source for ReadFeed { const NAME: &str = "ReadFeed"; type Emits = ImportRow; type State = ();
+    /// #     async fn produce(self, _: &Context, _: &mut Emitter<ImportRow>) -> JobResult<()> { Ok(()) } }
+    /// # fn configure(flow: &Flow) {
+    /// flow.expand(ReadFeed { feed: "prices".into() }).eager().ahead(2_000);
+    /// # }
+    /// ```
+    pub fn eager(self) -> Self {
+        let nodes = &mut self.flow.parts.borrow_mut().nodes;
+        nodes[self.front as usize].spec.eager.get_or_insert(AHEAD);
+        self
+    }
+
+    /// How many jobs of the step may be unfinished before an [eager](Self::eager) source waits. It may be passed by what is on its way: as
+    /// much as a quarter for each source.
+    pub fn ahead(self, jobs: u64) -> Self {
+        self.flow.parts.borrow_mut().nodes[self.front as usize].ahead = Some(jobs);
+        self
     }
 
     /// Sets the options of the source behind what [`Flow::expand`] returned; on other steps, of the step itself.

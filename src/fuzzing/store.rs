@@ -69,7 +69,7 @@ const COLUMNS: [(&str, &str); 46] = [
     ("step", "policy"),
 ];
 
-const TABLES: [&str; 32] = [
+const TABLES: [&str; 33] = [
     "shard",
     "workflow",
     "step",
@@ -96,6 +96,7 @@ const TABLES: [&str; 32] = [
     "timer",
     "deadline",
     "checkpoint",
+    "emitted",
     "chore",
     "draft",
     "keyed",

@@ -144,12 +144,15 @@ pub struct StepOptions {
     /// Whether its jobs are those of a batch, and may add others to it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub grows: bool,
+    /// What its jobs emit is there at once, and they wait while the step that they feed has more unfinished jobs than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eager: Option<u64>,
 }
 
 impl StepOptions {
     /// What a worker needs to know of a step that is created so.
     pub fn of(spec: &StepSpec) -> Self {
-        Self { retry: spec.retry, timeout: spec.timeout, grows: spec.grows }
+        Self { retry: spec.retry, timeout: spec.timeout, grows: spec.grows, eager: spec.eager }
     }
 }
 

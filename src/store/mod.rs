@@ -8,6 +8,7 @@
 //! | `claim`, `take_over`, `renew`, `report` | the session's lease numbers and each lease's report number |
 //! | `permit` | what the session says that it has and wants, in absolute numbers |
 //! | `append`, `begin` | draft and chunk number |
+//! | `adopt` | lease, and how many jobs the source had emitted before |
 //! | `create` | the workflow's id |
 //! | `cancel`, `cancel_jobs`, `pause`, `resume`, `set_paused`, `delete`, `keep`, `abandon`, `join`, `leave`, `tick`, `save_checkpoint`, `take_draft`, `close_batch` | what they ask for: done twice is done once |
 //! | `put_schedule`, `change_schedule`, `fire` | the schedule's name, and the instant at which it fires next |
@@ -19,6 +20,7 @@ mod by_hand;
 mod cancel;
 mod checkpoint;
 mod children;
+mod eager;
 mod lanes;
 mod leases;
 mod meter;
@@ -44,6 +46,7 @@ pub use self::by_hand::*;
 pub use self::cancel::*;
 pub use self::checkpoint::*;
 pub use self::children::*;
+pub use self::eager::*;
 pub use self::lanes::*;
 pub use self::leases::*;
 pub use self::meter::{Cost, MAX_BYTES, MAX_CALLS, Meters, VerbCost};
@@ -70,7 +73,7 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T>>;
 
 /// Where all state lives and every transition happens. Object safe; every method may be called from any thread.
 ///
-/// Every verb fails with an error of kind `Unavailable` while the store is away or locked, and `append`, `create`, `add_jobs`, `enqueue` and `signal` with
+/// Every verb fails with an error of kind `Unavailable` while the store is away or locked, and `append`, `create`, `adopt`, `add_jobs`, `enqueue` and `signal` with
 /// one of kind `Full` while it has no space; the call may then be repeated.
 pub trait Store: Send + Sync + fmt::Debug {
     /// A session starts: a worker that will claim, or a client that will build.
@@ -117,6 +120,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn save_checkpoint(&self, save: SaveCheckpoint) -> Answer<'_, ()>;
     /// Makes the draft that a source's checkpoint covers one of this session, cut to what the checkpoint covers; tells what it goes on from.
     fn take_draft(&self, take: TakeDraft) -> Answer<'_, TakenDraft>;
+    /// Adds jobs that an eager source under a lease has emitted to the step that it feeds, where they may run at once. They stay, whatever becomes
+    /// of the source. Refused if that step has settled.
+    fn adopt(&self, adopt: Adopt) -> Answer<'_, Adopted>;
     /// Does one bite of what is due: leases and permits that ended, timers, deadlines, keys of lone jobs, chores, dead drafts and sessions,
     /// workflows that are kept no longer.
     fn tick(&self, tick: Tick) -> Answer<'_, Ticked>;
@@ -163,6 +169,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn parameters(&self, chunk: ChunkRef) -> Answer<'_, Parameters>;
     /// What the job at a position of a chunk goes on from, if it has saved anything and has not settled.
     fn checkpoint(&self, chunk: ChunkRef, at: u16) -> Answer<'_, Option<Vec<u8>>>;
+    /// What is stored of what the source at a position of a chunk has emitted eagerly, in whatever attempt.
+    fn emitted(&self, chunk: ChunkRef, at: u16) -> Answer<'_, Emitted>;
     /// What became of the jobs of a step, chunk by chunk, from job `from` on; of the first chunk the records behind number `after`
     /// (0: all). At most about 256 KiB a page. Empty behind the last job.
     fn outcomes(&self, workflow: WorkflowId, step: StepNumber, from: u64, after: u64)

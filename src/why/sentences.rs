@@ -252,6 +252,16 @@ fn percent(fraction: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
+/// What eager sources wait for.
+pub fn ahead(fed: &StepRow, ahead: u64) -> String {
+    format!(
+        "what emits waits for `{}`, of which {} are unfinished: it goes on once that is at most {}",
+        fed.spec.name,
+        count(fed.jobs.unsettled(), "job"),
+        number(ahead)
+    )
+}
+
 /// Which workflows jobs wait for.
 pub fn children(step: &StepRow, named: &[String]) -> String {
     let waiting = step.jobs.deferred;

@@ -18,6 +18,7 @@ use super::held::{End, Ended, Held, Taken, Written};
 use super::hooked::attempt;
 use super::hub::Hub;
 use super::watch;
+use crate::eager::Eager;
 use crate::emitter::Emitter;
 use crate::graph::StepSpec;
 use crate::hooks::Surroundings;
@@ -191,16 +192,32 @@ impl<S: Source> Handler<S::State> for SourceHandler<S> {
                     watch::start(&**watcher, &held, taken).await;
                 }
                 let ctx = context(&surroundings, &held, taken);
-                let mut emitter = Emitter::<S::Emits>::new(held.clone(), taken.at);
+                let eager = Eager::of(&held, taken.at, || ctx.cancellation().clone());
+                let mut emitter = Emitter::<S::Emits>::new(held.clone(), taken.at, eager.clone());
                 let work = async {
-                    let produced = decode::<S>(&held, taken)?.produce(&ctx, &mut emitter).await;
+                    let source = decode::<S>(&held, taken)?;
+                    let produced = match &eager {
+                        None => source.produce(&ctx, &mut emitter).await,
+                        Some(eager) => {
+                            eager.begin().await?;
+                            tokio::select! {
+                                biased;
+                                produced = source.produce(&ctx, &mut emitter) => produced,
+                                never = eager.store_what_waits() => match never {},
+                            }
+                        }
+                    };
                     produced.map_err(|error| error.ruled_by(S::retry_on, S::discard_on))?;
                     emitter.finish().await?;
                     Ok(Vec::new())
                 };
                 let end = attempt(&held, &ctx, limit, work).instrument(span(&held, taken)).await;
+                let end = eager.as_ref().and_then(|eager| eager.end_instead()).unwrap_or(end);
                 let written = Written { draft: emitter.into_draft(), added: None };
                 finish(&held, &hub, taken, &mut clock, end, ctx.into_logs(), written);
+                if let Some(eager) = eager {
+                    eager.take_slot_back().await;
+                }
             }
         })
     }

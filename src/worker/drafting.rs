@@ -8,7 +8,7 @@ use super::backoff::Backoff;
 use super::held::Held;
 
 /// Chunks are sent together once they have so many bytes, or are so many.
-const APPEND_BYTES: usize = 256 * 1024;
+pub const APPEND_BYTES: usize = 256 * 1024;
 const APPEND_CHUNKS: usize = 64;
 
 /// Jobs that have not been sent.

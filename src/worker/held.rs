@@ -296,6 +296,21 @@ impl Held {
         self.limits.iter().for_each(|limit| limit.reported(jobs as u32));
     }
 
+    /// What its worker's parts share.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// Its workflow is cancelled: nothing more of it starts, and what runs is told.
+    pub fn stop_all(self: &Arc<Self>) {
+        super::report::stop_cancelled(&self.hub, self);
+    }
+
+    /// Whether a limit of its queue counts it together with others.
+    pub fn is_in_limited_queue(&self) -> bool {
+        self.limits.iter().any(|limit| limit.is_of_queue())
+    }
+
     /// Whether anything limits how many of its jobs run at once.
     pub fn is_limited(&self) -> bool {
         self.slice.limited || !self.limits.is_empty()

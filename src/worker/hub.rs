@@ -11,8 +11,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::fed::FedSteps;
 use super::forward::Route;
 use super::held::Held;
+use super::lending::Lending;
 use super::permits::Permits;
 use super::turns::Turns;
 use super::watch::Watcher;
@@ -98,6 +100,10 @@ pub struct Hub {
     wall: Millis,
     /// What of the limits that it knows this worker may run.
     pub permits: Permits,
+    /// The slots that sources lend while they wait for what they have emitted.
+    pub lending: Lending,
+    /// The steps that eager sources here feed.
+    pub fed: FedSteps,
     /// What a test is told.
     pub ledger: Ledger,
 }
@@ -154,6 +160,8 @@ impl Hub {
             known_errors: Mutex::default(),
             started: Instant::now(),
             permits: Permits::default(),
+            lending: Lending::default(),
+            fed: FedSteps::default(),
             ledger: Ledger::default(),
         }
     }

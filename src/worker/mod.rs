@@ -13,11 +13,13 @@ pub(crate) mod backoff;
 mod claim;
 mod consume;
 pub(crate) mod drafting;
+pub(crate) mod fed;
 mod forward;
 pub(crate) mod held;
 pub(crate) mod hooked;
 pub(crate) mod hub;
 mod lease;
+pub(crate) mod lending;
 pub(crate) mod permits;
 mod queues;
 mod report;
@@ -60,7 +62,7 @@ use crate::store::{Answer, Session, Store};
 use crate::wake::{RENEW, wake};
 
 /// `wait`, give or take a fifth.
-fn jitter(wait: Duration) -> Duration {
+pub(crate) fn jitter(wait: Duration) -> Duration {
     let dice = f64::from(u16::from_le_bytes(random_bytes())) / f64::from(u16::MAX);
     wait.mul_f64(0.8 + 0.4 * dice)
 }
@@ -188,14 +190,18 @@ impl<S: Send + Sync + 'static> Worker<S> {
             loops.spawn(listen(hub.clone(), socket));
         }
         let mut slots = JoinSet::new();
+        let begin = || slot(hub.clone(), self.handlers.clone(), self.surroundings.clone());
         for _ in 0..hub.slots {
-            slots.spawn(slot(hub.clone(), self.handlers.clone(), self.surroundings.clone()));
+            slots.spawn(begin());
         }
 
-        let ended = tokio::select! {
-            biased;
-            () = hub.stopping.cancelled() => Ok(()),
-            died = first_panic(&mut loops, &mut claims, &mut slots) => Err(died),
+        let ended = loop {
+            tokio::select! {
+                biased;
+                () = hub.stopping.cancelled() => break Ok(()),
+                () = hub.lending.lent.notified() => (0..hub.lending.begin()).for_each(|_| drop(slots.spawn(begin()))),
+                died = first_panic(&mut loops, &mut claims, &mut slots) => break Err(died),
+            }
         };
         hub.stopping.cancel();
         // A claim that is under way may still bring slices, which then have to go back with the others.
@@ -357,14 +363,14 @@ async fn slot<S: Send + Sync + 'static>(hub: Arc<Hub>, handlers: Arc<Handlers<S>
     }
 }
 
-/// The next slice with a job to start; `None` once the worker stops.
+/// The next slice with a job to start; `None` once the worker stops, or if who lent the slot takes it back.
 async fn next_slice(hub: &Hub) -> Option<Arc<Held>> {
     let mut idle = false;
     let found = loop {
         let came = hub.work_came.notified();
         tokio::pin!(came);
         came.as_mut().enable();
-        if hub.stopping.is_cancelled() {
+        if hub.stopping.is_cancelled() || hub.lending.hand_back() {
             break None;
         }
         if let Some(held) = hub.next_with_work() {

@@ -127,6 +127,11 @@ impl Counts {
 }
 
 impl Known {
+    /// Whether it is the limit of a queue.
+    pub fn is_of_queue(&self) -> bool {
+        !self.of.is_type()
+    }
+
     /// Jobs under it have been claimed.
     pub fn claimed(&self, jobs: u32) {
         let mut counts = self.counts.lock();

@@ -132,6 +132,7 @@ fn settle(hub: &Arc<Hub>, parts: &[Part], reported: Reported) {
         for (_, number) in reported.known_errors.iter().filter(|(lease, _)| *lease == part.lease) {
             hub.learn_error(held, *number);
         }
+        hub.fed.reported(held, part);
         held.count_reported(part.jobs());
         if is_reported(held) {
             hub.let_go(part.lease);

@@ -87,6 +87,38 @@ impl Source for ReadLongFile {
     }
 }
 
+#[derive(Serialize, Deserialize)]
+struct ReadFeed {
+    name: String,
+}
+
+impl Source for ReadFeed {
+    const NAME: &str = "ReadFeed";
+    type Emits = ImportRow;
+    type State = ();
+    async fn produce(self, _: &Context, rows: &mut Emitter<ImportRow>) -> JobResult<()> {
+        let done = rows.done().await?;
+        for line in read_lines(&self.name)?.skip(done as usize) {
+            rows.emit(ImportRow { line: line? }).await?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Watch {
+    name: String,
+}
+
+impl Workflow for Watch {
+    const NAME: &str = "Watch";
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        let rows = flow.expand(ReadFeed { name: self.name.clone() }).eager().ahead(2_000);
+        flow.run(Report { imported: rows.outputs() });
+        Ok(())
+    }
+}
+
 struct Header { rows: u64 }
 
 /// The line about the number of rows.
@@ -131,7 +163,7 @@ impl Workflow for Rest {
 }
 
 fn app() -> App {
-    App::stateless().workflow::<Import>().workflow::<Rest>().source::<ReadFile>().source::<ReadLongFile>().source::<ReadCounted>().job::<ImportRow>().job::<Report>()
+    App::stateless().workflow::<Import>().workflow::<Rest>().source::<ReadFile>().source::<ReadLongFile>().source::<ReadCounted>().workflow::<Watch>().source::<ReadFeed>().job::<ImportRow>().job::<Report>()
 }
 
 fn files(names: &[&str]) -> Vec<String> {
@@ -147,6 +179,8 @@ fn a_report_reads_the_rows_of_all_files() {
     assert_eq!(rows, ["a 0", "a 1", "b 0"]);
     let run = Simulation::new(app()).run(Import { files: files(&["a 2", "missing"]) }).unwrap();
     assert_eq!((run.state(), run.ran("Report")), (WorkflowState::Failed, 0));
+    let run = Simulation::new(app()).run(Watch { name: "a 5000".into() }).unwrap();
+    assert_eq!((run.state(), run.output::<Report>("Report", 0).unwrap().len()), (WorkflowState::Succeeded, 5_000));
     let run = Simulation::new(app()).run(Rest { files: files(&["a 2", "missing"]) }).unwrap();
     assert_eq!((run.state(), run.output::<Report>("Report", 0).unwrap().len()), (WorkflowState::Succeeded, 2));
 }

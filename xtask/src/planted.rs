@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 /// The tests that must catch them, in the order in which they are tried, and which cases: what catches most in the shortest time comes first.
-const TESTS: [(&str, &[&str]); 8] = [
+const TESTS: [(&str, &[&str]); 9] = [
     ("store", &[]),
     ("conformance", &["in_memory", "--skip", "bounds"]),
     ("model", &[]),
@@ -17,6 +17,7 @@ const TESTS: [(&str, &[&str]); 8] = [
     ("workers", &[]),
     ("inside", &[]),
     ("sources", &[]),
+    ("eager", &[]),
     ("conformance", &["in_a_file"]),
 ];
 /// The tests beside the code, which have the crate's name.

@@ -176,6 +176,8 @@ impl Store for Watched {
         cancel_jobs(cancel: CancelJobs) -> CancelledJobs;
         save_checkpoint(save: SaveCheckpoint) -> ();
         take_draft(take: TakeDraft) -> TakenDraft;
+        adopt(adopt: Adopt) -> Adopted;
+        emitted(chunk: ChunkRef, at: u16) -> Emitted;
         checkpoint(chunk: ChunkRef, at: u16) -> Option<Vec<u8>>;
         children(workflow: WorkflowId, step: StepNumber, from: u64, limit: u32) -> Vec<ChildRow>;
         pause(workflow: WorkflowId) -> ();

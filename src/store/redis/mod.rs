@@ -11,7 +11,7 @@
 //! | `scripts/{settle,recovery,stop,error,repeat}.lua` | what follows when jobs settle; slices whose workers have gone; lone jobs that are cancelled; texts of errors; commands sent again |
 //! | `scripts/{starts,limited,permits}.lua` | what counts towards a rate; lone jobs whose key limits them; who may run how many of what is limited |
 //! | `scripts/note.lua` | what a test's ledger is told |
-//! | `scripts/{session,create,permit,claim,report,tick,command,cancel,checkpoint,signal,read,doctor}.lua` | the verbs |
+//! | `scripts/{session,create,permit,claim,report,tick,command,cancel,checkpoint,eager,signal,read,doctor}.lua` | the verbs |
 //! | `script` | how one is run |
 //! | `parameters`, `answers` | what goes in and comes out |
 //! | `options`, `servers`, `link` | the URL, the servers it names, the connection to them |
@@ -379,6 +379,35 @@ impl Store for RedisStore {
                 self.run(shard, "take draft", &script::CHECKPOINT, of, Blobs::default()).await?;
             let body = told.json.body.map(|number| told.take(number)).transpose()?;
             Ok(TakenDraft { body, calls: told.json.calls, jobs: told.json.jobs, more: told.json.more })
+        })
+    }
+
+    fn adopt(&self, adopt: Adopt) -> Answer<'_, Adopted> {
+        Box::pin(async move {
+            adopt.check()?;
+            let (shard, number) = self.shards.lease(adopt.lease);
+            let mut blobs = Blobs::default();
+            let chunks = adopt.chunks.into_iter();
+            let chunks: Vec<Value> =
+                chunks.map(|chunk| json!({ "jobs": chunk.jobs, "body": blobs.put(chunk.body) })).collect();
+            let of = json!({
+                "session": adopt.session.to_string(), "lease": number, "at": adopt.at, "before": adopt.before, "chunks": chunks,
+            });
+            let shard = self.shards.numbered(shard)?;
+            let told: Told<answers::Adopted> = self.run(shard, "adopt", &script::EAGER, of, blobs).await?;
+            Ok(told.json.into())
+        })
+    }
+
+    fn emitted(&self, chunk: ChunkRef, at: u16) -> Answer<'_, Emitted> {
+        Box::pin(async move {
+            let (wf, number) = answers::split_chunk(chunk.id);
+            let of = json!({ "wf": wf, "chunk": number, "at": at });
+            let shard = self.shards.numbered(chunk.shard)?;
+            let mut told: Told<answers::Emitted> =
+                self.run(shard, "emitted", &script::EAGER, of, Blobs::default()).await?;
+            let last = told.json.last.map(|number| told.take(number)).transpose()?;
+            Ok(Emitted { jobs: told.json.jobs, last })
         })
     }
 

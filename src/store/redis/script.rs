@@ -68,6 +68,7 @@ pub static FORWARD: Script = script!("forward": "retention" "chore" "line" "star
 pub static REPORT: Script = script!("report": "retention" "chore" "line" "starts" "limited" "timer" "lease" "policy" "settle" "gate" "error" "child" "lane" "draft" "adopt" "chunks" "grow");
 pub static TICK: Script = script!("tick": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "policy" "settle" "gate" "error" "child" "children" "lane" "recovery" "stop" "draft" "abandon" "permits" "by_hand" "again");
 pub static CHECKPOINT: Script = script!("checkpoint": "retention" "chore" "lease" "draft");
+pub static EAGER: Script = script!("eager": "retention" "chore" "line" "timer" "lease" "policy" "settle" "gate" "error" "draft" "adopt" "chunks");
 pub static CANCEL: Script = script!("cancel": "retention" "chore" "line" "starts" "limited" "timer" "lease" "policy" "settle" "gate" "error" "lane" "recovery" "stop");
 pub static COMMAND: Script = script!("command": "retention" "chore" "line" "timer" "lease" "policy" "settle" "gate" "error" "child" "repeat" "draft");
 pub static BATCH: Script = script!("batch": "retention" "chore" "line" "timer" "lease" "policy" "settle" "gate" "error" "repeat" "draft" "chunks" "grow");
@@ -269,6 +270,7 @@ mod tests {
             &REPORT,
             &TICK,
             &CHECKPOINT,
+            &EAGER,
             &CANCEL,
             &COMMAND,
             &SIGNAL,

@@ -346,6 +346,9 @@ impl Tx<'_> {
                 let sql = format!("DELETE FROM {table} WHERE chunk IN (SELECT value FROM json_each(?))");
                 self.run(&sql, [&done])?;
             }
+            if step.feeds.is_some() {
+                self.forget_emitted(&done)?;
+            }
         }
         Ok(next)
     }

@@ -17,12 +17,14 @@ const CUT: i64 = 400;
 
 impl Tx<'_> {
     /// The lease under which a session runs a job.
-    fn lease_that_holds(&mut self, session: SessionId, number: u64, at: u16) -> Result<Lease> {
+    pub fn lease_that_holds(&mut self, session: SessionId, number: u64, at: u16) -> Result<Lease> {
         let lease = match self.session(session)? {
             Some(session) => self.leases_where("session = ?1 AND number = ?2 LIMIT 1", (session, number as i64))?.pop(),
             None => None,
         };
-        lease.filter(|lease| lease.jobs.contains(usize::from(at))).ok_or_else(|| {
+        let holds =
+            |lease: &Lease| lease.jobs.contains(usize::from(at)) || planted!("a late attempt of a source adopts");
+        lease.filter(holds).ok_or_else(|| {
             Error::refused(format!(
                 "lease {number} does not hold this job (any more): it runs again elsewhere, and what this attempt saves counts for nothing; end it"
             ))

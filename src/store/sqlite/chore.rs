@@ -507,7 +507,7 @@ impl Tx<'_> {
         if self.delete_children(wf)? {
             return Ok(false);
         }
-        const TABLES: [(&str, &str); 11] = [
+        const TABLES: [(&str, &str); 12] = [
             ("lease", "session, number"),
             ("entry", "wf, step, suspect, seq"),
             ("ready", "line, wf, step"),
@@ -518,6 +518,7 @@ impl Tx<'_> {
             ("error", "wf, step, number"),
             ("edge", "wf, up, down, kind"),
             ("checkpoint", "chunk, at"),
+            ("emitted", "chunk, at"),
             ("awaited", "wf, step"),
         ];
         for (table, key) in

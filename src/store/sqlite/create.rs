@@ -106,9 +106,7 @@ impl Tx<'_> {
                 let is_cancelled = matches!(workflow.state, WorkflowState::Cancelling | WorkflowState::Cancelled);
                 let is_jobs = matches!(append.of, DraftOf::Jobs { .. });
                 if is_jobs && state.is_settled() && !is_cancelled {
-                    return Err(Error::refused(format!(
-                        "step {step} of this workflow has settled: no jobs can be added to it any more; `start-again` runs the workflow anew"
-                    )));
+                    return Err(Error::refused(super::eager::too_late(*step)));
                 }
                 self.run("INSERT INTO segment (first, jobs) VALUES (0, 0)", [])?;
                 (None, Some(self.inserted()), Some((wf, *step)))
@@ -355,7 +353,7 @@ impl Tx<'_> {
             }
             _ => return Err(Error::refused("the source's draft is gone")),
         };
-        let mut fed = self.step(wf, step)?;
+        let fed = self.step(wf, step)?;
         let first = fed.jobs.total as i64;
         let cancelling = self.workflow(wf)?.state == WorkflowState::Cancelling && !fed.always;
         if cancelling || fed.state.is_settled() || fed.decided.is_some() {
@@ -369,6 +367,13 @@ impl Tx<'_> {
             return Ok(0);
         }
         self.run("UPDATE segment SET wf = ?2, step = ?3, first = ?4 WHERE segment = ?1", (segment, wf, step, first))?;
+        self.jobs_came(wf, step, first, jobs)?;
+        Ok(jobs as u64)
+    }
+
+    /// Jobs have come to the end of a step that is fed, from index `first` on: they are counted, and may begin.
+    pub fn jobs_came(&mut self, wf: Wf, step: StepNumber, first: i64, jobs: i64) -> Result<()> {
+        let mut fed = self.step(wf, step)?;
         fed.jobs.total += jobs as u64;
         self.put_step(fed);
         let mut workflow = self.workflow(wf)?;
@@ -389,7 +394,7 @@ impl Tx<'_> {
             // They are there, so that a retry of their step runs them, too, and are cancelled with the rest.
             self.leave_chore(Kind::StopRest, wf, step, first, 0)?;
         }
-        Ok(jobs as u64)
+        Ok(())
     }
 
     /// Whether a timer will put all jobs of a step into its line.

@@ -86,6 +86,18 @@ const ORPHANS: &[(&str, &str)] = &[
         "SELECT c.chunk FROM checkpoint c LEFT JOIN params USING (chunk) WHERE params.chunk IS NULL AND NOT EXISTS (SELECT 1 FROM workflow w WHERE w.wf = c.wf AND w.state = 8)",
     ),
     (
+        "records of eager sources without a source",
+        "SELECT e.chunk FROM emitted e LEFT JOIN params USING (chunk) WHERE params.chunk IS NULL AND NOT EXISTS (SELECT 1 FROM workflow w WHERE w.wf = e.wf AND w.state = 8)",
+    ),
+    (
+        "eager sources whose last job is not there",
+        "SELECT e.chunk FROM emitted e LEFT JOIN params p ON p.chunk = e.last WHERE p.chunk IS NULL AND NOT EXISTS (SELECT 1 FROM workflow w WHERE w.wf = e.wf AND w.state = 8)",
+    ),
+    (
+        "steps that have fewer jobs than eager sources have emitted for them",
+        "SELECT f.wf FROM (SELECT wf, step, sum(jobs) AS jobs FROM emitted GROUP BY wf, step) e JOIN step s USING (wf, step) JOIN step f ON f.wf = s.wf AND f.step = s.feeds JOIN workflow w ON w.wf = s.wf WHERE f.total < e.jobs AND w.state <> 8",
+    ),
+    (
         "deadlines without a chunk",
         "SELECT deadline.chunk FROM deadline LEFT JOIN params USING (chunk) WHERE params.chunk IS NULL",
     ),

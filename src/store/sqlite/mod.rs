@@ -14,6 +14,7 @@
 //! | `limited`, `key_row`, `sole` | lone jobs that their key limits, the row of such a key, and those that are the only ones of theirs |
 //! | `stop`, `deadline` | lone jobs that are cancelled, by somebody or since their time has come |
 //! | `checkpoint` | what a long job goes on from |
+//! | `eager` | what sources emit that is there at once |
 //! | `within` | lone jobs that come with a transaction of the application's own |
 //! | `line`, `claim` | ready work, and how it is handed out |
 //! | `lease` | sessions, leases, what is taken back |
@@ -43,6 +44,7 @@ mod command;
 mod create;
 mod deadline;
 mod doctor;
+mod eager;
 mod forward;
 mod key_row;
 mod lane;
@@ -466,8 +468,20 @@ impl Store for SqliteStore {
         Box::pin(self.write("take draft", move |tx| tx.take_draft(&take)))
     }
 
+    fn adopt(&self, adopt: Adopt) -> Answer<'_, Adopted> {
+        // To ask how many are unfinished brings nothing new.
+        if adopt.chunks.is_empty() {
+            return Box::pin(self.write("adopt", move |tx| tx.adopt_eagerly(&adopt)));
+        }
+        Box::pin(self.grow("adopt", move |tx| tx.adopt_eagerly(&adopt)))
+    }
+
     fn checkpoint(&self, chunk: ChunkRef, at: u16) -> Answer<'_, Option<Vec<u8>>> {
         Box::pin(self.read("checkpoint", move |tx| tx.read_checkpoint(chunk, at)))
+    }
+
+    fn emitted(&self, chunk: ChunkRef, at: u16) -> Answer<'_, Emitted> {
+        Box::pin(self.read("emitted", move |tx| tx.read_emitted(chunk, at)))
     }
 
     fn tick(&self, tick: Tick) -> Answer<'_, Ticked> {

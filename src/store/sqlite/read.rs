@@ -305,6 +305,7 @@ impl Tx<'_> {
             state_bytes: sum(&of_chunks("bytes"))?
                 + sum(&of_chunks("recovered"))?
                 + sum("SELECT total(length(body)) FROM checkpoint WHERE wf = ?")?
+                + sum("SELECT 8.0 * count(*) FROM emitted WHERE wf = ?")?
                 + sum("SELECT total(length(record) + length(error)) FROM awaited WHERE wf = ?")?
                 + sum("SELECT total(length(spec) + length(options) + length(name)) FROM step WHERE wf = ?")?
                 + sum("SELECT total(length(arguments)) FROM workflow WHERE wf = ?")?,

@@ -6,6 +6,7 @@
 //!           │        │                    ├─ bytes       one byte a job: the only truth about what has settled
 //!           │        │                    ├─ recovered   one byte a job: how often its worker died
 //!           │        │                    ├─ checkpoint  what jobs go on from that have not settled
+//!           │        │                    ├─ emitted     how much eager sources have emitted
 //!           │        │                    ├─ failed       which failed jobs ended with which error
 //!           │        │                    └─ outcome     what the attempts of each lease came to
 //!           │        ├─ error    first texts of failed jobs
@@ -196,6 +197,12 @@ CREATE TABLE checkpoint (                              -- what jobs that have no
     PRIMARY KEY (chunk, at)
 );
 CREATE INDEX checkpoint_by_step ON checkpoint (wf, step);
+CREATE TABLE emitted (                                 -- what eager sources have emitted, by the sources' places
+    chunk INTEGER NOT NULL, at INTEGER NOT NULL, wf INTEGER NOT NULL, step INTEGER NOT NULL,
+    jobs INTEGER NOT NULL, last INTEGER NOT NULL,      -- how many jobs, and the chunk that ends with the last of them
+    PRIMARY KEY (chunk, at)
+) WITHOUT ROWID;
+CREATE INDEX emitted_by_step ON emitted (wf, step);
 CREATE TABLE error (
     wf INTEGER NOT NULL, step INTEGER NOT NULL, number INTEGER NOT NULL, text TEXT NOT NULL, jobs INTEGER NOT NULL,
     PRIMARY KEY (wf, step, number)

@@ -526,6 +526,28 @@ macro_rules! conformance_table {
                 of_the_most_leases_and_drafts_a_report_keeps_its_bounds,
                 of_a_thousand_sources_with_a_thousand_rows_each_costs_what_it_should,
             }
+            adopt {
+                fresh_jobs_run_while_their_source_still_emits,
+                fresh_wakes_who_can_run_them,
+                repeated_adds_them_once,
+                answer_lost_adds_them_once,
+                lease_taken_back_stays_and_what_comes_late_is_refused,
+                paused_is_adopted_but_not_handed_out,
+                cancelling_adds_no_jobs_and_says_so,
+                deleted_is_gone_with_all_that_was_emitted,
+                that_failed_is_retried_and_goes_on_behind_what_is_stored,
+                behind_another_number_than_is_stored_is_refused,
+                the_last_job_is_told_as_it_was_emitted,
+                of_sources_of_one_chunk_each_has_its_own_count,
+                of_a_source_that_has_been_reported_is_refused,
+                without_jobs_tells_how_many_are_unfinished,
+                for_a_step_that_has_settled_is_refused,
+                for_a_step_that_failed_fast_is_cancelled_with_the_rest,
+                of_a_job_that_is_no_source_is_refused,
+                of_a_source_that_runs_again_begins_anew,
+                of_a_source_that_runs_again_while_it_emits_is_refused,
+                of_the_most_chunks_keeps_its_bounds,
+            }
             take_draft {
                 fresh_goes_on_with_what_was_emitted_before_the_checkpoint,
                 repeated_takes_it_once_more,

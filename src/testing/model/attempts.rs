@@ -54,4 +54,15 @@ impl Workflow {
             row.job = if stops { Job::Cancelled } else { row.job };
         }
     }
+
+    /// Whether a job of a source that emits now is told to come to its end.
+    pub fn emits_in_vain(&self, step: usize, fed: usize) -> bool {
+        let fed = &self.steps[fed];
+        self.stops(step) || self.phase == Phase::Cancelling && !fed.always || fed.passed_over
+    }
+
+    /// How many jobs of a step are not final.
+    pub fn unfinished(&self, step: usize) -> usize {
+        self.steps[step].rows.iter().filter(|row| !row.is_final()).count()
+    }
 }

@@ -100,6 +100,7 @@ impl Game {
         }
         self.lose(|held| held.workflow == number && taken.contains(&held.step));
         self.covered.retain(|(workflow, step, _), _| *workflow != number || !taken.contains(step));
+        self.stored.retain(|(workflow, step, _), _| *workflow != number || !taken.contains(step));
         Ok(())
     }
 

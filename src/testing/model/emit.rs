@@ -1,9 +1,12 @@
-//! What the sources of a game emit: into drafts, of which checkpoints cover some, so that the next attempt goes on with them.
+//! What the sources of a game emit: into drafts, of which checkpoints cover some, so that the next attempt goes on with them; or eagerly, so that
+//! it is there at once and stays.
 
 use super::game::{Game, Held, LEASE, Verdict, ensure, sure};
 use super::naive::{Phase, State};
 use super::plan::chunks;
-use crate::store::{Append, Covers, DraftKey, DraftOf, LeaseReport, Part, SaveCheckpoint, TakeDraft};
+use crate::error::ErrorKind;
+use crate::id::SessionId;
+use crate::store::{Adopt, Append, Covers, DraftKey, DraftOf, LeaseReport, Part, SaveCheckpoint, TakeDraft};
 
 /// What an attempt of a source has written, those before it included if it goes on with what they wrote.
 #[derive(Debug)]
@@ -36,7 +39,10 @@ impl Game {
     /// A source's attempt that nobody ever hears of.
     pub async fn leave_a_draft(&mut self) -> Verdict {
         let source = self.hands.iter().enumerate().find_map(|(number, hand)| {
-            let is_source = |held: &Held| self.models[held.workflow].steps[held.step].feeds.is_some();
+            let is_source = |held: &Held| {
+                let step = &self.models[held.workflow].steps[held.step];
+                step.feeds.is_some() && !step.eager
+            };
             let (lease, held) = hand.held.iter().find(|(_, held)| is_source(held))?;
             Some((number, *lease, held.clone(), held.jobs.iter().next()?))
         });
@@ -100,6 +106,62 @@ impl Game {
                 sure(answer)?;
             }
             (written.calls, written.jobs) = (written.calls + 1, written.jobs + jobs);
+        }
+        Ok(())
+    }
+
+    /// An eager source under a lease emits some jobs.
+    pub async fn adopt_some(&mut self) -> Verdict {
+        let mut sources = Vec::new();
+        for (number, hand) in self.hands.iter().enumerate() {
+            for (lease, held) in &hand.held {
+                let step = &self.models[held.workflow].steps[held.step];
+                let at = held.jobs.iter().next();
+                sources.extend(at.filter(|_| step.eager).map(|at| (number, *lease, held.clone(), at)));
+            }
+        }
+        if sources.is_empty() {
+            return Ok(());
+        }
+        let (hand, lease, held, at) = sources.swap_remove(self.dice.below(sources.len()));
+        let job = (held.workflow, held.step, held.first + at);
+        let before = self.stored.get(&job).copied().unwrap_or(0);
+        let amount = self.dice.below(6);
+        let chunks = chunks(&mut self.dice, amount);
+        let adopt = Adopt { session: self.hands[hand].session, lease, at: at as u16, before: before as u64, chunks };
+        let model = &self.models[held.workflow];
+        let fed = model.steps[held.step].feeds.ok_or("no source")?;
+        let (in_vain, is_over) = (model.emits_in_vain(held.step, fed), model.steps[fed].state > State::Running);
+        self.say(|| format!("worker {hand} adopts {amount} jobs of {job:?} behind {before}"));
+        let sends = 1 + usize::from(self.dice.chance(30));
+        for send in 0..sends {
+            let answer = self.store.adopt(adopt.clone()).await;
+            if is_over && !in_vain && amount > 0 {
+                return ensure(answer.is_err(), || "jobs were adopted by a step that has settled".into());
+            }
+            let adopted = sure(answer)?;
+            if send == 0 && !in_vain && amount > 0 {
+                self.models[held.workflow].emitted(held.step, amount);
+                self.stored.insert(job, before + amount);
+            }
+            let stored = self.stored.get(&job).copied().unwrap_or(0);
+            let unfinished = if in_vain { 0 } else { self.models[held.workflow].unfinished(fed) };
+            let told = (adopted.cancelled, adopted.stored as usize, adopted.unfinished as usize);
+            ensure(told == (in_vain, stored, unfinished) || in_vain && adopted.cancelled, || {
+                format!("an adoption answers {told:?} instead of {:?}", (in_vain, stored, unfinished))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// One under a lease that has ended, or was taken back, adds nothing.
+    pub async fn adopt_late(&mut self, session: SessionId, lease: u64) -> Verdict {
+        self.say(|| format!("a late adoption under {lease}"));
+        let chunks = chunks(&mut self.dice, 3);
+        for at in 0..4 {
+            let adopt = Adopt { session, lease, at, before: 0, chunks: chunks.clone() };
+            let refused = self.store.adopt(adopt).await.is_err_and(|error| error.kind() == ErrorKind::Refused);
+            ensure(refused, || format!("a late adoption under lease {lease} was not refused"))?;
         }
         Ok(())
     }

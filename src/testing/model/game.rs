@@ -51,6 +51,8 @@ pub struct Game {
     pub commands: u64,
     /// How many jobs the checkpoints of sources cover: workflow, step, index.
     pub covered: BTreeMap<(usize, usize, usize), usize>,
+    /// How many jobs eager sources have emitted, in the same way.
+    pub stored: BTreeMap<(usize, usize, usize), usize>,
     /// Which step of which batch the jobs of a kind are in.
     pub kinds: BTreeMap<(usize, usize), usize>,
     /// Reports under leases that the store has taken back, with the sessions that held them.
@@ -73,6 +75,7 @@ impl Game {
             client,
             commands: 0,
             covered: BTreeMap::new(),
+            stored: BTreeMap::new(),
             kinds: BTreeMap::new(),
             late: Vec::new(),
             moves: Vec::new(),
@@ -119,8 +122,9 @@ impl Game {
     pub async fn play(&mut self) -> Verdict {
         let since = self.clock.now();
         match self.dice.below(100) {
-            0..=33 => self.claim_some().await?,
-            34..=64 => self.report_some().await?,
+            0..=31 => self.claim_some().await?,
+            32..=60 => self.report_some().await?,
+            61..=64 => self.adopt_some().await?,
             65..=72 => self.time_goes_by().await?,
             73..=77 => self.worker_dies().await?,
             78..=79 => self.worker_leaves().await?,

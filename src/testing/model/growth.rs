@@ -9,6 +9,7 @@ impl Step {
             rows: Vec::new(),
             edges: vec![(0, Asks::Grows)],
             feeds: None,
+            eager: false,
             always: false,
             tolerates: 0,
             policy: Policy::RunOn,

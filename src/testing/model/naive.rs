@@ -40,6 +40,8 @@ pub struct Step {
     pub rows: Vec<Row>,
     pub edges: Vec<(usize, Asks)>,
     pub feeds: Option<usize>,
+    /// What its jobs emit is there at once.
+    pub eager: bool,
     pub always: bool,
     pub tolerates: usize,
     pub policy: Policy,

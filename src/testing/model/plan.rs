@@ -66,7 +66,7 @@ pub fn random_workflow(dice: &mut Dice, size: Size, now: Millis, shard: u16) -> 
         let source = number - 1;
         let is_fed = model[source].edges.iter().any(|(_, asks)| *asks == Asks::Feeds);
         if dice.chance(25) && !is_fed && !model[number].always {
-            model[source].feeds = Some(number);
+            (model[source].feeds, model[source].eager) = (Some(number), dice.chance(50));
             model[number].rows.clear();
             model[number].edges.retain(|(up, _)| *up != source);
             model[number].edges.push((source, Asks::Feeds));
@@ -112,6 +112,7 @@ pub fn parts(dice: &mut Dice, steps: &[Step]) -> Vec<Part> {
         let spec = StepSpec {
             name: format!("step {number}"),
             feeds: step.feeds.map(|fed| fed as u32),
+            eager: step.eager.then_some(100),
             tolerate: if step.tolerates == 0 { Tolerate::None } else { Tolerate::Jobs(step.tolerates as u64) },
             policy: match step.policy {
                 Policy::RunOn => FailurePolicy::RunOn,

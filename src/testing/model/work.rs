@@ -129,7 +129,8 @@ impl Game {
             }
         }
         let mut emitted = vec![0; ends.len()];
-        if self.models[held.workflow].steps[held.step].feeds.is_some() {
+        let of = &self.models[held.workflow].steps[held.step];
+        if of.feeds.is_some() && !of.eager {
             for ((index, ended), jobs) in ends.iter().zip(&mut emitted) {
                 let at = index - held.first;
                 *jobs = self.emit(hand, lease, &held, at, *ended == Some(Job::Succeeded), &mut part).await?;
@@ -221,6 +222,9 @@ impl Game {
             return Ok(());
         }
         let (session, mut part) = self.late[self.dice.below(self.late.len())].clone();
+        if self.dice.chance(30) {
+            return self.adopt_late(session, part.lease).await;
+        }
         part.number += self.dice.below(2) as u64;
         self.say(|| format!("a late report under {}", part.lease));
         let lease = part.lease;

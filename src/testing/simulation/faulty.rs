@@ -251,6 +251,14 @@ impl Store for Faulty {
         Box::pin(self.call("take_draft", self.store.take_draft(take), as_it_is))
     }
 
+    fn adopt(&self, adopt: Adopt) -> Answer<'_, Adopted> {
+        Box::pin(self.call("adopt", self.store.adopt(adopt), |adopted| self.stage.wake(&mut adopted.woken)))
+    }
+
+    fn emitted(&self, chunk: ChunkRef, at: u16) -> Answer<'_, Emitted> {
+        Box::pin(self.call("emitted", self.store.emitted(chunk, at), as_it_is))
+    }
+
     fn checkpoint(&self, chunk: ChunkRef, at: u16) -> Answer<'_, Option<Vec<u8>>> {
         Box::pin(self.call("checkpoint", self.store.checkpoint(chunk, at), as_it_is))
     }

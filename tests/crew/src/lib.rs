@@ -63,6 +63,47 @@ impl Job for Row {
     }
 }
 
+/// Rows that some eager sources emit, then a report.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Feeds {
+    pub feeds: u64,
+    pub rows: u64,
+}
+
+impl Workflow for Feeds {
+    const NAME: &str = "Feeds";
+
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        let rows = self.rows;
+        let feeds = (0..self.feeds).map(move |feed| Feed { first: feed * rows, rows });
+        let rows = flow.expand_each(feeds).eager().ahead(400);
+        // They are killed from outside, and more often than a source that kills its workers itself would be let.
+        rows.max_recoveries(200).source(|feeds| feeds.max_recoveries(200));
+        flow.run(Report { rows: rows.outputs() });
+        Ok(())
+    }
+}
+
+/// Emits rows; an attempt goes on behind what the one before has emitted.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Feed {
+    first: u64,
+    rows: u64,
+}
+
+impl Source for Feed {
+    const NAME: &str = "Feed";
+    type Emits = Row;
+    type State = ();
+
+    async fn produce(self, _: &Context, out: &mut Emitter<Row>) -> JobResult<()> {
+        for n in self.first + out.done().await?..self.first + self.rows {
+            out.emit(Row { n, aborts: false, gate: None }).await?;
+        }
+        Ok(())
+    }
+}
+
 /// The sum of the rows that succeeded.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Report {
@@ -250,6 +291,7 @@ impl Job for Callback {
 pub fn app() -> App {
     let app = App::new(|| async { Ok::<(), Infallible>(()) }).workflow::<Count>().job::<Row>().job::<Report>();
     let app = app.job::<Visit>().job::<Sweep>().job::<Ride>().job::<Load>().job::<CallHost>().job::<Call>();
+    let app = app.workflow::<Feeds>().source::<Feed>();
     let app = app.job::<Fork>().job::<Leaf>().job::<Callback>();
     app.queue("narrow street").limit(Limit::at_once(2))
 }

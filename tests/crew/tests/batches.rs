@@ -10,7 +10,6 @@ use crew::{Callback, Fork, app};
 use gusher::{BatchState, JobState, WorkflowState};
 use support::House;
 use support::until::until;
-use tokio::process::Child;
 
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
@@ -18,17 +17,6 @@ fn number(name: &str, otherwise: u64) -> u64 {
 
 fn callback(event: &str) -> Callback {
     Callback { event: event.to_owned() }
-}
-
-/// Which of these workers holds jobs.
-async fn busy(house: &House, workers: &[Child]) -> Option<usize> {
-    for row in house.store.workers(100).await.unwrap() {
-        let at = workers.iter().position(|worker| worker.id() == Some(row.session.pid));
-        if at.is_some() && !house.store.held(row.session.id, 1).await.unwrap().is_empty() {
-            return at;
-        }
-    }
-    None
 }
 
 async fn what_jobs_add_while_their_workers_are_killed_is_there_once(house: House) {
@@ -44,7 +32,7 @@ async fn what_jobs_add_while_their_workers_are_killed_is_there_once(house: House
         night.add_each((added..added + wave).map(|n| Fork { n })).await.unwrap();
         added += wave;
         // Whoever is found to hold jobs is killed; it may be that they were quicker.
-        let victim = tokio::time::timeout(Duration::from_secs(2), until(async || busy(&house, &workers).await)).await;
+        let victim = tokio::time::timeout(Duration::from_secs(2), until(async || house.busy(&workers).await)).await;
         if let Ok(victim) = victim {
             workers[victim].kill().await.unwrap();
             workers[victim] = house.worker();
@@ -52,7 +40,7 @@ async fn what_jobs_add_while_their_workers_are_killed_is_there_once(house: House
         }
     }
     night.close().await.unwrap();
-    if let Some(victim) = busy(&house, &workers).await {
+    if let Some(victim) = house.busy(&workers).await {
         workers[victim].kill().await.unwrap();
         workers[victim] = house.worker();
         killed += 1;

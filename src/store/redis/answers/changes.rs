@@ -270,6 +270,28 @@ pub struct Checkpoint {
 }
 
 #[derive(Debug, Deserialize)]
+pub struct Adopted {
+    stored: u64,
+    unfinished: u64,
+    cancelled: bool,
+    #[serde(deserialize_with = "list")]
+    woken: Vec<u16>,
+}
+
+impl From<Adopted> for store::Adopted {
+    fn from(told: Adopted) -> Self {
+        let Adopted { stored, unfinished, cancelled, woken } = told;
+        Self { stored, unfinished, cancelled, woken: Woken(woken) }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Emitted {
+    pub jobs: u64,
+    pub last: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
 pub struct TakenDraft {
     pub body: Option<usize>,
     #[serde(default)]

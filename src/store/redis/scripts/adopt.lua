@@ -26,7 +26,13 @@ function G.adopt(key, wf, number)
         return
     end
     call('ZADD', K.wf(wf, 'segments'), 0, hex(number, 8) .. hex(first, 12) .. hex(draft.segment, 8))
-    fed.total, workflow.total = fed.total + draft.jobs, workflow.total + draft.jobs
+    G.jobs_came(fed, draft.jobs)
+end
+
+-- Jobs have come to the end of a step that is fed: they are counted, and may begin.
+function G.jobs_came(fed, jobs)
+    local wf, number, first, workflow = fed.wf, fed.step, fed.total, G.workflow(fed.wf)
+    fed.total, workflow.total = fed.total + jobs, workflow.total + jobs
     G.put_step(fed)
     G.put_workflow(workflow)
     local waits_for_one = fed.pending + fed.waits == 1 and fed.skips + fed.cancels == 0

@@ -183,6 +183,17 @@ local function forget_mended(wf, numbers)
     for from = 1, #fields, 1000 do call('HDEL', key, unpack(fields, from, math.min(from + 999, #fields))) end
 end
 
+-- Sources run again: what they have emitted is taken out of the step that they feed.
+local function forget_emitted(wf, chunks, done)
+    local key = K.wf(wf, 'emitted')
+    if call('EXISTS', key) == 0 then return end
+    for i = 1, done do
+        local fields = {}
+        for at = 0, chunks[i].jobs - 1 do fields[at + 1] = chunks[i].chunk .. ':' .. at end
+        call('HDEL', key, unpack(fields))
+    end
+end
+
 -- Jobs of a bite of chunks are as they were created. Returns where to go on.
 local function take_back_jobs(step, from, dropped)
     local wf, number = step.wf, step.step
@@ -213,6 +224,7 @@ local function take_back_jobs(step, from, dropped)
     end
     if done > 0 then
         for _, part in ipairs({ 'bytes', 'recovered', 'failed' }) do call('HDEL', K.wf(wf, part), unpack(numbers, 1, done)) end
+        if step.feeds then forget_emitted(wf, chunks, done) end
         if dropped then forget_mended(wf, { unpack(numbers, 1, done) }) end
     end
     if done < #chunks then return chunks[done + 1].first end

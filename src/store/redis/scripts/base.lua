@@ -18,7 +18,7 @@ local G = {
 -- The verbs that bring new work, and whether this script only reads.
 local GROWS, READS = {
     append = true, begin = true, create = true, enqueue = true, put_schedule = true, fire = true,
-    save_checkpoint = true, signal = true, add_jobs = true,
+    save_checkpoint = true, adopt = true, signal = true, add_jobs = true,
 }, false
 
 local function call(...)
@@ -168,6 +168,7 @@ local PARTS = {
     'outcomes',  -- hash: chunk:n -> record; chunk -> the highest n
     'checkpoints', -- hash: chunk:position -> what that job goes on from
     'covered',   -- hash: chunk:position -> which draft that checkpoint covers, how many calls had written it, how many jobs it had
+    'emitted',   -- hash: chunk:position -> how many jobs that eager source has emitted, and the chunk that ends with the last
     'failed',    -- hash: chunk -> which failed jobs ended with which error
     'errors',    -- hash: step:number -> text
     'error-jobs',-- hash: step:number -> jobs; step -> texts and bytes

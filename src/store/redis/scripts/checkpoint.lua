@@ -7,17 +7,6 @@ READS = arg.verb == 'checkpoint'
 -- How many chunks behind a checkpoint one call cuts.
 local CUT = 300
 
--- The lease under which the session runs the job.
-local function lease_that_holds()
-    local lease, held = G.lease_named(arg.session .. ':' .. arg.lease), false
-    if lease then M.each(lease.jobs, function(at) held = held or at == arg.at end) end
-    if not held then
-        fail('refused', 'lease ' .. arg.lease .. ' does not hold this job (any more): it runs again elsewhere, and what this attempt ' ..
-            'saves counts for nothing; end it')
-    end
-    return lease
-end
-
 -- The draft that a checkpoint is to cover.
 local function draft_to_cover(lease, step)
     if not arg.covers then return nil end
@@ -31,7 +20,7 @@ end
 
 -- Keeps what a job under a lease goes on from, in place of what it said before; and the draft that belongs to it.
 function DO.save_checkpoint()
-    local lease = lease_that_holds()
+    local lease = G.lease_that_holds()
     local wf, step, field = lease.wf, G.step(lease.wf, lease.step), lease.chunk .. ':' .. arg.at
     local draft = draft_to_cover(lease, step)
     local before = step.feeds and call('HGET', K.wf(wf, 'covered'), field)
@@ -56,7 +45,7 @@ end
 
 -- Takes over the draft that a job's checkpoint covers, and cuts what was written behind that.
 function DO.take_draft()
-    local lease = lease_that_holds()
+    local lease = G.lease_that_holds()
     local wf, field = lease.wf, lease.chunk .. ':' .. arg.at
     local body = call('HGET', K.wf(wf, 'checkpoints'), field)
     if not body then return {} end

@@ -158,7 +158,7 @@ local function check_step(wf, workflow, step, place, busy)
             next_job = chunk.first + chunk.jobs
             counted.total = counted.total + chunk.jobs
             local bytes = G.bytes(wf, chunk.chunk, chunk.jobs)
-            if step.checkpoints and step.checkpoints ~= 0 then settled_of[chunk.chunk] = bytes end
+            if step.feeds or step.checkpoints and step.checkpoints ~= 0 then settled_of[chunk.chunk] = bytes end
             for at = 1, #bytes do
                 local byte = bytes:byte(at)
                 local counter = COUNTERS[state_of(byte)]
@@ -194,6 +194,27 @@ local function check_step(wf, workflow, step, place, busy)
             end
         until cursor == '0'
         expect(place, 'its count of checkpoints', step.checkpoints, saved)
+    end
+    if step.feeds and call('EXISTS', K.wf(wf, 'emitted')) == 1 then
+        -- What its sources have emitted eagerly.
+        local emitted, cursor = 0, '0'
+        repeat
+            local page = call('HSCAN', K.wf(wf, 'emitted'), cursor, 'COUNT', 1000)
+            cursor = page[1]
+            for i = 1, #page[2], 2 do
+                if settled_of[tonumber(page[2][i]:match('^%d+'))] then
+                    local record = cmsgpack.unpack(page[2][i + 1])
+                    emitted = emitted + record[1]
+                    if call('HEXISTS', K.wf(wf, 'params'), record[2]) == 0 then
+                        find(place .. ': the last job of the eager source ' .. page[2][i] .. ' is not there')
+                    end
+                end
+            end
+        until cursor == '0'
+        local there = G.step(wf, step.feeds).total
+        if emitted > there then
+            find(place .. ': its eager sources have emitted ' .. emitted .. ' jobs, but step ' .. step.feeds .. ' has ' .. there)
+        end
     end
     if not busy then
         local explained = 0

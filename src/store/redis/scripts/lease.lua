@@ -36,3 +36,14 @@ function G.advance_lease_time(lease)
     call('HSET', K.shard, 'lease_time', time, 'lease_time_at', now())
     return time
 end
+
+-- The lease under which the session runs the job.
+function G.lease_that_holds()
+    local lease, held = G.lease_named(arg.session .. ':' .. arg.lease), false
+    if lease then M.each(lease.jobs, function(at) held = held or at == arg.at end) end
+    if not held then
+        fail('refused', 'lease ' .. arg.lease .. ' does not hold this job (any more): it runs again elsewhere, and what this attempt ' ..
+            'saves counts for nothing; end it')
+    end
+    return lease
+end

@@ -12,9 +12,9 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crew::{Count, app};
+use crew::app;
 use gusher::store::{Store, redis, sqlite};
-use gusher::{Clock, Handle};
+use gusher::{Clock, Handle, Workflow};
 use servers::Server;
 use tokio::process::{Child, Command};
 
@@ -90,8 +90,19 @@ impl House {
         crew.arg(self.store.url()).arg(ledger).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap()
     }
 
-    pub async fn start(&self, count: Count) -> Handle {
-        app().client_on(self.store.clone()).start(count).await.unwrap()
+    pub async fn start(&self, workflow: impl Workflow) -> Handle {
+        app().client_on(self.store.clone()).start(workflow).await.unwrap()
+    }
+
+    /// Which of these workers holds jobs.
+    pub async fn busy(&self, workers: &[Child]) -> Option<usize> {
+        for row in self.store.workers(100).await.unwrap() {
+            let at = workers.iter().position(|worker| worker.id() == Some(row.session.pid));
+            if at.is_some() && !self.store.held(row.session.id, 1).await.unwrap().is_empty() {
+                return at;
+            }
+        }
+        None
     }
 
     pub async fn check(&self) {
