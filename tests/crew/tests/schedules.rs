@@ -13,7 +13,7 @@ use gusher::{CancellationToken, Client, Clock, Millis, WorkerOptions, WorkflowId
 use support::House;
 use support::until::until;
 
-const INTERVAL: Millis = 20;
+const INTERVAL: Millis = 40;
 const HOUR: Millis = 3_600_000;
 const NOTHING: Count = Count { rows: 0, poison: None, gate: None };
 
@@ -28,10 +28,13 @@ impl Record {
         Self { schedule, seen: BTreeMap::new() }
     }
 
-    /// Looks at the newest ones again and again until it is so.
+    /// Looks at the newest ones, and at all since the first that was due when it was seen, again and again until it is so: what is decided so
+    /// late that a thousand are newer is forgotten soon.
     async fn until(&mut self, newest: u32, is_so: impl Fn(&[OccurrenceView]) -> bool) -> Vec<OccurrenceView> {
         until(async || {
-            let newest = self.schedule.history(None, newest).await.unwrap();
+            let first_due = self.seen.values().position(|one| one.state == OccurrenceState::Due);
+            let open = first_due.map_or(0, |first| self.seen.len() - first) as u32;
+            let newest = self.schedule.history(None, newest + open).await.unwrap();
             self.seen.extend(newest.into_iter().map(|one| (one.at, one)));
             Some(self.seen.values().cloned().collect::<Vec<_>>()).filter(|all| is_so(all))
         })
