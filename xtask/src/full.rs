@@ -11,12 +11,17 @@ use crate::reliability::{self, Part};
 /// How long each fuzz target runs.
 const FUZZ_SECONDS: u32 = 60;
 
+/// After so many games it is written down how far they are.
+const GAMES_AT_A_TIME: u64 = 100_000;
+
 /// How much is done.
 #[derive(Clone, Debug)]
 pub struct Sizes {
     pub seeds: u64,
     pub crash: crash::Options,
     pub on_redis: crash::Options,
+    /// Also what has passed at this commit.
+    fresh: bool,
     parts: Vec<Part>,
 }
 
@@ -33,6 +38,8 @@ impl Sizes {
         let mut on_redis =
             crash::Options { store: Store::Redis, kills: 10_000, jobs: 1_000_000, ..crash::Options::default() };
         let mut parts: Vec<Part> = Part::all().collect();
+        let fresh = flags.contains(&"--fresh");
+        let flags: Vec<&str> = flags.iter().copied().filter(|flag| *flag != "--fresh").collect();
         for pair in flags.chunks(2) {
             let [name, value] = pair else { anyhow::bail!("{} needs a value", pair[0]) };
             match *name {
@@ -53,11 +60,34 @@ impl Sizes {
                     );
                 }
                 _ => anyhow::bail!(
-                    "`{name}` is not known; there are --only, --seeds, --kills, --jobs, --redis-kills, --redis-jobs, --seed"
+                    "`{name}` is not known; there are --only, --fresh, --seeds, --kills, --jobs, --redis-kills, --redis-jobs, --seed"
                 ),
             }
         }
-        Ok(Self { seeds, crash, on_redis, parts })
+        Ok(Self { seeds, crash, on_redis, fresh, parts })
+    }
+
+    /// By which command a part is repeated.
+    fn command(&self, part: Part) -> String {
+        let crash = |options: crash::Options, on: String| {
+            let crash::Options { kills, jobs, seed, .. } = options;
+            format!("cargo xtask crash --store {on} --kills {kills} --jobs {jobs} --seed {seed}")
+        };
+        match part {
+            Part::Tests => "cargo xtask test --full --only tests".to_owned(),
+            Part::Crash(store) => crash(self.crash_on(store), store.name().to_owned()),
+            Part::Broker(broker) => {
+                let on = format!("redis --broker {broker} --broker-faults {BROKER_FAULTS}");
+                crash(Self::crash_by(broker), on)
+            }
+            Part::Model => format!("cargo xtask test --seeds {}", self.seeds),
+            Part::Fuzz => "cargo xtask test --full --only fuzz".to_owned(),
+        }
+    }
+
+    /// Whether a part is through with these figures.
+    fn passed(&self, part: Part, figures: &Value) -> bool {
+        part.check(figures).is_ok() && (part != Part::Model || played(figures) >= self.seeds)
     }
 
     /// How much is done on a store.
@@ -81,47 +111,56 @@ impl Sizes {
     }
 }
 
-/// Does it all, or the parts asked for. What a part has shown is written down even if it must not be.
+/// Does it all, or the parts asked for, but for what has passed at this very commit: so it goes on where it was when something stopped it.
+/// What a part has shown is written down even if it must not be.
 pub fn full(sizes: &Sizes) -> Result<()> {
-    let does = |part| sizes.parts.contains(&part);
     // First of all, since what it lacks would else show after an hour.
-    let targets = if does(Part::Fuzz) { fuzz_targets()? } else { Vec::new() };
-    let mut crashed = Vec::new();
-    for store in Store::ALL.into_iter().filter(|store| does(Part::Crash(*store))) {
-        let options = sizes.crash_on(store);
-        let (runs, skipped) = crash::crash(&options)?;
-        let shown: Vec<Value> = runs.iter().map(Crashed::json).collect();
-        let crash::Options { kills, jobs, seed, .. } = options;
-        let command = format!("cargo xtask crash --store {} --kills {kills} --jobs {jobs} --seed {seed}", store.name());
-        reliability::keep(Part::Crash(store), &command, &json!({ "runs": shown, "skipped": skipped }))?;
-        crashed.extend(runs);
+    let targets = if sizes.parts.contains(&Part::Fuzz) { fuzz_targets()? } else { Vec::new() };
+    for part in &sizes.parts {
+        let command = sizes.command(*part);
+        let kept = if sizes.fresh { None } else { reliability::kept_here(*part, &command)? };
+        if kept.as_ref().is_some_and(|kept| sizes.passed(*part, kept)) {
+            println!("{}: passed at this commit before (--fresh does it again): {command}", part.name());
+            continue;
+        }
+        match part {
+            Part::Tests => {
+                crate::check_everything(&[])?;
+                reliability::keep(*part, &command, &json!({}))?;
+            }
+            Part::Crash(store) => crash_run(*part, &command, &sizes.crash_on(*store))?,
+            Part::Broker(broker) => crash_run(*part, &command, &Sizes::crash_by(broker))?,
+            Part::Model => games(sizes.seeds, &command, kept.as_ref())?,
+            Part::Fuzz => {
+                fuzz(&targets)?;
+                reliability::keep(*part, &command, &json!({ "targets": targets, "seconds": FUZZ_SECONDS }))?;
+            }
+        }
     }
-    let mut by_broker = Vec::new();
-    for broker in crash::BROKERS.into_iter().filter(|broker| does(Part::Broker(broker))) {
-        let options = Sizes::crash_by(broker);
-        let (runs, skipped) = crash::crash(&options)?;
-        let shown: Vec<Value> = runs.iter().map(Crashed::json).collect();
-        let crash::Options { kills, jobs, seed, .. } = options;
-        let command = format!(
-            "cargo xtask crash --store redis --broker {broker} --broker-faults {BROKER_FAULTS} --kills {kills} --jobs {jobs} --seed {seed}"
-        );
-        reliability::keep(Part::Broker(broker), &command, &json!({ "runs": shown, "skipped": skipped }))?;
-        by_broker.extend(runs);
+    let kept = reliability::write_page()?;
+    kept.iter().filter(|(part, _)| sizes.parts.contains(part)).try_for_each(|(part, kept)| part.check(&kept["figures"]))
+}
+
+fn crash_run(part: Part, command: &str, options: &crash::Options) -> Result<()> {
+    let (runs, skipped) = crash::crash(options)?;
+    let runs: Vec<Value> = runs.iter().map(Crashed::json).collect();
+    reliability::keep(part, command, &json!({ "runs": runs, "skipped": skipped }))
+}
+
+/// Plays the games that are missing, and writes down now and then how many it has played.
+fn games(seeds: u64, command: &str, kept: Option<&Value>) -> Result<()> {
+    let mut played = kept.map_or(0, played);
+    while played < seeds {
+        let some = GAMES_AT_A_TIME.min(seeds - played);
+        crate::model(played, some)?;
+        played += some;
+        reliability::keep(Part::Model, command, &json!({ "seeds": played }))?;
     }
-    if does(Part::Model) {
-        crate::model(&sizes.seeds.to_string())?;
-        let command = format!("cargo xtask test --seeds {}", sizes.seeds);
-        reliability::keep(Part::Model, &command, &json!({ "seeds": sizes.seeds }))?;
-    }
-    if does(Part::Fuzz) {
-        fuzz(&targets)?;
-        let figures = json!({ "targets": targets, "seconds": FUZZ_SECONDS });
-        reliability::keep(Part::Fuzz, "cargo xtask reliability --only fuzz", &figures)?;
-    }
-    reliability::write_page()?;
-    crash::all_good(&crashed)?;
-    crash::all_good(&by_broker)?;
-    crashed.iter().try_for_each(|run| reliability::check_recovery(&run.json()))
+    Ok(())
+}
+
+fn played(figures: &Value) -> u64 {
+    figures["seeds"].as_u64().unwrap_or(0)
 }
 
 fn fuzz_targets() -> Result<Vec<String>> {
@@ -158,11 +197,22 @@ mod tests {
         let crash::Options { store, kills, jobs, seed, .. } = sizes.on_redis;
         assert_eq!((store, kills, jobs, seed, sizes.crash.kills), (Store::Redis, 20, 1_000, 4, 3_000));
         let sizes = Sizes::parse(&["--kills", "10", "--seeds", "100"]).unwrap();
-        assert_eq!((sizes.seeds, sizes.crash.kills, sizes.parts.len()), (100, 10, 8));
+        assert_eq!((sizes.seeds, sizes.crash.kills, sizes.parts.len()), (100, 10, 9));
         let crash::Options { store, kills, jobs, .. } = sizes.crash_on(Store::Cluster);
         assert_eq!((store, kills, jobs), (Store::Cluster, 1_000, 100_000));
         assert_eq!(Sizes::parse(&["--only", "model"]).unwrap().parts, [Part::Model]);
         assert!(Sizes::parse(&["--only", "luck"]).unwrap_err().to_string().contains("there is no part `luck`"));
         assert!(Sizes::parse(&["--kills"]).is_err());
+        assert!(Sizes::parse(&["--seeds", "5", "--fresh"]).unwrap().fresh);
+    }
+
+    #[test]
+    fn a_part_is_through_with_what_it_has_shown_if_that_is_good_and_enough() {
+        let sizes = Sizes::parse(&["--seeds", "100"]).unwrap();
+        assert!(sizes.passed(Part::Model, &json!({ "seeds": 100 })));
+        assert!(!sizes.passed(Part::Model, &json!({ "seeds": 99 })), "the rest is to be played");
+        let lost = json!({ "runs": [{ "name": "a disk", "failed": "a job was lost" }] });
+        assert!(!sizes.passed(Part::Broker("sqs"), &lost));
+        assert!(sizes.passed(Part::Broker("sqs"), &json!({ "runs": [{ "name": "a disk", "failed": null }] })));
     }
 }

@@ -5,19 +5,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::check::bars;
 use crate::crash::{self, Store};
 
 const FOLDER: &str = "docs/reliability";
+/// For git: what tells of the code.
+const ALL_BUT_FIGURES: &[&str] = &["--", ".", ":!docs/reliability", ":!RELIABILITY.md"];
 /// From a kill to its jobs running again, beyond the length of a lease: 99 of 100 must keep to it.
 const RECOVERY_MS: f64 = 1000.0;
 
 /// A part of what the engine is accepted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
+    /// All tests, those of millions of jobs on every server among them.
+    Tests,
     Crash(Store),
     /// A crash run on Redis whose slices go by that broker.
     Broker(&'static str),
@@ -28,11 +32,13 @@ pub enum Part {
 impl Part {
     pub fn all() -> impl Iterator<Item = Self> {
         let brokers = crash::BROKERS.into_iter().map(Self::Broker);
-        Store::ALL.into_iter().map(Self::Crash).chain(brokers).chain([Self::Model, Self::Fuzz])
+        let crashes = Store::ALL.into_iter().map(Self::Crash);
+        std::iter::once(Self::Tests).chain(crashes).chain(brokers).chain([Self::Model, Self::Fuzz])
     }
 
     pub fn name(self) -> &'static str {
         match self {
+            Self::Tests => "tests",
             Self::Crash(store) => store.name(),
             Self::Broker(name) => name,
             Self::Model => "model",
@@ -43,13 +49,49 @@ impl Part {
     fn file(self) -> PathBuf {
         Path::new(FOLDER).join(self.name()).with_extension("json")
     }
+
+    /// Fails if it has shown what must not be.
+    pub fn check(self, figures: &Value) -> Result<()> {
+        for run in figures["runs"].as_array().into_iter().flatten() {
+            if let Some(why) = run["failed"].as_str() {
+                bail!("{}: {why}", run["name"].as_str().unwrap_or_default());
+            }
+            if let Self::Crash(_) = self {
+                check_recovery(run)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a part has shown by that command at this commit: the figures themselves may have been committed since, and nothing else.
+pub fn kept_here(part: Part, command: &str) -> Result<Option<Value>> {
+    if !part.file().exists() || !is_clean()? {
+        return Ok(None);
+    }
+    let mut kept = read(part)?;
+    let commit = kept["commit"].as_str().unwrap_or_default();
+    let unchanged = Command::new("git").args(["diff", "--quiet", commit, "HEAD"]).args(ALL_BUT_FIGURES).status()?;
+    Ok((kept["command"] == command && unchanged.success()).then(|| kept["figures"].take()))
+}
+
+/// Whether the files are those of the commit.
+fn is_clean() -> Result<bool> {
+    Ok(said("git", &[&["status", "--porcelain"], ALL_BUT_FIGURES].concat())?.is_empty())
+}
+
+fn read(part: Part) -> Result<Value> {
+    let file = part.file();
+    let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("reading {}", file.display()))
 }
 
 /// Keeps what a part has shown, with where and when that was, and by which command.
 pub fn keep(part: Part, command: &str, figures: &Value) -> Result<()> {
+    let with = if is_clean()? { "" } else { " and changes" };
     let kept = json!({
         "command": command,
-        "commit": said("git", &["rev-parse", "--short=12", "HEAD"])?,
+        "commit": said("git", &["rev-parse", "--short=12", "HEAD"])? + with,
         "date": said("date", &["-u", "+%Y-%m-%d"])?,
         "machine": machine()?,
         "figures": figures,
@@ -59,20 +101,17 @@ pub fn keep(part: Part, command: &str, figures: &Value) -> Result<()> {
     fs::write(part.file(), text).with_context(|| format!("writing {}", part.file().display()))
 }
 
-/// Writes the page anew, from all parts that there are.
-pub fn write_page() -> Result<()> {
-    let mut kept = Vec::new();
-    for part in Part::all().filter(|part| part.file().exists()) {
-        let text = fs::read_to_string(part.file())?;
-        kept.push((part, serde_json::from_str(&text).with_context(|| format!("reading {}", part.file().display()))?));
-    }
+/// Writes the page anew, from all parts that there are, and returns them.
+pub fn write_page() -> Result<Vec<(Part, Value)>> {
+    let there = Part::all().filter(|part| part.file().exists());
+    let kept = there.map(|part| Ok((part, read(part)?))).collect::<Result<Vec<_>>>()?;
     fs::write("RELIABILITY.md", page(&kept)?).context("writing RELIABILITY.md")?;
     println!("RELIABILITY.md has been written");
-    Ok(())
+    Ok(kept)
 }
 
 /// Fails if a crash run without a broker took longer than it may until the jobs of killed workers ran again.
-pub fn check_recovery(run: &Value) -> Result<()> {
+fn check_recovery(run: &Value) -> Result<()> {
     let (allowed, took) = (allowed_ms(run), number(&run["check"]["kill_to_running_again"]["p99_ms"]));
     ensure!(took <= allowed, "{}: 99 % of the kills took up to {took:.0} ms, more than {allowed:.0} ms", run["name"]);
     Ok(())
