@@ -91,6 +91,8 @@ pub enum CauseKind {
     Signal,
     /// Jobs wait for the ends of the workflows that they stand for.
     Workflow,
+    /// Jobs of a chained step wait for those that they go on from.
+    Predecessor,
     /// As many jobs of the step, of its type or of its queue run as may.
     AtLimit,
     /// Jobs that killed their workers wait for one that holds nothing else.

@@ -144,12 +144,15 @@ pub struct StepOptions {
     /// Whether its jobs are those of a batch, and may add others to it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub grows: bool,
+    /// The steps that its jobs go on from, one to one: then they are made of the parameters of the first, and of what those of each returned.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chain: Vec<crate::graph::Link>,
 }
 
 impl StepOptions {
     /// What a worker needs to know of a step that is created so.
     pub fn of(spec: &StepSpec) -> Self {
-        Self { retry: spec.retry, timeout: spec.timeout, grows: spec.grows }
+        Self { retry: spec.retry, timeout: spec.timeout, grows: spec.grows, chain: spec.chain.clone() }
     }
 }
 
@@ -160,11 +163,14 @@ pub struct ChunkRef {
     pub shard: u16,
     /// Its number there.
     pub id: u64,
+    /// The step that has it from its predecessor, to which it is chained; 0 if it is a chunk with parameters of its own. The first step of a
+    /// workflow is never chained.
+    pub chained: StepNumber,
 }
 
 impl ChunkRef {
     /// No store has it: they number chunks from 1 on.
-    pub(crate) const NONE: Self = Self { shard: 0, id: 0 };
+    pub(crate) const NONE: Self = Self { shard: 0, id: 0, chained: 0 };
 }
 
 /// The packed parameters of a chunk.
