@@ -89,7 +89,7 @@ fn read(path: &str) -> String {
 }
 
 /// The files of this test.
-const FILES: [&str; 16] = [
+const FILES: [&str; 17] = [
     "main",
     "sidekiq",
     "gush",

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::graph::{Edge, StepNumber};
 use crate::planted::planted;
 use crate::slice::Mask;
-use crate::state::{Decision, EdgeKind, JobState, StepState, WorkflowState, job_byte};
+use crate::state::{Decision, EdgeKind, JobState, WorkflowState, job_byte};
 
 /// How many chunks a retry looks at in one bite.
 const RETRY_CHUNKS: usize = 30;
