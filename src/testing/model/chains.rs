@@ -38,8 +38,10 @@ impl Workflow {
             (self.strongest(number, |asks| asks != Asks::Chains), self.strongest(number, |asks| asks == Asks::Chains));
         let before: Vec<Job> = self.steps[up].rows.iter().map(|row| row.job).collect();
         let (cancelling, up) = (self.phase == Phase::Cancelling, self.steps[up].state);
+        // What is skipped as a whole is not skipped element by element.
+        let passes_over = matches!(self.strongest(number, |_| true), Some(Verdict::Skip | Verdict::Cancel));
         let step = &mut self.steps[number];
-        if step.passed_over || step.state > State::Running {
+        if step.passed_over || step.state > State::Running || passes_over && !step.begun {
             return false;
         }
         let mut changed = false;
