@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use serde_json::value::RawValue;
 
 use crate::broker::{Brokers, Traffic, Way};
+use crate::chain::{Following, Follows, follow, lacks};
 use crate::children::{BeginChild, static_child_type, workflow_of};
 use crate::client::Client;
 use crate::condition::{Asked, Condition};
@@ -48,6 +49,8 @@ pub(crate) struct Registry {
     pub workflows: BTreeMap<&'static str, Parse>,
     /// How what signals carry is read, by its type.
     pub signals: BTreeMap<&'static str, ReadSignal>,
+    /// How the jobs of a chained step are made, by their type and that of those before them.
+    pub follows: Following,
     /// How people call the program, if it has a command line.
     pub program: Option<String>,
     /// What is started at certain times, as the program declares it.
@@ -130,6 +133,13 @@ impl<S: Send + Sync + 'static> App<S> {
     pub fn job<J: Job<State = S>>(mut self) -> Self {
         let handler = JobHandler::<J>::new();
         self.register(Arc::new(handler));
+        self
+    }
+
+    /// Registers that jobs of type `F` follow those of type `P`, for steps that are [chained](crate::Step::each_then) so. Both are registered by
+    /// [`job`](Self::job), too.
+    pub fn follows<F: Follows<P> + Job<State = S>, P: Job<State = S>>(mut self) -> Self {
+        self.registry.follows.insert((F::NAME, P::NAME), follow::<F, P>);
         self
     }
 
@@ -425,8 +435,19 @@ impl Registry {
                 Some(_) => return Ok(()),
                 None => {}
             }
-            self.check_type(&place, &step.job_type, Role::of(step))
+            self.check_type(&place, &step.job_type, Role::of(step))?;
+            match step.chain.last() {
+                Some(before) if !self.knows_how(&step.job_type, &before.job_type) => {
+                    Err(Error::usage(format!("{place}: {}", lacks(&step.job_type, &before.job_type))))
+                }
+                _ => Ok(()),
+            }
         })
+    }
+
+    /// Whether it is registered how one type follows another.
+    pub fn knows_how(&self, follower: &str, before: &str) -> bool {
+        self.follows.contains_key(&(follower, before))
     }
 
     /// Refuses a type that is not registered as what it is used for, naming the line to add.

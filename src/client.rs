@@ -81,6 +81,10 @@ impl Client {
         self.watcher.as_ref()
     }
 
+    pub(crate) fn shared_registry(&self) -> Arc<Registry> {
+        self.registry.clone()
+    }
+
     pub(crate) fn registry(&self) -> &Registry {
         &self.registry
     }

@@ -1,6 +1,7 @@
 //! Creating a workflow: its jobs are written as they come from their iterators, so a workflow of any size needs little memory;
 //! a small one is created in a single operation.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -121,25 +122,30 @@ fn build(plan: Plan, arguments: usize, sender: &mpsc::Sender<Batch>, created: &A
     // The arguments may travel with any batch: every one leaves room for them.
     let mut batch = Batch { room: BATCH_BYTES.saturating_sub(arguments), ..Batch::default() };
     let upstreams = plan.graph.upstream_counts();
+    // Steps that are chained to a step have as many jobs as that: with each chunk they grow, too.
+    let mut behind: BTreeMap<u32, usize> = BTreeMap::new();
+    for first in plan.graph.steps.iter().filter_map(|spec| spec.chain.first()) {
+        *behind.entry(first.step).or_default() += 1;
+    }
     let steps = plan.graph.steps.into_iter().zip(upstreams).zip(plan.always).zip(plan.awaits);
     for (((spec, upstreams), always), awaits) in steps {
-        add(&mut batch, Part::Step { spec, upstreams, always, awaits }, sender)?;
+        add(&mut batch, Part::Step { spec, upstreams, always, awaits }, 0, sender)?;
     }
     for edge in plan.graph.edges {
-        add(&mut batch, Part::Edge(edge), sender)?;
+        add(&mut batch, Part::Edge(edge), 0, sender)?;
     }
     for (step, jobs) in (0..).zip(plan.jobs) {
-        add_jobs(&mut batch, step, jobs, sender, created)?;
+        add_jobs(&mut batch, (step, behind.get(&step).copied().unwrap_or(0)), jobs, sender, created)?;
     }
     if let Some((draft, lease)) = plan.held_open {
-        add(&mut batch, Part::Open { draft, lease }, sender)?;
+        add(&mut batch, Part::Open { draft, lease }, 0, sender)?;
     }
     send(batch, sender)
 }
 
 fn add_jobs(
     batch: &mut Batch,
-    step: u32,
+    (step, behind): (u32, usize),
     jobs: JobStream,
     sender: &mpsc::Sender<Batch>,
     created: &AtomicU64,
@@ -149,19 +155,20 @@ fn add_jobs(
         let chunk = builder.push(&json?).map_err(|error| error.during(format_args!("row {row} of step {step}")))?;
         if let Some(chunk) = chunk {
             created.fetch_add(u64::from(chunk.jobs), Ordering::Relaxed);
-            add(batch, Part::Jobs { step, chunk }, sender)?;
+            add(batch, Part::Jobs { step, chunk }, behind, sender)?;
         }
     }
     if let Some(chunk) = builder.finish() {
         created.fetch_add(u64::from(chunk.jobs), Ordering::Relaxed);
-        add(batch, Part::Jobs { step, chunk }, sender)?;
+        add(batch, Part::Jobs { step, chunk }, behind, sender)?;
     }
     Ok(())
 }
 
-/// Adds a part; sends what is there before if both together would be too much.
-fn add(batch: &mut Batch, part: Part, sender: &mpsc::Sender<Batch>) -> Result<()> {
+/// Adds a part, which costs so much more; sends what is there before if both together would be too much.
+fn add(batch: &mut Batch, part: Part, more: usize, sender: &mpsc::Sender<Batch>) -> Result<()> {
     let (bytes, cost) = Batch::weigh(&part);
+    let cost = cost + more;
     if !batch.parts.is_empty() && (batch.bytes + bytes > batch.room || batch.cost + cost > BATCH_COST) {
         let next = Batch { room: batch.room, ..Batch::default() };
         send(std::mem::replace(batch, next), sender)?;

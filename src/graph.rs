@@ -20,6 +20,18 @@ pub const MAX_NAME: usize = 255;
 /// The number of a step in its workflow, from 0 in the order in which `configure` made them.
 pub type StepNumber = u32;
 
+/// The most steps that may go on from one, each with the jobs of the one before it.
+pub const MAX_CHAIN: usize = 16;
+
+/// One of the steps before a chained one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The step.
+    pub step: StepNumber,
+    /// The registered name of its job type.
+    pub job_type: String,
+}
+
 /// What a step is, apart from its jobs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepSpec {
@@ -63,9 +75,18 @@ pub struct StepSpec {
     /// Whether jobs may be added to it as long as its batch has not settled.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub grows: bool,
+    /// The steps that its jobs go on from, one to one: the first has parameters of its own, the last is its predecessor. None, if it is
+    /// not chained.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chain: Vec<Link>,
 }
 
 impl StepSpec {
+    /// The step whose jobs it goes on from, one to one.
+    pub fn follows(&self) -> Option<StepNumber> {
+        self.chain.last().map(|link| link.step)
+    }
+
     /// A step of `job_type` with every option at its default.
     pub fn new(job_type: impl Into<String>, queue: impl Into<String>) -> Self {
         let job_type = job_type.into();
@@ -87,6 +108,7 @@ impl StepSpec {
             children: false,
             condition: false,
             grows: false,
+            chain: Vec::new(),
         }
     }
 }
@@ -117,6 +139,7 @@ impl Graph {
         self.check_limits()?;
         self.check_names()?;
         self.check_options()?;
+        self.check_chains()?;
         let known = |step: StepNumber| (step as usize) < self.steps.len();
         if let Some((step, fed)) =
             self.steps.iter().find_map(|step| Some((step, step.feeds.filter(|fed| !known(*fed))?)))
@@ -222,6 +245,64 @@ impl Graph {
             "is `.eager()`, but `{}`, which it feeds, has a `.delay(..)` and begins once its sources have succeeded; leave one of the two out",
             fed.name
         ))
+    }
+
+    /// Each chained step has one predecessor, which comes before it and has no other follower of its kind, and no jobs of its own.
+    fn check_chains(&self) -> Result<()> {
+        let mut goes_on: HashMap<StepNumber, &StepSpec> = HashMap::new();
+        for (number, step) in (0..).zip(&self.steps) {
+            let Some(up) = step.follows() else { continue };
+            let before = self.steps.get(up as usize).filter(|_| up < number);
+            let mut chain = before.map(|before| before.chain.clone()).unwrap_or_default();
+            chain.extend(before.map(|before| Link { step: up, job_type: before.job_type.clone() }));
+            if chain != step.chain || !self.edges.contains(&Edge { up, down: number, kind: EdgeKind::Chains }) {
+                return Err(Error::usage(format!(
+                    "step `{}` does not go on from the steps that it is chained to",
+                    step.name
+                )));
+            }
+            let before = &self.steps[up as usize].name;
+            if let Some(other) = goes_on.insert(up, step) {
+                return Err(Error::usage(format!(
+                    "two chains go on from step `{before}`: `{}` and `{}`; chain the second behind the first, or let it run after the whole step",
+                    other.name, step.name
+                )));
+            }
+            if chain.len() > MAX_CHAIN {
+                return Err(Error::usage(format!(
+                    "step `{}` is the {}th of its chain; a chain has at most {MAX_CHAIN} steps behind the first. Let one job do what two do",
+                    step.name,
+                    chain.len()
+                )));
+            }
+            let wrong = match step {
+                StepSpec { feeds: Some(_), .. } => Some("is a source; let a step of sources run after the whole step"),
+                StepSpec { waits: Some(_), .. } => Some("waits, and no worker runs it"),
+                StepSpec { children: true, .. } => Some("stands for workflows; let its jobs start them"),
+                StepSpec { condition: true, .. } => Some("is a condition, which is asked once"),
+                StepSpec { grows: true, .. } => Some("is one of a batch, whose jobs are added to it"),
+                _ if self.steps[up as usize].grows => {
+                    Some("goes on from a step of a batch; let the jobs of the batch add what comes after them")
+                }
+                _ if self.steps[up as usize].feeds.is_some() => {
+                    Some("goes on from sources, whose rows are what there is to go on with")
+                }
+                _ => None,
+            };
+            if let Some(wrong) = wrong {
+                return Err(Error::usage(format!("step `{}` is chained to `{before}`, but it {wrong}", step.name)));
+            }
+        }
+        match self.edges.iter().find(|edge| {
+            edge.kind == EdgeKind::Chains
+                && self.steps.get(edge.down as usize).is_some_and(|down| down.follows() != Some(edge.up))
+        }) {
+            Some(edge) => Err(Error::usage(format!(
+                "an edge chains step {} to step {}, which does not go on from it",
+                edge.up, edge.down
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// The steps of one cycle in order, if there is any. Kahn's algorithm (1962) leaves the steps on or behind a cycle; from any of

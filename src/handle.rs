@@ -6,12 +6,13 @@ use std::time::Duration;
 use futures::stream::BoxStream;
 use serde_json::value::RawValue;
 
+use crate::chain::Origin;
 use crate::client::Client;
 use crate::clock::millis;
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::graph::StepNumber;
 use crate::id::WorkflowId;
-use crate::outputs::{ChunkParameters, Failure, complete, error_text, failures};
+use crate::outputs::{Failure, complete, error_text, failures};
 use crate::payload::ChunkBuilder;
 use crate::record::Record;
 use crate::state::{JobState, WorkflowState, attempts};
@@ -206,7 +207,7 @@ impl Handle {
     /// The jobs of a step that settled without success, with their errors and parameters.
     pub async fn failures(&self, step: &str) -> Result<BoxStream<'static, Result<Failure>>> {
         let step = self.step(step).await?;
-        Ok(failures(self.store().clone(), self.id, step.number))
+        Ok(failures(self.store().clone(), self.client.shared_registry(), self.id, step.number))
     }
 
     /// The failed jobs of a step by the kind of their errors, most first.
@@ -220,6 +221,17 @@ impl Handle {
             };
             ErrorGroup { step: name.to_owned(), jobs: row.jobs, pattern: pattern(&example), example }
         })))
+    }
+
+    /// Where the parameters of a step's jobs come from.
+    pub(crate) fn origin(&self, step: &StepRow) -> Origin {
+        Origin {
+            store: self.store().clone(),
+            registry: self.client.shared_registry(),
+            workflow: self.id,
+            job_type: step.spec.job_type.clone(),
+            chain: step.spec.chain.clone(),
+        }
     }
 
     /// One job, whole.
@@ -236,7 +248,7 @@ impl Handle {
         }
         let (chunk, texts) = pages_at(self.store(), self.id, number, index).await?;
         let at = (index - chunk.first) as usize;
-        let parameters = ChunkParameters::unpack(&self.store().parameters(chunk.chunk).await?)?;
+        let parameters = self.origin(&step).load(chunk.chunk, chunk.first).await?;
         let whereabouts = self.store().whereabouts(self.id, number, index).await?;
         let neighbours = |upstream| self.store().edges(self.id, number, upstream, 100);
         let (before, after) = (neighbours(false).await?, neighbours(true).await?);
@@ -326,6 +338,13 @@ impl Handle {
         let step = self.step(step).await?;
         if step.spec.waits.is_some() {
             return Err(Error::usage(format!("step `{}` waits and has no parameters to mend", step.spec.name)));
+        }
+        if let Some(before) = step.spec.chain.last() {
+            return Err(Error::usage(format!(
+                "the jobs of step `{}` have no parameters of their own to mend: each is made of its predecessor, a `{}`, and of what that returned; \
+                 replace that output, or retry without new parameters",
+                step.spec.name, before.job_type
+            )));
         }
         let parts = self.mended_parts(&step, mended).await?;
         if parts.is_empty() {

@@ -7,6 +7,7 @@ mod app;
 mod batch;
 pub mod broker;
 mod cancelling;
+mod chain;
 mod checkpoint;
 mod checkup;
 mod children;
@@ -69,6 +70,7 @@ mod workflow;
 pub use app::App;
 pub use batch::{Batch, InBatch, NewBatch, OpenBatch};
 pub use cancelling::{Cancelled, LoneJobs, LoneJobsOf};
+pub use chain::Follows;
 pub use children::{Child, Returning};
 #[cfg(feature = "cli")]
 pub use cli::{logging::log_to_stderr, progress::Progress};
@@ -77,7 +79,7 @@ pub use clock::{Clock, Millis};
 pub use condition::Condition;
 pub use emitter::Emitter;
 pub use error::{Error, ErrorKind, Result};
-pub use graph::{Edge, Graph, MAX_EDGES, MAX_NAME, MAX_STEPS, StepNumber, StepSpec};
+pub use graph::{Edge, Graph, Link, MAX_CHAIN, MAX_EDGES, MAX_NAME, MAX_STEPS, StepNumber, StepSpec};
 pub use handle::Handle;
 pub use hooks::{AroundPerform, JobToEnqueue, Next, Performed};
 pub use id::{SessionId, WorkflowId};
@@ -110,7 +112,7 @@ pub mod prelude {
     pub use serde::{Deserialize, Serialize};
 
     pub use crate::{
-        App, Client, Condition, Context, Emitter, Flow, Job, JobError, JobResult, Limit, Outputs, ResultExt, Retry,
-        Signal, Source, Step, Tolerate, Workflow,
+        App, Client, Condition, Context, Emitter, Flow, Follows, Job, JobError, JobResult, Limit, Outputs, ResultExt,
+        Retry, Signal, Source, Step, Tolerate, Workflow,
     };
 }

@@ -1,5 +1,6 @@
 //! Reading what upstream jobs returned: a field of the downstream job, which implies the edge.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
@@ -11,6 +12,8 @@ use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::app::Registry;
+use crate::chain::{Origin, Stage, made};
 use crate::children::Returned;
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
@@ -118,7 +121,9 @@ impl<T: Stored> Outputs<T> {
 
     /// The jobs that did not succeed, with their errors and parameters, in order.
     pub fn failures<S: Send + Sync>(&self, ctx: &Context<S>) -> BoxStream<'static, JobResult<Failure>> {
-        failures(ctx.held.store.clone(), ctx.workflow_id(), self.number()).map_err(JobError::from).boxed()
+        failures(ctx.held.store.clone(), ctx.held.client().shared_registry(), ctx.workflow_id(), self.number())
+            .map_err(JobError::from)
+            .boxed()
     }
 
     /// The output of the only job of the step. An error if it has more, or if that job did not succeed.
@@ -254,18 +259,25 @@ pub(crate) fn error_text(error: &ErrorText, texts: &HashMap<u64, String>) -> Str
 /// The settled jobs of a step that did not succeed.
 pub(crate) fn failures(
     store: Arc<dyn Store>,
+    registry: Arc<Registry>,
     workflow: WorkflowId,
     step: StepNumber,
 ) -> BoxStream<'static, Result<Failure>> {
-    pages(store.clone(), workflow, step)
+    let origin = Origin::of(store.clone(), registry, workflow, step);
+    futures::stream::once(origin).map_ok(move |origin| failures_of(origin, step)).try_flatten().boxed()
+}
+
+fn failures_of(origin: Origin, step: StepNumber) -> BoxStream<'static, Result<Failure>> {
+    let (pages, origin) = (pages(origin.store.clone(), origin.workflow, step), Arc::new(origin));
+    pages
         .and_then(move |(chunk, texts)| {
-            let store = store.clone();
+            let origin = origin.clone();
             async move {
                 let failed = |byte: u8| JobState::of(byte).is_settled() && JobState::of(byte) != JobState::Succeeded;
                 if !chunk.bytes.iter().any(|byte| failed(*byte)) {
                     return Ok(Vec::new());
                 }
-                let parameters = ChunkParameters::load(&*store, &chunk).await?;
+                let parameters = origin.load(chunk.chunk, chunk.first).await?;
                 let outcomes = last_outcomes(&chunk)?;
                 let mut found = Vec::new();
                 for (at, byte) in chunk.bytes.iter().enumerate().filter(|(_, byte)| failed(**byte)) {
@@ -289,13 +301,11 @@ pub(crate) fn failures(
 pub(crate) struct ChunkParameters {
     lines: Lines,
     mended: HashMap<usize, Vec<u8>>,
+    /// The steps that its jobs have gone on from, if they are of a chained step.
+    stages: Vec<Stage>,
 }
 
 impl ChunkParameters {
-    async fn load(store: &dyn Store, chunk: &ChunkOutcomes) -> Result<Self> {
-        Self::unpack(&store.parameters(chunk.chunk).await?)
-    }
-
     pub(crate) fn unpack(parameters: &crate::store::Parameters) -> Result<Self> {
         let lines = Lines::unpack(&parameters.body)?;
         let mut mended = HashMap::new();
@@ -305,15 +315,29 @@ impl ChunkParameters {
                 mended.insert(at, new.get(line).unwrap_or_default().to_vec());
             }
         }
-        Ok(Self { lines, mended })
+        Ok(Self { lines, mended, stages: Vec::new() })
     }
 
+    /// Those of the jobs that go on from these, step by step.
+    pub(crate) fn followed_by(self, stages: Vec<Stage>) -> Self {
+        Self { stages, ..self }
+    }
+
+    /// What is stored for the job at a position.
     pub(crate) fn get(&self, at: usize) -> Option<&[u8]> {
         self.mended.get(&at).map(Vec::as_slice).or_else(|| self.lines.get(at))
     }
 
+    /// The JSON of the job at a position: as it is stored, or made of the jobs before it.
+    pub(crate) fn of_job(&self, at: usize) -> Result<Cow<'_, [u8]>, String> {
+        let own = self.get(at).ok_or_else(|| "the store holds no parameters for this job".to_owned())?;
+        made(own, &self.stages, at)
+    }
+
+    /// For people: `null` for a job that cannot be made yet, or not by this program.
     pub(crate) fn json(&self, at: usize) -> Result<Box<RawValue>> {
-        let json = self.get(at).ok_or_else(|| Error::corrupt(format!("a chunk has no parameters for its job {at}")))?;
-        serde_json::from_slice(json).map_err(|e| Error::corrupt("stored parameters are not JSON").because(e))
+        self.get(at).ok_or_else(|| Error::corrupt(format!("a chunk has no parameters for its job {at}")))?;
+        let json = self.of_job(at).unwrap_or(Cow::Borrowed(b"null"));
+        serde_json::from_slice(&json).map_err(|e| Error::corrupt("stored parameters are not JSON").because(e))
     }
 }

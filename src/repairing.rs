@@ -184,8 +184,10 @@ impl RunningAgain {
                 continue;
             }
             for edge in self.handle.store().edges(self.handle.id(), number, false, MAX_EDGES as u32).await? {
-                let goes_too =
-                    |row: &&StepRow| self.all_after || edge.kind == EdgeKind::Feeds || has_begun(row) && !has_run(row);
+                let goes_too = |row: &&StepRow| {
+                    let goes_along = matches!(edge.kind, EdgeKind::Feeds | EdgeKind::Chains);
+                    self.all_after || goes_along || has_begun(row) && !has_run(row)
+                };
                 open.extend(steps.get(&edge.number).filter(goes_too).map(|row| row.number));
             }
         }

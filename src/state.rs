@@ -211,10 +211,13 @@ pub enum EdgeKind {
     Grows = 7,
     /// From the first step of a batch to a callback that runs as soon as the first job of the batch has failed for good.
     OnDeath = 8,
+    /// From a step to one that goes on with each of its jobs as soon as that has succeeded: `After`, and nothing settles before it.
+    Chains = 9,
 }
 
 words!(EdgeKind, "kind of edge", After => "after", AfterSettled => "after_settled", AfterFailure => "after_failure",
-    Always => "always", Feeds => "feeds", When => "when", Unless => "unless", Grows => "grows", OnDeath => "on_death");
+    Always => "always", Feeds => "feeds", When => "when", Unless => "unless", Grows => "grows", OnDeath => "on_death",
+    Chains => "chains");
 
 /// What one settled upstream step means for a step behind it. Of several edges the strongest decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -250,7 +253,7 @@ impl EdgeKind {
             (S::Succeeded, E::AfterFailure | E::Unless) => D::Skip,
             (S::Succeeded, _) => D::Release,
             (S::Skipped, E::When) if planted!("a condition that does not hold releases what asks for it") => D::Release,
-            (S::Skipped, E::AfterFailure | E::Feeds | E::When) => D::Skip,
+            (S::Skipped, E::AfterFailure | E::Feeds | E::When | E::Chains) => D::Skip,
             (S::Skipped, E::Unless)
                 if passed_over && !planted!("what was passed over counts as a condition that does not hold") =>
             {
@@ -260,7 +263,7 @@ impl EdgeKind {
             (S::Failed, E::When | E::Unless) if planted!("a failed condition counts as one that does not hold") => {
                 D::Skip
             }
-            (S::Failed, E::After | E::Feeds | E::When | E::Unless) => D::Wait,
+            (S::Failed, E::After | E::Feeds | E::When | E::Unless | E::Chains) => D::Wait,
             (S::Failed, _) => D::Release,
         })
     }
@@ -269,7 +272,7 @@ impl EdgeKind {
 impl EdgeKind {
     /// Whether the step behind it begins before the step in front of it has settled, and settles only then.
     pub fn is_held(self) -> bool {
-        matches!(self, EdgeKind::Feeds | EdgeKind::Grows)
+        matches!(self, EdgeKind::Feeds | EdgeKind::Grows | EdgeKind::Chains)
     }
 }
 
@@ -446,14 +449,14 @@ mod tests {
     fn the_table_of_edges_is_the_one_of_the_docs() {
         use {Decision as D, EdgeKind as E, StepState as S};
         let table = [
-            (S::Succeeded, false, [D::Release, D::Release, D::Skip, D::Release, D::Release, D::Skip]),
-            (S::Skipped, false, [D::Release, D::Release, D::Skip, D::Release, D::Skip, D::Release]),
-            (S::Skipped, true, [D::Release, D::Release, D::Skip, D::Release, D::Skip, D::Skip]),
-            (S::Failed, false, [D::Wait, D::Release, D::Release, D::Release, D::Wait, D::Wait]),
-            (S::Cancelled, false, [D::Cancel, D::Cancel, D::Cancel, D::Release, D::Cancel, D::Cancel]),
+            (S::Succeeded, false, [D::Release, D::Release, D::Skip, D::Release, D::Release, D::Skip, D::Release]),
+            (S::Skipped, false, [D::Release, D::Release, D::Skip, D::Release, D::Skip, D::Release, D::Skip]),
+            (S::Skipped, true, [D::Release, D::Release, D::Skip, D::Release, D::Skip, D::Skip, D::Skip]),
+            (S::Failed, false, [D::Wait, D::Release, D::Release, D::Release, D::Wait, D::Wait, D::Wait]),
+            (S::Cancelled, false, [D::Cancel, D::Cancel, D::Cancel, D::Release, D::Cancel, D::Cancel, D::Cancel]),
         ];
         for (upstream, passed_over, decisions) in table {
-            let edges = [E::After, E::AfterSettled, E::AfterFailure, E::Always, E::When, E::Unless];
+            let edges = [E::After, E::AfterSettled, E::AfterFailure, E::Always, E::When, E::Unless, E::Chains];
             for (edge, decision) in edges.into_iter().zip(decisions) {
                 assert_eq!(edge.decide(upstream, passed_over), Some(decision), "{upstream} through {edge}");
             }

@@ -25,6 +25,7 @@ const TOLD: usize = 50;
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Lack {
     Type { job_type: String, add: &'static str },
+    Follows { job_type: String, before: String },
     Signal { signal_type: String },
     Shape { job_type: String, error: String },
 }
@@ -96,13 +97,18 @@ impl Client {
             None => {}
         }
         let job_type = step.spec.job_type.clone();
+        if let Some(before) =
+            step.spec.chain.last().filter(|before| !self.registry().knows_how(&job_type, &before.job_type))
+        {
+            return Ok(Some(Lack::Follows { job_type, before: before.job_type.clone() }));
+        }
         let Some(kind) = self.registry().kinds.get(job_type.as_str()) else {
             let add = Role::of(&step.spec).word();
             let job_type = if step.spec.children { workflow_of(&job_type).to_owned() } else { job_type };
             return Ok(Some(Lack::Type { job_type, add }));
         };
         // The jobs of a step were written by the same program: one tells of all.
-        let Some(last) = step.jobs.total.checked_sub(1) else { return Ok(None) };
+        let Some(last) = step.jobs.total.checked_sub(1).filter(|_| step.spec.chain.is_empty()) else { return Ok(None) };
         let Some(chunk) = self.store().outcomes(id, step.number, last, u64::MAX).await?.into_iter().next() else {
             return Ok(None);
         };
@@ -126,6 +132,10 @@ fn sentence((workflow, step, lack): &(String, String, Lack), place: &Place) -> S
         Lack::Type { job_type, add } => format!(
             "{held}: this program does not know the type `{job_type}` of {jobs}; keep a worker of the version that does, or add \
              .{add}::<{job_type}>() to the App"
+        ),
+        Lack::Follows { job_type, before } => format!(
+            "{held}: this program does not know how a `{job_type}` follows a `{before}`, for {jobs}; keep a worker of the version that does, or add \
+             .follows::<{job_type}, {before}>() to the App"
         ),
         Lack::Signal { signal_type } => format!(
             "{held}: this program does not know the type `{signal_type}` of the signal that it waits for; add .signal::<{signal_type}>() to the App"

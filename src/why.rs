@@ -93,6 +93,8 @@ pub enum CauseKind {
     Workflow,
     /// Eager sources are as far ahead of the jobs that they have emitted as they may be: they wait for those.
     Ahead,
+    /// Jobs of a chained step wait for those that they go on from.
+    Predecessor,
     /// As many jobs of the step, of its type or of its queue run as may.
     AtLimit,
     /// Jobs that killed their workers wait for one that holds nothing else.

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::chain::Follows;
 use crate::clock::Millis;
 use crate::error::{Error, Result};
-use crate::graph::{Edge, Graph, StepNumber, StepSpec};
+use crate::graph::{Edge, Graph, Link, StepNumber, StepSpec};
 use crate::job::{Job, JobError, Source, Stored};
 use crate::outputs::{Outputs, written};
 use crate::retry::Retry;
@@ -281,6 +282,12 @@ impl Flow {
             return Err(error);
         }
         name_apart(&mut parts.nodes);
+        if let Some(node) = parts.nodes.iter().find(|node| node.always && !node.spec.chain.is_empty()) {
+            return Err(Error::usage(format!(
+                "step `{}` is chained and told `.always(..)`: its jobs cannot run when those before them have been cancelled; say it of a step that runs after it",
+                node.spec.name
+            )));
+        }
         if let Some(node) = parts.nodes.iter().find(|node| node.two_policies) {
             return Err(Error::usage(format!(
                 "step `{}` is told both `.fail_fast()` and `.or_pause()`; say the one that is meant: the first cancels the rest of the step, the second pauses it",
@@ -604,7 +611,51 @@ impl<'f, J> Step<'f, J> {
     }
 }
 
-impl<J: Job> Step<'_, J> {
+impl<'f, J: Job> Step<'f, J> {
+    /// A step with one job for each of this step's, made of that job and of what it returned: job number 7 of it may start as soon as number 7
+    /// of this step has succeeded, while others of this step still run. So every row of a file goes its own way through several steps.
+    ///
+    /// A job whose predecessor did not succeed, although this step as a whole [has](Self::tolerate), is skipped, and comes back when that is
+    /// repaired. While this step has failed beyond what it tolerates, the chained step waits with what it has. What else is said of it (its own
+    /// `after`, `tolerate`, `retry`, ...) holds as for any other step; what comes after it waits for all of its jobs.
+    ///
+    /// ```
+    /// # use gusher::prelude::*;
+    /// # #[derive(Serialize, Deserialize)] struct ImportRow { row: String }
+    /// # #[derive(Serialize, Deserialize)] struct Enrich { row: String }
+    /// # #[derive(Serialize, Deserialize)] struct Report;
+    /// # macro_rules! job { ($($t:ident)*) => { $(impl Job for $t { const NAME: &str = stringify!($t); type Output = (); type State = ();
+    /// #     async fn perform(self, _: &Context) -> JobResult<()> { Ok(()) } })* } }
+    /// # job!(ImportRow Enrich Report);
+    /// impl Follows<ImportRow> for Enrich {
+    ///     fn follow(before: ImportRow, _: ()) -> Self {
+    ///         Enrich { row: before.row }
+    ///     }
+    /// }
+    /// # #[derive(Serialize, Deserialize)] struct Import { rows: Vec<String> }
+    /// # impl Workflow for Import {
+    /// # const NAME: &str = "Import";
+    /// fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+    ///     let rows = flow.run_each(self.rows.clone().into_iter().map(|row| ImportRow { row }));
+    ///     let enriched = rows.each_then::<Enrich>();
+    ///     flow.run(Report).after(enriched);
+    ///     Ok(())
+    /// }
+    /// # }
+    /// ```
+    pub fn each_then<F: Follows<J>>(self) -> Step<'f, F> {
+        let mut spec = StepSpec::new(F::NAME, F::QUEUE);
+        let parts = self.flow.parts.borrow();
+        let before = &parts.nodes[self.number as usize].spec;
+        spec.chain.clone_from(&before.chain);
+        spec.chain.push(Link { step: self.number, job_type: before.job_type.clone() });
+        drop(parts);
+        let step: Step<'f, F> = self.flow.step(spec, Ok((Box::new(std::iter::empty()), Vec::new())));
+        let edge = Edge { up: self.number, down: step.number, kind: EdgeKind::Chains };
+        self.flow.parts.borrow_mut().edges.insert(edge);
+        step
+    }
+
     /// What the jobs of the step return, for a field of a job that reads it.
     pub fn outputs(self) -> Outputs<J::Output> {
         Outputs::of(self.number)

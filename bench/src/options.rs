@@ -61,6 +61,8 @@ pub enum Topic {
     Failing,
     /// A retry of every tenth row
     Repair,
+    /// Rows of many files in three stages
+    Chains,
     /// The rows of Redis
     Redis,
     /// One worker process against two

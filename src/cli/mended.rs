@@ -11,7 +11,6 @@ use super::cells::{Columns, ERROR, INDEX, STATE, Tree};
 use super::failures::failed;
 use crate::error::{Error, Result};
 use crate::handle::Handle;
-use crate::outputs::ChunkParameters;
 
 /// What a file says, before it is held against the jobs.
 #[derive(Debug)]
@@ -76,7 +75,7 @@ async fn learn_from_first_chunk(handle: &Handle, step: &str, columns: &mut Colum
     let Some(first) = handle.store().outcomes(handle.id(), step.number, 0, 0).await?.into_iter().next() else {
         return Ok(());
     };
-    let parameters = ChunkParameters::unpack(&handle.store().parameters(first.chunk).await?)?;
+    let parameters = handle.origin(&step).load(first.chunk, first.first).await?;
     for at in 0..first.bytes.len() {
         columns.learn(&Tree::parse(&parameters.json(at)?));
     }

@@ -216,6 +216,10 @@ fn unsound(graph: &Graph) -> Option<&'static str> {
             return Some("an option cannot be");
         }
     }
+    // None of these steps says that it goes on from another.
+    if graph.edges.iter().any(|edge| edge.kind == EdgeKind::Chains) {
+        return Some("an edge chains a step that is not chained");
+    }
     // In an order of the steps each rank is above all before it; ranks that go on growing are those of a cycle.
     let mut ranks = vec![0; count];
     for _ in 0..=count {

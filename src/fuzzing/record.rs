@@ -28,7 +28,7 @@ fn decode(packed: &[u8]) {
 
     let bytes: Vec<u8> = (0..=255).map(|byte: u8| byte & 0b111).collect();
     let chunk = ChunkOutcomes {
-        chunk: ChunkRef { shard: 0, id: 1 },
+        chunk: ChunkRef { shard: 0, id: 1, chained: 0 },
         first: 0,
         bytes,
         recoveries: Vec::new(),

@@ -134,6 +134,7 @@ pub fn edge_label(kind: EdgeKind) -> Option<&'static str> {
         EdgeKind::AfterFailure => Some("failed"),
         EdgeKind::Always => Some("always"),
         EdgeKind::Feeds => Some("emits"),
+        EdgeKind::Chains => Some("each then"),
         EdgeKind::When => Some("if"),
         EdgeKind::Unless => Some("if not"),
         EdgeKind::Grows => Some("grows"),

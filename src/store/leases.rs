@@ -147,12 +147,16 @@ pub struct StepOptions {
     /// What its jobs emit is there at once, and they wait while the step that they feed has more unfinished jobs than this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eager: Option<u64>,
+    /// The steps that its jobs go on from, one to one: then they are made of the parameters of the first, and of what those of each returned.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chain: Vec<crate::graph::Link>,
 }
 
 impl StepOptions {
     /// What a worker needs to know of a step that is created so.
     pub fn of(spec: &StepSpec) -> Self {
-        Self { retry: spec.retry, timeout: spec.timeout, grows: spec.grows, eager: spec.eager }
+        let StepSpec { retry, timeout, grows, eager, .. } = *spec;
+        Self { retry, timeout, grows, eager, chain: spec.chain.clone() }
     }
 }
 
@@ -163,11 +167,14 @@ pub struct ChunkRef {
     pub shard: u16,
     /// Its number there.
     pub id: u64,
+    /// The step that has it from its predecessor, to which it is chained; 0 if it is a chunk with parameters of its own. The first step of a
+    /// workflow is never chained.
+    pub chained: StepNumber,
 }
 
 impl ChunkRef {
     /// No store has it: they number chunks from 1 on.
-    pub(crate) const NONE: Self = Self { shard: 0, id: 0 };
+    pub(crate) const NONE: Self = Self { shard: 0, id: 0, chained: 0 };
 }
 
 /// The packed parameters of a chunk.

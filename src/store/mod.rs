@@ -165,7 +165,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn step_named(&self, workflow: WorkflowId, name: String) -> Answer<'_, Option<StepRow>>;
     /// The edges into (`upstream`) or out of a step, with the other step's name and state, at most `limit`.
     fn edges(&self, workflow: WorkflowId, step: StepNumber, upstream: bool, limit: u32) -> Answer<'_, Vec<EdgeRow>>;
-    /// The parameters of a chunk.
+    /// The parameters of a chunk; of one that a chained step has from its predecessor, those of the first step of the chain.
     fn parameters(&self, chunk: ChunkRef) -> Answer<'_, Parameters>;
     /// What the job at a position of a chunk goes on from, if it has saved anything and has not settled.
     fn checkpoint(&self, chunk: ChunkRef, at: u16) -> Answer<'_, Option<Vec<u8>>>;
@@ -175,6 +175,14 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// (0: all). At most about 256 KiB a page. Empty behind the last job.
     fn outcomes(&self, workflow: WorkflowId, step: StepNumber, from: u64, after: u64)
     -> Answer<'_, Vec<ChunkOutcomes>>;
+    /// The same of one chunk, the one that holds job `index`; nothing, if there is none.
+    fn outcomes_of_chunk(
+        &self,
+        workflow: WorkflowId,
+        step: StepNumber,
+        index: u64,
+        after: u64,
+    ) -> Answer<'_, Option<ChunkOutcomes>>;
     /// The error texts that a step's table holds, with how many failed jobs ended with each.
     fn errors(&self, workflow: WorkflowId, step: StepNumber) -> Answer<'_, Vec<ErrorRow>>;
     /// What the unsettled jobs of a step wait for.

@@ -166,6 +166,8 @@ pub struct Waiting {
     pub leases: Vec<(String, u64)>,
     /// The limits of its queue and its type, as far as a worker has told them.
     pub limits: Vec<LimitRow>,
+    /// Of a chained step: jobs that wait for their own predecessors.
+    pub behind: u64,
 }
 
 /// Where one job is at this moment.
@@ -181,6 +183,8 @@ pub struct Whereabouts {
     pub ready: bool,
     /// A lone job waits for the turn of its key.
     pub turn: Option<Turn>,
+    /// A job of a chained step waits for its own predecessor.
+    pub behind: bool,
 }
 
 /// What a lone job waits for whose key limits it.

@@ -90,7 +90,7 @@ impl Figures<'_> {
     }
 
     fn ready(&self) -> u64 {
-        self.step.jobs.open().saturating_sub(self.step.running)
+        self.step.jobs.open().saturating_sub(self.step.running + self.waiting.behind)
     }
 
     /// Whether the step's own delay is what its jobs wait for.
@@ -120,6 +120,15 @@ impl Figures<'_> {
         if jobs.deferred > 0 {
             let next = self.waiting.next_due.map(|due| format!(", next {}", until(due, self.now)));
             parts.push(format!("{} deferred{}", number(jobs.deferred), next.unwrap_or_default()));
+        }
+        if self.waiting.behind > 0 {
+            kinds.push(CauseKind::Predecessor);
+            let own = if self.waiting.behind == 1 {
+                "waits for its own predecessor"
+            } else {
+                "wait for their own predecessors"
+            };
+            parts.push(format!("{} {own}", number(self.waiting.behind)));
         }
         if jobs.failed > 0 {
             parts.push(format!("{} failed so far (it tolerates {})", number(jobs.failed), tolerated(self.step)));
@@ -458,7 +467,13 @@ pub fn job(job: &JobView, place: &Whereabouts, waits: Option<&WaitsFor>, now: Mi
             "{name} has failed after {}{failed_with}; `retry` runs it again",
             count(u64::from(job.attempts), "attempt")
         ),
-        JobState::Skipped | JobState::SkippedByPredecessor => format!("{name} was skipped"),
+        JobState::Skipped => format!("{name} was skipped"),
+        JobState::SkippedByPredecessor => {
+            format!(
+                "{name} was skipped, since {} did not succeed; it comes back when that is repaired",
+                predecessor(job)
+            )
+        }
         JobState::Cancelled => format!("{name} was cancelled"),
         JobState::Retrying => {
             let due = place.due.map(|due| format!(" {}", until(due, now))).unwrap_or_default();
@@ -487,8 +502,17 @@ pub fn job(job: &JobView, place: &Whereabouts, waits: Option<&WaitsFor>, now: Mi
                 format!("{name} waits for its turn; its workers died {}", count(u64::from(job.recoveries), "time"))
             }
             None if place.ready => format!("{name} waits for its turn"),
+            None if place.behind => format!("{name} waits for {}", predecessor(job)),
             None => format!("{name} waits with its step"),
         },
+    }
+}
+
+/// The job that one of a chained step goes on from.
+fn predecessor(job: &JobView) -> String {
+    match job.after.as_slice() {
+        [step] => format!("its own predecessor (#{} of `{step}`)", number(job.index)),
+        _ => "its own predecessor".to_owned(),
     }
 }
 

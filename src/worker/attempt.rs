@@ -250,9 +250,10 @@ pub async fn perform<J: Job>(job: J, ctx: &Context<J::State>) -> JobResult<Vec<u
 }
 
 fn decode<J: DeserializeOwned>(held: &Held, taken: Taken) -> JobResult<J> {
-    let json = held.parameters.get().and_then(|parameters| parameters.get(usize::from(taken.at)));
-    let json = json.ok_or_else(|| JobError::fatal("the store holds no parameters for this job"))?;
-    read(&held.slice.job_type, json).map_err(JobError::fatal)
+    let parameters = held.parameters.get();
+    let parameters = parameters.ok_or_else(|| JobError::fatal("the store holds no parameters for this job"))?;
+    let json = parameters.of_job(usize::from(taken.at)).map_err(JobError::fatal)?;
+    read(&held.slice.job_type, &json).map_err(JobError::fatal)
 }
 
 /// Parameters as the type that is to run, or what does not fit.

@@ -448,7 +448,7 @@ mod tests {
             options: StepOptions::default(),
             generation: 0,
             feeds: None,
-            chunk: ChunkRef { shard: 0, id: 1 },
+            chunk: ChunkRef { shard: 0, id: 1, chained: 0 },
             first: 0,
             jobs: Mask::range(0..jobs),
             attempts: Vec::new(),

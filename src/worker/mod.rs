@@ -50,6 +50,7 @@ use self::permits::Permits;
 pub use self::queues::QueueOrder;
 use self::watch::Watcher;
 use crate::broker::{Brokers, Carrier};
+use crate::chain::Origin;
 use crate::client::Client;
 use crate::clock::{Millis, millis};
 use crate::error::{Error, Result};
@@ -57,7 +58,6 @@ use crate::hooks::Surroundings;
 use crate::id::random_bytes;
 use crate::job::JobError;
 use crate::lone::Keep;
-use crate::outputs::ChunkParameters;
 use crate::store::{Answer, Session, Store};
 use crate::wake::{RENEW, wake};
 
@@ -395,11 +395,19 @@ async fn next_slice(hub: &Hub) -> Option<Arc<Held>> {
 
 /// Fetches the parameters of a slice, once for all slots. Waits while the store is away, as long as the lease is held.
 async fn load_parameters(hub: &Hub, held: &Held) -> Result<()> {
+    let slice = &held.slice;
+    let origin = Origin {
+        store: hub.store.clone(),
+        registry: hub.client.shared_registry(),
+        workflow: slice.workflow,
+        job_type: slice.job_type.clone(),
+        chain: slice.options.chain.clone(),
+    };
     let load = || async {
         let mut backoff = Backoff::new();
         loop {
-            match hub.store.parameters(held.slice.chunk).await {
-                Ok(parameters) => return ChunkParameters::unpack(&parameters),
+            match origin.load(held.slice.chunk, held.slice.first).await {
+                Ok(parameters) => return Ok(parameters),
                 Err(error) if error.is_transient() && !held.is_lost() && !hub.stopping.is_cancelled() => {
                     tracing::warn!(%error, "reading parameters failed; it is tried again");
                     tokio::time::sleep(backoff.next()).await;

@@ -81,13 +81,15 @@ mod repair;
 mod shapes;
 #[rustfmt::skip]
 mod batches;
+#[rustfmt::skip]
+mod chains;
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
 /// The files of this test.
-const FILES: [&str; 16] = [
+const FILES: [&str; 17] = [
     "main",
     "sidekiq",
     "gush",
@@ -104,6 +106,7 @@ const FILES: [&str; 16] = [
     "repair",
     "shapes",
     "batches",
+    "chains",
 ];
 
 /// Checks that a guide shows the workflow's graph as it is.
@@ -135,6 +138,7 @@ fn every_line_of_rust_in_the_guides_is_one_of_these_files() {
         "repair",
         "shapes",
         "batches",
+        "chains",
     ]
     .map(|name| format!("docs/{name}.md"))
     {

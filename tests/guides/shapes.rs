@@ -15,7 +15,15 @@ jobs!(Fetch Unpack ImportCsv ImportXml Publish Report Alarm CleanUp);
 struct Resize { picture: String }
 #[derive(Serialize, Deserialize)]
 struct ImportRow { line: u64 }
-does_nothing!((): Resize ImportRow);
+#[derive(Serialize, Deserialize)]
+struct Enrich { line: u64 }
+does_nothing!((): Resize ImportRow Enrich);
+
+impl Follows<ImportRow> for Enrich {
+    fn follow(before: ImportRow, _: ()) -> Self {
+        Enrich { line: before.line }
+    }
+}
 
 /// A file of so many rows, unless it cannot be read.
 #[derive(Clone, Serialize, Deserialize)]
@@ -89,6 +97,15 @@ shapes! {
     }
     }
 
+    EachOnItsOwn {} {
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        let rows = flow.expand(ReadFile { rows: 1_000 });
+        let enriched = rows.each_then::<Enrich>();
+        flow.run(Report).after(enriched);
+        Ok(())
+    }
+    }
+
     WhenItFails {} {
     fn configure(&self, flow: &Flow) -> gusher::Result<()> {
         let rows = flow.expand(ReadFile { rows: 1_000 }).tolerate(10);
@@ -132,7 +149,8 @@ fn app() -> App {
     let app = app.workflow::<ManyFiles>().workflow::<WhenItFails>().workflow::<Either>().workflow::<Approved>();
     let app = app.workflow::<Whole>().source::<ReadFile>().condition::<IsMonday>().signal::<Approval>();
     let app = app.job::<Fetch>().job::<Unpack>().job::<ImportCsv>().job::<ImportXml>().job::<Publish>();
-    app.job::<Report>().job::<Alarm>().job::<CleanUp>().job::<Resize>().job::<ImportRow>()
+    let app = app.job::<Report>().job::<Alarm>().job::<CleanUp>().job::<Resize>().job::<ImportRow>();
+    app.workflow::<EachOnItsOwn>().job::<Enrich>().follows::<Enrich, ImportRow>()
 }
 
 /// It is drawn in the guide, and runs to its end.
@@ -149,6 +167,7 @@ fn each_shape_is_drawn_and_runs() {
     stands_in_the_guide(SideBySide {});
     stands_in_the_guide(Each { pictures: vec!["a.png".into(), "b.png".into()] });
     stands_in_the_guide(ManyFiles { files });
+    stands_in_the_guide(EachOnItsOwn {});
     stands_in_the_guide(WhenItFails {});
     stands_in_the_guide(Either {});
     is_drawn_in("docs/shapes.md", &Rows {});

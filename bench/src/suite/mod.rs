@@ -8,6 +8,7 @@
 //! | `redis`, `several`, `cluster` | large imports on Redis, with several worker processes, on a cluster |
 //! | `failing` | rows that all fail |
 //! | `repair` | a retry of every tenth row |
+//! | `chains` | rows of many files in three stages |
 //! | `beside` | a small workflow beside a large one |
 //! | `idle`, `crowd`, `wake` | workers that wait, one and a hundred, and how fast they start |
 //! | `slow` | a few slow rows among many fast ones |
@@ -19,6 +20,7 @@
 
 mod beside;
 mod big;
+mod chains;
 mod cluster;
 mod crowd;
 mod failing;
@@ -76,6 +78,10 @@ pub async fn measure(options: &Options) -> Result<bool> {
     }
     if wants(Topic::Repair) {
         rows.push(repair::measure(folder, &sizes, &mut worst).await?);
+    }
+    if wants(Topic::Chains) {
+        rows.push(chains::measure(folder, &sizes, &mut worst).await?);
+        rows.push(chains::measure_redis(&sizes, &mut worst).await?);
     }
     if wants(Topic::Redis) {
         rows.extend(redis::measure(&sizes, &mut worst)?);

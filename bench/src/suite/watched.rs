@@ -194,6 +194,7 @@ impl Store for Watched {
         step_named(workflow: WorkflowId, name: String) -> Option<StepRow>;
         edges(workflow: WorkflowId, step: StepNumber, upstream: bool, limit: u32) -> Vec<EdgeRow>;
         outcomes(workflow: WorkflowId, step: StepNumber, from: u64, after: u64) -> Vec<ChunkOutcomes>;
+        outcomes_of_chunk(workflow: WorkflowId, step: StepNumber, index: u64, after: u64) -> Option<ChunkOutcomes>;
         errors(workflow: WorkflowId, step: StepNumber) -> Vec<ErrorRow>;
         waiting(workflow: WorkflowId, step: StepNumber) -> Waiting;
         whereabouts(workflow: WorkflowId, step: StepNumber, index: u64) -> Whereabouts;

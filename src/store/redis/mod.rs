@@ -413,7 +413,7 @@ impl Store for RedisStore {
 
     fn checkpoint(&self, chunk: ChunkRef, at: u16) -> Answer<'_, Option<Vec<u8>>> {
         Box::pin(async move {
-            let (wf, number) = answers::split_chunk(chunk.id);
+            let (wf, number) = answers::chunk_number(chunk);
             let of = json!({ "wf": wf, "chunk": number, "at": at });
             let shard = self.shards.numbered(chunk.shard)?;
             let mut told: Told<answers::Checkpoint> =
@@ -566,6 +566,21 @@ impl Store for RedisStore {
             let mut of = parameters::of_step(workflow, step);
             (of["from"], of["after"]) = (from.into(), after.into());
             answers::outcomes(workflow.shard(), self.read_of(workflow, "outcomes", of).await?)
+        })
+    }
+
+    fn outcomes_of_chunk(
+        &self,
+        workflow: WorkflowId,
+        step: StepNumber,
+        index: u64,
+        after: u64,
+    ) -> Answer<'_, Option<ChunkOutcomes>> {
+        Box::pin(async move {
+            let mut of = parameters::of_step(workflow, step);
+            (of["from"], of["after"], of["limit"]) = (index.into(), after.into(), 1.into());
+            let page = answers::outcomes(workflow.shard(), self.read_of(workflow, "outcomes", of).await?)?;
+            Ok(page.into_iter().next().filter(|chunk| index < chunk.first + chunk.bytes.len() as u64))
         })
     }
 

@@ -151,6 +151,8 @@ fn of_spec(spec: &StepSpec) -> Result<Value> {
         "policy": (!spec.policy.is_default()).then_some(spec.policy as u8),
         "grows": spec.grows.then_some(true),
         "children": spec.children.then_some(true),
+        "follows": spec.follows(),
+        "root": spec.chain.first().map(|link| link.step),
         "limit": spec.max_in_flight,
         "max_recoveries": spec.max_recoveries,
         "delay": millis(spec.delay),

@@ -59,21 +59,21 @@ impl Text {
     }
 }
 
-pub static SESSION: Script = script!("session": "retention" "chore" "line" "starts" "limited" "timer" "lease" "policy" "settle" "gate" "error" "lane" "recovery" "permits");
-pub static CREATE: Script = script!("create": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "policy" "settle" "gate" "error" "child" "repeat" "draft" "abandon" "occurrence" "chunks" "build");
-pub static SCHEDULE: Script = script!("schedule": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "policy" "settle" "gate" "error" "occurrence" "chunks" "build");
+pub static SESSION: Script = script!("session": "retention" "chore" "line" "starts" "limited" "timer" "lease" "policy" "settle" "chain" "gate" "error" "lane" "recovery" "permits");
+pub static CREATE: Script = script!("create": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "policy" "settle" "chain" "gate" "error" "child" "repeat" "draft" "abandon" "occurrence" "chunks" "build");
+pub static SCHEDULE: Script = script!("schedule": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "policy" "settle" "chain" "gate" "error" "occurrence" "chunks" "build");
 pub static PERMIT: Script = script!("permit": "lease" "starts" "permits");
 pub static CLAIM: Script = script!("claim": "chore" "line" "starts" "limited" "lease" "slice");
-pub static FORWARD: Script = script!("forward": "retention" "chore" "line" "starts" "limited" "timer" "lease" "slice" "policy" "settle" "gate" "error" "lane" "recovery");
-pub static REPORT: Script = script!("report": "retention" "chore" "line" "starts" "limited" "timer" "lease" "policy" "settle" "gate" "error" "child" "lane" "draft" "adopt" "chunks" "grow");
-pub static TICK: Script = script!("tick": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "policy" "settle" "gate" "error" "child" "children" "lane" "recovery" "stop" "draft" "abandon" "permits" "by_hand" "again");
+pub static FORWARD: Script = script!("forward": "retention" "chore" "line" "starts" "limited" "timer" "lease" "slice" "policy" "settle" "chain" "gate" "error" "lane" "recovery");
+pub static REPORT: Script = script!("report": "retention" "chore" "line" "starts" "limited" "timer" "lease" "policy" "settle" "chain" "gate" "error" "child" "lane" "draft" "adopt" "chunks" "grow");
+pub static TICK: Script = script!("tick": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "policy" "settle" "chain" "gate" "error" "child" "children" "lane" "recovery" "stop" "draft" "abandon" "permits" "by_hand" "again" "behind");
 pub static CHECKPOINT: Script = script!("checkpoint": "retention" "chore" "lease" "draft");
-pub static EAGER: Script = script!("eager": "retention" "chore" "line" "timer" "lease" "policy" "settle" "gate" "error" "draft" "adopt" "chunks");
-pub static CANCEL: Script = script!("cancel": "retention" "chore" "line" "starts" "limited" "timer" "lease" "policy" "settle" "gate" "error" "lane" "recovery" "stop");
-pub static COMMAND: Script = script!("command": "retention" "chore" "line" "timer" "lease" "policy" "settle" "gate" "error" "child" "repeat" "draft");
-pub static BATCH: Script = script!("batch": "retention" "chore" "line" "timer" "lease" "policy" "settle" "gate" "error" "repeat" "draft" "chunks" "grow");
+pub static EAGER: Script = script!("eager": "retention" "chore" "line" "timer" "lease" "policy" "settle" "chain" "gate" "error" "draft" "adopt" "chunks");
+pub static CANCEL: Script = script!("cancel": "retention" "chore" "line" "starts" "limited" "timer" "lease" "policy" "settle" "chain" "gate" "error" "lane" "recovery" "stop");
+pub static COMMAND: Script = script!("command": "retention" "chore" "line" "timer" "lease" "policy" "settle" "chain" "gate" "error" "child" "repeat" "draft");
+pub static BATCH: Script = script!("batch": "retention" "chore" "line" "timer" "lease" "policy" "settle" "chain" "gate" "error" "repeat" "draft" "chunks" "grow");
 pub static SIGNAL: Script =
-    script!("signal": "retention" "chore" "line" "timer" "lease" "policy" "settle" "gate" "error" "repeat");
+    script!("signal": "retention" "chore" "line" "timer" "lease" "policy" "settle" "chain" "gate" "error" "repeat");
 pub static READ: Script = script!("read": "chore" "line" "lease" "starts" "limited" "permits");
 pub static DOCTOR: Script =
     script!("doctor": "retention" "chore" "line" "starts" "limited" "timer" "lease" "error" "lane" "permits");

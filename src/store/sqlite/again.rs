@@ -130,6 +130,11 @@ impl Tx<'_> {
     }
 
     fn put_on_list(&mut self, wf: Wf, step: StepNumber, dropped: bool, (root, again): (StepNumber, i64)) -> Result<()> {
+        // What it has been given to go on with is taken back when the step before it is, though it has been taken back itself.
+        let sql = "UPDATE again SET stage = ?3, cursor = 0 WHERE wf = ?1 AND step = ?2 AND stage <> ?4";
+        if self.step(wf, step)?.is_chained() && self.run(sql, (wf, step, stage::LINES, stage::TELL))? > 0 {
+            return Ok(());
+        }
         let sql = "INSERT INTO again (wf, step, stage, cursor, gated, dropped, root, again) VALUES (?1, ?2, ?3, 0, 0, ?4, ?5, ?6) \
                    ON CONFLICT DO UPDATE SET dropped = max(dropped, ?4), stage = iif(?4 = 1 AND stage = ?7, ?8, stage)";
         self.run(sql, (wf, step, stage::TELL, dropped, root, again, stage::DONE, stage::DROP))?;
@@ -175,12 +180,14 @@ impl Tx<'_> {
                 if self.clear_lines(wf, number)? || self.end_leases_of(&step)? {
                     self.put_taken(wf, taken, stage::LINES, 0)?;
                 } else {
-                    let next = match is_untouched(&step) {
+                    let next = match is_untouched(&step) && !step.is_chained() {
                         true => behind,
                         false if step.children => stage::CHILDREN,
                         false => stage::ASK,
                     };
-                    self.take_back_step(step)?;
+                    if !taken.gated {
+                        self.take_back_step(step)?;
+                    }
                     self.put_taken(wf, Taken { gated: true, ..taken }, next, 0)?;
                 }
             }
@@ -206,7 +213,16 @@ impl Tx<'_> {
 
     /// Whether another chore changes the step's jobs, or tells its followers.
     fn has_chore_under_way(&mut self, step: &Step) -> Result<bool> {
-        let kinds = [Kind::Settled, Kind::Fill, Kind::StopRest, Kind::RetryJobs, Kind::Revive].map(Kind::as_str);
+        let kinds = [
+            Kind::Settled,
+            Kind::Fill,
+            Kind::SkipBehind,
+            Kind::ReopenBehind,
+            Kind::StopRest,
+            Kind::RetryJobs,
+            Kind::Revive,
+        ]
+        .map(Kind::as_str);
         let sql = "SELECT 1 FROM chore WHERE wf = ? AND step = ? AND kind IN (SELECT value FROM json_each(?)) AND error IS NULL LIMIT 1";
         let kinds = super::create::to_json(&kinds)?;
         let there = self.one(sql, (step.wf, step.step, kinds), |_| Ok(()))?.is_some();
@@ -230,7 +246,9 @@ impl Tx<'_> {
             let has_run = follower.released_at.is_some() && follower.state.is_settled();
             let is_fed = kind == EdgeKind::Feeds && !planted!("what a source emitted stays when the source runs again");
             let goes_too = again || !has_run && !is_untouched(&follower) || planted!("what has run runs again unasked");
-            if is_fed || goes_too {
+            let is_chained =
+                kind == EdgeKind::Chains && !planted!("what is chained to a step that runs again keeps what it has");
+            if is_fed || is_chained || goes_too {
                 self.put_on_list(wf, *down, is_fed, owner)?;
             } else if has_run {
                 follower.outdated = !planted!("a follower that is older than its input does not say so");
@@ -292,6 +310,7 @@ impl Tx<'_> {
             grace_until: None,
             forgiven: 0,
             outdated: false,
+            early: 0,
             pending: step.pending + i64::from(!planted!("what runs again is released too early")),
             ..step
         });
@@ -338,6 +357,13 @@ impl Tx<'_> {
                 self.forget_failed(wf, number, chunk.chunk, failed)?;
             }
             self.forget_checkpoints(wf, number, chunk.chunk, Mask::range(0..chunk.jobs))?;
+            if step.is_chained() {
+                // As before: it can go on with these as soon as it is released.
+                let ready = self.succeeded_before(step, chunk)?;
+                if !ready.is_empty() {
+                    self.put_behind(step, chunk, ready)?;
+                }
+            }
             done.push(chunk.chunk);
         }
         if !done.is_empty() {
@@ -364,6 +390,7 @@ impl Tx<'_> {
             workflow.jobs.total = workflow.jobs.total.saturating_sub(*jobs as u64);
             self.put_step(step);
             self.put_workflow(workflow);
+            self.lengthen_chain(step.wf, step.leads, 0, -*jobs)?;
             self.run("UPDATE segment SET wf = NULL, step = NULL, first = 0 WHERE segment = ?", [segment])?;
             self.leave_chore(Kind::Drop, 0, *segment, 0, *segment)?;
         }
@@ -390,9 +417,10 @@ impl Tx<'_> {
                     self.put_step(step);
                 }
                 self.to_finish.insert(wf);
+                self.leave_behind(&step)?;
                 if !taken.gated || step.decided.is_some() {
                     self.check_settled(wf, taken.step)?;
-                } else if step.may_begin() && step.jobs.total > 0 && self.waits_for_its_source(&step)? {
+                } else if step.may_begin() && step.jobs.total > 0 && self.may_go_on(&step)? {
                     self.release(step)?;
                 } else if step.state == StepState::Waiting && step.released_at.is_none() && step.pending == 0 {
                     self.act_on_decisions(step)?;
@@ -401,12 +429,23 @@ impl Tx<'_> {
         }
     }
 
-    /// Whether the one edge that has not decided, or waits, comes from the source that feeds the step: then it may begin with what is there.
-    fn waits_for_its_source(&mut self, step: &Step) -> Result<bool> {
+    /// Whether the one edge that has not decided, or waits, comes from the source that feeds the step, or from the step that it is chained to:
+    /// then it may begin with what is there.
+    pub fn may_go_on(&mut self, step: &Step) -> Result<bool> {
+        let kind = if step.is_chained() { EdgeKind::Chains } else { EdgeKind::Feeds };
         let sql =
             "SELECT 1 FROM edge WHERE wf = ? AND down = ? AND kind = ? AND (decision IS NULL OR decision = ?) LIMIT 1";
-        let edge = (step.wf, step.step, EdgeKind::Feeds as u8, Decision::Wait as u8);
-        Ok(self.one(sql, edge, |_| Ok(()))?.is_some())
+        let edge = (step.wf, step.step, kind as u8, Decision::Wait as u8);
+        let waits_for_it = self.one(sql, edge, |_| Ok(()))?.is_some();
+        Ok(waits_for_it && (!step.is_chained() || self.going(step)? > 0))
+    }
+
+    /// Whether a chunk of a chained step has its jobs as they were created, if the step is being taken back: what they go on from is put into
+    /// its entries from then on.
+    pub fn is_taken_back_before(&mut self, step: &Step, chunk: &super::tx::Chunk) -> Result<bool> {
+        let sql = "SELECT stage, cursor FROM again WHERE wf = ? AND step = ?";
+        let taken = self.one(sql, (step.wf, step.step), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+        Ok(taken.is_none_or(|(stage, cursor)| stage == stage::DONE || stage == stage::JOBS && chunk.first < cursor))
     }
 }
 

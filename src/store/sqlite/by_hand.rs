@@ -5,7 +5,7 @@
 
 use super::chore::Kind;
 use super::lease::Taken;
-use super::tx::{Step, Tx, Wf};
+use super::tx::{Chunk, Step, Tx, Wf};
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::planted::planted;
@@ -24,6 +24,11 @@ const SOFT_CALLS: u64 = 400;
 fn one_job(argument: i64) -> (i64, JobState) {
     let code = (-4i64).saturating_sub(argument);
     (code / 2, if code % 2 == 0 { JobState::Skipped } else { JobState::Succeeded })
+}
+
+/// Whether a chore of that argument gives a job an output.
+pub fn replaces(argument: i64) -> bool {
+    argument < SKIP_ALL && one_job(argument).1 == JobState::Succeeded
 }
 
 fn argument(what: &ByHand) -> i64 {
@@ -162,7 +167,14 @@ impl Tx<'_> {
         if !failed.is_empty() {
             self.forget_failed(step.wf, step.step, chunk.0, failed)?;
         }
-        self.settle_jobs(step.wf, step.step, chunk, bytes, jobs, state)
+        let at = Chunk { chunk: chunk.0, first: chunk.1, jobs: bytes.len() };
+        let new: Mask = jobs.iter().filter(|at| !JobState::of(bytes[*at]).is_settled()).collect();
+        self.count_early(step, &at, new, 1)?;
+        self.settle_jobs(step.wf, step.step, chunk, bytes, jobs, state)?;
+        match state {
+            JobState::Succeeded => self.hand_on(step.wf, step.step, &at, jobs),
+            _ => Ok(()),
+        }
     }
 }
 

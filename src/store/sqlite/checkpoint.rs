@@ -113,7 +113,7 @@ impl Tx<'_> {
     /// What a job goes on from.
     pub fn read_checkpoint(&mut self, chunk: ChunkRef, at: u16) -> Result<Option<Vec<u8>>> {
         let sql = "SELECT body FROM checkpoint WHERE chunk = ? AND at = ?";
-        let body = self.one(sql, (chunk.id as i64, at), |row| row.get::<_, Vec<u8>>(0))?;
+        let body = self.one(sql, (super::tx::chunk_number(chunk), at), |row| row.get::<_, Vec<u8>>(0))?;
         self.count_bytes(body.as_ref().map_or(0, Vec::len));
         Ok(body)
     }

@@ -10,7 +10,7 @@ use rusqlite::params;
 use super::create::to_json;
 use super::lease::{Lease, unknown_session};
 use super::line::{Entry, Work};
-use super::tx::{Step, Tx, Wf, known};
+use super::tx::{Step, Tx, Wf, chunk_ref, known};
 use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
@@ -19,9 +19,7 @@ use crate::ledger::What;
 use crate::planted::planted;
 use crate::slice::{Mask, fair_share};
 use crate::state::{JobState, WorkflowState, attempts};
-use crate::store::{
-    ChunkRef, Claim, Claimed, FEW_BYTES, FEW_JOBS, Limited, Parameters, Slice, StepOptions, forwarded_for,
-};
+use crate::store::{Claim, Claimed, FEW_BYTES, FEW_JOBS, Limited, Parameters, Slice, StepOptions, forwarded_for};
 
 /// From this many statements on a claim grants no further slice.
 const SOFT_CALLS: u64 = 460;
@@ -264,7 +262,8 @@ impl Tx<'_> {
                 self.leave_line(line.line, wf, number)?;
                 continue;
             };
-            let Some(take) = wishes.take(line, &step) else { return Ok(Granted::NotWanted) };
+            let ready = self.ready_jobs(&step)?;
+            let Some(take) = wishes.take(line, &step, ready) else { return Ok(Granted::NotWanted) };
             let mut slice = None;
             let cut = self.guarded(|tx| {
                 let lease = tx.cut(line, &step, &entry, take, wishes)?;
@@ -457,7 +456,7 @@ impl Tx<'_> {
             options: parse_options(&options)?,
             generation,
             feeds,
-            chunk: ChunkRef { shard: 0, id: lease.chunk as u64 },
+            chunk: chunk_ref(lease.chunk),
             first: lease.first as u64,
             jobs: lease.jobs,
             attempts: attempts_used,
@@ -498,7 +497,7 @@ impl Wishes<'_> {
     }
 
     /// How many jobs the next slice of a step may have; `None` if this claim wants no more of it.
-    fn take(&self, line: &Line, step: &Step) -> Option<usize> {
+    fn take(&self, line: &Line, step: &Step, ready: u64) -> Option<usize> {
         let (jobs, budget) = *self.budgets.get(line.job_type.as_str())?;
         // A suspect slice goes whole: it is halved when it kills its worker, not before.
         let mut take = if line.suspect { u32::MAX } else { jobs.min(budget) };
@@ -513,7 +512,7 @@ impl Wishes<'_> {
         if let Some(most) = step.keyed.slice() {
             take = take.min(most).min(self.max_limited);
         }
-        let fair = if line.suspect { usize::MAX } else { fair_share(step.ready_jobs(), self.workers) };
+        let fair = if line.suspect { usize::MAX } else { fair_share(ready, self.workers) };
         (take > 0).then(|| (take as usize).min(fair))
     }
 

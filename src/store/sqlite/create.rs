@@ -102,7 +102,13 @@ impl Tx<'_> {
             DraftOf::Jobs { workflow, step } | DraftOf::Mended { workflow, step } => {
                 let workflow = self.find(*workflow)?;
                 let wf = workflow.wf;
-                let state = self.step(wf, *step)?.state;
+                let of = self.step(wf, *step)?;
+                if of.is_chained() {
+                    return Err(Error::usage(format!(
+                        "step {step} of this workflow is chained: its jobs are made of those before them"
+                    )));
+                }
+                let state = of.state;
                 let is_cancelled = matches!(workflow.state, WorkflowState::Cancelling | WorkflowState::Cancelled);
                 let is_jobs = matches!(append.of, DraftOf::Jobs { .. });
                 if is_jobs && state.is_settled() && !is_cancelled {
@@ -195,9 +201,9 @@ impl Tx<'_> {
         self.count_bytes(whole.len() + options.len());
         let sql = "INSERT INTO step (wf, step, name, spec, options, type, line, feeds, always, tolerate_jobs, \
                    tolerate_fraction, max_in_flight, max_recoveries, delay, generation, state, pending, skips, waits, \
-                   cancels, roots, awaits, policy, grows, children, total, succeeded, failed, skipped, cancelled, retrying, deferred, leased) \
+                   cancels, roots, awaits, policy, grows, children, follows, root, total, succeeded, failed, skipped, cancelled, retrying, deferred, leased) \
                    VALUES (?1, (SELECT coalesce(max(step) + 1, 0) FROM step WHERE wf = ?1), ?2, ?3, ?4, ?5, ?6, ?7, ?8, \
-                   ?9, ?10, ?11, ?12, ?13, ?14, 0, ?15, 0, 0, 0, ?16, ?17, ?18, ?19, ?20, 0, 0, 0, 0, 0, 0, 0, 0) RETURNING step";
+                   ?9, ?10, ?11, ?12, ?13, ?14, 0, ?15, 0, 0, 0, ?16, ?17, ?18, ?19, ?20, ?21, ?22, 0, 0, 0, 0, 0, 0, 0, 0) RETURNING step";
         let params = params![
             wf,
             spec.name,
@@ -218,9 +224,19 @@ impl Tx<'_> {
             awaits,
             spec.policy as u8,
             spec.grows,
-            spec.children
+            spec.children,
+            spec.follows(),
+            spec.chain.first().map(|link| link.step)
         ];
-        self.one(sql, params, |row| row.get(0))?.ok_or_else(|| Error::corrupt("a step that was added has no number"))
+        let number = self.one(sql, params, |row| row.get::<_, StepNumber>(0))?;
+        let number = number.ok_or_else(|| Error::corrupt("a step that was added has no number"))?;
+        if let Some(up) = spec.follows() {
+            let sql = "UPDATE step SET leads = ?3 WHERE wf = ?1 AND step = ?2 AND leads IS NULL AND step < ?3";
+            if self.run(sql, (wf, up, number))? == 0 {
+                return Err(Error::usage(format!("step `{}` is chained to step {up}, which cannot be", spec.name)));
+            }
+        }
+        Ok(number)
     }
 
     fn add_jobs(&mut self, wf: Wf, step: StepNumber, chunk: &Chunk) -> Result<()> {
@@ -236,8 +252,14 @@ impl Tx<'_> {
         self.add_chunk(segment, jobs, chunk)?;
         self.run("UPDATE segment SET jobs = jobs + ?2 WHERE segment = ?1", (segment, chunk.jobs))?;
         // The counts of steps and workflow are not cached here: a workflow that is being built has no other operations.
-        self.run("UPDATE step SET total = total + ?3 WHERE wf = ?1 AND step = ?2", (wf, step, chunk.jobs))?;
-        self.run("UPDATE workflow SET total = total + ?2 WHERE wf = ?1", (wf, chunk.jobs))?;
+        // Steps that are chained to this one have as many.
+        let (mut longer, mut steps) = (Some(step), 0);
+        while let Some(step) = longer {
+            let sql = "UPDATE step SET total = total + ?3 WHERE wf = ?1 AND step = ?2 RETURNING leads";
+            longer = self.one(sql, (wf, step, chunk.jobs), |row| row.get(0))?.flatten();
+            steps += 1;
+        }
+        self.run("UPDATE workflow SET total = total + ?2 * ?3 WHERE wf = ?1", (wf, chunk.jobs, steps))?;
         Ok(())
     }
 
@@ -383,6 +405,7 @@ impl Tx<'_> {
             workflow.jobs.total -= jobs as u64;
             self.put_workflow(workflow);
         }
+        self.lengthen_chain(wf, fed.leads, first, jobs)?;
         if fed.may_begin() && fed.released_at.is_none() && !planted!("what one source emitted waits for all the others")
         {
             self.release(fed)?;

@@ -14,7 +14,8 @@ use crate::store::Checkup;
 /// After so many findings the rest is only counted.
 const SHOWN: usize = 200;
 
-/// Rows that belong to nothing, or lack what they belong to: what they are called, and the query that finds one of them.
+/// Rows that belong to nothing, or lack what they belong to: what they are called, and the query that finds one of them. Chunks of chained steps
+/// have the numbers of those that they are, and above 40 bits that of the step: 1099511627775 takes this off.
 const ORPHANS: &[(&str, &str)] = &[
     (
         "parameters without a chunk",
@@ -22,11 +23,11 @@ const ORPHANS: &[(&str, &str)] = &[
     ),
     (
         "states without a chunk",
-        "SELECT bytes.chunk FROM bytes LEFT JOIN params USING (chunk) WHERE params.chunk IS NULL",
+        "SELECT bytes.chunk FROM bytes LEFT JOIN params ON params.chunk = bytes.chunk & 1099511627775 WHERE params.chunk IS NULL",
     ),
     (
         "outcomes without a chunk",
-        "SELECT outcome.chunk FROM outcome LEFT JOIN params USING (chunk) WHERE params.chunk IS NULL",
+        "SELECT outcome.chunk FROM outcome LEFT JOIN params ON params.chunk = outcome.chunk & 1099511627775 WHERE params.chunk IS NULL",
     ),
     (
         "chunks without a segment",
@@ -83,7 +84,7 @@ const ORPHANS: &[(&str, &str)] = &[
     ("timers without a workflow", "SELECT timer.wf FROM timer LEFT JOIN workflow USING (wf) WHERE workflow.wf IS NULL"),
     (
         "checkpoints without a chunk",
-        "SELECT c.chunk FROM checkpoint c LEFT JOIN params USING (chunk) WHERE params.chunk IS NULL AND NOT EXISTS (SELECT 1 FROM workflow w WHERE w.wf = c.wf AND w.state = 8)",
+        "SELECT c.chunk FROM checkpoint c LEFT JOIN params ON params.chunk = c.chunk & 1099511627775 WHERE params.chunk IS NULL AND NOT EXISTS (SELECT 1 FROM workflow w WHERE w.wf = c.wf AND w.state = 8)",
     ),
     (
         "records of eager sources without a source",
@@ -129,7 +130,7 @@ const ORPHANS: &[(&str, &str)] = &[
     ),
     (
         "entries in no line",
-        "SELECT e.wf FROM entry e JOIN step s USING (wf, step) JOIN line l ON l.line = s.line JOIN line m ON m.queue = l.queue AND m.type = l.type AND m.priority = l.priority AND m.suspect = e.suspect LEFT JOIN ready r ON r.line = m.line AND r.wf = e.wf AND r.step = e.step WHERE r.wf IS NULL",
+        "SELECT e.wf FROM entry e JOIN step s USING (wf, step) JOIN line l ON l.line = s.line JOIN line m ON m.queue = l.queue AND m.type = l.type AND m.priority = l.priority AND m.suspect = e.suspect LEFT JOIN ready r ON r.line = m.line AND r.wf = e.wf AND r.step = e.step WHERE r.wf IS NULL AND (s.follows IS NULL OR s.released_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM timer t WHERE t.wf = s.wf AND t.step = s.step AND t.chunk = 0))",
     ),
     (
         "lined up without an entry",
@@ -192,7 +193,8 @@ impl Tx<'_> {
         let mut rows = 0;
         for table in [
             "lease",
-            "entry",
+            // What a chained step can go on with stands in no line before the step is released.
+            "entry JOIN step USING (wf, step) WHERE follows IS NULL OR released_at IS NOT NULL",
             "ready",
             "place",
             "timer WHERE chunk = 0 OR length(jobs) > 0",
@@ -309,6 +311,7 @@ impl Tx<'_> {
         let busy = busy.unwrap_or(false) || *workflow == WorkflowState::Cancelling;
         let is_lane = *workflow == WorkflowState::Standing;
         let mut counted = Counts::default();
+        let mut early = 0;
         let mut next = 0;
         loop {
             let chunks = self.chunks_from(wf, number, next, 200)?;
@@ -335,8 +338,16 @@ impl Tx<'_> {
                 if step.keyed.limited() {
                     self.count_admitted(chunk, &bytes, findings)?;
                 }
+                let before = match step.follows {
+                    Some(_) => Some(self.succeeded_before(step, chunk)?),
+                    None => None,
+                };
+                if let Some(succeeded) = before {
+                    let late = |at: &usize| !succeeded.contains(*at) && JobState::of(bytes[*at]).is_settled();
+                    early += (0..bytes.len()).filter(late).count() as i64;
+                }
                 if !busy {
-                    check_whereabouts((step, is_lane), &work, chunk, &bytes, place, findings);
+                    check_whereabouts((step, is_lane), &work, (chunk, &bytes, before), place, findings);
                 }
                 if step.checkpoints > 0 {
                     let sql = "SELECT at FROM checkpoint WHERE chunk = ?";
@@ -366,6 +377,22 @@ impl Tx<'_> {
         let explained = self.one(sql, (wf, number), |row| row.get::<_, i64>(0))?.unwrap_or(0) as u64;
         if !busy {
             findings.expect(place, "its count of failed jobs by error", explained, counted.failed);
+        }
+        let ends = matches!(workflow, WorkflowState::Cancelling | WorkflowState::Cancelled);
+        if step.is_chained() && step.decided.is_none() && !busy && !ends {
+            findings.expect(
+                place,
+                "its count of settled jobs whose predecessors have not succeeded",
+                step.early,
+                early,
+            );
+            let (going, up) = (self.going(step)?, step.follows.unwrap_or_default());
+            if self.step(wf, up)?.state == StepState::Succeeded && counted.unsettled() > going {
+                findings.add(format!(
+                    "{place}: {} of its jobs wait for predecessors that have settled",
+                    counted.unsettled() - going
+                ));
+            }
         }
         if step.state.is_settled() && !busy && counted.unsettled() > 0 {
             findings.add(format!("{place} is {}, but {} of its jobs are not settled", step.state, counted.unsettled()));
@@ -517,8 +544,7 @@ fn put(masks: &mut HashMap<i64, Mask>, chunk: i64, jobs: Mask) {
 fn check_whereabouts(
     (step, is_lane): (&Step, bool),
     work: &Whereabouts,
-    chunk: &Chunk,
-    bytes: &[u8],
+    (chunk, bytes, before): (&Chunk, &[u8], Option<Mask>),
     place: &str,
     findings: &mut Findings,
 ) {
@@ -529,12 +555,20 @@ fn check_whereabouts(
         let places = in_run
             + usize::from(masked(&work.entries, at))
             + usize::from(masked(&work.leases, at))
-            + usize::from(work.delayed);
+            + usize::from(work.delayed && before.is_none());
+        // One that is chained goes nowhere before its own predecessor has succeeded; then it has its place, also if its step waits for others.
+        let goes_on = before.is_none_or(|succeeded| succeeded.contains(at));
+        let waits_in_entry = before.is_some() && step.state == StepState::Waiting && step.decided.is_none();
         let timed = masked(&work.timers, at);
         let waits = masked(&work.turns, at);
         let state = JobState::of(*byte);
         let running = step.state == StepState::Running;
         let right = match state {
+            JobState::Open if waits_in_entry => places == usize::from(goes_on) && !timed,
+            JobState::Open | JobState::Skipped | JobState::Cancelled if !goes_on => places == 0 && !timed,
+            JobState::SkippedByPredecessor => before.is_some() && !goes_on && places == 0 && !timed,
+            _ if !goes_on => false,
+            JobState::Skipped if waits_in_entry => !masked(&work.leases, at),
             JobState::Open if running => places == 1 && !timed,
             JobState::Deferred if running && work.signalled => false,
             JobState::Deferred if running => places == 0 && (timed != work.is_endless || waits),

@@ -80,6 +80,20 @@ impl Tx<'_> {
         alone: i64,
     ) -> Result<()> {
         let line = if suspect { self.suspect_line(step.line)? } else { step.line };
+        self.put_entry(step, work, end, suspect, recoveries, alone)?;
+        self.line_up(line, step)
+    }
+
+    /// Makes an entry of a step, which is in a line once the step is.
+    pub fn put_entry(
+        &mut self,
+        step: &Step,
+        work: &Work,
+        end: End,
+        suspect: bool,
+        recoveries: i64,
+        alone: i64,
+    ) -> Result<()> {
         let (seq, by) = match end {
             End::Front => ("min(seq) - 1", "seq"),
             End::Back => ("max(seq) + 1", "seq DESC"),
@@ -96,11 +110,11 @@ impl Tx<'_> {
             &sql,
             rusqlite::params![step.wf, step.step, suspect, low, high, chunk, first, jobs, recoveries, alone],
         )?;
-        self.line_up(line, step)
+        Ok(())
     }
 
     /// Gives a step that has entries a turn in its line, unless it has one or is parked.
-    fn line_up(&mut self, line: i64, step: &Step) -> Result<()> {
+    pub fn line_up(&mut self, line: i64, step: &Step) -> Result<()> {
         let turn = "(SELECT next_turn FROM line WHERE line = ?1)";
         let sql = format!("INSERT INTO ready VALUES (?1, ?2, ?3, {turn}) ON CONFLICT DO NOTHING");
         let new_step = self.run(&sql, (line, step.wf, step.step))? > 0;

@@ -36,6 +36,7 @@ mod again;
 mod awaited;
 mod batch;
 mod by_hand;
+mod chain;
 mod checkpoint;
 mod children;
 mod chore;
@@ -62,6 +63,7 @@ mod read;
 mod report;
 mod reserve;
 mod retention;
+mod retry;
 mod schedule;
 mod schema;
 mod settle;
@@ -573,7 +575,21 @@ impl Store for SqliteStore {
         from: u64,
         after: u64,
     ) -> Answer<'_, Vec<ChunkOutcomes>> {
-        Box::pin(self.read("outcomes", move |tx| tx.read_outcomes(workflow, step, from, after)))
+        Box::pin(self.read("outcomes", move |tx| tx.read_outcomes(workflow, step, from, after, usize::MAX)))
+    }
+
+    fn outcomes_of_chunk(
+        &self,
+        workflow: WorkflowId,
+        step: StepNumber,
+        index: u64,
+        after: u64,
+    ) -> Answer<'_, Option<ChunkOutcomes>> {
+        let read = move |tx: &mut Tx<'_>| tx.read_outcomes(workflow, step, index, after, 1);
+        Box::pin(async move {
+            let page = self.read("outcomes of chunk", read).await?;
+            Ok(page.into_iter().next().filter(|chunk| index < chunk.first + chunk.bytes.len() as u64))
+        })
     }
 
     fn children(&self, workflow: WorkflowId, step: StepNumber, from: u64, limit: u32) -> Answer<'_, Vec<ChildRow>> {

@@ -161,8 +161,13 @@ impl Tx<'_> {
             jobs.iter().for_each(|at| bytes[at] = job_byte(JobState::Open, 0));
             self.shift(wf, number, JobState::Cancelled, JobState::Open, jobs.len() as u64)?;
             self.put_bytes(chunk.chunk, &bytes)?;
-            let work = Work::Masked { chunk: chunk.chunk, first: chunk.first, jobs };
-            self.enqueue(&step, &work, End::Back, false, 0, 0)?;
+            // Those whose predecessors have not succeeded wait for that.
+            let ready = if step.is_chained() { jobs.and(self.succeeded_before(&step, chunk)?) } else { jobs };
+            self.count_early(&step, chunk, jobs, -1)?;
+            if !ready.is_empty() {
+                let work = Work::Masked { chunk: chunk.chunk, first: chunk.first, jobs: ready };
+                self.enqueue(&step, &work, End::Back, false, 0, 0)?;
+            }
         }
         Ok((chunks.len() == REVIVED_CHUNKS).then(|| chunks.last().map_or(0, |last| last.first + last.jobs as i64)))
     }

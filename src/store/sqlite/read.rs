@@ -5,7 +5,7 @@ use rusqlite::types::Value;
 
 use super::chore::chore_of;
 use super::claim::workflow_state;
-use super::tx::{Tx, Wf, counts, known};
+use super::tx::{Tx, Wf, chunk_ref, counts, known};
 use crate::error::{Error, Result};
 use crate::graph::{StepNumber, StepSpec};
 use crate::id::{SessionId, WorkflowId};
@@ -205,6 +205,7 @@ impl Tx<'_> {
     }
 
     pub fn read_parameters(&mut self, chunk: ChunkRef) -> Result<Parameters> {
+        // What a chained step has from its predecessor has the parameters of the first step of the chain.
         let chunk = chunk.id as i64;
         let body = self.one("SELECT body FROM params WHERE chunk = ?", [chunk], |row| row.get::<_, Vec<u8>>(0))?;
         let body =
@@ -223,6 +224,7 @@ impl Tx<'_> {
         step: StepNumber,
         from: u64,
         after: u64,
+        limit: usize,
     ) -> Result<Vec<ChunkOutcomes>> {
         let wf = self.wf(id)?;
         let mut page: Vec<ChunkOutcomes> = Vec::new();
@@ -232,7 +234,7 @@ impl Tx<'_> {
         if from > 0 {
             from = self.find_chunk(wf, step, from)?.map_or(from, |chunk| chunk.first);
         }
-        for chunk in self.chunks_from(wf, step, from, OUTCOME_CHUNKS)? {
+        for chunk in self.chunks_from(wf, step, from, limit.min(OUTCOME_CHUNKS))? {
             let bytes = self.bytes(chunk.chunk, chunk.jobs)?;
             let sql = "SELECT body FROM recovered WHERE chunk = ?";
             let recoveries = self.one(sql, [chunk.chunk], |row| row.get::<_, Vec<u8>>(0))?.unwrap_or_default();
@@ -259,7 +261,7 @@ impl Tx<'_> {
             self.count_bytes(records.iter().map(Vec::len).sum::<usize>());
             room = room.saturating_sub(bytes.len());
             page.push(ChunkOutcomes {
-                chunk: ChunkRef { shard: 0, id: chunk.chunk as u64 },
+                chunk: chunk_ref(chunk.chunk),
                 first: chunk.first as u64,
                 bytes,
                 recoveries,
@@ -294,6 +296,12 @@ impl Tx<'_> {
                 "SELECT total(length(body)) FROM segment JOIN chunk USING (segment) JOIN {tables} USING (chunk) WHERE wf = ?"
             )
         };
+        let of_chained = |table: &str| {
+            format!(
+                "SELECT total(length(t.body)) FROM step s JOIN segment g ON g.wf = s.wf AND g.step = s.root JOIN chunk c USING (segment) \
+                 JOIN {table} t ON t.chunk = c.chunk | s.step << 40 WHERE s.wf = ? AND s.root IS NOT NULL"
+            )
+        };
         let mut sum =
             |sql: &str| Ok::<_, Error>(self.one(sql, [wf], |row| row.get::<_, f64>(0))?.unwrap_or(0.0) as u64);
         Ok(WorkflowSize {
@@ -301,8 +309,12 @@ impl Tx<'_> {
                 + sum(
                     "SELECT total(length(m.body)) FROM segment JOIN chunk USING (segment) JOIN mended m USING (chunk) WHERE wf = ?",
                 )?,
-            outcome_bytes: sum(&of_chunks("outcome"))? + sum("SELECT total(length(text)) FROM error WHERE wf = ?")?,
+            outcome_bytes: sum(&of_chunks("outcome"))?
+                + sum(&of_chained("outcome"))?
+                + sum("SELECT total(length(text)) FROM error WHERE wf = ?")?,
             state_bytes: sum(&of_chunks("bytes"))?
+                + sum(&of_chained("bytes"))?
+                + sum(&of_chained("recovered"))?
                 + sum(&of_chunks("recovered"))?
                 + sum("SELECT total(length(body)) FROM checkpoint WHERE wf = ?")?
                 + sum("SELECT 8.0 * count(*) FROM emitted WHERE wf = ?")?
@@ -347,6 +359,9 @@ impl Tx<'_> {
             waiting.leases.push((worker_name(about.as_deref()), super::tx::mask(&jobs)?.len() as u64));
         }
         waiting.limits = self.read_limits(&queue, &job_type)?;
+        if step.decided.is_none() {
+            waiting.behind = step.jobs.unsettled().saturating_sub(self.going(&step)?);
+        }
         Ok(waiting)
     }
 
@@ -374,7 +389,10 @@ impl Tx<'_> {
             }
         }
         let state = JobState::of(self.bytes(chunk.chunk, chunk.jobs)?[at]);
-        let is_running = self.step(wf, number)?.state == StepState::Running;
+        let step = self.step(wf, number)?;
+        let is_running = step.state == StepState::Running;
+        found.behind = state == JobState::Open && !self.succeeded_before(&step, &chunk)?.contains(at);
+        let is_running = is_running && !found.behind;
         found.ready = state == JobState::Open && found.worker.is_none() && is_running;
         if state == JobState::Deferred && found.due.is_none() {
             found.turn = self.turn_of(chunk.chunk, at)?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::lease::Lease;
 use super::line::{End, Work};
-use super::tx::{Step, Tx, Wf};
+use super::tx::{Chunk, Step, Tx, Wf};
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::ledger::What;
@@ -100,6 +100,12 @@ impl Tx<'_> {
                 self.put_bytes(lease.chunk, &after)?;
             }
             outcome = self.put_record(lease, part)?;
+            if step.leads.is_some() {
+                let succeeded =
+                    part.succeeded.iter().filter(|at| JobState::of(after[*at]) == JobState::Succeeded).collect();
+                let chunk = Chunk { chunk: lease.chunk, first: lease.first, jobs };
+                self.hand_on(lease.wf, lease.step, &chunk, succeeded)?;
+            }
             self.note_known_errors(lease, part, reported)?;
             if part.keep > 0 && self.is_lane(lease.wf)? {
                 self.keep_chunk(&step, lease.chunk, lease.first, part.keep)?;

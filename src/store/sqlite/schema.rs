@@ -33,7 +33,7 @@ use crate::error::{Error, Result};
 /// `GUSH` in the header of the file: tells our files from other programs'.
 const APPLICATION_ID: i32 = 0x4755_5348;
 /// The layout below.
-const VERSION: i32 = 7;
+const VERSION: i32 = 8;
 
 const TABLES: &str = "
 CREATE TABLE shard (
@@ -150,6 +150,9 @@ CREATE TABLE step (
     forgiven INTEGER NOT NULL DEFAULT 0,      -- failed jobs that do not count towards it: somebody resumed or repaired the step since
     grace_until INTEGER,                      -- lease time at which failing fast takes leases back
     outdated INTEGER NOT NULL DEFAULT 0,      -- 1: something that it ran after has run again since
+    follows INTEGER, root INTEGER,            -- its predecessor and the first step of the chain, if it is chained: it has the chunks of that
+    leads INTEGER,                            -- the step that is chained to it
+    early INTEGER NOT NULL DEFAULT 0,         -- of a chained step: settled jobs whose predecessors have not succeeded
     released_at INTEGER, started_at INTEGER, finished_at INTEGER,
     PRIMARY KEY (wf, step)
 ) WITHOUT ROWID;

@@ -32,6 +32,9 @@ impl Tx<'_> {
         let mut step = self.step(wf, step)?;
         let may_settle = step.state == StepState::Running || step.state == StepState::Waiting && step.decided.is_some();
         let unsettled = step.jobs.unsettled().saturating_sub(u64::from(planted!("a step settles one job early")));
+        if may_settle && unsettled > 0 && step.is_chained() {
+            return self.rest_behind(step);
+        }
         if !may_settle || unsettled > 0 || self.is_lane(wf)? || self.is_held(wf, step.step)? {
             return Ok(());
         }
@@ -40,12 +43,15 @@ impl Tx<'_> {
         }
         let mut workflow = self.workflow(wf)?;
         if step.is_held_by_source() && !planted!("a fed step settles before its source has") {
+            if step.is_chained() {
+                self.rest_behind(step)?;
+            }
             if step.pending > 0 {
                 return Ok(());
             }
             // In a cancelled workflow nothing is repaired, so nothing waits for that.
             if workflow.state != WorkflowState::Cancelling {
-                return self.rest(step);
+                return if step.is_chained() { Ok(()) } else { self.rest(step) };
             }
         }
         if step.state == StepState::Running
@@ -75,7 +81,7 @@ impl Tx<'_> {
     }
 
     /// A fed step whose source has failed is through with the jobs that it has: it waits, with what it has, until the source is repaired.
-    fn rest(&mut self, mut step: Step) -> Result<()> {
+    pub fn rest(&mut self, mut step: Step) -> Result<()> {
         if planted!("a fed step keeps running although its source has failed") {
             return Ok(());
         }
@@ -85,7 +91,10 @@ impl Tx<'_> {
         workflow.active -= 1;
         self.put_workflow(workflow);
         self.to_finish.insert(step.wf);
-        Ok(())
+        match step.leads {
+            Some(next) => self.check_settled(step.wf, next),
+            None => Ok(()),
+        }
     }
 
     /// A step that rests has something to do again.
@@ -187,8 +196,15 @@ impl Tx<'_> {
         }
         self.redecide(wf, edge, before, Some(decision))?;
         let step = self.step(wf, edge.down)?;
+        if edge.kind == EdgeKind::Chains && decision == Decision::Release {
+            self.leave_behind(&step)?;
+        }
         if step.state == StepState::Running {
             return self.check_settled(wf, edge.down);
+        }
+        let cancelling = self.workflow(wf)?.state == WorkflowState::Cancelling;
+        if step.is_chained() && step.may_begin() && !cancelling && self.may_go_on(&step)? {
+            return self.release(step);
         }
         let is_decided = step.pending == 0 || planted!("a step waits for the first of its upstream steps only");
         if is_decided { self.act_on_decisions(step) } else { Ok(()) }
@@ -230,6 +246,9 @@ impl Tx<'_> {
         if step.awaits {
             return self.begin_to_wait(&step);
         }
+        if step.is_chained() && !planted!("an element starts before its own predecessor has succeeded") {
+            return self.begin_behind(&step);
+        }
         if step.delay > 0 {
             let due = self.now.saturating_add(step.delay);
             return self.set_timer(&step, due, 0, 0, Mask::EMPTY);
@@ -262,8 +281,13 @@ impl Tx<'_> {
     /// Gives every job of a bite of chunks that is neither settled nor under a lease its final state. Returns where to go on, or
     /// `None` once the step has been done.
     pub fn fill(&mut self, wf: Wf, step: StepNumber, from: i64, state: JobState) -> Result<Option<i64>> {
+        let of = self.step(wf, step)?;
+        // What came too early for a step that is not to run.
+        if of.is_chained() && of.decided.is_some() && from == 0 && self.clear_lines(wf, step)? {
+            return Ok(Some(0));
+        }
         let chunks = self.chunks_from(wf, step, from, FILL_CHUNKS)?;
-        let has_children = self.step(wf, step)?.children;
+        let has_children = of.children;
         let next =
             (chunks.len() == FILL_CHUNKS).then(|| chunks.last().map(|chunk| chunk.first + chunk.jobs as i64)).flatten();
         for chunk in &chunks {
@@ -278,6 +302,7 @@ impl Tx<'_> {
             let ends = |state: JobState| !(state.is_settled() || has_children && state == JobState::Deferred);
             let open: Mask = (0..chunk.jobs).filter(|at| ends(JobState::of(bytes[*at]))).collect();
             self.settle_jobs(wf, step, (chunk.chunk, chunk.first), bytes, open.minus(leased), state)?;
+            self.count_early(&of, chunk, open.minus(leased), 1)?;
         }
         if next.is_none() {
             self.check_settled(wf, step)?;

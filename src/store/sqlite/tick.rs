@@ -108,6 +108,9 @@ impl Tx<'_> {
         if step.awaits {
             return self.end_wait(&step, first);
         }
+        if chunk == 0 && step.is_chained() {
+            return self.line_up(step.line, &step);
+        }
         if chunk == 0 {
             return self.enqueue_all(&step, 0);
         }

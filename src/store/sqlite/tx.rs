@@ -17,7 +17,7 @@ use crate::slice::{CHUNK_JOBS, Mask};
 use crate::state::{
     BatchState, Counts, Decision, EdgeKind, FailurePolicy, JobState, StepState, Tolerate, WorkflowState,
 };
-use crate::store::Cost;
+use crate::store::{ChunkRef, Cost};
 
 /// The number by which this file knows a workflow.
 pub type Wf = i64;
@@ -86,6 +86,13 @@ pub struct Step {
     pub children: bool,
     /// It is a step of a batch, to which jobs are added until the batch settles.
     pub grows: bool,
+    /// The step that its jobs go on from, one to one; and the first step of that chain, whose chunks it has.
+    pub follows: Option<StepNumber>,
+    pub root: Option<StepNumber>,
+    /// The step that is chained to it.
+    pub leads: Option<StepNumber>,
+    /// Of a chained step: settled jobs whose predecessors have not succeeded.
+    pub early: i64,
     pub released_at: Option<Millis>,
     pub started_at: Option<Millis>,
     pub finished_at: Option<Millis>,
@@ -100,6 +107,11 @@ impl Step {
     /// Whether it or the keys of its jobs limit how many run at once.
     pub fn is_limited(&self) -> bool {
         self.max_in_flight.is_some() || self.keyed.limited()
+    }
+
+    /// Whether its jobs go on from those of another step, one to one.
+    pub fn is_chained(&self) -> bool {
+        self.follows.is_some()
     }
 
     /// Whether it is fed and has begun with the jobs that are there, while its source has not succeeded: it may not settle yet.
@@ -119,7 +131,10 @@ impl Step {
     /// Whether it waits for nothing but its source, so that it may begin with the jobs that are there.
     pub fn may_begin(&self) -> bool {
         let waits_for_one = self.pending + self.waits == 1 && self.skips + self.cancels == 0;
-        self.state == StepState::Waiting && self.decided.is_none() && waits_for_one && self.delay == 0
+        self.state == StepState::Waiting
+            && self.decided.is_none()
+            && waits_for_one
+            && (self.delay == 0 || self.is_chained())
     }
 
     /// The count of edges that have decided so, or not at all; those that let it run are not counted.
@@ -315,7 +330,7 @@ impl<'c> Tx<'c> {
         }
         let sql = "SELECT line, feeds, always, tolerate_jobs, tolerate_fraction, max_in_flight, max_recoveries, delay, \
                    state, decided, pending, skips, waits, cancels, total, succeeded, failed, skipped, cancelled, retrying, deferred, \
-                   leased, released_at, started_at, finished_at, keyed, checkpoints, awaits, policy, exceeded, forgiven, grace_until, children, outdated, grows FROM step WHERE wf = ? AND step = ?";
+                   leased, released_at, started_at, finished_at, keyed, checkpoints, awaits, policy, exceeded, forgiven, grace_until, children, outdated, grows, follows, root, leads, early FROM step WHERE wf = ? AND step = ?";
         let found = self.one(sql, (wf, step), |row| {
             let jobs: Option<i64> = row.get(3)?;
             let fraction: Option<f64> = row.get(4)?;
@@ -354,6 +369,10 @@ impl<'c> Tx<'c> {
                 awaits: row.get(27)?,
                 children: row.get(32)?,
                 grows: row.get(34)?,
+                follows: row.get(35)?,
+                root: row.get(36)?,
+                leads: row.get(37)?,
+                early: row.get(38)?,
             };
             Ok((row.get::<_, u8>(8)?, row.get::<_, Option<u8>>(9)?, row.get::<_, u8>(28)?, value))
         })?;
@@ -409,17 +428,21 @@ impl<'c> Tx<'c> {
     }
 
     /// The same, or nothing: a lane keeps no jobs that have settled and are not wanted any more.
-    pub fn find_chunk(&mut self, wf: Wf, step: StepNumber, index: i64) -> Result<Option<Chunk>> {
+    pub fn find_chunk(&mut self, wf: Wf, number: StepNumber, index: i64) -> Result<Option<Chunk>> {
+        // A chained step has the chunks of the first step of its chain.
+        let step = self.step(wf, number)?.root.unwrap_or(number);
         let sql = "SELECT s.first + c.first, c.jobs, c.chunk FROM segment s JOIN chunk c ON c.segment = s.segment \
                    WHERE s.segment = (SELECT segment FROM segment WHERE wf = ?1 AND step = ?2 AND first <= ?3 ORDER BY first DESC LIMIT 1) \
                    AND c.first <= ?3 - s.first ORDER BY c.first DESC LIMIT 1";
         let found = self.one(sql, (wf, step, index), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         let chunk = found.map(|(first, jobs, chunk)| Chunk::checked(chunk, first, jobs)).transpose()?;
+        let chunk = chunk.map(|chunk| if step == number { chunk } else { chunk.of(number) });
         Ok(chunk.filter(|chunk| (chunk.first..chunk.first + chunk.jobs as i64).contains(&index)))
     }
 
     /// The first chunk of a step whose jobs begin at `index` or behind it.
-    pub fn chunks_from(&mut self, wf: Wf, step: StepNumber, index: i64, limit: usize) -> Result<Vec<Chunk>> {
+    pub fn chunks_from(&mut self, wf: Wf, number: StepNumber, index: i64, limit: usize) -> Result<Vec<Chunk>> {
+        let step = self.step(wf, number)?.root.unwrap_or(number);
         let mut chunks: Vec<Chunk> = Vec::new();
         let mut index = index;
         while chunks.len() < limit {
@@ -438,6 +461,9 @@ impl<'c> Tx<'c> {
                 chunks.push(Chunk::checked(chunk, first.saturating_add(within), jobs)?);
             }
             index = first.saturating_add(jobs);
+        }
+        if step != number {
+            chunks.iter_mut().for_each(|chunk| *chunk = chunk.of(number));
         }
         Ok(chunks)
     }
@@ -486,13 +512,13 @@ impl<'c> Tx<'c> {
                 "UPDATE step SET state = ?3, decided = ?4, pending = ?5, skips = ?6, waits = ?7, cancels = ?8, total = ?9, \
                  succeeded = ?10, failed = ?11, skipped = ?12, cancelled = ?13, retrying = ?14, leased = ?15, released_at = ?16, \
                  started_at = ?17, finished_at = ?18, deferred = ?19, keyed = ?20, checkpoints = ?21, \
-                 exceeded = ?22, forgiven = ?23, grace_until = ?24, outdated = ?25 WHERE wf = ?1 AND step = ?2",
+                 exceeded = ?22, forgiven = ?23, grace_until = ?24, outdated = ?25, early = ?26 WHERE wf = ?1 AND step = ?2",
                 rusqlite::params![
                     s.wf, s.step, s.state as u8, s.decided.map(|d| d as u8), s.pending, s.skips, s.waits, s.cancels,
                     s.jobs.total as i64, s.jobs.succeeded as i64, s.jobs.failed as i64, s.jobs.skipped as i64,
                     s.jobs.cancelled as i64, s.jobs.retrying as i64, s.leased, s.released_at, s.started_at, s.finished_at,
                     s.jobs.deferred as i64, s.keyed.0, s.checkpoints, s.exceeded, s.forgiven as i64, s.grace_until,
-                    s.outdated
+                    s.outdated, s.early
                 ],
             )?;
         }
@@ -551,7 +577,16 @@ pub struct Chunk {
     pub jobs: usize,
 }
 
+/// Chunks have numbers below this. That of a chained step's is the number of the chunk that it has from the first step of its chain, and
+/// above this its own.
+const CHAINED: u32 = 40;
+
 impl Chunk {
+    /// The same chunk as that of a step that is chained to its own, directly or not.
+    pub fn of(self, step: StepNumber) -> Self {
+        Self { chunk: chained_chunk(self.chunk, step), ..self }
+    }
+
     /// A chunk of a size that chunks have: readers index by it, and go on behind it.
     fn checked(chunk: i64, first: i64, jobs: i64) -> Result<Self> {
         match usize::try_from(jobs) {
@@ -559,6 +594,22 @@ impl Chunk {
             _ => Err(Error::corrupt(format!("chunk {chunk} has {jobs} jobs from job {first} on"))),
         }
     }
+}
+
+/// The number under which a chained step has a chunk of the first step of its chain; with step 0 that chunk itself.
+pub fn chained_chunk(chunk: i64, step: StepNumber) -> i64 {
+    (chunk & ((1 << CHAINED) - 1)) | i64::from(step) << CHAINED
+}
+
+/// Where the parameters of a chunk are, and which chained step has it.
+pub fn chunk_ref(chunk: i64) -> ChunkRef {
+    let chained = StepNumber::try_from(chunk >> CHAINED).unwrap_or(0);
+    ChunkRef { shard: 0, id: chained_chunk(chunk, 0) as u64, chained }
+}
+
+/// The inverse.
+pub fn chunk_number(chunk: ChunkRef) -> i64 {
+    chained_chunk(chunk.id as i64, chunk.chained)
 }
 
 /// The seven counters from column `from` on.

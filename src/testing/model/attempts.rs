@@ -5,10 +5,11 @@ use super::naive::{Job, Phase, State, Workflow};
 impl Workflow {
     /// Whether a job may be handed out now.
     pub fn may_run(&self, step: usize, index: usize, now: i64) -> bool {
+        let goes_on = self.goes_on(step, index);
         let (step, row) = (&self.steps[step], &self.steps[step].rows[index]);
         let due = row.job == Job::Open || matches!(row.job, Job::Retrying(earliest, _) if now >= earliest);
         let released = step.state == State::Running && step.due.0 <= now && !step.exceeded;
-        due && row.lease.is_none() && released && self.hands_out(step)
+        due && row.lease.is_none() && released && goes_on && self.hands_out(step)
     }
 
     /// Whether a job should be handed out to who asks for everything.

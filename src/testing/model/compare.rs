@@ -118,6 +118,7 @@ fn compare_job(byte: u8, row: &mut Row, now: i64) -> Verdict {
                 | (Job::Failed, JobState::Failed)
                 | (Job::Skipped, JobState::Skipped)
                 | (Job::Cancelled, JobState::Cancelled)
+                | (Job::Behind, JobState::SkippedByPredecessor)
         );
         ensure(same, || format!("is {found:?} instead of {:?}", row.job))?;
     }

@@ -3,6 +3,7 @@
 
 mod attempts;
 mod batch;
+mod chains;
 mod commands;
 mod compare;
 pub(crate) mod dice;

@@ -7,15 +7,15 @@ macro_rules! words {
     };
 }
 words! {
-    /// Where a job stands; the next attempt of one that is retrying may begin between these two times.
-    Job { Open, Retrying(i64, i64), Deferred, Succeeded, Failed, Skipped, Cancelled }
+    /// Where a job stands; the next attempt of one that is retrying may begin between these two times; `Behind` one that did not succeed it is skipped.
+    Job { Open, Retrying(i64, i64), Deferred, Succeeded, Failed, Skipped, Cancelled, Behind }
     /// Where a step stands.
     State { Waiting, Running, Succeeded, Failed, Skipped, Cancelled }
     /// Where a workflow stands.
     Phase { Pending, Running, Paused, Cancelling, Succeeded, Failed, Cancelled }
     /// What an edge asks; `Feeds` comes from the source that feeds the step, `Grows` from the batch whose jobs the step has, and `Death` is for
-    /// the first of these that fails.
-    Asks { Success, Settled, Failure, Always, Feeds, When, Unless, Grows, Death }
+    /// the first of these that fails. `Chains` comes from the step whose jobs those of the step go on from, one to one.
+    Asks { Success, Settled, Failure, Always, Feeds, When, Unless, Grows, Death, Chains }
     /// Whether a batch is held open.
     Batch { Open, Closed, Abandoned }
     /// What an edge comes to; of several the last in this order decides.
@@ -115,7 +115,7 @@ impl Step {
             0 if self.passed_over => State::Cancelled,
             _ if self.count(Job::Failed) > self.tolerates => State::Failed,
             _ if self.count(Job::Cancelled) > 0 => State::Cancelled,
-            jobs if jobs > 0 && self.count(Job::Skipped) == jobs => State::Skipped,
+            jobs if jobs > 0 && self.count(Job::Skipped) + self.count(Job::Behind) == jobs => State::Skipped,
             _ => State::Succeeded,
         })
     }
@@ -152,10 +152,12 @@ fn verdict(upstream: &Step, asks: Asks) -> Option<Verdict> {
         S::Cancelled if asks != A::Always => V::Cancel,
         _ if asks == A::Death => V::Skip,
         _ if asks == A::Grows => V::Release,
-        S::Skipped if matches!(asks, A::Feeds | A::When) || asks == A::Unless && upstream.passed_over => V::Skip,
+        S::Skipped if matches!(asks, A::Feeds | A::When | A::Chains) || asks == A::Unless && upstream.passed_over => {
+            V::Skip
+        }
         S::Succeeded if asks == A::Unless => V::Skip,
         S::Succeeded | S::Skipped if asks == A::Failure => V::Skip,
-        S::Failed if matches!(asks, A::Success | A::Feeds | A::When | A::Unless) => V::Wait,
+        S::Failed if matches!(asks, A::Success | A::Feeds | A::When | A::Unless | A::Chains) => V::Wait,
         S::Succeeded | S::Skipped | S::Failed | S::Cancelled => V::Release,
     })
 }
@@ -183,6 +185,7 @@ impl Workflow {
         fed.rows.extend((0..jobs).map(|_| Row::new()));
         fed.begun |= fed.delay == 0 && others == Some(Verdict::Release);
         fed.state = if fed.begun { State::Running } else { fed.state };
+        self.lengthen_chains();
     }
 
     /// What the edges into a step come to together, or some of them; nothing, if that is open.
@@ -238,7 +241,12 @@ impl Workflow {
     fn settle_one(&mut self, since: i64, now: i64) -> bool {
         for number in 0..self.steps.len() {
             let begun = self.steps[number].begun;
-            let strongest = self.strongest(number, |asks| !begun || matches!(asks, Asks::Feeds | Asks::Grows));
+            let before = self.before(number);
+            if before.is_some_and(|up| self.look_at_chain(number, up)) {
+                return true;
+            }
+            let held = |asks| matches!(asks, Asks::Feeds | Asks::Grows | Asks::Chains);
+            let strongest = self.strongest(number, |asks| !begun || held(asks));
             let (phase, step) = (self.phase, &mut self.steps[number]);
             // Nothing will be repaired in a cancelled workflow.
             let overruled = |asked: &Verdict| phase == Phase::Cancelling && (!step.always || *asked == Verdict::Wait);
@@ -261,6 +269,9 @@ impl Workflow {
             }
             // While its source may emit more it does not settle. Once that has failed it waits, with what it has, for the repair of that.
             let fed = step.state == State::Running && open;
+            if fed && before.is_some() {
+                continue;
+            }
             if let Some(outcome) = step.outcome(skip).filter(|_| !fed || strongest.is_some()) {
                 (step.state, step.exceeded) = (if fed { State::Waiting } else { outcome }, fed && step.exceeded);
                 return true;

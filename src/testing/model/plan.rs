@@ -3,7 +3,7 @@
 use super::dice::Dice;
 use super::naive::{Asks, Job, Phase, Policy, Row, Step, Workflow};
 use crate::clock::Millis;
-use crate::graph::{Edge, StepSpec};
+use crate::graph::{Edge, Link, StepSpec};
 use crate::id::WorkflowId;
 use crate::payload::Chunk;
 use crate::retention::Retention;
@@ -72,8 +72,34 @@ pub fn random_workflow(dice: &mut Dice, size: Size, now: Millis, shard: u16) -> 
             model[number].edges.push((source, Asks::Feeds));
         }
     }
+    // Some go on from the jobs of another, one to one: as many as that has.
+    for number in 1..steps {
+        let up = dice.below(number);
+        let is_fed = model[number].edges.iter().any(|(_, asks)| *asks == Asks::Feeds);
+        let leads = model.iter().any(|step| step.edges.contains(&(up, Asks::Chains)));
+        if dice.chance(35)
+            && !is_fed
+            && !leads
+            && !model[number].always
+            && model[number].feeds.is_none()
+            && model[up].feeds.is_none()
+        {
+            model[number].rows = model[up].rows.clone();
+            model[number].edges.retain(|(other, _)| *other != up);
+            model[number].edges.push((up, Asks::Chains));
+            model[number].delay = 0;
+        }
+    }
     // Some of those that neither feed nor are fed are run by no worker.
-    for step in &mut model {
+    let in_chains: Vec<usize> = model
+        .iter()
+        .enumerate()
+        .flat_map(|(number, step)| {
+            let up = step.edges.iter().find(|(_, asks)| *asks == Asks::Chains).map(|(up, _)| *up);
+            up.into_iter().flat_map(move |up| [up, number])
+        })
+        .collect();
+    for (_, step) in model.iter_mut().enumerate().filter(|(number, _)| !in_chains.contains(number)) {
         let is_fed = step.edges.iter().any(|(_, asks)| *asks == Asks::Feeds);
         if dice.chance(20) && !is_fed && step.feeds.is_none() {
             let time = [FOR_EVER, FOR_EVER, 400, 2_000, 30_000][dice.below(5)];
@@ -123,6 +149,7 @@ pub fn parts(dice: &mut Dice, steps: &[Step]) -> Vec<Part> {
             max_recoveries: step.max_deaths as u8,
             delay: std::time::Duration::from_millis(step.delay as u64),
             priority: dice.below(2) as i32,
+            chain: chain(steps, number),
             ..StepSpec::new(of, of)
         };
         parts.push(Part::Step { spec, upstreams: step.edges.len() as u32, always: step.always, awaits: awaits(step) });
@@ -139,16 +166,26 @@ pub fn parts(dice: &mut Dice, steps: &[Step]) -> Vec<Part> {
                 Asks::Unless => EdgeKind::Unless,
                 Asks::Grows => EdgeKind::Grows,
                 Asks::Death => EdgeKind::OnDeath,
+                Asks::Chains => EdgeKind::Chains,
             };
             parts.push(Part::Edge(Edge { up: *up as u32, down: number as u32, kind }));
         }
     }
-    for (number, step) in steps.iter().enumerate() {
+    let has_its_own = |step: &Step| !step.edges.iter().any(|(_, asks)| *asks == Asks::Chains);
+    for (number, step) in steps.iter().enumerate().filter(|(_, step)| has_its_own(step)) {
         for chunk in chunks(dice, step.rows.len()) {
             parts.push(Part::Jobs { step: number as u32, chunk });
         }
     }
     parts
+}
+
+/// The steps before one in its chain, the first of them first.
+fn chain(steps: &[Step], number: usize) -> Vec<Link> {
+    let Some((up, _)) = steps[number].edges.iter().find(|(_, asks)| *asks == Asks::Chains) else { return Vec::new() };
+    let mut chain = chain(steps, *up);
+    chain.push(Link { step: *up as u32, job_type: "Row".into() });
+    chain
 }
 
 fn awaits(step: &Step) -> Option<Box<Awaits>> {

@@ -13,13 +13,30 @@ impl Workflow {
                 continue;
             }
             // One step after the other: what has run behind it by then, and is retried in part, is older than its input, too.
-            self.outdate_after(&[number][..usize::from(step.state > State::Running)]);
+            let settled = step.state > State::Running;
+            if settled {
+                self.reopen_behind(number);
+            }
+            self.outdate_after(&[number][..usize::from(settled)]);
             let step = &mut self.steps[number];
             (step.state, step.exceeded, step.forgiven) = (State::Running, false, 0);
             let rest = step.policy == Policy::FailFast;
             let again = |row: &&mut Row| row.job == Job::Failed || rest && row.job == Job::Cancelled;
             step.rows.iter_mut().filter(again).for_each(|row| *row = Row::new());
             self.phase = if self.phase > Phase::Cancelling { Phase::Running } else { self.phase };
+        }
+    }
+
+    /// What is chained to a step that is repaired, and has settled, runs again if jobs of it may come back by that.
+    fn reopen_behind(&mut self, up: usize) {
+        let Some(number) = (0..self.steps.len()).find(|step| self.before(*step) == Some(up)) else { return };
+        let step = &self.steps[number];
+        let early = (0..step.rows.len()).any(|index| step.rows[index].is_final() && !self.goes_on(number, index));
+        if step.state > State::Running && !step.passed_over && early {
+            self.reopen_behind(number);
+            self.outdate_after(&[number]);
+            let step = &mut self.steps[number];
+            (step.state, step.exceeded, step.forgiven) = (State::Running, false, step.count(Job::Failed));
         }
     }
 
@@ -38,7 +55,7 @@ impl Workflow {
         while let Some(up) = taken.get(next).copied() {
             for (number, step) in self.steps.iter().enumerate() {
                 let is_under_way = !step.has_run() && !step.is_untouched();
-                let goes_too = |asks| again || asks == Asks::Feeds || is_under_way;
+                let goes_too = |asks| again || matches!(asks, Asks::Feeds | Asks::Chains) || is_under_way;
                 let follows = step.edges.iter().any(|(before, asks)| *before == up && goes_too(*asks));
                 taken.extend((follows && !taken.contains(&number)).then_some(number));
             }
@@ -48,16 +65,18 @@ impl Workflow {
         for number in &taken {
             let emits_anew = |(up, asks): &(usize, Asks)| *asks == Asks::Feeds && taken.contains(up);
             let dropped = self.steps[*number].edges.iter().any(emits_anew);
+            let chained = self.before(*number).is_some();
             let step = &mut self.steps[*number];
             step.generation += u32::from(step.count(Job::Succeeded) > 0);
             step.signalled &= step.is_untouched();
             step.rows.truncate(if dropped { 0 } else { usize::MAX });
             // What has not begun keeps what a person has decided about its jobs.
-            let taken_back = if step.is_untouched() { 0 } else { usize::MAX };
+            let taken_back = if step.is_untouched() && !chained { 0 } else { usize::MAX };
             step.rows.iter_mut().take(taken_back).for_each(|row| *row = Row::new());
             (step.state, step.begun, step.passed_over, step.outdated) = (State::Waiting, false, false, false);
             (step.exceeded, step.forgiven, step.due) = (false, 0, (0, 0));
         }
+        self.lengthen_chains();
         // What its source has emitted so far it begins with.
         for number in &taken {
             let source = self.strongest(*number, |asks| asks == Asks::Feeds);
@@ -76,7 +95,7 @@ impl Workflow {
         let step = &mut self.steps[number];
         let (settled, untouched) = (step.state > State::Running, step.is_untouched());
         let rows = step.rows.iter_mut().enumerate().filter(|(index, _)| only.is_none_or(|only| only == *index));
-        let left = rows.filter(|(_, row)| !matches!(row.job, Job::Succeeded | Job::Skipped));
+        let left = rows.filter(|(_, row)| !matches!(row.job, Job::Succeeded | Job::Skipped | Job::Behind));
         let jobs = left.map(|(_, row)| (row.job, row.lease) = (Job::Skipped, None)).count();
         if jobs == 0 {
             return 0;

@@ -373,6 +373,16 @@ impl Store for Faulty {
         Box::pin(self.call("outcomes", self.store.outcomes(workflow, step, from, after), as_it_is))
     }
 
+    fn outcomes_of_chunk(
+        &self,
+        workflow: WorkflowId,
+        step: StepNumber,
+        index: u64,
+        after: u64,
+    ) -> Answer<'_, Option<ChunkOutcomes>> {
+        Box::pin(self.call("outcomes_of_chunk", self.store.outcomes_of_chunk(workflow, step, index, after), as_it_is))
+    }
+
     fn children(&self, workflow: WorkflowId, step: StepNumber, from: u64, limit: u32) -> Answer<'_, Vec<ChildRow>> {
         Box::pin(self.call("children", self.store.children(workflow, step, from, limit), as_it_is))
     }

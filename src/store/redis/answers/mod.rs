@@ -9,6 +9,7 @@ pub use self::changes::*;
 pub use self::reads::*;
 use crate::clock::Millis;
 use crate::error::{Error, Result};
+use crate::graph::StepNumber;
 use crate::id::WorkflowId;
 use crate::slice::Mask;
 use crate::store::{ChunkRef, Limited, Pausable};
@@ -36,9 +37,16 @@ pub fn workflow_id(text: &str) -> Result<WorkflowId> {
     text.parse().map_err(|_| corrupt("a workflow's id that is none"))
 }
 
-/// A chunk is numbered within its workflow; to the rest of the crate both numbers are one.
+/// A chunk is numbered within its workflow; to the rest of the crate both numbers are one. That of a chained step has a number above these
+/// 32 bits, too: that of the step.
 fn join_chunk(shard: u16, wf: u64, chunk: u64) -> ChunkRef {
-    ChunkRef { shard, id: wf << 32 | chunk }
+    ChunkRef { shard, id: wf << 32 | chunk & 0xffff_ffff, chained: (chunk >> 32) as StepNumber }
+}
+
+/// The number of a workflow, and that of its chunk there.
+pub fn chunk_number(chunk: ChunkRef) -> (u64, u64) {
+    let (wf, number) = split_chunk(chunk.id);
+    (wf, number | u64::from(chunk.chained) << 32)
 }
 
 pub fn split_chunk(id: u64) -> (u64, u64) {

@@ -307,6 +307,7 @@ pub struct Waiting {
     chore: Option<String>,
     #[serde(deserialize_with = "list")]
     leases: Vec<(String, u64)>,
+    behind: u64,
     pub of_queue: String,
     pub of_type: String,
 }
@@ -324,6 +325,7 @@ impl From<Waiting> for store::Waiting {
             chore: told.chore,
             leases: told.leases.iter().map(|(about, jobs)| (worker_name(about), *jobs)).collect(),
             limits: Vec::new(),
+            behind: told.behind,
         }
     }
 }
@@ -335,6 +337,8 @@ pub struct Whereabouts {
     at: Option<u64>,
     due: Option<f64>,
     ready: bool,
+    #[serde(default)]
+    behind: bool,
     turn: Option<Turn>,
 }
 
@@ -353,12 +357,13 @@ pub fn whereabouts(mut told: Answer<Whereabouts>) -> Result<store::Whereabouts> 
         }
         _ => None,
     };
-    let Whereabouts { worker, due, ready, turn, .. } = told.json;
+    let Whereabouts { worker, due, ready, behind, turn, .. } = told.json;
     Ok(store::Whereabouts {
         worker: worker.as_deref().map(worker_name),
         progress,
         due: due.map(|due| due as Millis),
         ready,
+        behind,
         turn: turn.map(|Turn { key, admitted, waiting }| store::Turn { key, admitted, waiting }),
     })
 }

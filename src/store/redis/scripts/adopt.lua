@@ -35,6 +35,7 @@ function G.jobs_came(fed, jobs)
     fed.total, workflow.total = fed.total + jobs, workflow.total + jobs
     G.put_step(fed)
     G.put_workflow(workflow)
+    G.lengthen_chain(fed, first, jobs)
     local waits_for_one = fed.pending + fed.waits == 1 and fed.skips + fed.cancels == 0
     if fed.state == STEP.waiting and not fed.released_at and waits_for_one and fed.delay == 0 then
         -- It waits for nothing but its source, so it begins with the jobs that are there.

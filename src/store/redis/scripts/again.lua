@@ -6,7 +6,7 @@
 -- In a block of its own, whose locals end with it: a script may have 200 of them at a time.
 do
 
-local STAGE = { lines = 1, children = 2, ask = 3, jobs = 4, tell = 5, drop = 6, done = 7 }
+local STAGE = AGAIN
 local AGAIN_HOLD = 'run again'
 local AGAIN_CALLS, AGAIN_BYTES = 250, 128 * 1024
 local AGAIN_EDGES, AGAIN_CHUNKS, AGAIN_LEASES, AGAIN_STEPS = 25, 30, 25, 20
@@ -30,9 +30,14 @@ local function put_on_list(wf, number, dropped)
         put_taken(wf, number, { gated = false, dropped = dropped }, STAGE.tell, 0)
         return G.change_holds(wf, number, AGAIN_HOLD, true)
     end
+    local stage = tonumber(call('ZSCORE', K.wf(wf, 'again'), number))
+    if G.step(wf, number).follows then
+        -- What it has been given to go on with is taken back when the step before it is, though it has been taken back itself.
+        if stage ~= STAGE.tell then put_taken(wf, number, row, STAGE.lines, 0) end
+        return
+    end
     if not dropped or row.dropped then return end
     row.dropped = true
-    local stage = tonumber(call('ZSCORE', K.wf(wf, 'again'), number))
     put_taken(wf, number, row, stage == STAGE.done and STAGE.drop or stage, row.cursor)
 end
 
@@ -53,6 +58,7 @@ local function has_chore_under_way(step)
     if step.state >= STEP.succeeded and on_list('release', 0) then return true end
     if step.decided and (on_list('fill', SKIPPED) or on_list('fill', CANCELLED)) then return true end
     if step.policy == FAIL_FAST and on_list('stop rest', 0) then return true end
+    if step.follows and (on_list('skip behind', 0) or on_list('reopen behind', 0)) then return true end
     local text = call('HGET', K.wf(step.wf, 'holds'), step.step)
     for name in pairs(text and cmsgpack.unpack(text) or {}) do
         local mended = name:match('^retry (%d+)$') or name == 'retry' and 0 or name == 'discard' and -1 or name == 'child' and -2
@@ -79,7 +85,7 @@ local function tell_to_wait_again(step, from, again)
         local follower = G.step(wf, edge.down)
         local has_run = follower.released_at and follower.state >= STEP.succeeded
         local is_fed = edge.kind == EDGE.feeds
-        if is_fed or again or not has_run and not G.is_untouched(follower) then
+        if is_fed or edge.kind == EDGE.chains or again or not has_run and not G.is_untouched(follower) then
             put_on_list(wf, edge.down, is_fed)
         elseif has_run then
             follower.outdated = true
@@ -95,7 +101,7 @@ function G.end_leases_of(step)
     local prefix = hex(step.step, 8)
     local members = call('ZRANGEBYLEX', K.wf(step.wf, 'leases'), '[' .. prefix, '(' .. prefix .. '~', 'LIMIT', 0, AGAIN_LEASES)
     for _, member in ipairs(members) do
-        local lease = G.lease_named(member:sub(17))
+        local lease = G.lease_of(member)
         if lease then
             G.note('taken_back', 0, lease, lease.jobs)
             step.leased = step.leased - M.len(lease.jobs)
@@ -122,7 +128,7 @@ local function take_back_step(step)
         call('HSET', K.wf(step.wf, 'awaited'), step.step, pack(awaited, AWAITED_FIELDS))
     end
     step.state, step.pending = STEP.waiting, step.pending + 1
-    for _, name in ipairs({ 'decided', 'released_at', 'started_at', 'finished_at', 'exceeded', 'grace_until', 'forgiven', 'outdated' }) do
+    for _, name in ipairs({ 'decided', 'released_at', 'started_at', 'finished_at', 'exceeded', 'grace_until', 'forgiven', 'outdated', 'early' }) do
         step[name] = nil
     end
     G.put_step(step)
@@ -221,6 +227,11 @@ local function take_back_jobs(step, from, dropped)
             end
         end
         G.forget_checkpoints(wf, number, chunk.chunk, M.range(0, chunk.jobs))
+        if step.follows then
+            -- As before: it can go on with these as soon as it is released.
+            local ready = G.succeeded_before(step, chunk)
+            if ready ~= '' then G.put_behind(step, chunk, ready) end
+        end
     end
     if done > 0 then
         for _, part in ipairs({ 'bytes', 'recovered', 'failed' }) do call('HDEL', K.wf(wf, part), unpack(numbers, 1, done)) end
@@ -242,6 +253,7 @@ local function drop_emitted(step)
         local jobs = tonumber(call('HGET', K.wf(wf, 'lengths'), segment) or 0)
         step.total, workflow.total = step.total - jobs, workflow.total - jobs
         call('ZREM', K.wf(wf, 'segments'), member)
+        G.lengthen_chain(step, 0, -jobs)
         G.leave_chore('drop', wf, segment, 0, segment)
     end
     G.put_step(step)
@@ -262,8 +274,9 @@ local function take_back_some(wf, number, stage, again)
         go_on(STAGE.tell, tell_to_wait_again(step, row.cursor, again), STAGE.lines)
     elseif stage == STAGE.lines then
         if G.clear_lines(wf, number) or G.end_leases_of(step) then return true end
-        local after = G.is_untouched(step) and behind or step.children and STAGE.children or STAGE.ask
-        take_back_step(step)
+        local untouched = G.is_untouched(step) and not step.follows
+        local after = untouched and behind or step.children and STAGE.children or STAGE.ask
+        if not row.gated then take_back_step(step) end
         row.gated = true
         put_taken(wf, number, row, after, 0)
     elseif stage == STAGE.children then
@@ -302,6 +315,7 @@ end
 
 -- Whether the one edge that has not decided, or waits, comes from the source that feeds the step: then it may begin with what is there.
 local function may_begin(step)
+    if step.follows then return G.may_go_on(step) end
     local waits_for_one = step.pending + step.waits == 1 and step.skips + step.cancels == 0
     if step.state ~= STEP.waiting or step.released_at or not waits_for_one or step.delay > 0 or step.total == 0 then return false end
     local prefix = hex(step.step, 8)
@@ -331,6 +345,7 @@ function G.release_again(wf, root, again)
                 G.put_step(step)
             end
             G.to_finish[wf] = true
+            G.leave_behind(step)
             if not row.gated or step.decided then
                 G.check_settled(wf, number)
             elseif may_begin(step) then

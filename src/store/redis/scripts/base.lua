@@ -211,7 +211,7 @@ end
 
 -- States -----------------------------------------------------------------------------------------------------------------------
 
-local OPEN, RETRYING, DEFERRED, SUCCEEDED, FAILED, SKIPPED, CANCELLED = 0, 1, 2, 3, 4, 5, 6
+local OPEN, RETRYING, DEFERRED, SUCCEEDED, FAILED, SKIPPED, CANCELLED, SKIPPED_BEHIND = 0, 1, 2, 3, 4, 5, 6, 7
 local COUNTERS = { [1] = 'retrying', [2] = 'deferred', [3] = 'succeeded', [4] = 'failed', [5] = 'skipped', [6] = 'cancelled', [7] = 'skipped' }
 local STEP = { waiting = 0, running = 1, succeeded = 2, failed = 3, skipped = 4, cancelled = 5 }
 local WF = {
@@ -221,11 +221,13 @@ local WF = {
 local WF_WORDS = {
     [0] = 'building', 'pending', 'running', 'paused', 'cancelling', 'succeeded', 'failed', 'cancelled', 'deleting', 'standing',
 }
-local EDGE = { after = 0, settled = 1, failure = 2, always = 3, feeds = 4, when = 5, unless = 6, grows = 7, death = 8 }
+local EDGE = { after = 0, settled = 1, failure = 2, always = 3, feeds = 4, when = 5, unless = 6, grows = 7, death = 8, chains = 9 }
 local JOB_WORDS = { [0] = 'open', 'retrying', 'deferred', 'succeeded', 'failed', 'skipped', 'cancelled', 'skipped' }
 -- Whether jobs may still be added to a batch; its first step, which stands for it; how many callbacks it may have, which come behind that.
 local BATCH = { open = 1, closed = 2, abandoned = 3, step = 0, callbacks = 8 }
 local RELEASE, SKIP, WAIT, CANCEL = 1, 2, 3, 4
+-- What is to be done next with a step that is taken back to run again.
+local AGAIN = { lines = 1, children = 2, ask = 3, jobs = 4, tell = 5, drop = 6, done = 7 }
 local FAIL_FAST, OR_PAUSE = 1, 2
 local PARKED = 1e15
 local NEVER = 9e15
@@ -235,8 +237,8 @@ local function is_finished(state)
 end
 
 local IF_SUCCEEDED = { [EDGE.failure] = SKIP, [EDGE.unless] = SKIP }
-local IF_SKIPPED = { [EDGE.failure] = SKIP, [EDGE.feeds] = SKIP, [EDGE.when] = SKIP }
-local IF_FAILED = { [EDGE.after] = WAIT, [EDGE.feeds] = WAIT, [EDGE.when] = WAIT, [EDGE.unless] = WAIT }
+local IF_SKIPPED = { [EDGE.failure] = SKIP, [EDGE.feeds] = SKIP, [EDGE.when] = SKIP, [EDGE.chains] = SKIP }
+local IF_FAILED = { [EDGE.after] = WAIT, [EDGE.feeds] = WAIT, [EDGE.when] = WAIT, [EDGE.unless] = WAIT, [EDGE.chains] = WAIT }
 
 -- What follows from an upstream step that settled; nil while it has not.
 local function decide(kind, upstream)
@@ -255,7 +257,7 @@ end
 
 -- Whether the step behind an edge begins before the one in front of it has settled, and settles only then.
 local function holds_back(kind)
-    return kind == EDGE.feeds or kind == EDGE.grows
+    return kind == EDGE.feeds or kind == EDGE.grows or kind == EDGE.chains
 end
 
 -- Whether nothing of a step has run, and nothing will before its edges say so.
@@ -391,6 +393,7 @@ local STEP_FIELDS = {
     'state', 'decided', 'pending', 'skips', 'waits', 'cancels', 'total', 'succeeded', 'failed', 'skipped', 'cancelled',
     'retrying', 'leased', 'released_at', 'started_at', 'finished_at', 'generation', 'deferred', 'keyed',
     'deadlines', 'checkpoints', 'awaits', 'policy', 'exceeded', 'forgiven', 'grace_until', 'children', 'outdated', 'grows',
+    'follows', 'root', 'leads', 'early',
 }
 -- The type of the signal, if it is one; the time or the wait until its end, if it has one; what it becomes then; its error; when its signal came.
 local AWAITED_FIELDS = { 'type', 'at', 'wait', 'state', 'number', 'text', 'signalled_at' }
@@ -488,8 +491,14 @@ end
 local function unsettled_jobs(row)
     return math.max(row.total - settled_jobs(row), 0)
 end
+
+-- How many jobs of a step have all that they need, in a chain that of their predecessors, and have not settled.
+function G.going(step)
+    if not step.follows then return unsettled_jobs(step) end
+    return math.max(G.step(step.wf, step.follows).succeeded + (step.early or 0) - settled_jobs(step), 0)
+end
 local function ready_jobs(step)
-    return math.max(unsettled_jobs(step) - step.retrying - (step.deferred or 0) - math.max(step.leased, 0), 0)
+    return math.max(G.going(step) - step.retrying - (step.deferred or 0) - math.max(step.leased, 0), 0)
 end
 local function is_at_limit(step)
     return step.limit ~= nil and step.leased >= step.limit
@@ -636,15 +645,31 @@ local function chunk_of(member, first)
     }
 end
 
+-- A chained step has the chunks of the first step of its chain, under numbers of its own: above 32 bits is the step; 0 for that chunk itself.
+local CHAINED = 2 ^ 32
+function G.chained_chunk(chunk, step)
+    return chunk % CHAINED + step * CHAINED
+end
+-- The bytes of the step before a chained one, of the chunk that both have.
+function G.bytes_before(step, chunk)
+    local up = G.step(step.wf, step.follows)
+    return G.bytes(step.wf, G.chained_chunk(chunk.chunk, up.follows and up.step or 0), chunk.jobs)
+end
+function G.succeeded_before(step, chunk)
+    return M.where(G.bytes_before(step, chunk), function(byte) return state_of(byte) == SUCCEEDED end)
+end
+
 -- The chunk that holds a job: its number, its first job, how many it has. Nil if there is none.
 function G.find_chunk(wf, step, index)
-    local segment = segment_at(wf, step, index)
+    local root = G.step(wf, step).root
+    local segment = segment_at(wf, root or step, index)
     if segment then
         local of = hex(segment.segment, 8)
         local member = call('ZREVRANGEBYLEX', K.wf(wf, 'chunks'), '[' .. of .. hex(index - segment.first, 12) .. '~', '[' .. of,
             'LIMIT', 0, 1)[1]
         if member then
             local chunk = chunk_of(member, segment.first)
+            if root then chunk.chunk = G.chained_chunk(chunk.chunk, step) end
             if index < chunk.first + chunk.jobs then return chunk end
         end
     end
@@ -657,8 +682,9 @@ function G.chunk_at(wf, step, index)
 end
 
 -- At most `limit` chunks of a step whose jobs begin at `index` or behind it.
-function G.chunks_from(wf, step, index, limit)
-    local chunks = {}
+function G.chunks_from(wf, number, index, limit)
+    local chunks, root = {}, G.step(wf, number).root
+    local step = root or number
     while #chunks < limit do
         local segment = segment_at(wf, step, index)
         local length = segment and tonumber(call('HGET', K.wf(wf, 'lengths'), segment.segment) or 0)
@@ -674,7 +700,9 @@ function G.chunks_from(wf, step, index, limit)
         local members = call('ZRANGEBYLEX', K.wf(wf, 'chunks'), '[' .. of .. hex(from, 12), '(' .. of .. '~', 'LIMIT', 0,
             limit - #chunks)
         for _, member in ipairs(members) do
-            chunks[#chunks + 1] = chunk_of(member, segment.first)
+            local chunk = chunk_of(member, segment.first)
+            if root then chunk.chunk = G.chained_chunk(chunk.chunk, number) end
+            chunks[#chunks + 1] = chunk
         end
         cost.rows = cost.rows + #members
         if #members == 0 and length == 0 then break end

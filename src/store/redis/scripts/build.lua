@@ -26,8 +26,12 @@ local function add_jobs(wf, part)
     step.new_segment = segment
     add_chunk(wf, segment, step.total, part)
     batch('HSET', K.wf(wf, 'lengths'), segment, step.total + part.jobs)
-    step.total, workflow.total = step.total + part.jobs, workflow.total + part.jobs
-    G.put_step(step)
+    -- Steps that are chained to this one have as many.
+    while step do
+        step.total, workflow.total = step.total + part.jobs, workflow.total + part.jobs
+        G.put_step(step)
+        step = step.leads and G.step(wf, step.leads)
+    end
     G.put_workflow(workflow)
 end
 

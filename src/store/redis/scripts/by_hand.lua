@@ -24,9 +24,20 @@ end
 
 -- Jobs of a chunk end so, whatever they were.
 local function end_jobs(wf, number, chunk, bytes, jobs, state)
+    local step = G.step(wf, number)
+    if step.follows then
+        G.count_early(step, chunk, M.both(jobs, M.where(bytes, function(byte) return state_of(byte) < SUCCEEDED end)), 1)
+    end
     local failed = M.both(jobs, M.where(bytes, function(byte) return state_of(byte) == FAILED end))
     if failed ~= '' then G.forget_failed(wf, number, chunk.chunk, failed) end
     G.settle_jobs(wf, number, chunk, bytes, jobs, state)
+    if state == SUCCEEDED then G.hand_on(step, chunk, jobs) end
+end
+
+-- Whether a chore of that argument gives a job an output.
+function G.replaces(argument)
+    local _, state = one_job(argument)
+    return argument < G.SKIP_ALL and state == SUCCEEDED
 end
 
 local function decide_one(wf, number, argument)
@@ -39,7 +50,7 @@ local function decide_one(wf, number, argument)
         local prefix = hex(number, 8) .. hex(chunk.chunk, 8)
         local names = call('ZRANGEBYLEX', K.wf(wf, 'leases'), '[' .. prefix, '(' .. prefix .. '~', 'LIMIT', 0, 1024)
         for _, member in ipairs(names) do
-            local lease = G.lease_named(member:sub(17))
+            local lease = G.lease_of(member)
             if lease and M.both(lease.jobs, job) ~= '' then
                 G.take_back(lease, false)
                 break

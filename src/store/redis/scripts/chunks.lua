@@ -11,6 +11,13 @@ local function add_step(wf, part)
         waits = 0, cancels = 0, leased = 0, generation = workflow.generation, dirty = true, had_failed = false,
     }
     for _, name in ipairs(COUNTS) do row[name] = 0 end
+    if part.follows then
+        local before = part.follows < number and G.step(wf, part.follows)
+        if not before or before.leads then fail('usage', 'step ' .. number .. ' is chained to step ' .. part.follows .. ', which cannot be') end
+        before.leads = number
+        G.put_step(before)
+        row.follows, row.root = part.follows, part.root
+    end
     local awaits = part.awaits
     if awaits then
         row.awaits = true

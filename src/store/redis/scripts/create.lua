@@ -90,6 +90,9 @@ function DO.append()
             if is_finished(workflow.state) or workflow.state == WF.deleting then G.refuse_late(workflow) end
         else
             of_wf = G.find(arg.of.workflow)
+            if G.step(of_wf, arg.of.step).follows then
+                fail('usage', 'step ' .. arg.of.step .. ' of this workflow is chained: its jobs are made of those before them')
+            end
             local state = G.workflow(of_wf).state
             local is_cancelled = state == WF.cancelling or state == WF.cancelled
             if G.step(of_wf, arg.of.step).state >= STEP.succeeded and arg.of.jobs and not is_cancelled then

@@ -18,7 +18,8 @@ local function work_of(wf, step)
     local work = { places = {}, timers = {}, kept = {}, runs = {}, leased = 0, delayed = false }
     local function add(counts, chunk, jobs)
         M.each(jobs, function(at)
-            local name = chunk * 1024 + at
+            -- Of one step all chunks have the same number above 32 bits.
+            local name = chunk % CHAINED * 1024 + at
             counts[name] = (counts[name] or 0) + 1
         end)
     end
@@ -36,7 +37,9 @@ local function work_of(wf, step)
         local line = suspect and step.suspect_line or not suspect and step.line
         local score = line and call('ZSCORE', K.ready(line, wf), step.step)
         local place = 'workflow ' .. arg.shown .. ', step ' .. step.step
-        if #entries > 0 and not score then find(place .. ' has entries in no line') end
+        -- What is chained has entries before it is released.
+        local is_early = step.follows and (not step.released_at or step.delay > 0)
+        if #entries > 0 and not score and not is_early then find(place .. ' has entries in no line') end
         if #entries == 0 and score then find(place .. ' is lined up without an entry') end
         if score and not call('ZSCORE', K.places(line), wf) then find(place .. ' is lined up without a place') end
         local state = G.workflow(wf).state
@@ -46,12 +49,12 @@ local function work_of(wf, step)
     end
     local prefix = hex(step.step, 8)
     for _, member in ipairs(call('ZRANGEBYLEX', K.wf(wf, 'leases'), '[' .. prefix, '(' .. prefix .. '~')) do
-        local lease = G.lease_named(member:sub(17))
+        local lease = G.lease_of(member)
         if lease then
             work.leased = work.leased + M.len(lease.jobs)
             add(work.places, lease.chunk, lease.jobs)
         else
-            find('workflow ' .. arg.shown .. ' names the lease ' .. member:sub(17) .. ', which is not there')
+            find('workflow ' .. arg.shown .. ' names the lease ' .. member .. ', which is not there')
         end
     end
     for _, timer in ipairs(call('ZRANGEBYLEX', K.wf(wf, 'timers'), '[' .. prefix, '(' .. prefix .. '~')) do
@@ -107,18 +110,22 @@ local function turns_of(step, chunk)
 end
 
 local function check_chunk(step, work, chunk, bytes, place)
+    -- Which jobs of a chained step may go on.
+    local succeeded = {}
+    if step.follows then M.each(G.succeeded_before(step, chunk), function(at) succeeded[at] = true end) end
+    local waits_in_entry = step.follows and step.state == STEP.waiting and not step.decided
     local turns = turns_of(step, chunk)
     local awaited = step.awaits and unpack_row(call('HGET', K.wf(step.wf, 'awaited'), step.step), AWAITED_FIELDS) or {}
     -- Nothing but the ends of their workflows ends jobs that have some.
     local is_endless = step.awaits ~= nil and not awaited.at and not awaited.wait or step.children
     for at = 0, #bytes - 1 do
         local index, state = chunk.first + at, state_of(bytes:byte(at + 1))
-        local name = chunk.chunk * 1024 + at
+        local name = chunk.chunk % CHAINED * 1024 + at
         local places, timed = work.places[name] or 0, work.timers[name] ~= nil
         for _, run in ipairs(work.runs) do
             if index >= run[1] and index < run[2] then places = places + 1 end
         end
-        if work.delayed then places = places + 1 end
+        if work.delayed and not step.follows then places = places + 1 end
         local right = places == 0 and not timed
         if step.state == STEP.running and state == OPEN then right = places == 1 and not timed end
         if step.state == STEP.running and (state == RETRYING or state == DEFERRED) then
@@ -129,6 +136,16 @@ local function check_chunk(step, work, chunk, bytes, place)
         if state == CANCELLED and G.is_lane(step.wf) then right = true end
         -- What a person has skipped stays there until its step settles.
         if state == SKIPPED and step.state == STEP.running then right = true end
+        if step.follows and not succeeded[at] then
+            -- One that is chained goes nowhere before its own predecessor has succeeded.
+            right = places == 0 and not timed and (state == OPEN or state >= SKIPPED)
+        elseif waits_in_entry and state == OPEN then
+            right = places == 1 and not timed
+        elseif waits_in_entry and state == SKIPPED then
+            right = true
+        elseif state == SKIPPED_BEHIND then
+            right = false
+        end
         if not right then
             return find(place .. ': job ' .. index .. ' is ' .. JOB_WORDS[state] .. ' and stands in ' .. places .. ' places and ' ..
                 (timed and 1 or 0) .. ' timers (the first such job of its chunk)')
@@ -146,7 +163,7 @@ end
 local function check_step(wf, workflow, step, place, busy)
     local work = work_of(wf, step)
     busy = busy or call('HEXISTS', K.wf(wf, 'holds'), step.step) == 1
-    local counted, next_job, settled_of = {}, 0, {}
+    local counted, next_job, settled_of, early = {}, 0, {}, 0
     for _, name in ipairs(COUNTS) do counted[name] = 0 end
     while true do
         local chunks = G.chunks_from(wf, step.step, next_job, 200)
@@ -158,6 +175,10 @@ local function check_step(wf, workflow, step, place, busy)
             next_job = chunk.first + chunk.jobs
             counted.total = counted.total + chunk.jobs
             local bytes = G.bytes(wf, chunk.chunk, chunk.jobs)
+            if step.follows then
+                local settled = M.where(bytes, function(byte) return state_of(byte) >= SUCCEEDED end)
+                early = early + M.len(M.minus(settled, G.succeeded_before(step, chunk)))
+            end
             if step.feeds or step.checkpoints and step.checkpoints ~= 0 then settled_of[chunk.chunk] = bytes end
             for at = 1, #bytes do
                 local byte = bytes:byte(at)
@@ -165,7 +186,7 @@ local function check_step(wf, workflow, step, place, busy)
                 if counter then counted[counter] = counted[counter] + 1 end
                 if byte >= 31 * 8 then find(place .. ': job ' .. (chunk.first + at - 1) .. ' has used 31 attempts') end
             end
-            if call('HEXISTS', K.wf(wf, 'params'), chunk.chunk) == 0 then find(place .. ': chunk ' .. chunk.chunk .. ' has no parameters') end
+            if call('HEXISTS', K.wf(wf, 'params'), G.chained_chunk(chunk.chunk, 0)) == 0 then find(place .. ': chunk ' .. chunk.chunk .. ' has no parameters') end
             if not busy then check_chunk(step, work, chunk, bytes, place) end
             if workflow.state == WF.standing then check_kept(wf, work, chunk, bytes, place) end
         end
@@ -173,6 +194,13 @@ local function check_step(wf, workflow, step, place, busy)
     end
     for _, name in ipairs(COUNTS) do expect(place, 'its count of jobs (' .. name .. ')', step[name], counted[name]) end
     expect(place, 'its count of jobs under a lease', step.leased, work.leased)
+    if step.follows and not step.decided and not busy and workflow.state ~= WF.cancelled then
+        expect(place, 'its count of settled jobs whose predecessors have not succeeded', step.early or 0, early)
+        local waiting = unsettled_jobs(counted) - G.going(step)
+        if G.step(wf, step.follows).state == STEP.succeeded and waiting > 0 then
+            find(place .. ': ' .. waiting .. ' of its jobs wait for predecessors that have settled')
+        end
+    end
     if workflow.state == WF.standing then
         expect(place, 'its count of chunks with deadlines', step.deadlines or 0, call('HLEN', K.wf(wf, 'deadlines')))
     end

@@ -13,6 +13,11 @@ function G.lease_named(name)
     return lease
 end
 
+-- The lease of a member of a workflow's list: its session has 24 digits.
+function G.lease_of(member)
+    return G.lease_named(member:sub(member:find(':', 1, true) - 24))
+end
+
 function G.put_lease(lease)
     call('HSET', K.lease(lease.session), lease.number, pack(lease, LEASE_FIELDS))
 end

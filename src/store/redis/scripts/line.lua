@@ -38,6 +38,11 @@ end
 
 -- Puts work of a step into its line. Work is a run {low, high} or jobs of one chunk {chunk, first, jobs}.
 function G.enqueue(step, work, front, suspect, recoveries, alone)
+    G.line_up(step, G.put_entry(step, work, front, suspect, recoveries, alone))
+end
+
+-- Makes an entry of a step; returns the line that it is for.
+function G.put_entry(step, work, front, suspect, recoveries, alone)
     local line = step.line
     if suspect then
         if not step.suspect_line then
@@ -49,6 +54,11 @@ function G.enqueue(step, work, front, suspect, recoveries, alone)
     end
     work.recoveries, work.alone = recoveries, alone
     call(front and 'LPUSH' or 'RPUSH', K.queue(step.wf, step.step, suspect), cmsgpack.pack(work))
+    return line
+end
+
+-- Gives a step that has entries a turn in its line.
+function G.line_up(step, line)
     -- A step that has a turn, or is parked, keeps it.
     local new_step = call('ZADD', K.ready(line, step.wf), 'NX', next_turn(line), step.step) > 0
     feed(line)

@@ -118,7 +118,7 @@ function DO.outcomes()
     local wf, page, room, after, from = G.find(arg.workflow), {}, OUTCOME_PAGE, arg.after, arg.from
     if from > 0 then from = (G.find_chunk(wf, arg.step, from) or { first = from }).first end
     local records_left = OUTCOME_RECORDS
-    for _, chunk in ipairs(G.chunks_from(wf, arg.step, from, 80)) do
+    for _, chunk in ipairs(G.chunks_from(wf, arg.step, from, arg.limit or 80)) do
         local key = K.wf(wf, 'outcomes')
         local highest = tonumber(call('HGET', key, chunk.chunk) or 0)
         local records, last, whole = {}, after, true
@@ -270,10 +270,11 @@ function DO.waiting()
             kind == 'release again' then answer.chore = kind end
     end
     for _, member in ipairs(call('ZRANGEBYLEX', K.wf(wf, 'leases'), '[' .. prefix, '(' .. prefix .. '~', 'LIMIT', 0, 50)) do
-        local lease = G.lease_named(member:sub(17))
+        local lease = G.lease_of(member)
         if lease then answer.leases[#answer.leases + 1] = { worker_about(lease.session) or '', M.len(lease.jobs) } end
     end
     answer.of_queue, answer.of_type = of[1], of[2]
+    answer.behind = not step.decided and unsettled_jobs(step) - G.going(step) or 0
     return answer
 end
 
@@ -305,7 +306,7 @@ function DO.whereabouts()
     local at = arg.index - chunk.first
     local prefix = hex(arg.step, 8) .. hex(chunk.chunk, 8)
     for _, member in ipairs(call('ZRANGEBYLEX', K.wf(wf, 'leases'), '[' .. prefix, '(' .. prefix .. '~', 'LIMIT', 0, 200)) do
-        local lease = G.lease_named(member:sub(17))
+        local lease = G.lease_of(member)
         if lease and holds_job(lease.jobs, at) then
             answer.worker = worker_about(lease.session) or ''
             local told = call('HGET', K.progress(lease.session), lease.number)
@@ -327,7 +328,8 @@ function DO.whereabouts()
         if holds_job(jobs, at) then answer.due = unhex(names[from]:sub(9, 22)) end
     end
     local step = G.step(wf, arg.step)
-    answer.ready = state == OPEN and not answer.worker and step.state == STEP.running
+    answer.behind = state == OPEN and step.follows ~= nil and not holds_job(G.succeeded_before(step, chunk), at)
+    answer.ready = state == OPEN and not answer.worker and step.state == STEP.running and not answer.behind
     if state == DEFERRED and not answer.due then answer.turn = G.turn_told(step, chunk, at) end
     return answer
 end

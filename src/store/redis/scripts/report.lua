@@ -202,6 +202,10 @@ function DO.report()
         else
             if bytes[name] ~= before then G.put_bytes(wf, chunk.chunk, bytes[name]) end
             put_record(lease, part)
+            if step.leads then
+                local is = function(byte) return state_of(byte) == SUCCEEDED end
+                G.hand_on(step, chunk, M.both(part.succeeded, M.where(bytes[name], is)))
+            end
             for _, error in ipairs(G.note_errors(wf, number, chunk.chunk, part.errors)) do
                 known[#known + 1] = { part.lease, error }
             end

@@ -5,12 +5,14 @@ local function is_at_bound()
 end
 
 -- A fed step whose source has failed is through with the jobs that it has: it waits, with what it has, until the source is repaired.
-local function rest(step, workflow)
+function G.rest(step)
+    local workflow = G.workflow(step.wf)
     step.state = STEP.waiting
     G.put_step(step)
     workflow.active = workflow.active - 1
     G.put_workflow(workflow)
     G.to_finish[step.wf] = true
+    if step.leads then G.check_settled(step.wf, step.leads) end
 end
 
 -- A step that rests has something to do again.
@@ -44,12 +46,17 @@ function G.check_settled(wf, number)
     if step.grows then G.act_on_death(step) end
     local may = step.state == STEP.running or step.state == STEP.waiting and step.decided ~= nil
     local workflow = G.workflow(wf)
+    if may and step.follows and unsettled_jobs(step) > 0 then return G.rest_behind(step) end
     if not may or unsettled_jobs(step) > 0 or workflow.state == WF.standing or is_held(wf, number) then return end
     if step.grows and step.pending > 0 and not step.decided then return G.settle_batch(wf) end
     if step.state == STEP.running and not step.decided then
+        if step.follows and step.pending + step.waits > 0 then G.rest_behind(step) end
         if step.pending > 0 then return end
         -- In a cancelled workflow nothing is repaired, so nothing waits for that.
-        if step.waits > 0 and workflow.state ~= WF.cancelling then return rest(step, workflow) end
+        if step.waits > 0 and workflow.state ~= WF.cancelling then
+            if not step.follows then G.rest(step) end
+            return
+        end
     end
     -- Of jobs that a person has skipped.
     if step.state == STEP.running and step.skipped > 0 then while G.clear_lines(wf, number) do end end
@@ -121,6 +128,7 @@ function G.release(step)
         -- Nobody has reported anything of it.
         return G.wait_anew(step, chunk, string.rep('\0', chunk.jobs))
     end
+    if step.follows then return G.begin_behind(step) end
     if step.delay > 0 then return G.set_timer(step, now() + step.delay, 0, 0, '') end
     G.enqueue_all(step, 0)
 end
@@ -165,7 +173,7 @@ local function leased_of_chunk(wf, step, chunk)
     local prefix = hex(step, 8) .. hex(chunk, 8)
     local leased = ''
     for _, member in ipairs(call('ZRANGEBYLEX', K.wf(wf, 'leases'), '[' .. prefix, '(' .. prefix .. '~', 'LIMIT', 0, 1024)) do
-        local lease = G.lease_named(member:sub(17))
+        local lease = G.lease_of(member)
         if lease then leased = M.either(leased, lease.jobs) end
     end
     return leased
@@ -173,7 +181,10 @@ end
 
 -- Gives every job of a bite of chunks that is neither settled nor under a lease its final state. Returns where to go on.
 function G.fill(wf, step, from, state)
-    local chunks, has_children = G.chunks_from(wf, step, from, 30), G.step(wf, step).children
+    local of = G.step(wf, step)
+    -- What came too early for a step that is not to run.
+    if of.follows and of.decided and from == 0 and G.clear_lines(wf, step) then return 0 end
+    local chunks, has_children = G.chunks_from(wf, step, from, 30), of.children
     for _, chunk in ipairs(chunks) do
         local bytes = G.bytes(wf, chunk.chunk, chunk.jobs)
         -- What waits for its child ends with that.
@@ -181,7 +192,9 @@ function G.fill(wf, step, from, state)
             local state = state_of(byte)
             return state < SUCCEEDED and not (has_children and state == DEFERRED)
         end)
-        G.settle_jobs(wf, step, chunk, bytes, M.minus(open, leased_of_chunk(wf, step, chunk.chunk)), state)
+        local ends = M.minus(open, leased_of_chunk(wf, step, chunk.chunk))
+        G.settle_jobs(wf, step, chunk, bytes, ends, state)
+        G.count_early(of, chunk, ends, 1)
     end
     if #chunks == 30 then
         local last = chunks[#chunks]
@@ -256,7 +269,9 @@ local function note_decision(wf, edge, decision)
     -- settles once its source says so, also if it has begun.
     if edge.decision == decision or not G.is_asked(step, edge.kind) then return end
     G.redecide(wf, edge, step, decision)
+    if edge.kind == EDGE.chains and decision == RELEASE then G.leave_behind(step) end
     if step.state == STEP.running then return G.check_settled(wf, edge.down) end
+    if step.follows and G.workflow(wf).state ~= WF.cancelling and G.may_go_on(step) then return G.release(step) end
     if step.pending == 0 then G.act_on_decisions(step) end
 end
 

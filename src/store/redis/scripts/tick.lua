@@ -31,6 +31,7 @@ local function make_jobs_due(wf, number, chunk, first, jobs)
     local step = G.step(wf, number)
     if step.state ~= STEP.running then return end
     if step.awaits then return G.end_wait(step, first) end
+    if chunk == 0 and step.follows then return G.line_up(step, step.line) end
     if chunk == 0 then return G.enqueue_all(step, 0) end
     if jobs == '' then return G.stop_keeping(step, chunk, first) end
     local at = G.find_chunk(wf, number, first)
@@ -139,7 +140,7 @@ local function shorten_leases(wf, step, grace)
     if not grace then return end
     local prefix = hex(step, 8)
     for _, member in ipairs(call('ZRANGEBYLEX', K.wf(wf, 'leases'), '[' .. prefix, '(' .. prefix .. '~', 'LIMIT', 0, 80)) do
-        local lease = G.lease_named(member:sub(17))
+        local lease = G.lease_of(member)
         if lease and lease.deadline > grace then
             lease.deadline = grace
             G.put_lease(lease)
@@ -212,6 +213,12 @@ function G.change_holds(wf, step, name, add)
     if next(holds) then call('HSET', key, step, cmsgpack.pack(holds)) else call('HDEL', key, step) end
 end
 
+BITE['skip behind'] = function(wf, number, from)
+    local cursor = G.skip_behind(wf, number, from)
+    if cursor then G.leave_chore('skip behind', wf, number, cursor, 0) end
+end
+BITE['reopen behind'] = function(wf, number, from) G.reopen_behind(wf, number, from) end
+
 BITE['run again'] = function(wf, root, _, again) G.run_again_bite(wf, root, again) end
 BITE['release again'] = function(wf, root, _, again) G.release_again(wf, root, again) end
 
@@ -227,21 +234,11 @@ function BITE.reopen(wf, number, from, mended)
     local step = G.step(wf, number)
     if mended == G.SKIP_ALL and G.is_untouched(step) then return G.pass_over(step, SKIP) end
     if step.state >= STEP.succeeded then
-        local edges = G.edges_from(wf, number, from, 100)
-        for _, edge in ipairs(edges) do
-            local follower = G.step(wf, edge.down)
-            if follower.released_at and follower.state >= STEP.succeeded and not holds_back(edge.kind) then
-                follower.outdated = true
-                G.put_step(follower)
-            end
-            if G.is_asked(follower, edge.kind) then G.redecide(wf, edge, follower, nil) end
-        end
-        -- The last follower may have another edge behind this bite: the next one begins with it again, for what is undecided stays so.
-        if #edges == 100 then
-            local last = edges[#edges].down
-            return G.leave_chore('reopen', wf, number, last > from and last or last + 1, mended)
-        end
-        G.back_to_running(step)
+        -- What may let jobs succeed that have not reopens what is chained to them first.
+        local can_succeed = mended ~= DISCARD and (mended > G.SKIP_ALL or G.replaces(mended))
+        if can_succeed and G.reopens_behind(step) then return G.leave_chore('reopen', wf, number, from, mended) end
+        local cursor = G.take_back_to_running(step, from)
+        if cursor then return G.leave_chore('reopen', wf, number, cursor, mended) end
     end
     G.forgive(step)
     G.rouse(step)
@@ -252,6 +249,7 @@ end
 
 local function end_retry(wf, number, mended)
     G.change_holds(wf, number, hold_name(mended), false)
+    G.leave_behind(G.step(wf, number))
     G.check_settled(wf, number)
 end
 
@@ -321,7 +319,10 @@ function BITE.revive(wf, number, from, mended)
             -- A repair gives a new set of attempts.
             G.shift(wf, number, CANCELLED, OPEN, M.len(jobs))
             G.put_bytes(wf, chunk.chunk, M.change(bytes, jobs, function() return OPEN end))
-            G.enqueue(step, { chunk = chunk.chunk, first = chunk.first, jobs = jobs }, false, false, 0, 0)
+            -- Those whose predecessors have not succeeded wait for that.
+            local ready = step.follows and M.both(jobs, G.succeeded_before(step, chunk)) or jobs
+            G.count_early(step, chunk, jobs, -1)
+            if ready ~= '' then G.enqueue(step, { chunk = chunk.chunk, first = chunk.first, jobs = ready }, false, false, 0, 0) end
         end
     end
     if #chunks == RETRY_CHUNKS then
@@ -417,7 +418,7 @@ local function delete_some(wf)
     if G.delete_children(wf) then return false end
     local leases = call('ZRANGE', K.wf(wf, 'leases'), 0, 59)
     for _, member in ipairs(leases) do
-        local lease = G.lease_named(member:sub(17))
+        local lease = G.lease_of(member)
         if lease then G.drop_lease(lease) else call('ZREM', K.wf(wf, 'leases'), member) end
     end
     if #leases == 60 then return false end
