@@ -54,13 +54,7 @@ impl Tx<'_> {
                 return if step.is_chained() { Ok(()) } else { self.rest(step) };
             }
         }
-        if step.state == StepState::Running
-            && step.jobs.skipped > 0
-            && !planted!("a skipped job stays in its entry for good")
-        {
-            // Of jobs that a person has skipped.
-            while self.clear_lines(wf, step.step)? {}
-        }
+        self.clear_skipped(&step)?;
         workflow.unsettled -= 1;
         if step.state == StepState::Running {
             workflow.active -= 1;
@@ -85,6 +79,7 @@ impl Tx<'_> {
         if planted!("a fed step keeps running although its source has failed") {
             return Ok(());
         }
+        self.clear_skipped(&step)?;
         step.state = StepState::Waiting;
         self.put_step(step);
         let mut workflow = self.workflow(step.wf)?;
@@ -95,6 +90,16 @@ impl Tx<'_> {
             Some(next) => self.check_settled(step.wf, next),
             None => Ok(()),
         }
+    }
+
+    /// Takes what is left in the lines of a step, of which no job is to run, of those that a person has skipped.
+    fn clear_skipped(&mut self, step: &Step) -> Result<()> {
+        let has_some = step.state == StepState::Running && step.jobs.skipped > 0;
+        while has_some
+            && !planted!("a skipped job stays in its entry for good")
+            && self.clear_lines(step.wf, step.step)?
+        {}
+        Ok(())
     }
 
     /// A step that rests has something to do again.

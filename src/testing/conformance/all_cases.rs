@@ -728,6 +728,7 @@ macro_rules! conformance_table {
                 beyond_the_tolerance_it_rests_with_what_it_has,
                 an_output_that_is_given_lets_the_element_go_on,
                 what_a_person_skips_of_it_stays_skipped,
+                what_a_person_skips_while_it_runs_is_in_no_line_once_its_step_rests,
                 runs_again_with_its_predecessor,
                 runs_again_alone_with_what_its_predecessor_has,
                 runs_again_while_its_predecessor_still_runs,

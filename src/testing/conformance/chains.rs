@@ -299,6 +299,21 @@ pub mod chain {
         assert_eq!(scene.state(id).await, WorkflowState::Succeeded);
     }
 
+    pub async fn what_a_person_skips_while_it_runs_is_in_no_line_once_its_step_rests(scene: &Scene) {
+        let id = two(scene, 2, 0).create().await;
+        let worker = scene.worker().await;
+        end(&worker, &of(&worker, ROWS).await, &[1]).await;
+        assert_eq!(count_jobs(&of(&worker, ENRICH).await), 1);
+        scene.by_hand(id, ENRICH, ByHand::Skip { index: 1 }).await;
+        assert_eq!(scene.job_states(id, ENRICH).await, [Open, Skipped]);
+        scene.at_rest().await;
+        scene.retry(id).await;
+        all(&worker, &of(&worker, ROWS).await).await;
+        all(&worker, &of(&worker, ENRICH).await).await;
+        assert_eq!(scene.job_states(id, ENRICH).await, [Succeeded, Skipped]);
+        scene.at_rest().await;
+    }
+
     pub async fn runs_again_with_its_predecessor(scene: &Scene) {
         let id = three(scene, 3, 0).await;
         let worker = scene.worker().await;

@@ -4,8 +4,14 @@ local function is_at_bound()
     return G.released >= 128 or cost.calls + dirty_rows() >= 420
 end
 
+-- Takes what is left in the lines of a step, of which no job is to run, of those that a person has skipped.
+function G.clear_skipped(step)
+    if step.state == STEP.running and step.skipped > 0 then while G.clear_lines(step.wf, step.step) do end end
+end
+
 -- A fed step whose source has failed is through with the jobs that it has: it waits, with what it has, until the source is repaired.
 function G.rest(step)
+    G.clear_skipped(step)
     local workflow = G.workflow(step.wf)
     step.state = STEP.waiting
     G.put_step(step)
@@ -58,8 +64,7 @@ function G.check_settled(wf, number)
             return
         end
     end
-    -- Of jobs that a person has skipped.
-    if step.state == STEP.running and step.skipped > 0 then while G.clear_lines(wf, number) do end end
+    G.clear_skipped(step)
     workflow.unsettled = workflow.unsettled - 1
     if step.state == STEP.running then workflow.active = workflow.active - 1 end
     if step.decided == SKIP and step.total == 0 then
