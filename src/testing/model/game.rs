@@ -55,6 +55,8 @@ pub struct Game {
     pub stored: BTreeMap<(usize, usize, usize), usize>,
     /// Which step of which batch the jobs of a kind are in.
     pub kinds: BTreeMap<(usize, usize), usize>,
+    /// The workflows that stand for jobs, workflow, step, index: which one was made last, and of which generation the step was then.
+    pub children: BTreeMap<(usize, usize, usize), (usize, u32)>,
     /// Reports under leases that the store has taken back, with the sessions that held them.
     pub late: Vec<(SessionId, LeaseReport)>,
     /// What was done, for who reads a failure.
@@ -77,6 +79,7 @@ impl Game {
             covered: BTreeMap::new(),
             stored: BTreeMap::new(),
             kinds: BTreeMap::new(),
+            children: BTreeMap::new(),
             late: Vec::new(),
             moves: Vec::new(),
             dice,
@@ -212,7 +215,7 @@ impl Game {
     }
 }
 
-fn is_over(model: &Workflow) -> bool {
+pub fn is_over(model: &Workflow) -> bool {
     matches!(model.phase, Phase::Succeeded | Phase::Failed | Phase::Cancelled)
 }
 

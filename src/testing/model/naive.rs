@@ -61,6 +61,8 @@ pub struct Step {
     /// Its one job waits for so long at most, and then comes to this; or until its signal has come.
     pub waits: Option<(i64, Job)>,
     pub signalled: bool,
+    /// Its jobs stand for workflows: one whose workflow is at work is deferred.
+    pub children: bool,
     /// How often something of it that had succeeded was taken back; whether something that it ran after has been repaired since.
     pub generation: u32,
     pub outdated: bool,
@@ -73,6 +75,11 @@ pub struct Workflow {
     pub started: bool,
     /// Of a batch: its first step stands for it, then come its callbacks, then steps to which jobs are added.
     pub batch: Option<Batch>,
+    /// The job for which it stands: workflow, step, index; whether that knows how it has ended.
+    pub parent: Option<(usize, usize, usize)>,
+    pub told: bool,
+    /// Steps that have just failed fast.
+    pub stopped: Vec<usize>,
 }
 
 impl Row {
@@ -139,9 +146,11 @@ impl Step {
         }
     }
 
-    /// Ends every job that is neither final nor running.
+    /// Ends every job that is neither final nor running, nor ends with its workflow.
     fn end_rest(&mut self, as_: Job) {
-        self.rows.iter_mut().filter(|row| !row.is_final() && row.lease.is_none()).for_each(|row| row.job = as_);
+        let children = self.children;
+        let goes_on = |row: &Row| row.lease.is_some() || children && row.job == Job::Deferred;
+        self.rows.iter_mut().filter(|row| !row.is_final() && !goes_on(row)).for_each(|row| row.job = as_);
     }
 }
 
@@ -163,6 +172,10 @@ fn verdict(upstream: &Step, asks: Asks) -> Option<Verdict> {
 }
 
 impl Workflow {
+    pub fn new(steps: Vec<Step>, batch: Option<Batch>) -> Self {
+        Self { steps, phase: Phase::Pending, started: false, batch, parent: None, told: false, stopped: Vec::new() }
+    }
+
     /// Whether its jobs are handed out at all.
     pub fn hands_out(&self, step: &Step) -> bool {
         matches!(self.phase, Phase::Pending | Phase::Running) || self.phase == Phase::Cancelling && step.always
@@ -264,9 +277,16 @@ impl Workflow {
                     step.passed_over = true;
                     step.end_rest(if skip { Job::Skipped } else { Job::Cancelled });
                 }
-                State::Running => step.go_on(open, since, now),
+                State::Running => {
+                    let exceeded = step.exceeded;
+                    step.go_on(open, since, now);
+                    if step.exceeded && !exceeded && step.policy == Policy::FailFast {
+                        self.stopped.push(number);
+                    }
+                }
                 _ => continue,
             }
+            let step = &mut self.steps[number];
             // While its source may emit more it does not settle. Once that has failed it waits, with what it has, for the repair of that.
             let fed = step.state == State::Running && open;
             if fed && before.is_some() {
