@@ -157,6 +157,23 @@ impl Game {
         self.models.iter().all(is_over)
     }
 
+    /// Gives every signal that nobody has given.
+    async fn end_waits(&mut self) -> Verdict {
+        for number in 0..self.models.len() {
+            for step in 0..self.models[number].steps.len() {
+                let (is_batch, of) = (self.models[number].batch.is_some(), &self.models[number].steps[step]);
+                // Nobody else will give what has no end of its own.
+                let has_no_end = of.waits.is_some_and(|(time, _)| time == FOR_EVER) && !is_batch;
+                if has_no_end && !of.signalled && of.state <= State::Running {
+                    self.signal(number, step).await?;
+                    // What it decides for others may leave nothing to signal.
+                    self.settle(self.clock.now()).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Lets everything come to its end, without any further fault.
     pub async fn finish(&mut self) -> Verdict {
         for number in 0..self.models.len() {
@@ -164,17 +181,7 @@ impl Game {
                 self.resume(number).await?;
             }
         }
-        for number in 0..self.models.len() {
-            for step in 0..self.models[number].steps.len() {
-                // Nobody else will give what has no end of its own.
-                let is_batch = self.models[number].batch.is_some();
-                if self.models[number].steps[step].waits.is_some_and(|(time, _)| time == FOR_EVER) && !is_batch {
-                    self.signal(number, step).await?;
-                    // What it decides for others may leave nothing to signal.
-                    self.settle(self.clock.now()).await?;
-                }
-            }
-        }
+        self.end_waits().await?;
         self.close_all().await?;
         self.settle(self.clock.now()).await?;
         let mut idle = 0;
@@ -199,6 +206,8 @@ impl Game {
                 for number in 0..self.models.len() {
                     while self.resume_a_step(number).await? {}
                 }
+                // Or for what stands for a job, and was made since.
+                self.end_waits().await?;
                 self.renew_all().await?;
                 self.clock.advance(10_000);
                 self.renew_all().await?;

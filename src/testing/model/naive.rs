@@ -172,10 +172,6 @@ fn verdict(upstream: &Step, asks: Asks) -> Option<Verdict> {
 }
 
 impl Workflow {
-    pub fn new(steps: Vec<Step>, batch: Option<Batch>) -> Self {
-        Self { steps, phase: Phase::Pending, started: false, batch, parent: None, told: false, stopped: Vec::new() }
-    }
-
     /// Whether its jobs are handed out at all.
     pub fn hands_out(&self, step: &Step) -> bool {
         matches!(self.phase, Phase::Pending | Phase::Running) || self.phase == Phase::Cancelling && step.always

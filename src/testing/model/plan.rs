@@ -1,7 +1,7 @@
 //! Random workflows: the same one as a model and as what a store is given.
 
 use super::dice::Dice;
-use super::naive::{Asks, Job, Policy, Row, Step, Workflow};
+use super::naive::{Asks, Batch, Job, Phase, Policy, Row, Step, Workflow};
 use crate::clock::Millis;
 use crate::graph::{Edge, Link, StepSpec};
 use crate::id::WorkflowId;
@@ -36,6 +36,12 @@ pub fn random_workflow(dice: &mut Dice, size: Size, now: Millis, shard: u16) -> 
     let steps = random_steps(dice, size);
     let parts = parts(dice, &steps);
     (Workflow::new(steps, None), create(WorkflowId::seeded(now, shard, dice.bytes()), parts))
+}
+
+impl Workflow {
+    pub fn new(steps: Vec<Step>, batch: Option<Batch>) -> Self {
+        Self { steps, phase: Phase::Pending, started: false, batch, parent: None, told: false, stopped: Vec::new() }
+    }
 }
 
 pub fn random_steps(dice: &mut Dice, size: Size) -> Vec<Step> {
