@@ -26,6 +26,8 @@ const HARD_CALLS: u64 = 540;
 const NO_STEP: StepNumber = 0;
 /// The argument of chores that discard failed jobs instead of running them again.
 pub const DISCARD: i64 = -1;
+/// The argument of chores that tell a batch of the death of a job within it.
+pub const DEATH_WITHIN: i64 = 1;
 /// The argument of chores that repair jobs whose children have been repaired, and no others.
 pub const BY_CHILD: i64 = -2;
 
@@ -60,6 +62,9 @@ pub enum Kind {
     ChildEnded,
     /// Cancels the children of `step`, from job `cursor` on.
     CancelChildren,
+    /// Looks at a batch: `argument` is 1 if a job of one within it has failed for good, and 0 if an operation left to a chore what its own jobs
+    /// mean to it.
+    Batch,
     /// Deletes the workflow, table after table.
     Delete,
     /// Deletes the segment `argument`, which belongs to no step.
@@ -67,7 +72,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 16] = [
+    const ALL: [Kind; 17] = [
         Kind::Roots,
         Kind::Settled,
         Kind::Fill,
@@ -82,6 +87,7 @@ impl Kind {
         Kind::Unpark,
         Kind::ChildEnded,
         Kind::CancelChildren,
+        Kind::Batch,
         Kind::Delete,
         Kind::Drop,
     ];
@@ -102,6 +108,7 @@ impl Kind {
             Kind::Unpark => "resume",
             Kind::ChildEnded => "child ended",
             Kind::CancelChildren => "cancel children",
+            Kind::Batch => "batch",
             Kind::Delete => "delete",
             Kind::Drop => "drop",
         }
@@ -187,6 +194,7 @@ impl Tx<'_> {
             Kind::Unpark => self.unpark_places(wf, cursor),
             Kind::ChildEnded => self.end_of_child(wf, step, cursor, argument),
             Kind::CancelChildren => self.cancel_children(wf, step, cursor),
+            Kind::Batch => self.look_at_batch(wf, argument == DEATH_WITHIN),
             Kind::Delete => self.delete_bite(wf),
             Kind::Drop => Ok(()),
         }
@@ -385,8 +393,10 @@ impl Tx<'_> {
                 continue;
             }
             let all = jobs;
-            let jobs =
-                if step.children { self.wait_for_repaired_children(&step, &chunk, &mut bytes, jobs)? } else { jobs };
+            let jobs = match step.children {
+                true => self.wait_for_repaired_children(&step, &chunk, &mut bytes, (jobs, mended))?,
+                false => jobs,
+            };
             // Those whose children have not been repaired stay as they are, if nothing else was asked for.
             let jobs = if mended == BY_CHILD { Mask::EMPTY } else { jobs };
             let waits = self.wait_for_their_turn(&step, chunk.chunk, jobs)?;
