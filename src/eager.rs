@@ -17,13 +17,13 @@ use tokio_util::sync::CancellationToken;
 use crate::emitter::shown;
 use crate::graph::StepNumber;
 use crate::job::{JobError, JobResult};
-use crate::payload::{Chunk, ChunkBuilder, Lines};
+use crate::payload::{Chunk, Lines};
 use crate::planted::planted;
 use crate::render::words::{count, number};
-use crate::store::{Adopt, MAX_ADOPTED_CHUNKS};
+use crate::store::Adopt;
 use crate::wake::wake;
 use crate::worker::backoff::Backoff;
-use crate::worker::drafting::{APPEND_BYTES, wait_for_the_store};
+use crate::worker::drafting::{Gathered, wait_for_the_store};
 use crate::worker::fed::Fed;
 use crate::worker::held::{End, Held};
 use crate::worker::jitter;
@@ -64,10 +64,9 @@ struct Inner {
     stored: u64,
     /// The JSON of the last one.
     last: Vec<u8>,
-    builder: ChunkBuilder,
-    chunks: Vec<Chunk>,
-    bytes: usize,
-    gathered: u64,
+    gathered: Gathered,
+    /// How many of them.
+    jobs: u64,
     /// The JSON of the last one that has gathered.
     newest: Vec<u8>,
     since: Option<Instant>,
@@ -128,22 +127,18 @@ impl Eager {
         if at < inner.stored {
             return self.compare(&inner, at, &json).map(|()| false);
         }
-        let chunk = inner.builder.push(&json);
-        let chunk = chunk.map_err(|error| JobError::fatal(format!("job {at} that was emitted: {error}")))?;
-        inner.bytes += chunk.as_ref().map_or(0, |chunk| chunk.body.len());
-        inner.chunks.extend(chunk);
-        inner.gathered += 1;
+        let is_enough = inner.gathered.push(&json);
+        let is_enough = is_enough.map_err(|error| JobError::fatal(format!("job {at} that was emitted: {error}")))?;
+        inner.jobs += 1;
         inner.newest = json;
         inner.since.get_or_insert_with(Instant::now);
-        let is_full = inner.gathered >= (self.ahead / 4).clamp(1, MOST)
-            || inner.bytes >= APPEND_BYTES
-            || inner.chunks.len() + 1 >= MAX_ADOPTED_CHUNKS;
-        if is_full {
+        let is_enough = is_enough || inner.jobs >= (self.ahead / 4).clamp(1, MOST);
+        if is_enough {
             self.store(&mut inner).await?;
         } else {
             self.came.notify_one();
         }
-        Ok(is_full)
+        Ok(is_enough)
     }
 
     /// A job that is stored already. The last one must be the same: so the source goes on where it was.
@@ -246,12 +241,11 @@ impl Eager {
 
     fn next_to_send(&self, inner: &mut Inner) -> Option<Adopt> {
         if inner.sent.is_none() {
-            inner.chunks.extend(inner.builder.finish());
-            if inner.chunks.is_empty() {
+            let chunks = inner.gathered.take_rest();
+            if chunks.is_empty() {
                 return None;
             }
-            (inner.bytes, inner.gathered, inner.since) = (0, 0, None);
-            let chunks = inner.chunks.drain(..fitting(&inner.chunks)).collect();
+            (inner.jobs, inner.since) = (0, None);
             inner.sent = Some(self.adoption(inner.stored, chunks));
         }
         inner.sent.clone()
@@ -375,16 +369,6 @@ impl Eager {
             GivenBack::Later => End::Failed(JobError::postpone(LATER)),
         })
     }
-}
-
-/// How many chunks go together: at least one, which may be one large job.
-fn fitting(chunks: &[Chunk]) -> usize {
-    let mut bytes = 0;
-    let fits = |chunk: &&Chunk| {
-        bytes += chunk.body.len();
-        bytes <= APPEND_BYTES
-    };
-    chunks.iter().take_while(fits).count().clamp(1, MAX_ADOPTED_CHUNKS)
 }
 
 fn given_back() -> JobError {

@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint;
 use crate::eager::Eager;
 use crate::job::{Job, JobError, JobResult};
+use crate::payload::Chunk;
 use crate::planted::planted;
 use crate::record::cut_text;
 use crate::render::words::{count, number};
-use crate::store::{Append, Covers, DraftKey, DraftOf, Part, TakenDraft};
+use crate::store::{Append, Covers, DraftKey, DraftOf, TakenDraft};
 use crate::worker::backoff::Backoff;
 use crate::worker::drafting::{self, Gathered, wait_for_the_store};
 use crate::worker::held::Held;
@@ -108,8 +109,8 @@ impl<J: Job> Emitter<J> {
         self.last = json;
         match is_enough {
             true => {
-                let parts = self.gathered.take();
-                self.append(parts).await
+                let chunks = self.gathered.take();
+                self.append(chunks).await
             }
             false => Ok(()),
         }
@@ -332,12 +333,12 @@ impl<J: Job> Emitter<J> {
             return Err(JobError::new("jobs that were emitted could not be stored"));
         }
         match self.gathered.take_rest() {
-            parts if parts.is_empty() => Ok(()),
-            parts => self.append(parts).await,
+            chunks if chunks.is_empty() => Ok(()),
+            chunks => self.append(chunks).await,
         }
     }
 
-    async fn append(&mut self, parts: Vec<Part>) -> JobResult<()> {
+    async fn append(&mut self, chunks: Vec<Chunk>) -> JobResult<()> {
         let fed = self.held.slice.feeds;
         let feeds = fed.ok_or_else(|| JobError::fatal("this step feeds no other, so nothing can be emitted"))?;
         let draft = *self.draft.get_or_insert_with(|| self.held.begin_draft());
@@ -345,7 +346,7 @@ impl<J: Job> Emitter<J> {
             draft,
             of: DraftOf::Jobs { workflow: self.held.slice.workflow, step: feeds },
             number: self.appended,
-            parts,
+            parts: drafting::parts(chunks),
             lease: self.held.lease_length,
         };
         // Until they have been sent, parts are missing: whatever the source makes of an error, it cannot succeed.

@@ -10,8 +10,8 @@ use super::{Batch, written_for_batch};
 use crate::graph::StepSpec;
 use crate::job::{Job, JobError, JobResult};
 use crate::outputs::Outputs;
-use crate::payload::check_size;
-use crate::store::{Append, DraftKey, DraftOf, MAX_REPORTED_DRAFTS, Part};
+use crate::payload::{Chunk, check_size};
+use crate::store::{Append, DraftKey, DraftOf, MAX_REPORTED_DRAFTS};
 use crate::worker::attempt::Role;
 use crate::worker::drafting::{self, Gathered};
 use crate::worker::held::Held;
@@ -165,8 +165,8 @@ impl Draft {
     async fn push(&mut self, held: &Held, step: &StepSpec, json: &[u8]) -> JobResult<()> {
         match self.gathered.push(json).map_err(JobError::fatal)? {
             true => {
-                let parts = self.gathered.take();
-                self.append(held, step, parts).await
+                let chunks = self.gathered.take();
+                self.append(held, step, chunks).await
             }
             false => Ok(()),
         }
@@ -177,13 +177,14 @@ impl Draft {
             return Err(JobError::new("jobs that were added to the batch could not be stored"));
         }
         match self.gathered.take_rest() {
-            parts if parts.is_empty() => Ok(()),
-            parts => self.append(held, step, parts).await,
+            chunks if chunks.is_empty() => Ok(()),
+            chunks => self.append(held, step, chunks).await,
         }
     }
 
-    async fn append(&mut self, held: &Held, step: &StepSpec, parts: Vec<Part>) -> JobResult<()> {
+    async fn append(&mut self, held: &Held, step: &StepSpec, chunks: Vec<Chunk>) -> JobResult<()> {
         let of = DraftOf::Added { workflow: held.slice.workflow, step: Box::new(step.clone()) };
+        let parts = drafting::parts(chunks);
         let append = Append { draft: self.key, of, number: self.calls, parts, lease: held.lease_length };
         // Until they have been sent, parts are missing: whatever the job makes of an error, it cannot succeed.
         self.broken = true;

@@ -9,8 +9,8 @@ use crate::creation::answered;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::StepSpec;
 use crate::payload::{Chunk, ChunkBuilder};
-use crate::store::{Append, DraftKey, DraftOf, Part};
-use crate::worker::drafting::Gathered;
+use crate::store::{Append, DraftKey, DraftOf};
+use crate::worker::drafting::{self, Gathered};
 use crate::workflow::JobStream;
 
 impl Batch {
@@ -69,15 +69,16 @@ impl Writing<'_> {
         }
         builder.await.map_err(|e| Error::usage("an iterator of jobs panicked").because(e))??;
         match gathered.take() {
-            parts if parts.is_empty() => {}
-            parts => self.append(parts).await?,
+            chunks if chunks.is_empty() => {}
+            chunks => self.append(chunks).await?,
         }
         Ok(last)
     }
 
-    async fn append(&mut self, parts: Vec<Part>) -> Result<()> {
+    async fn append(&mut self, chunks: Vec<Chunk>) -> Result<()> {
         let (store, step) = (self.batch.store(), Box::new(self.spec.clone()));
         let of = DraftOf::Added { workflow: self.batch.id(), step };
+        let parts = drafting::parts(chunks);
         let append = Append { draft: self.key, of, number: self.calls, parts, lease: store.lease() };
         answered(|| store.append(append.clone())).await?;
         self.calls += 1;

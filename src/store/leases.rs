@@ -8,7 +8,7 @@ use super::permits::Limited;
 use super::verbs::Woken;
 use crate::clock::Millis;
 use crate::error::{Error, Result};
-use crate::graph::{StepNumber, StepSpec};
+use crate::graph::{Link, StepNumber, StepSpec};
 use crate::id::{SessionId, WorkflowId};
 use crate::slice::Mask;
 
@@ -149,7 +149,7 @@ pub struct StepOptions {
     pub eager: Option<u64>,
     /// The steps that its jobs go on from, one to one: then they are made of the parameters of the first, and of what those of each returned.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub chain: Vec<crate::graph::Link>,
+    pub chain: Vec<Link>,
 }
 
 impl StepOptions {

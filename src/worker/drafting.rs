@@ -1,21 +1,21 @@
-//! Jobs on their way into a draft: they gather until a call is worth it, and are sent again and again while the store is away.
+//! Jobs on their way into the store: they gather until a call is worth it, and are sent again and again while the store is away.
 
 use crate::error::Result;
 use crate::payload::{Chunk, ChunkBuilder};
-use crate::store::{Append, Part};
+use crate::store::{Append, MAX_ADOPTED_CHUNKS, Part};
 
 use super::backoff::Backoff;
 use super::held::Held;
 
-/// Chunks are sent together once they have so many bytes, or are so many.
-pub const APPEND_BYTES: usize = 256 * 1024;
-const APPEND_CHUNKS: usize = 64;
+/// Chunks are sent together once they have so many bytes, or are so many: what is not a whole chunk yet may come with them.
+const BYTES: usize = 256 * 1024;
+const CHUNKS: usize = MAX_ADOPTED_CHUNKS - 1;
 
 /// Jobs that have not been sent.
 #[derive(Debug, Default)]
 pub struct Gathered {
     builder: ChunkBuilder,
-    parts: Vec<Part>,
+    chunks: Vec<Chunk>,
     bytes: usize,
 }
 
@@ -29,22 +29,26 @@ impl Gathered {
     /// Adds jobs; returns whether there is enough for a call.
     pub fn push_chunk(&mut self, chunk: Chunk) -> bool {
         self.bytes += chunk.body.len();
-        self.parts.push(Part::Jobs { step: 0, chunk });
-        self.bytes >= APPEND_BYTES || self.parts.len() >= APPEND_CHUNKS
+        self.chunks.push(chunk);
+        self.bytes >= BYTES || self.chunks.len() >= CHUNKS
     }
 
     /// Takes what makes whole chunks.
-    pub fn take(&mut self) -> Vec<Part> {
+    pub fn take(&mut self) -> Vec<Chunk> {
         self.bytes = 0;
-        std::mem::take(&mut self.parts)
+        std::mem::take(&mut self.chunks)
     }
 
     /// Takes all there is.
-    pub fn take_rest(&mut self) -> Vec<Part> {
-        let last = self.builder.finish();
-        last.map(|chunk| self.push_chunk(chunk));
+    pub fn take_rest(&mut self) -> Vec<Chunk> {
+        self.chunks.extend(self.builder.finish());
         self.take()
     }
+}
+
+/// Chunks as the parts of a draft.
+pub fn parts(chunks: Vec<Chunk>) -> Vec<Part> {
+    chunks.into_iter().map(|chunk| Part::Jobs { step: 0, chunk }).collect()
 }
 
 /// Writes what a running job emits or adds into its draft, until the store has taken it: sent twice it counts once.

@@ -34,9 +34,6 @@ impl Tx<'_> {
 
     /// Jobs of a step that could be handed out now, or are in a line already.
     pub fn ready_jobs(&mut self, step: &Step) -> Result<u64> {
-        if !step.is_chained() {
-            return Ok(step.ready_jobs());
-        }
         let waiting = step.jobs.retrying + step.jobs.deferred + step.leased.max(0) as u64;
         Ok(self.going(step)?.saturating_sub(waiting))
     }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::key_row::KeyRow;
-use super::tx::{Chunk, Step, Tx, Wf, mask};
+use super::tx::{CHAINED, Chunk, Step, Tx, Wf, mask};
 use crate::error::Result;
 use crate::graph::StepNumber;
 use crate::slice::Mask;
@@ -14,8 +14,13 @@ use crate::store::Checkup;
 /// After so many findings the rest is only counted.
 const SHOWN: usize = 200;
 
+const _: () = assert!(
+    (1u64 << CHAINED) - 1 == 1_099_511_627_775,
+    "the queries below know how many bits a chunk's own number has"
+);
+
 /// Rows that belong to nothing, or lack what they belong to: what they are called, and the query that finds one of them. Chunks of chained steps
-/// have the numbers of those that they are, and above 40 bits that of the step: 1099511627775 takes this off.
+/// have the numbers of those that they are, and above [`CHAINED`] bits that of the step: 1099511627775 takes this off.
 const ORPHANS: &[(&str, &str)] = &[
     (
         "parameters without a chunk",

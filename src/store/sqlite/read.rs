@@ -5,7 +5,7 @@ use rusqlite::types::Value;
 
 use super::chore::chore_of;
 use super::claim::workflow_state;
-use super::tx::{Tx, Wf, chunk_ref, counts, known};
+use super::tx::{CHAINED, Tx, Wf, chunk_ref, counts, known};
 use crate::error::{Error, Result};
 use crate::graph::{StepNumber, StepSpec};
 use crate::id::{SessionId, WorkflowId};
@@ -299,7 +299,7 @@ impl Tx<'_> {
         let of_chained = |table: &str| {
             format!(
                 "SELECT total(length(t.body)) FROM step s JOIN segment g ON g.wf = s.wf AND g.step = s.root JOIN chunk c USING (segment) \
-                 JOIN {table} t ON t.chunk = c.chunk | s.step << 40 WHERE s.wf = ? AND s.root IS NOT NULL"
+                 JOIN {table} t ON t.chunk = c.chunk | s.step << {CHAINED} WHERE s.wf = ? AND s.root IS NOT NULL"
             )
         };
         let mut sum =

@@ -74,7 +74,8 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// A fed step whose source has failed is through with the jobs that it has: it waits, with what it has, until the source is repaired.
+    /// A fed step whose source has failed, or a chained one whose predecessor has, is through with the jobs that it has: it waits, with what it
+    /// has, until that is repaired.
     pub fn rest(&mut self, mut step: Step) -> Result<()> {
         if planted!("a fed step keeps running although its source has failed") {
             return Ok(());

@@ -99,11 +99,6 @@ pub struct Step {
 }
 
 impl Step {
-    /// Jobs that could be handed out now, or are in a line already.
-    pub fn ready_jobs(&self) -> u64 {
-        self.jobs.open().saturating_sub(self.leased.max(0) as u64)
-    }
-
     /// Whether it or the keys of its jobs limit how many run at once.
     pub fn is_limited(&self) -> bool {
         self.max_in_flight.is_some() || self.keyed.limited()
@@ -579,7 +574,7 @@ pub struct Chunk {
 
 /// Chunks have numbers below this. That of a chained step's is the number of the chunk that it has from the first step of its chain, and
 /// above this its own.
-const CHAINED: u32 = 40;
+pub const CHAINED: u32 = 40;
 
 impl Chunk {
     /// The same chunk as that of a step that is chained to its own, directly or not.

@@ -9,7 +9,8 @@ function G.clear_skipped(step)
     if step.state == STEP.running and step.skipped > 0 then while G.clear_lines(step.wf, step.step) do end end
 end
 
--- A fed step whose source has failed is through with the jobs that it has: it waits, with what it has, until the source is repaired.
+-- A fed step whose source has failed, or a chained one whose predecessor has, is through with the jobs that it has: it waits, with what it
+-- has, until that is repaired.
 function G.rest(step)
     G.clear_skipped(step)
     local workflow = G.workflow(step.wf)
