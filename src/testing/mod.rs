@@ -4,9 +4,10 @@
 //!   which outputs.
 //! - [`torture`](fn@torture) kills its workers, loses answers, runs jobs twice, and names the jobs that are not safe to repeat.
 //! - [`picture`] draws the graph of a workflow, as `graph` does.
-//! - [`store_tests`] is what every store must pass, [`broker_tests`] what every broker must.
+//! - `store_tests` is what every store must pass (with the feature `conformance`), [`broker_tests`] what every broker must.
 
 pub mod broker;
+#[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod ledger;
 pub mod model;
@@ -14,6 +15,7 @@ mod simulation;
 mod torture;
 
 pub use self::broker::{broker_tests, carriage_tests};
+#[cfg(feature = "conformance")]
 pub use self::conformance::store_tests;
 pub use self::simulation::{Attempt, AttemptEnd, Enqueued, Played, Run, Simulation};
 pub use self::torture::{Surprise, Torture, TortureReport, UnsafeJob, torture};

@@ -35,9 +35,20 @@ const QUICK_MEMORY: [(&str, &str); 2] =
     [("MALLOC_TRIM_THRESHOLD_", "500000000"), ("MALLOC_MMAP_THRESHOLD_", "500000000")];
 
 /// All that `test` runs in release is built by this one command: another selection of members or of kinds of targets would have other
-/// features, of `serde` for one, and compile nearly everything again.
-const RELEASE_BUILD: &[&str] =
-    &["build", "--release", "--workspace", "--bin", "import", "--bin", "crash", "--test", "model"];
+/// features, of `serde` for one, and compile nearly everything again. The conformance cases are for debug builds: they take minutes to optimise.
+const RELEASE_BUILD: &[&str] = &[
+    "build",
+    "--release",
+    "--workspace",
+    "--exclude",
+    "conformance",
+    "--bin",
+    "import",
+    "--bin",
+    "crash",
+    "--test",
+    "model",
+];
 
 /// What only `--full` runs, so that a change lands in time: the conformance cases of millions of jobs on more than one server, for what an
 /// operation does is the same on each that runs the scripts; all cases on a single Valkey, for a cluster of such servers runs them; and the
@@ -158,7 +169,7 @@ fn bench(flags: &[&str]) -> ExitCode {
 /// Games of the model tests: the same as `cargo test` plays, but so many that only a release build is quick enough.
 fn model(first: u64, seeds: u64) -> Result<()> {
     let mut test = Command::new(env!("CARGO"));
-    test.args(["test", "--release", "--workspace", "--test", "model", "--", "--nocapture"]);
+    test.args(["test", "--release", "--workspace", "--exclude", "conformance", "--test", "model", "--", "--nocapture"]);
     test.env("GUSHER_FIRST_SEED", first.to_string()).env("GUSHER_SEEDS", seeds.to_string()).envs(QUICK_MEMORY);
     run(test)
 }

@@ -191,7 +191,7 @@ impl Tx<'_> {
                     self.put_taken(wf, Taken { gated: true, ..taken }, next, 0)?;
                 }
             }
-            stage::CHILDREN => match self.cancel_some_children(wf, number, taken.cursor, false)? {
+            stage::CHILDREN => match self.cancel_some_children(wf, number, (taken.cursor, false), |_| true)? {
                 Some(next) => self.put_taken(wf, taken, stage::CHILDREN, next)?,
                 None => self.put_taken(wf, taken, stage::ASK, 0)?,
             },

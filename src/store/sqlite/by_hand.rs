@@ -148,7 +148,7 @@ impl Tx<'_> {
             }
         }
         if step.children {
-            self.leave_chore(Kind::CancelChildren, wf, number, index, 0)?;
+            self.leave_chore(Kind::CancelChildren, wf, number, index, index + 1)?;
         }
         let step = self.step(wf, number)?;
         let bytes = self.bytes(chunk.chunk, chunk.jobs)?;

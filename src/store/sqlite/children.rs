@@ -185,25 +185,34 @@ impl Tx<'_> {
         Ok(rest)
     }
 
-    /// Cancels the children of a step that stops, or whose jobs have settled without them, from job `from` on. What they come to is what jobs
-    /// come to that still wait for them.
-    pub fn cancel_children(&mut self, wf: Wf, step: StepNumber, from: i64) -> Result<()> {
+    /// Cancels the children of a step whose workflow is cancelled, of one that stops, or of jobs that were ended without them, from job `from` on.
+    /// What they come to is what jobs come to that still wait for them.
+    pub fn cancel_children(&mut self, wf: Wf, step: StepNumber, from: i64, only_one: bool) -> Result<()> {
         // Somebody may have repaired it meanwhile.
         let of = self.step(wf, step)?;
-        let only_of_settled = !self.stops(&of)?;
-        match self.cancel_some_children(wf, step, from, only_of_settled)? {
+        let stops = self.stops(&of)?;
+        let state = self.workflow(wf)?.state;
+        let whole = matches!(state, WorkflowState::Cancelling | WorkflowState::Cancelled) && !of.always;
+        let next = self.cancel_some_children(wf, step, (from, only_one), |job| match job {
+            _ if whole => true,
+            JobState::Skipped | JobState::SkippedByPredecessor | JobState::Cancelled => true,
+            JobState::Open | JobState::Retrying | JobState::Deferred => stops,
+            // Whatever is at work for them, a person has begun it.
+            JobState::Succeeded | JobState::Failed => planted!("a child that is repaired is cancelled with others"),
+        })?;
+        match next {
             Some(next) => self.leave_chore(Kind::CancelChildren, wf, step, next, 0),
             None => Ok(()),
         }
     }
 
-    /// Cancels some of the children of a step, from job `from` on; returns where to go on.
+    /// Cancels the children of some jobs of a step, from job `from` on, or of that one alone; returns where to go on.
     pub fn cancel_some_children(
         &mut self,
         wf: Wf,
         step: StepNumber,
-        from: i64,
-        only_of_settled: bool,
+        (from, only_one): (i64, bool),
+        which: impl Fn(JobState) -> bool,
     ) -> Result<Option<i64>> {
         if planted!("a cancel does not reach children") {
             return Ok(None);
@@ -212,15 +221,17 @@ impl Tx<'_> {
             Some(grace_until) => grace_until,
             None => self.grace_of_rest()?,
         };
-        let sql = "SELECT wf, parent_index FROM workflow WHERE parent = ? AND parent_step = ? AND parent_index >= ? AND state IN (1, 2, 3) \
+        let sql = "SELECT wf, parent_index FROM workflow WHERE parent = ? AND parent_step = ? AND parent_index BETWEEN ? AND ? AND state IN (1, 2, 3) \
                    ORDER BY parent_index LIMIT ?";
-        let children =
-            self.all(sql, (wf, step, from, CANCELLED as i64), |row| Ok((row.get::<_, Wf>(0)?, row.get::<_, i64>(1)?)))?;
+        let last = if only_one { from } else { i64::MAX };
+        let children = self.all(sql, (wf, step, from, last, CANCELLED as i64), |row| {
+            Ok((row.get::<_, Wf>(0)?, row.get::<_, i64>(1)?))
+        })?;
         for (child, index) in &children {
             if self.is_at_bound() {
                 return Ok(Some(*index));
             }
-            if only_of_settled && !self.has_settled(wf, step, *index)? {
+            if !which(self.state_of_parent(wf, step, *index)?) {
                 continue;
             }
             let mut workflow = self.workflow(*child)?;
@@ -233,9 +244,9 @@ impl Tx<'_> {
         Ok(children.last().filter(|_| children.len() == CANCELLED).map(|(_, index)| index + 1))
     }
 
-    fn has_settled(&mut self, wf: Wf, step: StepNumber, index: i64) -> Result<bool> {
+    fn state_of_parent(&mut self, wf: Wf, step: StepNumber, index: i64) -> Result<JobState> {
         let chunk = self.chunk_at(wf, step, index)?;
-        Ok(JobState::of(self.bytes(chunk.chunk, chunk.jobs)?[(index - chunk.first) as usize]).is_settled())
+        Ok(JobState::of(self.bytes(chunk.chunk, chunk.jobs)?[(index - chunk.first) as usize]))
     }
 
     /// A workflow that is being deleted takes its children with it: returns whether there may be more.

@@ -57,7 +57,7 @@ pub enum Kind {
     Unpark,
     /// The child `argument` of job `cursor` of `step` has finished.
     ChildEnded,
-    /// Cancels the children of `step`, from job `cursor` on.
+    /// Cancels the children of `step`, from job `cursor` on; of one job alone, if `argument` is that one's index and 1.
     CancelChildren,
     /// Deletes the workflow, table after table.
     Delete,
@@ -194,7 +194,7 @@ impl Tx<'_> {
             Kind::StopRest => self.stop_rest(wf, step, cursor),
             Kind::Unpark => self.unpark_places(wf, cursor),
             Kind::ChildEnded => self.end_of_child(wf, step, cursor, argument),
-            Kind::CancelChildren => self.cancel_children(wf, step, cursor),
+            Kind::CancelChildren => self.cancel_children(wf, step, cursor, argument != 0),
             Kind::Delete => self.delete_bite(wf),
             Kind::Drop => Ok(()),
         }
@@ -217,13 +217,21 @@ impl Tx<'_> {
 
     /// Takes the work of one step after the other out of the lines and cancels what is not under a lease.
     fn cancel_steps(&mut self, wf: Wf, from: i64) -> Result<()> {
-        let sql = "SELECT step FROM step WHERE wf = ? AND step >= ? AND state < 2 ORDER BY step LIMIT 130";
+        let sql =
+            "SELECT step FROM step WHERE wf = ? AND step >= ? AND (state < 2 OR children = 1) ORDER BY step LIMIT 130";
         for number in self.all(sql, (wf, from), |row| row.get::<_, StepNumber>(0))? {
             if self.is_at_bound() {
                 return self.leave_chore(Kind::Cancel, wf, NO_STEP, i64::from(number), 0);
             }
             let step = self.step(wf, number)?;
             if step.always && !(step.pending == 0 && step.waits > 0) {
+                continue;
+            }
+            // Somebody may repair one of a step that has settled.
+            if step.children {
+                self.leave_chore(Kind::CancelChildren, wf, number, 0, 0)?;
+            }
+            if step.state.is_settled() {
                 continue;
             }
             let grace_until = self.workflow(wf)?.grace_until;
@@ -234,12 +242,7 @@ impl Tx<'_> {
             self.released += 1;
             match step.state {
                 StepState::Waiting if step.decided.is_none() => self.pass_over(step, Decision::Cancel)?,
-                StepState::Running => {
-                    self.leave_chore(Kind::Fill, wf, number, 0, JobState::Cancelled as i64)?;
-                    if step.children {
-                        self.leave_chore(Kind::CancelChildren, wf, number, 0, 0)?;
-                    }
-                }
+                StepState::Running => self.leave_chore(Kind::Fill, wf, number, 0, JobState::Cancelled as i64)?,
                 _ => {}
             }
         }

@@ -473,6 +473,45 @@ pub mod child {
         assert_eq!(stand(scene, id).await, (W::Succeeded, S::Skipped, S::Succeeded));
     }
 
+    pub async fn that_is_being_repaired_goes_on_when_another_job_is_skipped(scene: &Scene) {
+        let id = whole(scene, 2).await;
+        let worker = scene.worker().await;
+        let children = begin_all(scene, &worker).await;
+        fail_all(&worker).await;
+        scene.tick().await;
+        scene.retry(children[1]).await;
+        assert_eq!(scene.by_hand(id, 0, ByHand::Skip { index: 0 }).await, 1);
+        assert_eq!(scene.state(children[1]).await, W::Running);
+        worker.run().await;
+        assert_eq!(stand(scene, id).await, (W::Succeeded, S::Succeeded, S::Succeeded));
+        assert_eq!(scene.job_states(id, 0).await, [J::Skipped, J::Succeeded]);
+        scene.at_rest().await;
+    }
+
+    pub async fn that_is_being_repaired_is_cancelled_with_the_whole(scene: &Scene) {
+        let plan = scene.plan().step_with("files", 1, |spec| spec.children = true);
+        let id = plan.step("other", 1).step("report", 1).edge(0, 2, EdgeKind::After).create().await;
+        let worker = scene.worker().await;
+        let mut other = Vec::new();
+        let mut children = Vec::new();
+        for slice in worker.drain().await {
+            match slice.step {
+                0 => children.extend(begin(scene, &worker, &slice).await),
+                _ => other.push(slice),
+            }
+        }
+        fail_all(&worker).await;
+        assert_eq!((stand(scene, id).await, other.len()), ((W::Running, S::Failed, S::Running), 1));
+        scene.retry(children[0]).await;
+        scene.cancel(id, 60_000).await;
+        scene.tick().await;
+        assert_eq!(scene.state(children[0]).await, W::Cancelled);
+        worker.report(LeaseReport { cancelled: other[0].jobs, ..worker.part(&other[0]) }).await;
+        scene.tick().await;
+        assert_eq!(scene.state(id).await, W::Cancelled);
+        scene.at_rest().await;
+    }
+
     pub async fn of_a_child_ends_its_job_and_that_the_whole(scene: &Scene) {
         let id = whole(scene, 1).await;
         let worker = scene.worker().await;

@@ -1,6 +1,6 @@
 //! What a store should hand out, and what should become of a job by the worker that has it: the naive model's part of it.
 
-use super::naive::{Job, Phase, State, Workflow};
+use super::naive::{Job, Phase, Policy, Row, State, Step, Workflow};
 
 impl Workflow {
     /// Whether a job may be handed out now.
@@ -65,5 +65,16 @@ impl Workflow {
     /// How many jobs of a step are not final.
     pub fn unfinished(&self, step: usize) -> usize {
         self.steps[step].rows.iter().filter(|row| !row.is_final()).count()
+    }
+}
+
+impl Step {
+    /// Its policy acts, if too many of its jobs have failed and there is something left that it could stop, or may still come.
+    pub fn act_on_failures(&mut self, open: bool) {
+        let exceeds = self.count(Job::Failed) > self.tolerates + self.forgiven && self.policy != Policy::RunOn;
+        self.exceeded |= exceeds && (open || !self.rows.iter().all(Row::is_final));
+        if self.exceeded && self.policy == Policy::FailFast {
+            self.end_rest(Job::Cancelled);
+        }
     }
 }

@@ -44,7 +44,7 @@ pub fn random_batch(
     parts[0] = Part::Step { spec, upstreams: 0, always: false, awaits: Some(Box::new(awaits)) };
     parts.push(Part::Open { draft: hold(client, number), lease: FOR_EVER });
     let create = create(WorkflowId::seeded(now, shard, dice.bytes()), parts);
-    (Workflow { steps, phase: Phase::Pending, started: false, batch: Some(Batch::Open) }, create)
+    (Workflow::new(steps, Some(Batch::Open)), create)
 }
 
 fn hold(client: SessionId, number: usize) -> DraftKey {

@@ -44,6 +44,11 @@ impl Workflow {
         if step.passed_over || step.state > State::Running || passes_over && !step.begun {
             return false;
         }
+        let open = matches!(source, None | Some(Verdict::Wait));
+        // Before it rests.
+        if step.state == State::Running {
+            step.act_on_failures(open);
+        }
         let mut changed = false;
         for (row, before) in step.rows.iter_mut().zip(&before) {
             let job = match (row.job, *before) {
@@ -54,7 +59,6 @@ impl Workflow {
             changed |= std::mem::replace(&mut row.job, job) != job;
         }
         let going = step.rows.iter().zip(&before).any(|(row, before)| !row.is_final() && *before == Job::Succeeded);
-        let open = matches!(source, None | Some(Verdict::Wait));
         let stands = matches!(up, State::Waiting | State::Failed) && open && !cancelling;
         let released = step.begun || others == Some(Verdict::Release);
         let state = match step.state {

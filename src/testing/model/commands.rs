@@ -23,9 +23,10 @@ impl Game {
             5 if matches!(phase, Phase::Pending | Phase::Running | Phase::Paused) => {
                 self.say(|| format!("cancel {number}"));
                 self.models[number].cancel();
+                self.whole_is_cancelled(number);
                 sure(self.store.cancel(id, 1_000_000_000).await)
             }
-            6..=9 if !matches!(phase, Phase::Cancelling | Phase::Cancelled) => self.retry(number).await,
+            6..=9 if !matches!(phase, Phase::Cancelling | Phase::Cancelled) => self.retry_some(number).await,
             // What cannot be said of a batch.
             14..=18 if self.models[number].batch.is_some() => Ok(()),
             14..=16 if !matches!(phase, Phase::Cancelling | Phase::Cancelled) => self.run_again(number).await,
@@ -61,8 +62,13 @@ impl Game {
         Ok(true)
     }
 
-    pub async fn retry(&mut self, number: usize) -> Verdict {
+    async fn retry_some(&mut self, number: usize) -> Verdict {
         let step = self.dice.chance(50).then(|| self.dice.below(self.models[number].steps.len()));
+        self.retry(number, step).await
+    }
+
+    /// Failed jobs run again, of one step or of all.
+    pub async fn retry(&mut self, number: usize, step: Option<usize>) -> Verdict {
         self.say(|| format!("retry {number}, step {step:?}"));
         sure(self.store.join(self.client.clone()).await)?;
         self.commands += 1;
@@ -79,7 +85,9 @@ impl Game {
             let retried = sure(self.store.retry(retry.clone()).await)?;
             ensure(retried.jobs == failed, || format!("{} jobs are retried, {failed} failed", retried.jobs))?;
         }
-        self.models[number].retry(step);
+        let waits = self.repaired_children(number);
+        self.models[number].retry(step, &waits);
+        self.are_told_again(number, &waits);
         Ok(())
     }
 
@@ -98,6 +106,7 @@ impl Game {
             let expected = if taken.is_empty() { 0 } else { jobs };
             ensure(told.jobs == expected as u64, || format!("{} jobs run again instead of {expected}", told.jobs))?;
         }
+        taken.iter().for_each(|step| self.cancel_children(number, *step, |_, _| true));
         self.lose(|held| held.workflow == number && taken.contains(&held.step));
         self.covered.retain(|(workflow, step, _), _| *workflow != number || !taken.contains(step));
         self.stored.retain(|(workflow, step, _), _| *workflow != number || !taken.contains(step));
@@ -126,6 +135,7 @@ impl Game {
         if jobs == 0 {
             return Ok(());
         }
+        self.cancel_children(number, step, |index, _| only.is_none_or(|only| only == index));
         let has_it = |held: &Held| only.is_none_or(|index| held.jobs.iter().any(|at| held.first + at == index));
         for held in self.lose(|held| held.workflow == number && held.step == step && has_it(held)) {
             for index in held.jobs.iter().map(|at| held.first + at) {

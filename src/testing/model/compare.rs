@@ -51,8 +51,9 @@ impl Game {
     pub async fn at_rest(&mut self) -> Verdict {
         self.compare(true).await?;
         self.doctor().await?;
-        for id in self.ids.clone() {
-            sure(self.store.delete(id).await)?;
+        // With what stands for their jobs.
+        for (id, model) in self.ids.iter().zip(&self.models).filter(|(_, model)| model.parent.is_none()) {
+            sure(self.store.delete(*id).await).map_err(|wrong| format!("{wrong}, in state {:?}", model.phase))?;
         }
         self.models.clear();
         self.ids.clear();
@@ -76,6 +77,9 @@ impl Game {
         loop {
             let now = self.clock.now();
             self.models.iter_mut().for_each(|model| model.settle(since, now));
+            if self.children_move() {
+                continue;
+            }
             let mut looked_at = Vec::new();
             for (number, model) in self.models.iter().enumerate() {
                 let open = model.steps.iter().enumerate().filter(|(_, step)| may_be_over(step, now));

@@ -55,6 +55,8 @@ pub struct Game {
     pub stored: BTreeMap<(usize, usize, usize), usize>,
     /// Which step of which batch the jobs of a kind are in.
     pub kinds: BTreeMap<(usize, usize), usize>,
+    /// The workflows that stand for jobs, workflow, step, index: which one was made last, and of which generation the step was then.
+    pub children: BTreeMap<(usize, usize, usize), (usize, u32)>,
     /// Reports under leases that the store has taken back, with the sessions that held them.
     pub late: Vec<(SessionId, LeaseReport)>,
     /// What was done, for who reads a failure.
@@ -77,6 +79,7 @@ impl Game {
             covered: BTreeMap::new(),
             stored: BTreeMap::new(),
             kinds: BTreeMap::new(),
+            children: BTreeMap::new(),
             late: Vec::new(),
             moves: Vec::new(),
             dice,
@@ -154,6 +157,23 @@ impl Game {
         self.models.iter().all(is_over)
     }
 
+    /// Gives every signal that nobody has given.
+    async fn end_waits(&mut self) -> Verdict {
+        for number in 0..self.models.len() {
+            for step in 0..self.models[number].steps.len() {
+                let (is_batch, of) = (self.models[number].batch.is_some(), &self.models[number].steps[step]);
+                // Nobody else will give what has no end of its own.
+                let has_no_end = of.waits.is_some_and(|(time, _)| time == FOR_EVER) && !is_batch;
+                if has_no_end && !of.signalled && of.state <= State::Running {
+                    self.signal(number, step).await?;
+                    // What it decides for others may leave nothing to signal.
+                    self.settle(self.clock.now()).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Lets everything come to its end, without any further fault.
     pub async fn finish(&mut self) -> Verdict {
         for number in 0..self.models.len() {
@@ -161,17 +181,7 @@ impl Game {
                 self.resume(number).await?;
             }
         }
-        for number in 0..self.models.len() {
-            for step in 0..self.models[number].steps.len() {
-                // Nobody else will give what has no end of its own.
-                let is_batch = self.models[number].batch.is_some();
-                if self.models[number].steps[step].waits.is_some_and(|(time, _)| time == FOR_EVER) && !is_batch {
-                    self.signal(number, step).await?;
-                    // What it decides for others may leave nothing to signal.
-                    self.settle(self.clock.now()).await?;
-                }
-            }
-        }
+        self.end_waits().await?;
         self.close_all().await?;
         self.settle(self.clock.now()).await?;
         let mut idle = 0;
@@ -196,6 +206,8 @@ impl Game {
                 for number in 0..self.models.len() {
                     while self.resume_a_step(number).await? {}
                 }
+                // Or for what stands for a job, and was made since.
+                self.end_waits().await?;
                 self.renew_all().await?;
                 self.clock.advance(10_000);
                 self.renew_all().await?;
@@ -212,7 +224,7 @@ impl Game {
     }
 }
 
-fn is_over(model: &Workflow) -> bool {
+pub fn is_over(model: &Workflow) -> bool {
     matches!(model.phase, Phase::Succeeded | Phase::Failed | Phase::Cancelled)
 }
 

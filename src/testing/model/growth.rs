@@ -24,6 +24,7 @@ impl Step {
             due: (0, 0),
             waits: None,
             signalled: false,
+            children: false,
             generation: 0,
             outdated: false,
         }

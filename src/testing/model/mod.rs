@@ -4,6 +4,7 @@
 mod attempts;
 mod batch;
 mod chains;
+mod children;
 mod commands;
 mod compare;
 pub(crate) mod dice;

@@ -61,6 +61,8 @@ pub struct Step {
     /// Its one job waits for so long at most, and then comes to this; or until its signal has come.
     pub waits: Option<(i64, Job)>,
     pub signalled: bool,
+    /// Its jobs stand for workflows: one whose workflow is at work is deferred.
+    pub children: bool,
     /// How often something of it that had succeeded was taken back; whether something that it ran after has been repaired since.
     pub generation: u32,
     pub outdated: bool,
@@ -73,6 +75,11 @@ pub struct Workflow {
     pub started: bool,
     /// Of a batch: its first step stands for it, then come its callbacks, then steps to which jobs are added.
     pub batch: Option<Batch>,
+    /// The job for which it stands: workflow, step, index; whether that knows how it has ended.
+    pub parent: Option<(usize, usize, usize)>,
+    pub told: bool,
+    /// Steps that have just failed fast.
+    pub stopped: Vec<usize>,
 }
 
 impl Row {
@@ -123,14 +130,7 @@ impl Step {
     /// Its policy acts, if it has to (it is open while its source may emit more); or, if it waits, its job comes to this: released, or
     /// repaired, between these two times.
     fn go_on(&mut self, open: bool, since: i64, now: i64) {
-        let Some((time, then)) = self.waits else {
-            let exceeds = self.count(Job::Failed) > self.tolerates + self.forgiven && self.policy != Policy::RunOn;
-            self.exceeded |= exceeds && (open || !self.rows.iter().all(Row::is_final));
-            let fails_fast = self.exceeded && self.policy == Policy::FailFast;
-            return if fails_fast {
-                self.end_rest(Job::Cancelled)
-            };
-        };
+        let Some((time, then)) = self.waits else { return self.act_on_failures(open) };
         match self.rows[0].job {
             Job::Open | Job::Deferred if self.signalled => self.rows[0].job = Job::Succeeded,
             Job::Open => (self.rows[0].job, self.due) = (Job::Deferred, (since + time, now + time)),
@@ -139,9 +139,11 @@ impl Step {
         }
     }
 
-    /// Ends every job that is neither final nor running.
-    fn end_rest(&mut self, as_: Job) {
-        self.rows.iter_mut().filter(|row| !row.is_final() && row.lease.is_none()).for_each(|row| row.job = as_);
+    /// Ends every job that is neither final nor running, nor ends with its workflow.
+    pub fn end_rest(&mut self, as_: Job) {
+        let children = self.children;
+        let goes_on = |row: &Row| row.lease.is_some() || children && row.job == Job::Deferred;
+        self.rows.iter_mut().filter(|row| !row.is_final() && !goes_on(row)).for_each(|row| row.job = as_);
     }
 }
 
@@ -264,9 +266,16 @@ impl Workflow {
                     step.passed_over = true;
                     step.end_rest(if skip { Job::Skipped } else { Job::Cancelled });
                 }
-                State::Running => step.go_on(open, since, now),
+                State::Running => {
+                    let exceeded = step.exceeded;
+                    step.go_on(open, since, now);
+                    if step.exceeded && !exceeded && step.policy == Policy::FailFast {
+                        self.stopped.push(number);
+                    }
+                }
                 _ => continue,
             }
+            let step = &mut self.steps[number];
             // While its source may emit more it does not settle. Once that has failed it waits, with what it has, for the repair of that.
             let fed = step.state == State::Running && open;
             if fed && before.is_some() {

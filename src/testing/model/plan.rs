@@ -1,7 +1,7 @@
 //! Random workflows: the same one as a model and as what a store is given.
 
 use super::dice::Dice;
-use super::naive::{Asks, Job, Phase, Policy, Row, Step, Workflow};
+use super::naive::{Asks, Batch, Job, Phase, Policy, Row, Step, Workflow};
 use crate::clock::Millis;
 use crate::graph::{Edge, Link, StepSpec};
 use crate::id::WorkflowId;
@@ -33,6 +33,18 @@ pub struct Size {
 
 /// A workflow as the model knows it, and what makes it in a store.
 pub fn random_workflow(dice: &mut Dice, size: Size, now: Millis, shard: u16) -> (Workflow, Create) {
+    let steps = random_steps(dice, size);
+    let parts = parts(dice, &steps);
+    (Workflow::new(steps, None), create(WorkflowId::seeded(now, shard, dice.bytes()), parts))
+}
+
+impl Workflow {
+    pub fn new(steps: Vec<Step>, batch: Option<Batch>) -> Self {
+        Self { steps, phase: Phase::Pending, started: false, batch, parent: None, told: false, stopped: Vec::new() }
+    }
+}
+
+pub fn random_steps(dice: &mut Dice, size: Size) -> Vec<Step> {
     let steps = 1 + dice.below(size.steps);
     let mut model = Vec::new();
     for number in 0..steps {
@@ -105,11 +117,11 @@ pub fn random_workflow(dice: &mut Dice, size: Size, now: Millis, shard: u16) -> 
             let time = [FOR_EVER, FOR_EVER, 400, 2_000, 30_000][dice.below(5)];
             step.waits = Some((time, [Job::Failed, Job::Failed, Job::Skipped, Job::Succeeded][dice.below(4)]));
             (step.rows, step.delay, step.policy) = (vec![Row::new()], 0, Policy::RunOn);
+        } else if !is_fed && step.feeds.is_none() && step.rows.len() < 4 {
+            step.children = dice.chance(15);
         }
     }
-    let parts = parts(dice, &model);
-    let create = create(WorkflowId::seeded(now, shard, dice.bytes()), parts);
-    (Workflow { steps: model, phase: Phase::Pending, started: false, batch: None }, create)
+    model
 }
 
 /// What makes a workflow of these parts.
@@ -145,6 +157,7 @@ pub fn parts(dice: &mut Dice, steps: &[Step]) -> Vec<Part> {
                 Policy::FailFast => FailurePolicy::FailFast,
                 Policy::Pause => FailurePolicy::Pause,
             },
+            children: step.children,
             max_in_flight: (step.limit != usize::MAX).then_some(step.limit as u32),
             max_recoveries: step.max_deaths as u8,
             delay: std::time::Duration::from_millis(step.delay as u64),

@@ -1,10 +1,10 @@
 //! What a store should do when people repair: the naive model's part of it.
 
-use super::naive::{Asks, Job, Phase, Policy, Row, State, Verdict, Workflow};
+use super::naive::{Asks, Job, Phase, Policy, Row, State, Step, Verdict, Workflow};
 
 impl Workflow {
-    /// Failed jobs run again, of one step or of all.
-    pub fn retry(&mut self, only: Option<usize>) {
+    /// Failed jobs run again, of one step or of all; those (step, index) whose workflows have been repaired, or are being so, wait for these.
+    pub fn retry(&mut self, only: Option<usize>, waits: &[(usize, usize)]) {
         for number in 0..self.steps.len() {
             let step = &self.steps[number];
             // Nobody adds to a batch any more that was abandoned.
@@ -23,7 +23,25 @@ impl Workflow {
             let rest = step.policy == Policy::FailFast;
             let again = |row: &&mut Row| row.job == Job::Failed || rest && row.job == Job::Cancelled;
             step.rows.iter_mut().filter(again).for_each(|row| *row = Row::new());
-            self.phase = if self.phase > Phase::Cancelling { Phase::Running } else { self.phase };
+            for (_, index) in waits.iter().filter(|(of, _)| *of == number) {
+                step.rows[*index] = Row::waiting();
+            }
+            self.is_at_work_again();
+        }
+    }
+
+    /// Jobs of a step whose workflows have been repaired, or are being so, wait for these; others that failed stay so.
+    pub fn retry_by_children(&mut self, number: usize, waits: &[usize]) {
+        self.outdate_after(&[number][..usize::from(self.steps[number].state > State::Running)]);
+        let step = &mut self.steps[number];
+        waits.iter().for_each(|index| step.rows[*index] = Row::waiting());
+        step.reopened();
+        self.is_at_work_again();
+    }
+
+    fn is_at_work_again(&mut self) {
+        if self.phase > Phase::Cancelling {
+            (self.phase, self.told) = (Phase::Running, false);
         }
     }
 
@@ -86,7 +104,7 @@ impl Workflow {
                 (step.begun, step.state) = (true, State::Running);
             }
         }
-        self.phase = if self.phase > Phase::Cancelling { Phase::Running } else { self.phase };
+        self.is_at_work_again();
         taken
     }
 
@@ -102,12 +120,26 @@ impl Workflow {
         }
         step.passed_over |= untouched && only.is_none();
         if !untouched {
-            (step.state, step.exceeded, step.forgiven) = (State::Running, false, step.count(Job::Failed));
-            let rest = step.rows.iter_mut().filter(|row| row.job == Job::Cancelled && step.policy == Policy::FailFast);
-            rest.for_each(|row| *row = Row::new());
+            step.reopened();
         }
         self.outdate_after(&[number][..usize::from(settled)]);
-        self.phase = if self.phase > Phase::Cancelling { Phase::Running } else { self.phase };
+        self.is_at_work_again();
         jobs
+    }
+}
+
+impl Step {
+    /// Part of it has been repaired: what has failed besides is forgiven, and what was cancelled for it runs again.
+    fn reopened(&mut self) {
+        (self.state, self.exceeded, self.forgiven) = (State::Running, false, self.count(Job::Failed));
+        let rest = self.rows.iter_mut().filter(|row| row.job == Job::Cancelled && self.policy == Policy::FailFast);
+        rest.for_each(|row| *row = Row::new());
+    }
+}
+
+impl Row {
+    /// It waits for its workflow, which somebody has repaired.
+    fn waiting() -> Self {
+        Self { job: Job::Deferred, attempts: 1, ..Self::new() }
     }
 }

@@ -124,7 +124,11 @@ impl Game {
         let whole = all_well || self.dice.chance(70);
         for at in held.jobs.iter() {
             if whole || self.dice.chance(60) {
-                let ended = self.random_end(&held, held.first + at, at, all_well, &mut part);
+                let index = held.first + at;
+                let ended = match self.models[held.workflow].steps[held.step].children {
+                    true => self.random_birth(&held, index, at, all_well, &mut part).await?,
+                    false => self.random_end(&held, index, at, all_well, &mut part),
+                };
                 ends.push((held.first + at, ended));
             }
         }
@@ -158,8 +162,10 @@ impl Game {
         }
         for ((index, ended), emitted) in ends.iter().zip(emitted) {
             self.models[held.workflow].reported(held.step, *index, *ended);
-            if *ended == Some(Job::Succeeded) {
-                self.models[held.workflow].emitted(held.step, emitted);
+            match ended {
+                Some(Job::Succeeded) => self.models[held.workflow].emitted(held.step, emitted),
+                Some(Job::Deferred) => self.has_begun((held.workflow, held.step, *index)),
+                _ => {}
             }
             held.jobs = held.jobs.minus(Mask::range(index - held.first..index - held.first + 1));
         }

@@ -280,7 +280,7 @@ local function take_back_some(wf, number, stage, again)
         row.gated = true
         put_taken(wf, number, row, after, 0)
     elseif stage == STAGE.children then
-        go_on(STAGE.children, G.cancel_some_children(wf, number, row.cursor, false), STAGE.ask)
+        go_on(STAGE.children, G.cancel_some_children(wf, number, row.cursor), STAGE.ask)
     elseif stage == STAGE.ask then
         go_on(STAGE.ask, ask_again(wf, number, row.cursor), STAGE.jobs)
     elseif stage == STAGE.jobs then

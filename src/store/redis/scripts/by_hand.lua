@@ -57,7 +57,7 @@ local function decide_one(wf, number, argument)
             end
         end
     end
-    if G.step(wf, number).children then G.leave_chore('cancel children', wf, number, index, 0) end
+    if G.step(wf, number).children then G.leave_chore('cancel children', wf, number, index, index + 1) end
     local bytes = G.bytes(wf, chunk.chunk, chunk.jobs)
     local changes = M.where(bytes, function(byte)
         if state == SKIPPED then return not G.is_done(byte) end

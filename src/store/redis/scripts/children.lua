@@ -54,22 +54,23 @@ function G.wait_for_repaired_children(step, chunk, bytes, jobs)
     return M.change(bytes, waits, function() return DEFERRED + 8 end), M.minus(jobs, waits)
 end
 
-local function has_settled(wf, step, index)
+local function state_of_parent(wf, step, index)
     local chunk = G.chunk_at(wf, step, index)
-    return state_of(G.bytes(wf, chunk.chunk, chunk.jobs):byte(index - chunk.first + 1)) >= SUCCEEDED
+    return state_of(G.bytes(wf, chunk.chunk, chunk.jobs):byte(index - chunk.first + 1))
 end
 
--- Cancels some of the children of a step, from job `from` on; returns where to go on.
-function G.cancel_some_children(wf, number, from, only_of_settled)
+-- Cancels the children of some jobs of a step, from job `from` on, or up to job `last`; returns where to go on.
+function G.cancel_some_children(wf, number, from, last, which)
     local of = hex(number, 8)
     local grace_until = G.step(wf, number).grace_until or G.workflow(wf).grace_until or G.grace_of_rest()
-    local members = call('ZRANGEBYLEX', K.wf(wf, 'children'), '[' .. of .. hex(from, 12), '(' .. of .. '~', 'LIMIT', 0, 20)
+    local up_to = last and '(' .. of .. hex(last + 1, 12) or '(' .. of .. '~'
+    local members = call('ZRANGEBYLEX', K.wf(wf, 'children'), '[' .. of .. hex(from, 12), up_to, 'LIMIT', 0, 20)
     for _, member in ipairs(members) do
         local index = unhex(member:sub(9, 20))
         if is_at_bound() then return index end
         local child = G.workflow(unhex(member:sub(22)))
         local is_at_work = child.state >= WF.pending and child.state <= WF.paused
-        if is_at_work and (not only_of_settled or has_settled(wf, number, index)) then
+        if is_at_work and (not which or which(state_of_parent(wf, number, index))) then
             child.state, child.grace_until = WF.cancelling, grace_until
             G.put_workflow(child)
             G.unpark_places(child.wf, 0)
@@ -79,11 +80,16 @@ function G.cancel_some_children(wf, number, from, only_of_settled)
     return #members == 20 and unhex(members[#members]:sub(9, 20)) + 1 or nil
 end
 
--- Cancels the children of a step that stops, or whose jobs have settled without them, from job `from` on. What they come to is what jobs
--- come to that still wait for them.
-function G.cancel_children(wf, number, from)
+-- Cancels the children of a step whose workflow is cancelled, of one that stops, or of jobs that were ended without them, from job `from`
+-- on; of one job alone, if `only_one` is that one's index and 1. What they come to is what jobs come to that still wait for them.
+function G.cancel_children(wf, number, from, only_one)
     -- Somebody may have repaired it meanwhile.
-    local next = G.cancel_some_children(wf, number, from, not stops(G.step(wf, number)))
+    local step, state = G.step(wf, number), G.workflow(wf).state
+    local stop, whole = stops(step), (state == WF.cancelling or state == WF.cancelled) and not step.always
+    local next = G.cancel_some_children(wf, number, from, only_one > 0 and from or nil, function(job)
+        -- Whatever is at work for a job that has succeeded or failed, a person has begun it.
+        return whole or job >= SKIPPED or job < SUCCEEDED and stop
+    end)
     if next then G.leave_chore('cancel children', wf, number, next, 0) end
 end
 

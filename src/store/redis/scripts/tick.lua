@@ -155,7 +155,10 @@ function BITE.cancel(wf, _, from)
     for number = from, workflow.steps - 1 do
         if is_at_bound() then return G.leave_chore('cancel', wf, 0, number, 0) end
         local step = G.step(wf, number)
-        if step.state < STEP.succeeded and not (step.always and not (step.pending == 0 and step.waits > 0)) then
+        local goes_on = step.always and not (step.pending == 0 and step.waits > 0)
+        -- Somebody may repair one of a step that has settled.
+        if step.children and not goes_on then G.leave_chore('cancel children', wf, number, 0, 0) end
+        if step.state < STEP.succeeded and not goes_on then
             shorten_leases(wf, number, workflow.grace_until)
             if G.clear_lines(wf, number) then return G.leave_chore('cancel', wf, 0, number, 0) end
             G.released = G.released + 1
@@ -163,7 +166,6 @@ function BITE.cancel(wf, _, from)
                 G.pass_over(step, CANCEL)
             elseif step.state == STEP.running then
                 G.leave_chore('fill', wf, number, 0, CANCELLED)
-                if step.children then G.leave_chore('cancel children', wf, number, 0, 0) end
             end
         end
     end

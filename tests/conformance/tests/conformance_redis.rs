@@ -1,5 +1,6 @@
 //! The conformance suite on real servers: every case has a prefix of its own on a server, or a cluster, that all cases share.
 
+#[path = "../../servers/mod.rs"]
 mod servers;
 
 use std::sync::Arc;

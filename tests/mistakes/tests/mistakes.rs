@@ -3,5 +3,5 @@
 
 #[test]
 fn common_mistakes_have_readable_compile_errors() {
-    trybuild::TestCases::new().compile_fail("tests/mistakes/*.rs");
+    trybuild::TestCases::new().compile_fail("samples/*.rs");
 }
