@@ -184,8 +184,9 @@ impl Game {
         self.end_waits().await?;
         self.close_all().await?;
         self.settle(self.clock.now()).await?;
-        let mut idle = 0;
+        let (mut idle, mut rounds) = (0, 0);
         while idle < 12 {
+            rounds += 1;
             let mut moved = false;
             for hand in 0..self.hands.len() {
                 moved |= self.claim(hand, 1024, 16).await? > 0;
@@ -199,7 +200,9 @@ impl Game {
             if !moved && self.is_over() && sure(self.store.doctor().await)?.under_way == 0 {
                 break;
             }
-            if !moved {
+            // Now and then time goes by, too, while workers are handed what they cannot begin yet: the workflow that stands for it is being
+            // cancelled.
+            if !moved || rounds % 50 == 0 {
                 // Only what waits for a time is left: 12 of these are longer than any wait, and than a lease.
                 let since = self.clock.now();
                 // Or for somebody to resume a step; also one that came to that when its source emitted.
