@@ -181,6 +181,8 @@ impl Tx<'_> {
                     self.put_taken(wf, taken, stage::LINES, 0)?;
                 } else {
                     let next = match is_untouched(&step) && !step.is_chained() {
+                        // Somebody has skipped some that are to go.
+                        true if taken.dropped && step.jobs.settled() > 0 => stage::JOBS,
                         true => behind,
                         false if step.children => stage::CHILDREN,
                         false => stage::ASK,

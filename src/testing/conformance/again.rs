@@ -5,8 +5,8 @@ pub mod run_again {
     use super::super::waits::approval;
     use crate::error::ErrorKind;
     use crate::id::WorkflowId;
-    use crate::state::{EdgeKind, JobState, StepState, WorkflowState, attempts};
-    use crate::store::{RetryFailed, RunAgain, Tick};
+    use crate::state::{Counts, EdgeKind, JobState, StepState, WorkflowState, attempts};
+    use crate::store::{ByHand, RetryFailed, RunAgain, Tick};
 
     const ROWS: u32 = 0;
     const REPORT: u32 = 1;
@@ -261,6 +261,22 @@ pub mod run_again {
         assert_eq!((scene.state(id).await, scene.step(id, 1).await.jobs.succeeded), (WorkflowState::Succeeded, 4));
         let outdated = (scene.step(id, 1).await.outdated, scene.step(id, 2).await.outdated);
         assert_eq!(outdated, (false, true), "the report is older than the rows");
+    }
+
+    pub async fn of_a_source_drops_jobs_that_were_skipped_by_hand_before_their_step_began(scene: &Scene) {
+        let plan = scene.plan().step_with("source", 1, |source| source.feeds = Some(2)).step("gate", 1).step("rows", 0);
+        let id = plan.edge(0, 2, EdgeKind::Feeds).edge(1, 2, EdgeKind::After).create().await;
+        let worker = scene.worker().await;
+        let (source, gate) = (worker.take(1).await, worker.take(1).await);
+        worker.produce(&source, 3).await;
+        assert_eq!(scene.by_hand(id, 2, ByHand::Skip { index: 1 }).await, 1);
+        scene.run_again(id, 0, false).await;
+        assert_eq!(scene.step(id, 2).await.jobs, Counts::default());
+        scene.check().await;
+        worker.produce(&worker.take(1).await, 2).await;
+        worker.succeed(&gate).await;
+        worker.run().await;
+        assert_eq!((scene.state(id).await, scene.step(id, 2).await.jobs.succeeded), (WorkflowState::Succeeded, 2));
     }
 
     pub async fn of_a_source_at_work_refuses_what_it_emits_late(scene: &Scene) {

@@ -762,6 +762,7 @@ macro_rules! conformance_table {
                 takes_back_a_follower_that_is_at_work,
                 asks_anew_how_the_steps_before_it_stand,
                 of_a_source_lets_it_emit_anew,
+                of_a_source_drops_jobs_that_were_skipped_by_hand_before_their_step_began,
                 of_a_source_at_work_refuses_what_it_emits_late,
                 of_a_fed_step_runs_what_is_there,
                 of_a_fed_step_whose_source_still_emits_begins_with_what_is_there,

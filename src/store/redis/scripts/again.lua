@@ -274,8 +274,11 @@ local function take_back_some(wf, number, stage, again)
         go_on(STAGE.tell, tell_to_wait_again(step, row.cursor, again), STAGE.lines)
     elseif stage == STAGE.lines then
         if G.clear_lines(wf, number) or G.end_leases_of(step) then return true end
-        local untouched = G.is_untouched(step) and not step.follows
-        local after = untouched and behind or step.children and STAGE.children or STAGE.ask
+        local after = step.children and STAGE.children or STAGE.ask
+        if G.is_untouched(step) and not step.follows then
+            -- Somebody may have skipped some that are to go.
+            after = row.dropped and settled_jobs(step) > 0 and STAGE.jobs or behind
+        end
         if not row.gated then take_back_step(step) end
         row.gated = true
         put_taken(wf, number, row, after, 0)
