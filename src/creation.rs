@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::payload::ChunkBuilder;
-use crate::store::{Answer, Append, Create, Created, DraftKey, DraftOf, NewWorkflow, Part, Store};
+use crate::store::{Answer, Append, Create, Created, DraftKey, DraftOf, NewWorkflow, Part, Store, step_of_batches};
 use crate::worker::backoff::Backoff;
 use crate::workflow::{JobStream, Plan};
 
@@ -42,6 +42,7 @@ impl Batch {
             }
             Part::Edge(_) => (16, 1),
             Part::Open { .. } => (64, 4),
+            Part::Within { step, chunk, .. } => (chunk.body.len() + 2 * step.name.len() + 300, 30),
             Part::Jobs { chunk, .. } => (chunk.body.len(), 7),
             Part::Mended { body, .. } => (body.len(), 1),
         }
@@ -139,6 +140,9 @@ fn build(plan: Plan, arguments: usize, sender: &mpsc::Sender<Batch>, created: &A
     }
     if let Some((draft, lease)) = plan.held_open {
         add(&mut batch, Part::Open { draft, lease }, 0, sender)?;
+    }
+    if let Some((outer, chunk)) = plan.within {
+        add(&mut batch, Part::Within { batch: outer, step: Box::new(step_of_batches()), chunk }, 0, sender)?;
     }
     send(batch, sender)
 }

@@ -18,7 +18,7 @@ use crate::store::{Awaits, WaitsUntil};
 use crate::workflow::{Flow, Step, Steps};
 
 /// What stands where a queue is asked for: no worker runs a step that waits.
-const NO_QUEUE: &str = "-";
+pub(crate) const NO_QUEUE: &str = "-";
 
 /// The error of the first step of a batch that was abandoned.
 pub(crate) const ABANDONED: &str = "abandoned: the client that held the batch open ended without closing it";
@@ -68,6 +68,8 @@ pub enum WaitsFor {
     Until(Millis),
     /// The jobs of the batch whose first step it is: that nobody holds it open any more, and all of them have settled.
     Batch,
+    /// The ends of the batches within the batch whose step it is, which has one job for each.
+    Batches,
 }
 
 /// What becomes of a wait whose signal does not come in time.
@@ -94,6 +96,7 @@ impl WaitsFor {
                 Err(_) => format!("{time} ms"),
             },
             WaitsFor::Batch => "its jobs".to_owned(),
+            WaitsFor::Batches => "the batches within it".to_owned(),
         }
     }
 
@@ -113,7 +116,7 @@ impl WaitsFor {
             WaitsFor::Signal { signal_type, timeout, .. } => (Some(signal_type.clone()), timeout.map(WaitsUntil::In)),
             WaitsFor::Sleep(time) => (None, Some(WaitsUntil::In(*time))),
             WaitsFor::Until(time) => (None, Some(WaitsUntil::At(*time))),
-            WaitsFor::Batch => (None, None),
+            WaitsFor::Batch | WaitsFor::Batches => (None, None),
         };
         let (then, error) = match self {
             WaitsFor::Signal { timeout, then: Then::Fail, .. } => {

@@ -18,7 +18,7 @@ use crate::handle::Handle;
 use crate::id::WorkflowId;
 use crate::render::words::{count, number};
 use crate::state::{BatchState, Counts, Decision, JobState, StepState, WorkflowState};
-use crate::store::{BATCH_STEP, CHILDREN_PAGE, EdgeRow, StepRow, WorkflowRow};
+use crate::store::{BATCH_STEP, CHILDREN_PAGE, ChildRow, EdgeRow, StepRow, WorkflowRow};
 use crate::waiting::WaitsFor;
 
 /// How many causes are explained; further ones are counted.
@@ -328,6 +328,11 @@ impl Handle {
             let chore = found.chore.as_ref().filter(|_| !row.state.is_finished());
             let told = match &step.spec.waits {
                 Some(WaitsFor::Batch) => sentences::abandoned(self.id(), self.client().registry().program.as_deref()),
+                Some(WaitsFor::Batches) => {
+                    let spoilt = |state| matches!(state, WorkflowState::Failed | WorkflowState::Cancelled);
+                    let named = self.batches_within(step, spoilt).await?;
+                    sentences::batches_failed(step, &named, chore.map(String::as_str))
+                }
                 _ => sentences::failed(step, &groups, awaited, chore.map(String::as_str)),
             };
             let start = match who {
@@ -341,7 +346,10 @@ impl Handle {
             let (workflow, batch) = (row.state, row.batch);
             let figures = Figures { step, waiting: &found, workflow, batch, id: self.id(), program, now };
             let (mut kinds, mut told) = figures.told();
-            if step.spec.children && step.jobs.deferred > 0 {
+            if step.spec.waits == Some(WaitsFor::Batches) {
+                let named = self.batches_within(step, |state| !state.is_finished()).await?;
+                told = format!("{told}: {}", sentences::some(&named, step.jobs.deferred));
+            } else if step.spec.children && step.jobs.deferred > 0 {
                 kinds.push(CauseKind::Workflow);
                 told = format!("{told}; {}", self.children_at_work(step).await?);
             }
@@ -389,15 +397,30 @@ impl Handle {
 
     /// Which workflows the jobs of a step wait for: some of them by their ids.
     async fn children_at_work(&self, step: &StepRow) -> Result<String> {
-        let (mut named, mut from) = (Vec::new(), 0);
-        while named.len() < CHILDREN {
+        let named = self.some_children(step, |state| !state.is_finished()).await?;
+        let named: Vec<String> = named.iter().map(|child| format!("{} ({})", child.id, child.state)).collect();
+        Ok(sentences::children(step, &named))
+    }
+
+    /// Some of the batches within a batch, by their names and ids.
+    async fn batches_within(&self, step: &StepRow, which: impl Fn(WorkflowState) -> bool) -> Result<Vec<String>> {
+        let mut named = Vec::new();
+        for child in self.some_children(step, which).await? {
+            named.push(sentences::batch_within(&self.client().row(child.id).await?));
+        }
+        Ok(named)
+    }
+
+    /// The first of the workflows in these states that jobs of a step stand for.
+    async fn some_children(&self, step: &StepRow, which: impl Fn(WorkflowState) -> bool) -> Result<Vec<ChildRow>> {
+        let (mut found, mut from) = (Vec::new(), 0);
+        while found.len() < CHILDREN {
             let page = self.store().children(self.id(), step.number, from, CHILDREN_PAGE).await?;
             let Some(last) = page.last() else { break };
             from = last.index + 1;
-            let at_work = page.iter().filter(|child| !child.state.is_finished());
-            named.extend(at_work.map(|child| format!("{} ({})", child.id, child.state)).take(CHILDREN - named.len()));
+            found.extend(page.into_iter().filter(|child| which(child.state)).take(CHILDREN - found.len()));
         }
-        Ok(sentences::children(step, &named))
+        Ok(found)
     }
 
     /// A waiting step of which everything before it has settled as it asks: the store has yet to act on it.

@@ -10,8 +10,10 @@ use serde::Serialize;
 use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::graph::{Edge, Graph, StepNumber, StepSpec};
+use crate::id::WorkflowId;
 use crate::job::{Job, JobError, Source, Stored};
 use crate::outputs::written;
+use crate::payload::Chunk;
 use crate::state::EdgeKind;
 use crate::store::{Awaits, BATCH_STEP, DraftKey};
 
@@ -330,7 +332,7 @@ impl Flow {
             .unzip();
         let graph = Graph { steps: specs, edges: parts.edges.into_iter().collect() };
         graph.check()?;
-        Ok(Plan { graph, always, awaits, jobs, returns: parts.returns, held_open: None })
+        Ok(Plan { graph, always, awaits, jobs, returns: parts.returns, held_open: None, within: None })
     }
 }
 
@@ -393,6 +395,8 @@ pub(crate) struct Plan {
     pub returns: Option<StepNumber>,
     /// The draft that holds it open, if it is a batch, and how long it lives without renewal.
     pub held_open: Option<(DraftKey, Millis)>,
+    /// The batch that this one is within, and the job of that which it stands for.
+    pub within: Option<(WorkflowId, Chunk)>,
 }
 
 impl fmt::Debug for Plan {

@@ -36,6 +36,56 @@ fn file(name: &str, rows: u64, then: &str) -> ReadFile {
     ReadFile { name: name.into(), rows, then: then.into() }
 }
 
+/// Opens a batch for its files within its own, and adds to the outer one from the callback of that.
+#[derive(Serialize, Deserialize)]
+struct ReadSupplier {
+    name: String,
+}
+impl Job for ReadSupplier {
+    const NAME: &str = "ReadSupplier";
+    type Output = ();
+    type State = Shared;
+    async fn perform(self, ctx: &Context<Shared>) -> JobResult<()> {
+        let files = ctx.batch().batch(&self.name).on_success(AddSummary { of: self.name.clone() }).open().await?;
+        files.add_each((0..3).map(|n| file(&format!("file {n}"), 2, "ok"))).await?;
+        files.close().await?;
+        Ok(())
+    }
+}
+
+/// Fails for good until the stage is ready.
+#[derive(Serialize, Deserialize)]
+struct Early;
+impl Job for Early {
+    const NAME: &str = "Early";
+    type Output = ();
+    type State = Shared;
+    async fn perform(self, ctx: &Context<Shared>) -> JobResult<()> {
+        match ctx.state().ran().contains(&"ready".to_owned()) {
+            true => Ok(()),
+            false => Err(JobError::fatal("not yet")),
+        }
+    }
+}
+
+/// The callback of a batch within another one, which adds to that.
+#[derive(Serialize, Deserialize)]
+struct AddSummary {
+    of: String,
+}
+impl Job for AddSummary {
+    const NAME: &str = "AddSummary";
+    type Output = ();
+    type State = Shared;
+    async fn perform(self, ctx: &Context<Shared>) -> JobResult<()> {
+        let own = ctx.batch().find().await?;
+        let outer = own.outer().await?.expect("it is within one");
+        assert!(outer.outer().await?.is_none());
+        outer.add(act(format!("summary of {}", self.of), "ok")).await?;
+        Ok(())
+    }
+}
+
 /// A callback: tells what it finds.
 #[derive(Serialize, Deserialize)]
 struct Tell {
@@ -70,6 +120,9 @@ fn app(stage: &Shared) -> App<Shared> {
         .job::<Act>()
         .job::<ReadFile>()
         .job::<Tell>()
+        .job::<ReadSupplier>()
+        .job::<AddSummary>()
+        .job::<Early>()
 }
 
 struct Play {
@@ -289,10 +342,92 @@ async fn what_makes_no_sense_is_refused_before_anything_is_stored() {
     let missing = refused(play.client.batch("nightly").on_success(Unknown)).await;
     assert!(missing.contains("Unknown") && missing.contains(".job::<"), "{missing}");
     let night = play.nightly().jobs_of::<Act>(|act| act.queue("bulk")).open().await.unwrap();
+    let with_key = refused(night.batch("north").key("north")).await;
+    assert!(with_key.contains(&format!("within batch {}", night.id())) && with_key.contains("leave out"), "{with_key}");
     assert!(night.add(Unknown).await.unwrap_err().to_string().contains(".job::<"));
     assert_eq!(night.step("Act").await.unwrap().spec.queue, "bulk");
     night.cancel().await.unwrap();
     assert!(play.client.find_batch(night.id()).await.is_ok());
     night.wait().await.unwrap();
+    play.end().await;
+}
+
+#[tokio::test]
+async fn a_batch_waits_for_those_within_it_and_for_their_callbacks() {
+    let play = Play::begin().await;
+    let night = play.nightly().open().await.unwrap();
+    let mut within = Vec::new();
+    for supplier in ["north", "south"] {
+        let files = night.batch(supplier).on_success(act(format!("told {supplier}"), "ok")).open().await.unwrap();
+        files.add_each((0..100).map(move |n| act(format!("{supplier} {n}"), "ok"))).await.unwrap();
+        assert_eq!(files.outer().await.unwrap().map(|outer| outer.id()), Some(night.id()));
+        within.push(files);
+    }
+    night.add(act("its own", "ok")).await.unwrap();
+    night.close().await.unwrap();
+    within[0].close().await.unwrap();
+    assert_eq!(within[0].wait().await.unwrap().state, WorkflowState::Succeeded);
+    assert!(play.told().is_empty());
+    within[1].close().await.unwrap();
+    let end = night.wait().await.unwrap();
+    assert_eq!((end.state, night.step("batches").await.unwrap().jobs.succeeded), (WorkflowState::Succeeded, 2));
+    assert_eq!(play.told(), ["complete: closed, 0 failed", "success: closed, 0 failed"]);
+    let ran = play.stage.ran();
+    let place = |what: &str| ran.iter().position(|line| line.starts_with(what)).unwrap();
+    assert!(place("told north") < place("success") && place("told south") < place("success"), "{ran:?}");
+    let late = night.batch("west").open().await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::BatchSettled, "{late}");
+    play.end().await;
+}
+
+#[tokio::test]
+async fn a_job_opens_a_batch_within_its_own_whose_callback_adds_to_the_outer_one() {
+    let play = Play::begin().await;
+    let night = play.nightly().open().await.unwrap();
+    night.add_each(["north", "south"].map(|name| ReadSupplier { name: name.into() })).await.unwrap();
+    night.close().await.unwrap();
+    assert_eq!(night.wait().await.unwrap().state, WorkflowState::Succeeded);
+    let ran = play.stage.ran();
+    let count = |what: &str| ran.iter().filter(|line| line.starts_with(what)).count();
+    assert_eq!((count("file"), count("summary of")), (2 * (3 + 3 * 2), 2), "{ran:?}");
+    assert_eq!(night.step("Act").await.unwrap().jobs.succeeded, 2, "the summaries are jobs of the outer one");
+    play.end().await;
+}
+
+#[tokio::test]
+async fn a_death_within_is_told_at_once_and_the_retry_of_the_outer_batch_heals_both() {
+    let play = Play::begin().await;
+    let night = play.nightly().open().await.unwrap();
+    let files = night.batch("north").on_success(act("told north", "ok")).open().await.unwrap();
+    files.add(Early).await.unwrap();
+    night.add(act("its own", "ok")).await.unwrap();
+    // While both are held open.
+    support::until::until(async || (play.told().len() == 1).then_some(())).await;
+    assert!(play.told()[0].starts_with("death"), "{:?}", play.told());
+    files.close().await.unwrap();
+    night.close().await.unwrap();
+    assert_eq!(night.wait().await.unwrap().state, WorkflowState::Failed);
+    play.stage.add("ready");
+    assert_eq!(night.retry_failed(None).await.unwrap(), 1);
+    assert_eq!(night.wait().await.unwrap().state, WorkflowState::Succeeded);
+    assert_eq!(files.status().await.unwrap().state, WorkflowState::Succeeded);
+    assert_eq!(play.told().len(), 3, "{:?}", play.told());
+    play.end().await;
+}
+
+#[tokio::test]
+async fn a_cancel_goes_down_to_the_batches_within() {
+    let play = Play::begin().await;
+    let night = play.nightly().open().await.unwrap();
+    let files = night.batch("north").open().await.unwrap();
+    files.add(act("slow", "wait for cancel")).await.unwrap();
+    play.stage.wait_for(1).await;
+    night.cancel().await.unwrap();
+    assert_eq!(night.wait().await.unwrap().state, WorkflowState::Cancelled);
+    assert_eq!(files.status().await.unwrap().state, WorkflowState::Cancelled);
+    assert_eq!(files.add(act("late", "ok")).await.unwrap_err().kind(), ErrorKind::BatchSettled);
+    assert!(files.delete().await.unwrap_err().to_string().contains("lives as long as that one"));
+    files.close().await.unwrap();
+    night.close().await.unwrap();
     play.end().await;
 }

@@ -237,6 +237,8 @@ on_both! { Theatre::new, on Redis with 2 shard(s):
     of_a_batch_that_is_held_open_it_says_so()
     of_a_batch_that_was_abandoned_it_says_how_it_goes_on()
     of_a_batch_that_is_closed_it_says_what_its_jobs_wait_for()
+    of_a_batch_around_others_it_names_those_that_it_waits_for()
+    of_a_batch_around_others_it_names_those_that_did_not_succeed()
 }
 
 async fn without_a_worker_it_names_the_queue_and_the_type(theatre: Theatre) {
@@ -457,5 +459,43 @@ async fn of_a_batch_that_is_closed_it_says_what_its_jobs_wait_for(mut theatre: T
     theatre.stage.wait_for(1).await;
     let text = keeps_the_report(&batch, CauseKind::Running, "Act").await;
     says(&text, &["`report` waits for `Act`"]);
+    theatre.close().await;
+}
+
+/// A closed batch with one within it, which has one job and is closed.
+async fn batch_around(theatre: &mut Theatre, does: &str) -> (gusher::OpenBatch, gusher::OpenBatch) {
+    let outer = batch(theatre, "ok").await;
+    let inner = outer.batch("supplier 7").on_success(act("inner report", "ok")).open().await.unwrap();
+    inner.add(act("inner row", does)).await.unwrap();
+    outer.close().await.unwrap();
+    (outer, inner)
+}
+
+async fn of_a_batch_around_others_it_names_those_that_it_waits_for(mut theatre: Theatre) {
+    let (outer, inner) = batch_around(&mut theatre, "ok").await;
+    until(async || (outer.step("Act").await.unwrap().jobs.succeeded == 1).then_some(())).await;
+    let text = keeps_the_report(&outer, CauseKind::Workflow, "batches").await;
+    let which =
+        format!("`report` waits for `batches`, which waits for the batch within this one: `supplier 7` {}", inner.id());
+    says(&text, &[&format!("{which} (running, held open)")]);
+    let second = inner.batch("its files").open().await.unwrap();
+    inner.close().await.unwrap();
+    let why = inner.why().await.unwrap();
+    says(&why.causes[0].text, &["batches", "the batch within this one: `its files`", "held open"]);
+    second.close().await.unwrap();
+    outer.wait().await.unwrap();
+    theatre.close().await;
+}
+
+async fn of_a_batch_around_others_it_names_those_that_did_not_succeed(mut theatre: Theatre) {
+    let (outer, inner) = batch_around(&mut theatre, "fatal").await;
+    inner.close().await.unwrap();
+    outer.wait().await.unwrap();
+    let text = keeps_the_report(&outer, CauseKind::Failed, "batches").await;
+    let which = format!(
+        "`batches`, which failed: the batch within this one did not succeed: `supplier 7` {} (failed)",
+        inner.id()
+    );
+    says(&text, &[&which, "`retry` runs again what failed in such a batch"]);
     theatre.close().await;
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-use super::{Batch, written_for_batch};
+use super::{Batch, NewBatch, written_for_batch};
 use crate::graph::StepSpec;
 use crate::job::{Job, JobError, JobResult};
 use crate::outputs::Outputs;
@@ -116,6 +116,12 @@ impl<'c> InBatch<'c> {
             self.add(job).await?;
         }
         Ok(())
+    }
+
+    /// Describes a batch within the batch of the job that runs. Unlike what is [added](Self::add) it is there at once, and each attempt that
+    /// opens one makes another: close it before anything else can fail. One that an attempt leaves open is abandoned, and counts as failed.
+    pub fn batch(&self, name: impl Into<String>) -> NewBatch {
+        Batch { handle: self.held.client().handle(self.held.slice.workflow) }.batch(name)
     }
 
     /// The batch as others see it: a callback asks here how its jobs have ended, and whether it was abandoned.

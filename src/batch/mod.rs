@@ -61,6 +61,8 @@ pub struct NewBatch {
     description: Option<String>,
     retention: Option<Retention>,
     key: Option<String>,
+    /// The batch that it is to be within.
+    within: Option<Batch>,
     mistake: Option<Error>,
 }
 
@@ -89,6 +91,7 @@ impl Client {
             description: None,
             retention: None,
             key: None,
+            within: None,
             mistake: None,
         }
     }
@@ -176,7 +179,7 @@ impl NewBatch {
 
     /// Makes it: it is there from then on, and held open by this program until [`close`](OpenBatch::close).
     pub async fn open(self) -> Result<OpenBatch> {
-        let Self { client, name, flow, declared, callbacks, description, retention, key, mistake, .. } = self;
+        let Self { client, name, flow, declared, callbacks, description, retention, key, within, mistake, .. } = self;
         if let Some(mistake) = mistake {
             return Err(mistake.during(format_args!("batch {name}")));
         }
@@ -189,7 +192,15 @@ impl NewBatch {
             Some(text) => serde_json::json!({ "description": text }).to_string(),
             None => "{}".to_owned(),
         };
-        open::open(client, New { name: &name, arguments, retention }, key, flow.finish_batch(&declared)?).await
+        let (new, plan) = (New { name: &name, arguments, retention }, flow.finish_batch(&declared)?);
+        match within {
+            None => open::open(client, new, key, plan).await,
+            Some(outer) if key.is_some() || retention.is_some() => Err(Error::usage(format!(
+                "batch {name} is within batch {}: it is kept as long as that one, and has no key of its own; leave out `.key` and `.expire_in`",
+                outer.id()
+            ))),
+            Some(outer) => open::open_within(&outer, new, plan).await,
+        }
     }
 }
 
@@ -241,6 +252,37 @@ impl Batch {
             Err(error) => Err(Error::usage(format!("row {row} of what is added: {error}"))),
         });
         self.add_stream(spec, Box::new(stream)).await
+    }
+
+    /// Describes a batch within this one, which settles only once that has finished with its callbacks. Once `.open()` has made it, it is a
+    /// batch like any other: held open, added to, closed; it may have others within. What becomes of it is what becomes of a job of this one:
+    /// if it does not succeed, this one has a failed job. It is cancelled, retried, kept and deleted with this one.
+    ///
+    /// `.open()` answers with an error of kind [`BatchSettled`](crate::ErrorKind::BatchSettled) if this one has settled, or is cancelled.
+    ///
+    /// ```
+    /// # use gusher::prelude::*;
+    /// # #[derive(Serialize, Deserialize)] struct ImportCsv { file: String } #[derive(Serialize, Deserialize)] struct TellSupplier;
+    /// # macro_rules! job { ($($t:ident)*) => { $(impl Job for $t { const NAME: &str = stringify!($t); type Output = (); type State = ();
+    /// #     async fn perform(self, _: &Context) -> JobResult<()> { Ok(()) } })* } }
+    /// # job!(ImportCsv TellSupplier);
+    /// # async fn example(night: gusher::OpenBatch, files: Vec<String>) -> gusher::Result<()> {
+    /// let supplier = night.batch("supplier 7").on_success(TellSupplier).open().await?;
+    /// supplier.add_each(files.into_iter().map(|file| ImportCsv { file })).await?;
+    /// supplier.close().await?;
+    /// night.close().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn batch(&self, name: impl Into<String>) -> NewBatch {
+        NewBatch { within: Some(self.clone()), ..self.client().batch(name) }
+    }
+
+    /// The batch that this one is within, if it is within one. While this one has not finished, also in its callbacks, the other one takes jobs.
+    pub async fn outer(&self) -> Result<Option<Batch>> {
+        match self.client().row(self.id()).await?.parent {
+            Some(parent) => Ok(Some(self.client().find_batch(parent.workflow).await?)),
+            None => Ok(None),
+        }
     }
 
     /// Whether the client that held it open ended without closing it.

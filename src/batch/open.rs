@@ -13,7 +13,10 @@ use crate::client::Client;
 use crate::clock::Millis;
 use crate::creation::answered;
 use crate::error::{Error, Result};
+use crate::handle::Handle;
 use crate::id::WorkflowId;
+use crate::payload::ChunkBuilder;
+use crate::retention::Retention;
 use crate::starting::{New, Started};
 use crate::store::{Append, CloseBatch, DraftKey, DraftOf, Key, Overlap, Store};
 use crate::wake::wake;
@@ -46,8 +49,7 @@ impl Deref for OpenBatch {
 
 /// Makes a batch, and holds it open from then on.
 pub(super) async fn open(client: Client, new: New<'_>, key: Option<String>, plan: Plan) -> Result<OpenBatch> {
-    let draft = client.new_draft();
-    let plan = Plan { held_open: Some((draft, HELD_FOR_LEASES * client.store().lease())), ..plan };
+    let (plan, draft) = held_open(&client, plan);
     let handle = match key {
         None => client.create(new, plan, Arc::default()).await?,
         Some(key) => {
@@ -64,8 +66,27 @@ pub(super) async fn open(client: Client, new: New<'_>, key: Option<String>, plan
             }
         }
     };
-    let keeper = tokio::spawn(keep_open(client.store().clone(), handle.id(), draft)).abort_handle();
-    Ok(OpenBatch { batch: Batch { handle }, draft, keeper, is_closed: AtomicBool::new(false) })
+    Ok(OpenBatch::new(handle, draft))
+}
+
+/// Makes a batch within another one, beside that on its shard, and holds it open from then on.
+pub(super) async fn open_within(outer: &Batch, new: New<'_>, plan: Plan) -> Result<OpenBatch> {
+    let client = outer.client();
+    let id = WorkflowId::new(client.store().now(), outer.id().shard());
+    // What people see as the parameters of the job that it stands for.
+    let mut job = ChunkBuilder::default();
+    job.push(serde_json::json!({ "batch": id, "name": new.name }).to_string().as_bytes())?;
+    let (plan, draft) = held_open(client, plan);
+    let plan = Plan { within: job.finish().map(|job| (outer.id(), job)), ..plan };
+    let new = client.new_workflow(id, New { retention: Some(Retention::for_ever()), ..new }, None, None)?;
+    let handle = client.build(new, plan, None, false, Arc::default()).await?;
+    Ok(OpenBatch::new(handle, draft))
+}
+
+/// The plan of a batch with the draft that will hold it open.
+fn held_open(client: &Client, plan: Plan) -> (Plan, DraftKey) {
+    let draft = client.new_draft();
+    (Plan { held_open: Some((draft, HELD_FOR_LEASES * client.store().lease())), ..plan }, draft)
 }
 
 /// Renews what holds a batch open, until somebody ends this or the batch is held open no more.
@@ -87,6 +108,11 @@ async fn keep_open(store: Arc<dyn Store>, workflow: WorkflowId, draft: DraftKey)
 }
 
 impl OpenBatch {
+    fn new(handle: Handle, draft: DraftKey) -> Self {
+        let keeper = tokio::spawn(keep_open(handle.store().clone(), handle.id(), draft)).abort_handle();
+        Self { batch: Batch { handle }, draft, keeper, is_closed: AtomicBool::new(false) }
+    }
+
     /// Nothing more comes from this program: from here on the batch settles once all of its jobs have. Jobs of it may still add others, and so
     /// may whoever [finds](Client::find_batch) it before that. An error if it has been abandoned: the store had not heard of this program for
     /// four leases.

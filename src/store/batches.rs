@@ -12,6 +12,9 @@
 //! The first step stands for the batch: no worker runs it, and its one job waits. It settles once nobody holds the batch open and every job
 //! of the steps that grow has settled; then those steps settle, too, and after all of them the callbacks run. A step that grows is made
 //! with its edges when the first job of its type comes.
+//!
+//! Batches within a batch are jobs of a further step that grows, `batches`, which no worker runs: each of its jobs waits for the end of the
+//! batch that stands for it.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +23,7 @@ use crate::graph::{StepNumber, StepSpec};
 use crate::id::{SessionId, WorkflowId};
 use crate::payload::Chunk;
 use crate::slice::Mask;
+use crate::waiting::{NO_QUEUE, WaitsFor};
 
 /// The number of the step that stands for a batch.
 pub const BATCH_STEP: StepNumber = 0;
@@ -27,6 +31,15 @@ pub const BATCH_STEP: StepNumber = 0;
 pub const MAX_CALLBACKS: StepNumber = 8;
 /// The name of the step that stands for a batch.
 pub const BATCH_STEP_NAME: &str = "batch";
+
+/// The name of the step of a batch whose jobs stand for the batches within it.
+pub const BATCHES_STEP_NAME: &str = "batches";
+
+/// That step, as it comes with the first of them.
+pub(crate) fn step_of_batches() -> StepSpec {
+    let waits = Some(WaitsFor::Batches);
+    StepSpec { grows: true, children: true, waits, ..StepSpec::new(BATCHES_STEP_NAME, NO_QUEUE) }
+}
 
 /// The names that a step of jobs may have, in the order in which they are tried: its own, unless a callback has it.
 pub fn growing_names(name: &str) -> impl Iterator<Item = String> + '_ {

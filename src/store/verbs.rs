@@ -258,6 +258,16 @@ pub enum Part {
         /// How long it lives without renewal.
         lease: Millis,
     },
+    /// The workflow is a batch within another one, and stands for a job that comes to that. Given by `create` only, which is refused if that
+    /// one has settled.
+    Within {
+        /// The other one, on the same shard.
+        batch: WorkflowId,
+        /// The step of the job, whose jobs no worker runs; made if there is none of that name.
+        step: Box<StepSpec>,
+        /// The job, which waits for the end of this batch.
+        chunk: Chunk,
+    },
     /// The next jobs of a step.
     Jobs {
         /// The step.

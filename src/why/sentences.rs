@@ -68,6 +68,13 @@ impl Figures<'_> {
                 kinds.push(CauseKind::Delayed);
                 format!("sleeps until {}{}", waits.words(), due.map(|due| format!(", {due}")).unwrap_or_default())
             }
+            WaitsFor::Batches => {
+                kinds.push(CauseKind::Workflow);
+                match (self.step.jobs.unsettled(), self.step.jobs.total) {
+                    (_, 1) => "waits for the batch within this one".to_owned(),
+                    (left, all) => format!("waits for {} of the {} batches within this one", number(left), number(all)),
+                }
+            }
             WaitsFor::Batch => {
                 kinds.push(CauseKind::Held);
                 match self.batch {
@@ -274,14 +281,40 @@ pub fn ahead(fed: &StepRow, ahead: u64) -> String {
 /// Which workflows jobs wait for.
 pub fn children(step: &StepRow, named: &[String]) -> String {
     let waiting = step.jobs.deferred;
-    let more = waiting.saturating_sub(named.len() as u64);
-    let others = if more > 0 { format!(" and {} more", number(more)) } else { String::new() };
-    format!(
-        "{} for {}: {}{others}",
-        if waiting == 1 { "one waits" } else { "they wait" },
-        count(waiting, "workflow"),
-        named.join(", ")
-    )
+    let who = if waiting == 1 { "one waits" } else { "they wait" };
+    format!("{who} for {}: {}", count(waiting, "workflow"), some(named, waiting))
+}
+
+/// A batch within another one, as it stands.
+pub fn batch_within(row: &WorkflowRow) -> String {
+    let state = match row.batch {
+        Some(BatchState::Open) if !row.state.is_finished() => format!("{}, held open", row.state),
+        Some(BatchState::Abandoned) => format!("{}, abandoned", row.state),
+        _ => row.state.to_string(),
+    };
+    format!("`{}` {} ({state})", row.name, row.id)
+}
+
+/// Some of many, and how many more there are.
+pub fn some(named: &[String], all: u64) -> String {
+    match all.saturating_sub(named.len() as u64) {
+        0 => named.join(", "),
+        more => format!("{} and {} more", named.join(", "), number(more)),
+    }
+}
+
+/// Why the step has failed whose jobs stand for the batches within a batch, and how it goes on.
+pub fn batches_failed(step: &StepRow, named: &[String], chore_under_way: Option<&str>) -> String {
+    let jobs = step.jobs;
+    let which = match jobs.total {
+        1 => "the batch within this one".to_owned(),
+        all => format!("{} of the {} batches within this one", number(jobs.failed), number(all)),
+    };
+    let remedy = match chore_under_way {
+        Some(kind) => chore(kind),
+        None => "`retry` runs again what failed in such a batch, `why` with its id tells more".to_owned(),
+    };
+    format!("{which} did not succeed: {}; {remedy}", some(named, jobs.failed))
 }
 
 /// Why a step failed.

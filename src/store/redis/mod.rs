@@ -136,7 +136,7 @@ impl RedisStore {
     fn as_kept(&self, mut parts: Vec<Part>) -> Result<Vec<Part>> {
         for part in parts.iter_mut().filter(|_| !self.options.compress) {
             match part {
-                Part::Jobs { chunk, .. } => chunk.body = plain(&chunk.body)?,
+                Part::Jobs { chunk, .. } | Part::Within { chunk, .. } => chunk.body = plain(&chunk.body)?,
                 Part::Mended { body, .. } => *body = plain(body)?,
                 Part::Step { .. } | Part::Edge(_) | Part::Open { .. } => {}
             }

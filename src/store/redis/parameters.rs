@@ -115,6 +115,10 @@ fn parts(parts: Vec<Part>, blobs: &mut Blobs) -> Result<Vec<Value>> {
                 step
             }
             Part::Open { draft, lease } => json!({ "t": "open", "draft": draft_name(draft), "lease": lease }),
+            Part::Within { batch, step, chunk } => json!({
+                "t": "within", "workflow": id_text(batch), "shown": batch.to_string(), "step": of_growing(&step)?, "jobs": chunk.jobs,
+                "body": blobs.put(chunk.body)
+            }),
             Part::Edge(edge) => json!({ "t": "edge", "up": edge.up, "down": edge.down, "kind": edge.kind as u8 }),
             Part::Jobs { step, chunk } => {
                 json!({ "t": "jobs", "step": step, "jobs": chunk.jobs, "body": blobs.put(chunk.body) })

@@ -60,7 +60,7 @@ impl Text {
 }
 
 pub static SESSION: Script = script!("session": "retention" "chore" "line" "starts" "limited" "timer" "lease" "policy" "settle" "chain" "gate" "error" "lane" "recovery" "permits");
-pub static CREATE: Script = script!("create": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "policy" "settle" "chain" "gate" "error" "child" "repeat" "draft" "abandon" "occurrence" "chunks" "build");
+pub static CREATE: Script = script!("create": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "policy" "settle" "chain" "gate" "error" "child" "repeat" "draft" "abandon" "occurrence" "chunks" "grow" "build");
 pub static SCHEDULE: Script = script!("schedule": "retention" "chore" "line" "starts" "limited" "timer" "deadline" "lease" "policy" "settle" "chain" "gate" "error" "occurrence" "chunks" "build");
 pub static PERMIT: Script = script!("permit": "lease" "starts" "permits");
 pub static CLAIM: Script = script!("claim": "chore" "line" "starts" "limited" "lease" "slice");

@@ -8,9 +8,12 @@
 //!
 //! That every job is final is told by counters: the workflow's, without those of the first step and of the callbacks. So it costs the same
 //! however many types of jobs a batch has. A repair brings jobs back after that; what these add reopens the step that it is for.
+//!
+//! A batch within another one is a child (`children.rs`) of a step that grows: with it a job comes to the outer one, deferred from the
+//! beginning, which ends as the inner one does.
 
 use super::again::is_untouched;
-use super::chore::Kind;
+use super::chore::{DEATH_WITHIN, Kind};
 use super::create::check_chunk;
 use super::lease::Lease;
 use super::tx::{Step, Tx, Wf, Workflow, decided, known};
@@ -19,10 +22,13 @@ use crate::error::{Error, Result};
 use crate::graph::{Edge, MAX_STEPS, StepNumber, StepSpec};
 use crate::id::WorkflowId;
 use crate::planted::planted;
-use crate::state::{BatchState, Decision, EdgeKind, JobState, StepState, WorkflowState};
+use crate::state::{BatchState, Decision, EdgeKind, JobState, StepState, WorkflowState, job_byte};
 use crate::store::{
     AddJobs, Added, AddedJobs, BATCH_STEP, CloseBatch, ClosedBatch, DraftKey, MAX_CALLBACKS, growing_names,
 };
+
+/// From so many statements on, those that its end will need included, an operation looks at no further batches.
+const LOOKING_CALLS: u64 = 200;
 
 /// Where the jobs of a draft are, or those that came with a call.
 struct Segment {
@@ -52,6 +58,42 @@ impl Tx<'_> {
         Ok(workflow.wf)
     }
 
+    /// The batch of that id, if it has not settled.
+    fn batch_that_takes_jobs(&mut self, id: WorkflowId) -> Result<Wf> {
+        let workflow = self.find_batch(id)?;
+        let at_work = matches!(workflow.state, WorkflowState::Pending | WorkflowState::Running | WorkflowState::Paused);
+        let has_settled = !at_work || self.has_batch_settled(workflow.wf)?;
+        if has_settled && !planted!("a batch takes jobs after it has settled") {
+            return Err(settled(id, &workflow));
+        }
+        Ok(workflow.wf)
+    }
+
+    /// A batch that is being made is within another one: a job comes to that, and waits for the end of this one.
+    pub fn put_within(
+        &mut self,
+        wf: Wf,
+        outer: WorkflowId,
+        spec: &StepSpec,
+        job: &crate::payload::Chunk,
+    ) -> Result<()> {
+        let outer = self.batch_that_takes_jobs(outer)?;
+        let segment = self.new_segment(job)?;
+        if job.jobs != 1 || !(spec.grows && spec.children) {
+            return Err(Error::usage("a batch within another one stands for one job of a step of such batches"));
+        }
+        let Some((step, index)) = self.attach_to_batch(outer, spec, segment)? else { return Ok(()) };
+        let index = index as i64;
+        let chunk = self.chunk_at(outer, step, index)?;
+        let waits =
+            if planted!("a batch settles before those within it") { JobState::Succeeded } else { JobState::Deferred };
+        self.shift(outer, step, JobState::Open, waits, 1)?;
+        self.put_bytes(chunk.chunk, &[job_byte(waits, 1)])?;
+        let sql = "UPDATE workflow SET parent = ?2, parent_step = ?3, parent_index = ?4 WHERE wf = ?1";
+        self.run(sql, (wf, outer, step, index))?;
+        Ok(())
+    }
+
     fn find_batch(&mut self, id: WorkflowId) -> Result<Workflow> {
         let workflow = self.find(id)?;
         if workflow.batch.is_none() {
@@ -78,13 +120,7 @@ impl Tx<'_> {
         if let Some(answer) = self.answered_before(add.session, add.command)? {
             return Ok(answer);
         }
-        let workflow = self.find_batch(add.workflow)?;
-        let wf = workflow.wf;
-        let at_work = matches!(workflow.state, WorkflowState::Pending | WorkflowState::Running | WorkflowState::Paused);
-        let has_settled = !at_work || self.has_batch_settled(wf)?;
-        if has_settled && !planted!("a batch takes jobs after it has settled") {
-            return Err(settled(add.workflow, &workflow));
-        }
+        let wf = self.batch_that_takes_jobs(add.workflow)?;
         let drafted = match add.draft {
             Some(key) => match self.draft(key)? {
                 Some(draft) if draft.of_wf == Some(wf) && draft.spec.is_some() => {
@@ -179,7 +215,9 @@ impl Tx<'_> {
             self.release(step)?;
         } else {
             let step = self.rouse(step)?;
-            self.enqueue_all(&step, first)?;
+            if !step.stands_for_batches() {
+                self.enqueue_all(&step, first)?;
+            }
         }
         if step.is_failing_fast() {
             // They are there, so that a retry of their step runs them, too, and are cancelled with the rest.
@@ -197,6 +235,7 @@ impl Tx<'_> {
             };
             let step = self.step(wf, number)?;
             match step.grows {
+                true if step.children != spec.children => {}
                 true if step.state.is_settled() => return self.reopen_growing(step),
                 true => return Ok(step),
                 // A callback has that name.
@@ -297,15 +336,70 @@ impl Tx<'_> {
         if self.one("SELECT 1 FROM hold WHERE wf = ? LIMIT 1", [wf], |_| Ok(()))?.is_some() {
             return Ok(());
         }
+        // One that is still to be told by a chore: once the batch has settled it would be too late.
+        if self.deaths(&workflow)? > 0 && workflow.state != WorkflowState::Cancelling {
+            self.run_death_callbacks(wf)?;
+        }
         self.end_wait(&batch, 0)
     }
 
-    /// The first job of a batch that fails for good runs the callbacks that are there for it.
-    pub fn act_on_death(&mut self, wf: Wf, number: StepNumber) -> Result<()> {
-        let step = self.step(wf, number)?;
-        if !step.grows || step.jobs.failed == 0 || self.workflow(wf)?.state == WorkflowState::Cancelling {
+    /// Whether what jobs mean to their batch is left to a chore: a report may be of the last jobs of as many batches as it has leases.
+    pub fn leaves_batches(&self) -> bool {
+        self.cost().calls + self.calls_at_end() >= LOOKING_CALLS
+    }
+
+    /// Leaves it to a chore to look at the batch of a step that grows, if there is something to be seen.
+    pub fn leave_batch(&mut self, step: &Step) -> Result<()> {
+        let has_died = step.jobs.failed > 0 && !step.had_failed;
+        match has_died || step.jobs.unsettled() == 0 && step.pending > 0 && step.decided.is_none() {
+            true => self.leave_chore(Kind::Batch, step.wf, 0, 0, 0),
+            false => Ok(()),
+        }
+    }
+
+    /// The first job of a batch that fails for good runs the callbacks that are there for it, also those of the batches that it is within.
+    pub fn act_on_death(&mut self, step: &Step) -> Result<()> {
+        let wf = step.wf;
+        if step.jobs.failed == 0 || self.workflow(wf)?.state == WorkflowState::Cancelling {
             return Ok(());
         }
+        self.run_death_callbacks(wf)?;
+        // Once a step: they hear of each, and act on the first.
+        if step.had_failed { Ok(()) } else { self.tell_death(wf) }
+    }
+
+    /// Tells the batch that this one is within, if there is one, that a job has failed for good.
+    fn tell_death(&mut self, wf: Wf) -> Result<()> {
+        if planted!("a death is not told to the batch around") {
+            return Ok(());
+        }
+        let parent = self.one("SELECT parent FROM workflow WHERE wf = ?", [wf], |row| row.get::<_, Option<Wf>>(0))?;
+        match parent.flatten() {
+            Some(outer) => self.leave_chore(Kind::Batch, outer, 0, 0, DEATH_WITHIN),
+            None => Ok(()),
+        }
+    }
+
+    /// What has been left to a chore: a job of this batch, or of one within it, has failed for good; or all jobs have settled.
+    pub fn look_at_batch(&mut self, wf: Wf, has_died_within: bool) -> Result<()> {
+        let workflow = self.workflow(wf)?;
+        if !matches!(workflow.state, WorkflowState::Cancelling) && (has_died_within || self.deaths(&workflow)? > 0) {
+            self.run_death_callbacks(wf)?;
+            self.tell_death(wf)?;
+        }
+        self.settle_batch(wf)
+    }
+
+    /// How many jobs of the steps that grow have failed for good.
+    fn deaths(&mut self, workflow: &Workflow) -> Result<u64> {
+        let mut others = self.step(workflow.wf, BATCH_STEP)?.jobs.failed;
+        for (callback, ..) in self.callbacks(workflow.wf)? {
+            others += self.step(workflow.wf, callback)?.jobs.failed;
+        }
+        Ok(workflow.jobs.failed.saturating_sub(others))
+    }
+
+    fn run_death_callbacks(&mut self, wf: Wf) -> Result<()> {
         for (callback, kind, decision) in self.callbacks(wf)? {
             let mut callback = self.step(wf, callback)?;
             if kind != EdgeKind::OnDeath {

@@ -6,6 +6,8 @@
 //!                                                     │
 //!                                  failed ─ the child is repaired and succeeds: the job is repaired
 //! ```
+//!
+//! A batch within a batch is such a child, too; the program that opens it creates it, and its job comes with it, deferred (`batch.rs`).
 
 use super::chore::{BY_CHILD, Kind};
 use super::lease::Lease;
@@ -160,18 +162,25 @@ impl Tx<'_> {
     }
 
     /// Of failed jobs that are retried: those whose workflows have been repaired, or are being so, need no worker. They wait for what becomes of
-    /// those. Returns the others.
+    /// those. Returns the others. Batches are repaired with the one that they are within, and need none either.
     pub fn wait_for_repaired_children(
         &mut self,
         step: &Step,
         chunk: &Chunk,
         bytes: &mut [u8],
-        jobs: Mask,
+        (jobs, why): (Mask, i64),
     ) -> Result<Mask> {
         let mut rest = jobs;
         for at in jobs.iter() {
             let index = chunk.first + at as i64;
-            let Some((child, state)) = self.child_of(step.wf, step.step, index)? else { continue };
+            let Some((child, mut state)) = self.child_of(step.wf, step.step, index)? else { continue };
+            if step.stands_for_batches() {
+                // One that was cancelled stays so: nobody can make it anew, for its jobs came from a program.
+                rest = rest.minus(Mask::range(at..at + 1));
+                if state == WorkflowState::Failed && why != BY_CHILD {
+                    state = self.retry_with_whole(child)?;
+                }
+            }
             if matches!(state, WorkflowState::Failed | WorkflowState::Cancelled) {
                 continue;
             }
@@ -183,6 +192,19 @@ impl Tx<'_> {
             }
         }
         Ok(rest)
+    }
+
+    /// A batch is retried with the one that it is within; returns its state.
+    fn retry_with_whole(&mut self, child: Wf) -> Result<WorkflowState> {
+        let mut workflow = self.workflow(child)?;
+        if planted!("a retry does not reach the batches within") {
+            return Ok(workflow.state);
+        }
+        self.forget_expiry(child)?;
+        (workflow.state, workflow.finished_at) = (WorkflowState::Running, None);
+        self.put_workflow(workflow);
+        self.leave_chore(Kind::Retry, child, 0, 0, 0)?;
+        Ok(WorkflowState::Running)
     }
 
     /// Cancels the children of a step whose workflow is cancelled, of one that stops, or of jobs that were ended without them, from job `from` on.
@@ -238,6 +260,7 @@ impl Tx<'_> {
             workflow.state = WorkflowState::Cancelling;
             workflow.grace_until = Some(grace_until);
             self.put_workflow(workflow);
+            self.let_go_of_batch(*child, workflow.batch)?;
             self.unpark_places(*child, 0)?;
             self.leave_chore(Kind::Cancel, *child, 0, 0, 0)?;
         }

@@ -21,6 +21,8 @@ const HARD_CALLS: u64 = 540;
 pub const NO_STEP: StepNumber = 0;
 /// The argument of chores that discard failed jobs instead of running them again.
 pub const DISCARD: i64 = -1;
+/// The argument of chores that tell a batch of the death of a job within it.
+pub const DEATH_WITHIN: i64 = 1;
 /// The argument of chores that repair jobs whose children have been repaired, and no others.
 pub const BY_CHILD: i64 = -2;
 
@@ -59,6 +61,9 @@ pub enum Kind {
     ChildEnded,
     /// Cancels the children of `step`, from job `cursor` on; of one job alone, if `argument` is that one's index and 1.
     CancelChildren,
+    /// Looks at a batch: `argument` is 1 if a job of one within it has failed for good, and 0 if an operation left to a chore what its own jobs
+    /// mean to it.
+    Batch,
     /// Deletes the workflow, table after table.
     Delete,
     /// Deletes the segment `argument`, which belongs to no step.
@@ -66,7 +71,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 18] = [
+    const ALL: [Kind; 19] = [
         Kind::Roots,
         Kind::Settled,
         Kind::Fill,
@@ -83,6 +88,7 @@ impl Kind {
         Kind::Unpark,
         Kind::ChildEnded,
         Kind::CancelChildren,
+        Kind::Batch,
         Kind::Delete,
         Kind::Drop,
     ];
@@ -105,6 +111,7 @@ impl Kind {
             Kind::Unpark => "resume",
             Kind::ChildEnded => "child ended",
             Kind::CancelChildren => "cancel children",
+            Kind::Batch => "batch",
             Kind::Delete => "delete",
             Kind::Drop => "drop",
         }
@@ -195,6 +202,7 @@ impl Tx<'_> {
             Kind::Unpark => self.unpark_places(wf, cursor),
             Kind::ChildEnded => self.end_of_child(wf, step, cursor, argument),
             Kind::CancelChildren => self.cancel_children(wf, step, cursor, argument != 0),
+            Kind::Batch => self.look_at_batch(wf, argument == DEATH_WITHIN),
             Kind::Delete => self.delete_bite(wf),
             Kind::Drop => Ok(()),
         }

@@ -48,6 +48,9 @@ impl Tx<'_> {
         if number > draft.next {
             return Err(Error::usage(format!("part {number} of a draft came before part {}", draft.next)));
         }
+        if append.parts.iter().any(|part| matches!(part, Part::Within { .. })) {
+            return Err(Error::usage("that a batch is within another one is said when it is created, not in a draft"));
+        }
         if number == draft.next || planted!("a part of a draft that is sent again is written again") {
             match (draft.wf, draft.segment) {
                 (Some(wf), _) => self.add_parts(wf, &append.parts)?,
@@ -168,6 +171,7 @@ impl Tx<'_> {
                     steps += 1;
                 }
                 Part::Open { draft, lease } => self.open_batch(wf, *draft, *lease)?,
+                Part::Within { batch, step, chunk } => self.put_within(wf, *batch, step, chunk)?,
                 Part::Edge(edge) => {
                     let sql = "INSERT INTO edge (wf, up, down, kind) VALUES (?, ?, ?, ?)";
                     self.run(sql, (wf, edge.up, edge.down, edge.kind as u8))?;
@@ -290,7 +294,7 @@ impl Tx<'_> {
                     let sql = "INSERT INTO mended (chunk, first, segment, jobs, body) VALUES (?, ?, ?, ?, ?)";
                     self.run(sql, params![*chunk as i64, *first as i64, segment, jobs.to_bytes(), body])?;
                 }
-                Part::Step { .. } | Part::Edge(_) | Part::Open { .. } => {
+                Part::Step { .. } | Part::Edge(_) | Part::Open { .. } | Part::Within { .. } => {
                     return Err(Error::usage("steps and edges cannot be added to a step"));
                 }
             }

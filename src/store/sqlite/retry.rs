@@ -143,8 +143,10 @@ impl Tx<'_> {
                 continue;
             }
             let all = jobs;
-            let jobs =
-                if step.children { self.wait_for_repaired_children(&step, &chunk, &mut bytes, jobs)? } else { jobs };
+            let jobs = match step.children {
+                true => self.wait_for_repaired_children(&step, &chunk, &mut bytes, (jobs, mended))?,
+                false => jobs,
+            };
             // Those whose children have not been repaired stay as they are, if nothing else was asked for.
             let jobs = if mended == BY_CHILD { Mask::EMPTY } else { jobs };
             let waits = self.wait_for_their_turn(&step, chunk.chunk, jobs)?;

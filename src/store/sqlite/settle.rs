@@ -28,8 +28,14 @@ impl Tx<'_> {
     /// Settles a step if it has no holds and every byte is final. One that is fed waits for its source to succeed.
     pub fn check_settled(&mut self, wf: Wf, step: StepNumber) -> Result<()> {
         self.act_on_failures(wf, step)?;
-        self.act_on_death(wf, step)?;
         let mut step = self.step(wf, step)?;
+        let is_left = step.grows && self.leaves_batches();
+        if is_left {
+            self.leave_batch(&step)?;
+        } else if step.grows {
+            self.act_on_death(&step)?;
+            step = self.step(wf, step.step)?;
+        }
         let may_settle = step.state == StepState::Running || step.state == StepState::Waiting && step.decided.is_some();
         let unsettled = step.jobs.unsettled().saturating_sub(u64::from(planted!("a step settles one job early")));
         if may_settle && unsettled > 0 && step.is_chained() {
@@ -39,7 +45,7 @@ impl Tx<'_> {
             return Ok(());
         }
         if step.grows && step.pending > 0 && step.decided.is_none() {
-            return self.settle_batch(wf);
+            return if is_left { Ok(()) } else { self.settle_batch(wf) };
         }
         let mut workflow = self.workflow(wf)?;
         if step.is_held_by_source() && !planted!("a fed step settles before its source has") {
@@ -254,6 +260,9 @@ impl Tx<'_> {
         }
         if step.is_chained() && !planted!("an element starts before its own predecessor has succeeded") {
             return self.begin_behind(&step);
+        }
+        if step.stands_for_batches() {
+            return Ok(());
         }
         if step.delay > 0 {
             let due = self.now.saturating_add(step.delay);

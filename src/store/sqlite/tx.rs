@@ -93,6 +93,8 @@ pub struct Step {
     pub leads: Option<StepNumber>,
     /// Of a chained step: settled jobs whose predecessors have not succeeded.
     pub early: i64,
+    /// Whether jobs of it had failed before this operation.
+    pub had_failed: bool,
     pub released_at: Option<Millis>,
     pub started_at: Option<Millis>,
     pub finished_at: Option<Millis>,
@@ -112,6 +114,11 @@ impl Step {
     /// Whether it is fed and has begun with the jobs that are there, while its source has not succeeded: it may not settle yet.
     pub fn is_held_by_source(&self) -> bool {
         self.state == StepState::Running && self.decided.is_none() && self.pending + self.waits > 0
+    }
+
+    /// Whether its jobs stand for batches within the one that it is a step of: no worker runs them.
+    pub fn stands_for_batches(&self) -> bool {
+        self.grows && self.children
     }
 
     /// Whether it still asks what an edge of that kind decides. One that is fed settles once its source says so, also if it has begun.
@@ -368,6 +375,7 @@ impl<'c> Tx<'c> {
                 root: row.get(36)?,
                 leads: row.get(37)?,
                 early: row.get(38)?,
+                had_failed: row.get::<_, i64>(16)? > 0,
             };
             Ok((row.get::<_, u8>(8)?, row.get::<_, Option<u8>>(9)?, row.get::<_, u8>(28)?, value))
         })?;

@@ -79,7 +79,7 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 
 use self::again::run_again;
-use self::batches::{add_jobs, batch, close_batch};
+use self::batches::{add_jobs, batch, close_batch, within};
 use self::by_hand::decide_by_hand;
 use self::chains::chain;
 use self::checkpoints::checkpoint;

@@ -265,6 +265,11 @@ function G.is_untouched(step)
     return step.state == STEP.waiting and not step.released_at and not step.decided
 end
 
+-- Whether its jobs stand for batches within the one that it is a step of: no worker runs them.
+local function stands_for_batches(step)
+    return step.grows and step.children
+end
+
 -- Whether a step still asks what an edge of that kind decides.
 function G.is_asked(step, kind)
     if step.decided then return false end
@@ -423,15 +428,15 @@ local function unpack_row(text, fields)
     return row
 end
 
-function G.no_workflow()
-    fail('not_found', 'there is no workflow ' .. arg.shown ..
+function G.no_workflow(shown)
+    fail('not_found', 'there is no workflow ' .. (shown or arg.shown) ..
         ' in this store: it was never created here, or it has been deleted (`list` shows what there is)')
 end
 
--- The number of a workflow, by its id.
-function G.find(id)
+-- The number of a workflow, by its id; `shown` is how people know it, if it is not the one that the call is about.
+function G.find(id, shown)
     local wf = call('HGET', K.ids, id)
-    if not wf then G.no_workflow() end
+    if not wf then G.no_workflow(shown) end
     return tonumber(wf)
 end
 

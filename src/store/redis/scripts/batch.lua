@@ -2,24 +2,13 @@
 
 local DO = {}
 
-local function commanded()
-    local workflow = G.workflow(G.find(arg.workflow))
-    if not workflow.batch then
-        fail('usage', 'workflow ' .. arg.shown .. ' is no batch: its steps and their jobs are those that it was created with')
-    end
-    return workflow
-end
-
 function DO.add_jobs()
     local answer = G.answered_before()
     if answer then
         answer.woken = {}
         return answer
     end
-    local workflow = commanded()
-    local wf, state = workflow.wf, workflow.state
-    local at_work = state == WF.pending or state == WF.running or state == WF.paused
-    if not at_work or unsettled_jobs(G.step(wf, BATCH.step)) == 0 then G.refuse_late(workflow) end
+    local wf = G.batch_that_takes_jobs(arg).wf
     local draft, chunk = arg.draft and G.draft(arg.draft), arg.chunk
     if arg.draft and not (draft and draft.of_wf == wf and draft.spec) then
         fail('refused', 'the draft is gone: it was not renewed in time, and nothing of it is left')
@@ -47,7 +36,7 @@ end
 
 -- The client that holds a batch open adds nothing more.
 function DO.close_batch()
-    local workflow = commanded()
+    local workflow = G.batch_of(arg)
     local answer = { abandoned = workflow.batch == BATCH.abandoned, more = false, woken = {} }
     local is_cancelled = workflow.state == WF.cancelling or workflow.state == WF.cancelled
     if workflow.batch ~= BATCH.open or is_cancelled then return answer end

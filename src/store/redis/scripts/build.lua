@@ -39,8 +39,10 @@ local function check_parts(parts, into_step)
     for _, part in ipairs(parts) do
         if part.t == 'jobs' and (part.jobs < 1 or part.jobs > 1024) then
             fail('usage', 'a chunk has ' .. part.jobs .. ' jobs; it may have 1 to 1024')
-        elseif into_step and (part.t == 'step' or part.t == 'edge' or part.t == 'open') then
+        elseif into_step and (part.t == 'step' or part.t == 'edge' or part.t == 'open' or part.t == 'within') then
             fail('usage', 'steps and edges cannot be added to a step')
+        elseif part.t == 'within' and arg.number then
+            fail('usage', 'that a batch is within another one is said when it is created, not in a draft')
         elseif not into_step and part.t == 'mended' then
             fail('usage', 'a workflow being built has no jobs to mend')
         end

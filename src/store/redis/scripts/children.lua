@@ -37,12 +37,21 @@ function G.end_of_child(wf, step, index, child)
     G.check_settled(wf, step)
 end
 
+-- A batch is retried with the one that it is within.
+local function retry_with_whole(workflow)
+    workflow.state, workflow.finished_at = WF.running, nil
+    G.put_workflow(workflow)
+    G.leave_chore('retry', workflow.wf, 0, 0, 0)
+end
+
 -- Of failed jobs that are retried: those whose workflows have been repaired, or are being so, need no worker. They wait for what becomes
--- of those. Returns the new bytes, and the others.
-function G.wait_for_repaired_children(step, chunk, bytes, jobs)
-    local waits = ''
+-- of those. Returns the new bytes, and the others. Batches are repaired with the one that they are within, and need none either; one that
+-- was cancelled stays so: nobody can make it anew, for its jobs came from a program.
+function G.wait_for_repaired_children(step, chunk, bytes, jobs, why)
+    local waits, are_batches = '', stands_for_batches(step)
     M.each(jobs, function(at)
         local child, workflow = G.child_of(step.wf, step.step, chunk.first + at)
+        if child and are_batches and workflow.state == WF.failed and why ~= BY_CHILD then retry_with_whole(workflow) end
         if child and workflow.state ~= WF.failed and workflow.state ~= WF.cancelled then
             waits = M.either(waits, M.range(at, at + 1))
             if is_finished(workflow.state) then
@@ -51,7 +60,7 @@ function G.wait_for_repaired_children(step, chunk, bytes, jobs)
         end
     end)
     G.shift(step.wf, step.step, FAILED, DEFERRED, M.len(waits))
-    return M.change(bytes, waits, function() return DEFERRED + 8 end), M.minus(jobs, waits)
+    return M.change(bytes, waits, function() return DEFERRED + 8 end), are_batches and '' or M.minus(jobs, waits)
 end
 
 local function state_of_parent(wf, step, index)
@@ -73,6 +82,7 @@ function G.cancel_some_children(wf, number, from, last, which)
         if is_at_work and (not which or which(state_of_parent(wf, number, index))) then
             child.state, child.grace_until = WF.cancelling, grace_until
             G.put_workflow(child)
+            G.let_go_of_batch(child)
             G.unpark_places(child.wf, 0)
             G.leave_chore('cancel', child.wf, 0, 0, 0)
         end

@@ -34,9 +34,7 @@ function DO.cancel()
     workflow.state = WF.cancelling
     workflow.grace_until = G.advance_lease_time(arg.lease) + math.max(arg.grace, 0)
     G.put_workflow(workflow)
-    -- Nobody holds it open any more, if it is a batch.
-    local held = workflow.batch == BATCH.open and G.draft(workflow.opened_by)
-    if held then G.end_draft(held) end
+    G.let_go_of_batch(workflow)
     -- Places that a pause has parked may hold `always` steps.
     G.unpark_places(workflow.wf, 0)
     G.leave_chore('cancel', workflow.wf, 0, 0, 0)

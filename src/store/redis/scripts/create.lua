@@ -46,18 +46,9 @@ function DO.abandon()
     return {}
 end
 
--- The batch of that id.
-local function batch_of(id)
-    local workflow = G.workflow(G.find(id))
-    if not workflow.batch then
-        fail('usage', 'workflow ' .. arg.shown .. ' is no batch: its steps and their jobs are those that it was created with')
-    end
-    return workflow
-end
-
 -- Keeps a batch open.
 function DO.hold_open()
-    local draft, workflow = G.draft(arg.draft), batch_of(arg.workflow)
+    local draft, workflow = G.draft(arg.draft), G.batch_of(arg)
     if not draft and workflow.batch == BATCH.abandoned then
         fail('refused', 'batch ' .. arg.shown .. ' has been abandoned: nobody told the store in time that it is still held open; ' ..
             'it runs to its end with what it has')
@@ -84,10 +75,10 @@ function DO.append()
             of_wf = draft.of_wf
             if call('EXISTS', K.wf(of_wf, 'head')) == 0 then fail('refused', GONE) end
         elseif arg.of.added then
-            local workflow = batch_of(arg.of.workflow)
+            local workflow = G.batch_of({ workflow = arg.of.workflow, shown = arg.shown })
             of_wf = workflow.wf
             -- What a job of it adds while it is being cancelled is collected with its report.
-            if is_finished(workflow.state) or workflow.state == WF.deleting then G.refuse_late(workflow) end
+            if is_finished(workflow.state) or workflow.state == WF.deleting then G.refuse_late(workflow, arg.shown) end
         else
             of_wf = G.find(arg.of.workflow)
             if G.step(of_wf, arg.of.step).follows then
@@ -147,7 +138,16 @@ function DO.create()
     if arg.draft and not (draft and draft.wf) then fail('refused', GONE) end
     if not arg.draft and new.key then fail('usage', NO_KEY) end
     check_parts(arg.parts, false)
-    local parent = new.parent and G.parent_of_new(new.parent)
+    local parent, outer = new.parent and G.parent_of_new(new.parent), nil
+    for _, part in ipairs(arg.parts) do
+        if part.t == 'within' then
+            parent, outer = G.batch_that_takes_jobs(part).wf, part
+            if part.jobs ~= 1 or not stands_for_batches(part.step) then
+                fail('usage', 'a batch within another one stands for one job of a step of such batches')
+            end
+            G.check_added(parent, part.step, part.jobs)
+        end
+    end
     if there then
         G.leave_parent(there)
         -- It loses its id, and is deleted.
@@ -177,7 +177,7 @@ function DO.create()
     end
     call('HSET', K.wf(wf, 'head'), 'id', new.id)
     call('HSET', K.ids, new.id, wf)
-    if parent then G.add_child(parent, new.parent, wf) end
+    if parent then G.add_child(parent, outer and G.stand_for(parent, outer) or new.parent, wf) end
     -- What was added is read again from here on.
     write_numbers()
     write_batches()

@@ -36,6 +36,12 @@ function G.collect_draft(draft)
     end
 end
 
+-- Nobody holds a batch open any more that is cancelled.
+function G.let_go_of_batch(workflow)
+    local held = workflow.batch == BATCH.open and G.draft(workflow.opened_by)
+    if held then G.end_draft(held) end
+end
+
 -- Gives up what an attempt of a source wrote, unless a checkpoint covers it: then the next one goes on with it.
 function G.drop_draft(key)
     local draft = G.draft(key)

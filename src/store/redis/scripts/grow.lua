@@ -9,7 +9,7 @@ function G.growing_number(wf, part)
         local of = wf .. ':' .. name
         local step = G.grown[of] or tonumber(call('HGET', K.wf(wf, 'names'), name) or nil)
         if not step then return nil, name end
-        if G.step(wf, step).grows then
+        if G.step(wf, step).grows and not G.step(wf, step).children == not part.children then
             G.grown[of] = step
             return step, name
         end
@@ -81,13 +81,23 @@ function G.attach(wf, part, segment, jobs)
     G.put_workflow(workflow)
     if step.released_at then
         G.rouse(step)
-        G.enqueue_all(step, first)
+        if not stands_for_batches(step) then G.enqueue_all(step, first) end
     else
         G.release(step)
     end
     -- They are there, so that a retry of their step runs them, too, and are cancelled with the rest.
     if is_failing_fast(step) then G.leave_chore('stop rest', wf, step.step, first, 0) end
     return step.step, first
+end
+
+-- A job comes to a batch that waits for the end of a batch within it; returns where it is.
+function G.stand_for(wf, part)
+    local segment = new_segment(wf)
+    local chunk = add_chunk(wf, segment, 0, part)
+    local step, first = G.attach(wf, part.step, segment, part.jobs)
+    G.shift(wf, step, OPEN, DEFERRED, 1)
+    G.put_bytes(wf, chunk, string.char(DEFERRED + 8))
+    return { step = step, index = first }
 end
 
 -- Adopts what a job of a batch has added to it in a draft.

@@ -1,5 +1,8 @@
 -- What follows when jobs settle: their steps settle, and what waits for those is released, skipped or cancelled.
 
+-- From so many calls on an operation looks at no further batches.
+local LOOKING_CALLS = 200
+
 local function is_at_bound()
     return G.released >= 128 or cost.calls + dirty_rows() >= 420
 end
@@ -50,12 +53,17 @@ end
 function G.check_settled(wf, number)
     G.act_on_failures(wf, number)
     local step = G.step(wf, number)
-    if step.grows then G.act_on_death(step) end
+    -- A report may be of the last jobs of as many batches as it has leases: what these mean to their batches is left to chores then.
+    local is_left = step.grows and cost.calls + dirty_rows() >= LOOKING_CALLS
+    if is_left then G.leave_batch(step) elseif step.grows then G.act_on_death(step) end
     local may = step.state == STEP.running or step.state == STEP.waiting and step.decided ~= nil
     local workflow = G.workflow(wf)
     if may and step.follows and unsettled_jobs(step) > 0 then return G.rest_behind(step) end
     if not may or unsettled_jobs(step) > 0 or workflow.state == WF.standing or is_held(wf, number) then return end
-    if step.grows and step.pending > 0 and not step.decided then return G.settle_batch(wf) end
+    if step.grows and step.pending > 0 and not step.decided then
+        if not is_left then G.settle_batch(wf) end
+        return
+    end
     if step.state == STEP.running and not step.decided then
         if step.follows and step.pending + step.waits > 0 then G.rest_behind(step) end
         if step.pending > 0 then return end
@@ -135,6 +143,7 @@ function G.release(step)
         return G.wait_anew(step, chunk, string.rep('\0', chunk.jobs))
     end
     if step.follows then return G.begin_behind(step) end
+    if stands_for_batches(step) then return end
     if step.delay > 0 then return G.set_timer(step, now() + step.delay, 0, 0, '') end
     G.enqueue_all(step, 0)
 end

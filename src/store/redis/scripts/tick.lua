@@ -367,7 +367,7 @@ BITE['retry jobs'] = function(wf, number, from, mended)
             G.wait_anew(step, chunk, bytes)
         elseif jobs ~= '' then
             local all = jobs
-            if step.children then bytes, jobs = G.wait_for_repaired_children(step, chunk, bytes, jobs) end
+            if step.children then bytes, jobs = G.wait_for_repaired_children(step, chunk, bytes, jobs, mended) end
             -- Those whose children have not been repaired stay as they are, if nothing else was asked for.
             if mended == BY_CHILD then jobs = '' end
             local waits = G.wait_for_their_turn(step, chunk.chunk, chunk.first, jobs)
@@ -470,6 +470,7 @@ end
 
 BITE['child ended'] = G.end_of_child
 BITE['cancel children'] = G.cancel_children
+BITE.batch = G.look_at_batch
 
 function BITE.delete(wf)
     if not delete_some(wf) then G.leave_chore('delete', wf, 0, 0, 0) end

@@ -3,6 +3,7 @@
 pub mod add_jobs;
 pub mod batch;
 pub mod close_batch;
+pub mod within;
 
 use super::scene::*;
 use crate::clock::Millis;
@@ -38,6 +39,13 @@ async fn open_for(scene: &Scene, lease: Millis, declared: &[&str]) -> Open {
 
 /// The same with further callbacks behind the declared steps.
 async fn open_with(scene: &Scene, lease: Millis, declared: &[&str], more: u32) -> Open {
+    let (open, create) = creation(scene, lease, declared, more);
+    scene.store.create(create).await.expect("a batch is made");
+    open
+}
+
+/// What makes one.
+fn creation(scene: &Scene, lease: Millis, declared: &[&str], more: u32) -> (Open, Create) {
     let (id, draft) = (scene.new_id(), DraftKey { session: scene.client(), number: scene.number() });
     let step = |name: &str, upstreams, always| Part::Step {
         spec: StepSpec { name: name.into(), ..StepSpec::new(ROW, QUEUE) },
@@ -73,9 +81,7 @@ async fn open_with(scene: &Scene, lease: Millis, declared: &[&str], more: u32) -
     }
     parts.extend((BATCH_STEP..=DEATH).map(|step| jobs_part(step, 1)));
     parts.push(Part::Open { draft, lease });
-    let create = Create { workflow: new_workflow(id), draft: None, parts, again: false };
-    scene.store.create(create).await.expect("a batch is made");
-    Open { id, draft }
+    (Open { id, draft }, Create { workflow: new_workflow(id), draft: None, parts, again: false })
 }
 
 async fn open(scene: &Scene) -> Open {
