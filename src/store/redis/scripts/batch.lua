@@ -53,8 +53,8 @@ function DO.close_batch()
     call('HDEL', K.wf(wf, 'awaited'), BATCH.step .. ':record')
     G.settle_batch(wf)
     G.cascade()
-    answer.more = G.has_chores()
     G.flush()
+    answer.more = G.has_chores()
     answer.woken = G.wake()
     return answer
 end

@@ -37,7 +37,7 @@ end
 local function take_signal()
     local workflow = G.workflow(G.find(arg.workflow))
     local step, awaited = awaiting_step(workflow)
-    if awaited.signalled_at then return { already = awaited.signalled_at, kept = false, more = false } end
+    if awaited.signalled_at then return { already = awaited.signalled_at, kept = false } end
     local wf, number = step.wf, step.step
     local chunk = G.chunk_at(wf, number, 0)
     local bytes = G.bytes(wf, chunk.chunk, chunk.jobs)
@@ -53,18 +53,19 @@ local function take_signal()
         G.check_settled(wf, number)
         G.cascade()
     end
-    return { kept = waits == '', more = G.has_chores() }
+    return { kept = waits == '' }
 end
 
 function DO.signal()
     local answer = G.answered_before()
     if answer then
-        answer.woken = {}
+        answer.more, answer.woken = G.has_chores(), {}
         return answer
     end
     answer = take_signal()
     G.note_answer(answer)
     G.flush()
+    answer.more = G.has_chores()
     answer.woken = G.wake()
     return answer
 end

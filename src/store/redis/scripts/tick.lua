@@ -596,6 +596,8 @@ function DO.tick()
     if not more and cost.calls + dirty_rows() < 80 then next_in = prune() end
     G.admit()
     G.flush()
+    -- The end of a workflow is told to the one whose job it stands for.
+    more = more or G.has_chores()
     local scheduled = next_schedule()
     if scheduled then next_in = math.min(next_in or NEVER, scheduled) end
     for _, port in ipairs(G.wake()) do woken.ports[#woken.ports + 1] = port end
