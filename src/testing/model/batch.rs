@@ -1,4 +1,5 @@
-//! Batches of a game: jobs are added to them from outside and by their own jobs, until they are closed, or whoever holds them open is dead.
+//! Batches of a game: jobs are added to them from outside and by their own jobs, and batches within them, until they are closed, or whoever
+//! holds them open is dead.
 
 use super::dice::Dice;
 use super::game::{Game, Held, Verdict, ensure, sure};
@@ -9,11 +10,15 @@ use crate::error::ErrorKind;
 use crate::graph::StepSpec;
 use crate::id::{SessionId, WorkflowId};
 use crate::slice::Mask;
-use crate::store::{AddJobs, AddedJobs, BATCH_STEP_NAME, CloseBatch, Create, DraftKey, Part};
+use crate::store::{AddJobs, AddedJobs, BATCH_STEP_NAME, CloseBatch, Create, DraftKey, Part, step_of_batches};
 use crate::waiting::WaitsFor;
 
 /// How many types of jobs a batch of the game has.
 const KINDS: usize = 3;
+/// Where the jobs of a batch are that stand for batches within it.
+const WITHIN: usize = KINDS;
+/// In a game of so many workflows no batch is opened within another.
+const MOST_WORKFLOWS: usize = 6;
 /// A batch of so many jobs gets no more from its own.
 const MOST_JOBS: usize = 60;
 /// Drafts that hold batches open have numbers from this one on.
@@ -60,9 +65,10 @@ fn growing(kind: usize) -> StepSpec {
 impl Game {
     /// Somebody adds to a batch, closes it, or is found dead who held it open.
     pub async fn batch_command(&mut self, number: usize) -> Verdict {
-        match self.dice.below(8) {
+        match self.dice.below(11) {
             0..=4 => self.add(number).await,
             5..=6 => self.close(number).await,
+            7..=9 if self.models.len() < MOST_WORKFLOWS => self.open_within(number).await,
             _ => {
                 self.say(|| format!("whoever held batch {number} open is dead"));
                 sure(self.store.abandon(self.ids[number], hold(self.client.id, number)).await)?;
@@ -111,12 +117,57 @@ impl Game {
         Ok(())
     }
 
-    /// Jobs of a kind have come to a batch.
-    fn grow(&mut self, number: usize, kind: usize, jobs: usize) {
+    /// Opens a batch within a batch.
+    async fn open_within(&mut self, number: usize) -> Verdict {
+        let (now, shard) = (self.clock.now(), self.ids[number].shard());
+        let (mut model, mut make) = random_batch(&mut self.dice, now, shard, (self.client.id, self.models.len()));
+        for chunk in chunks(&mut self.dice, 1) {
+            make.parts.push(Part::Within { batch: self.ids[number], step: Box::new(step_of_batches()), chunk });
+        }
+        let takes = self.models[number].takes_jobs();
+        self.say(|| format!("open a batch within {number}: {}", if takes { "taken" } else { "refused" }));
+        let id = make.workflow.id;
+        for nth in 0..1 + usize::from(self.dice.chance(20)) {
+            match self.store.create(make.clone()).await {
+                Ok(made) => ensure(takes && made.existed == (nth > 0), || format!("{made:?} within {number}"))?,
+                Err(error) => ensure(!takes && error.kind() == ErrorKind::BatchSettled, || format!("open: {error}"))?,
+            }
+        }
+        if takes {
+            let step = self.grow(number, WITHIN, 1);
+            let outer = &mut self.models[number].steps[step];
+            outer.children = true;
+            let job = (number, step, outer.rows.len() - 1);
+            outer.rows[job.2] = Row::waiting();
+            self.children.insert(job, (self.models.len(), 0));
+            model.parent = Some(job);
+            self.models.push(model);
+            self.ids.push(id);
+        }
+        Ok(())
+    }
+
+    /// Batches within this one, or in this step of it, are retried with it.
+    pub fn retry_within(&mut self, number: usize, only: Option<usize>) {
+        for child in 0..self.models.len() {
+            let of_whole =
+                self.models[child].parent.filter(|job| job.0 == number && self.models[child].batch.is_some());
+            let Some((_, step, index)) = of_whole.filter(|job| only.is_none_or(|only| only == job.1)) else { continue };
+            let is_failed = self.models[number].steps[step].rows[index].job == Job::Failed;
+            if is_failed && self.models[child].phase == Phase::Failed {
+                self.models[child].is_at_work_again();
+                self.retried(child, None);
+            }
+        }
+    }
+
+    /// Jobs of a kind have come to a batch; returns their step.
+    fn grow(&mut self, number: usize, kind: usize, jobs: usize) -> usize {
         let kinds = &mut self.kinds;
         let model = &mut self.models[number];
         let step = *kinds.entry((number, kind)).or_insert(model.steps.len());
         model.added(step, jobs);
+        step
     }
 
     /// What successful jobs add to their batch with a report.

@@ -122,6 +122,7 @@ impl Game {
             let job = self.models[whole].steps[step].rows[index].job;
             if self.models[child].phase < Phase::Cancelling && which(index, job) {
                 self.models[child].cancel();
+                self.whole_is_cancelled(child);
             }
         }
     }
@@ -165,6 +166,7 @@ impl Game {
             }
         }
         for child in 0..self.models.len() {
+            moved |= self.tell_death(child);
             let model = &mut self.models[child];
             let ends = is_over(model) && !model.told;
             model.told = is_over(model);
@@ -173,6 +175,16 @@ impl Game {
             }
         }
         moved
+    }
+
+    /// The batch around one hears of the first death within it.
+    fn tell_death(&mut self, child: usize) -> bool {
+        let model = &self.models[child];
+        let Some((outer, ..)) = model.parent.filter(|_| model.batch.is_some() && model.has_death()) else {
+            return false;
+        };
+        let at_work = model.phase != Phase::Cancelling && self.models[outer].phase != Phase::Cancelling;
+        at_work && !std::mem::replace(&mut self.models[outer].death_within, true)
     }
 
     fn has_ended(&mut self, child: usize, (whole, step, index): Of) -> bool {

@@ -85,10 +85,16 @@ impl Game {
             let retried = sure(self.store.retry(retry.clone()).await)?;
             ensure(retried.jobs == failed, || format!("{} jobs are retried, {failed} failed", retried.jobs))?;
         }
+        self.retried(number, step);
+        Ok(())
+    }
+
+    /// They do so in the model.
+    pub fn retried(&mut self, number: usize, step: Option<usize>) {
+        self.retry_within(number, step);
         let waits = self.repaired_children(number);
         self.models[number].retry(step, &waits);
         self.are_told_again(number, &waits);
-        Ok(())
     }
 
     /// A step runs again, perhaps with all that comes after it. Who holds anything of that has lost it.

@@ -56,10 +56,16 @@ impl Workflow {
         (step.state, step.begun) = (State::Running, true);
     }
 
+    /// Whether a job of a batch has failed for good, or of one within it.
+    pub fn has_death(&self) -> bool {
+        let failed = |step: usize| self.grows(step) && self.steps[step].count(Job::Failed) > 0;
+        self.death_within || (0..self.steps.len()).any(failed)
+    }
+
     /// Nobody holds a batch open, and all of its jobs are final; or the first of them has failed.
     pub fn look_at_batch(&mut self) {
         let jobs = || (0..self.steps.len()).filter(|step| self.grows(*step)).flat_map(|step| &self.steps[step].rows);
-        let (over, death) = (jobs().all(Row::is_final), jobs().any(|row| row.job == Job::Failed));
+        let (over, death) = (jobs().all(Row::is_final), self.has_death());
         let (closed, abandoned) = (self.batch == Some(Batch::Closed), self.batch == Some(Batch::Abandoned));
         if over && self.phase < Phase::Cancelling && closed | abandoned && self.steps[0].rows[0].job == Job::Deferred {
             (self.steps[0].signalled, self.steps[0].due.1) = (closed, 0);

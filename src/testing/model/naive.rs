@@ -75,6 +75,8 @@ pub struct Workflow {
     pub started: bool,
     /// Of a batch: its first step stands for it, then come its callbacks, then steps to which jobs are added.
     pub batch: Option<Batch>,
+    /// A job of a batch within it has failed for good.
+    pub death_within: bool,
     /// The job for which it stands: workflow, step, index; whether that knows how it has ended.
     pub parent: Option<(usize, usize, usize)>,
     pub told: bool,

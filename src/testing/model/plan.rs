@@ -40,7 +40,8 @@ pub fn random_workflow(dice: &mut Dice, size: Size, now: Millis, shard: u16) -> 
 
 impl Workflow {
     pub fn new(steps: Vec<Step>, batch: Option<Batch>) -> Self {
-        Self { steps, phase: Phase::Pending, started: false, batch, parent: None, told: false, stopped: Vec::new() }
+        let (phase, started, death_within, told) = (Phase::Pending, false, false, false);
+        Self { steps, phase, started, batch, death_within, parent: None, told, stopped: Vec::new() }
     }
 }
 

@@ -21,7 +21,9 @@ impl Workflow {
             let step = &mut self.steps[number];
             (step.state, step.exceeded, step.forgiven) = (State::Running, false, 0);
             let rest = step.policy == Policy::FailFast;
-            let again = |row: &&mut Row| row.job == Job::Failed || rest && row.job == Job::Cancelled;
+            // Nobody makes a batch anew: its jobs came from a program.
+            let anew = !(step.children && self.batch.is_some());
+            let again = |row: &&mut Row| row.job == Job::Failed && anew || rest && row.job == Job::Cancelled;
             step.rows.iter_mut().filter(again).for_each(|row| *row = Row::new());
             for (_, index) in waits.iter().filter(|(of, _)| *of == number) {
                 step.rows[*index] = Row::waiting();
@@ -39,7 +41,7 @@ impl Workflow {
         self.is_at_work_again();
     }
 
-    fn is_at_work_again(&mut self) {
+    pub fn is_at_work_again(&mut self) {
         if self.phase > Phase::Cancelling {
             (self.phase, self.told) = (Phase::Running, false);
         }
@@ -138,8 +140,8 @@ impl Step {
 }
 
 impl Row {
-    /// It waits for its workflow, which somebody has repaired.
-    fn waiting() -> Self {
+    /// It waits for its workflow, which somebody has repaired; or for the batch with which it came.
+    pub fn waiting() -> Self {
         Self { job: Job::Deferred, attempts: 1, ..Self::new() }
     }
 }
