@@ -124,6 +124,7 @@ macro_rules! conformance_table {
                 that_runs_again_is_waited_for_by_a_retry_of_the_outer_one,
                 that_heals_while_the_outer_one_is_open_leaves_no_failure,
                 many_that_fail_are_told_and_retried_within_the_bounds,
+                of_one_report_that_ends_24_keep_its_bounds,
             }
             begin {
                 fresh_takes_the_key_before_anything_is_built,
@@ -501,6 +502,7 @@ macro_rules! conformance_table {
                 cancelling_counts_what_ran_and_cancels_the_rest,
                 deleted_is_refused,
                 one_refused_part_leaves_the_others_counting,
+                that_ends_24_workflows_keeps_its_bounds,
                 of_more_leases_than_allowed_is_refused_as_a_whole,
                 of_more_waits_than_allowed_is_refused_as_a_whole,
                 that_names_a_job_twice_is_refused,

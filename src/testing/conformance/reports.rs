@@ -174,6 +174,21 @@ pub mod report {
         assert_eq!(jobs_of(&[worker.take(2).await]), jobs_of(&[lost]));
     }
 
+    pub async fn that_ends_24_workflows_keeps_its_bounds(scene: &Scene) {
+        let mut ids = Vec::new();
+        for _ in 0..MAX_REPORTED_LEASES {
+            ids.push(scene.lone(1).await);
+        }
+        let worker = scene.worker().await;
+        let last_jobs = worker.drain().await;
+        assert_eq!(last_jobs.len(), MAX_REPORTED_LEASES);
+        worker.try_report(last_jobs.iter().map(|slice| worker.success(slice)).collect()).await.unwrap();
+        scene.tick().await;
+        for id in ids {
+            assert_eq!(scene.state(id).await, WorkflowState::Succeeded);
+        }
+    }
+
     pub async fn of_more_leases_than_allowed_is_refused_as_a_whole(scene: &Scene) {
         let id = scene.lone(1_000).await;
         let worker = scene.worker().await;

@@ -4,7 +4,9 @@ use super::*;
 use crate::error::ErrorKind;
 use crate::retention::{KeepFor, Retention};
 use crate::state::{BatchState, WorkflowState as W};
-use crate::store::{Append, Keeping, LeaseReport, Parent, RetryFailed, error_number, step_of_batches};
+use crate::store::{
+    Append, Keeping, LeaseReport, MAX_REPORTED_LEASES, Parent, RetryFailed, error_number, step_of_batches,
+};
 
 /// The step of an outer batch that stands for those within it, if these come first.
 const WITHIN: StepNumber = ROWS;
@@ -469,4 +471,25 @@ pub async fn many_that_fail_are_told_and_retried_within_the_bounds(scene: &Scene
     }
     scene.delete(outer.id).await;
     scene.at_rest().await;
+}
+
+pub async fn of_one_report_that_ends_24_keep_its_bounds(scene: &Scene) {
+    let outer = open(scene).await;
+    let mut inners = Vec::new();
+    for _ in 0..MAX_REPORTED_LEASES {
+        let inner = open_within(scene, &outer).await;
+        inner.add(scene, "rows", 1).await;
+        inner.close(scene).await;
+        inners.push(inner);
+    }
+    outer.close(scene).await;
+    let worker = scene.worker().await;
+    let last_jobs = worker.drain().await;
+    assert_eq!(last_jobs.len(), MAX_REPORTED_LEASES);
+    worker.try_report(last_jobs.iter().map(|slice| worker.success(slice)).collect()).await.unwrap();
+    worker.run().await;
+    for inner in &inners {
+        assert_eq!(stand(scene, inner).await, (W::Succeeded, DONE));
+    }
+    assert_eq!(stand(scene, &outer).await, (W::Succeeded, DONE));
 }
