@@ -415,6 +415,21 @@ impl Handle {
         }
         Ok(edges)
     }
+
+    /// What is drawn of it: its steps, the first of very many, with what has become of them.
+    #[cfg(any(feature = "cli", feature = "testing"))]
+    pub(crate) async fn picture(&self) -> Result<crate::render::Picture> {
+        let mut run = self.status().await?;
+        while let Some(last) = run.steps.last().filter(|last| last.number + 1 < run.step_count) {
+            let page = self.store().steps(self.id, last.number + 1, 1000).await?;
+            if page.is_empty() || run.steps.len() >= crate::graph::MAX_STEPS {
+                break;
+            }
+            run.steps.extend(page.into_iter().map(Into::into));
+        }
+        let edges = self.edges(&run.steps).await?;
+        Ok(crate::render::Picture::of_run(&run.name, &run.steps, &edges))
+    }
 }
 
 type PageAt = (ChunkOutcomes, Arc<std::collections::HashMap<u64, String>>);

@@ -86,6 +86,9 @@ pub struct StepView {
     /// Whether its job is a condition.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub condition: bool,
+    /// Whether its jobs are sources whose rows run while they still emit.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub eager: bool,
     /// What becomes of it as soon as more of its jobs have failed than it tolerates, if it does not just run on.
     #[serde(skip_serializing_if = "FailurePolicy::is_default")]
     pub policy: FailurePolicy,
@@ -268,6 +271,7 @@ impl From<StepRow> for StepView {
             finished_at: row.finished_at,
             waits: row.spec.waits,
             condition: row.spec.condition,
+            eager: row.spec.eager.is_some(),
             policy: row.spec.policy,
             outdated: row.outdated,
         }

@@ -199,6 +199,7 @@ mod tests {
             finished_at: state.is_settled().then_some(4_300),
             waits: None,
             condition: false,
+            eager: false,
             policy: crate::FailurePolicy::RunOn,
             paused: false,
             outdated: false,

@@ -6,7 +6,6 @@ use super::house::House;
 use super::out::{Ending, Outcome};
 use super::{start, target};
 use crate::error::Result;
-use crate::graph::MAX_STEPS;
 use crate::render::words::escape;
 use crate::render::{Picture, dot, mermaid, text};
 use crate::state::{Counts, EdgeKind, FailurePolicy, StepState};
@@ -51,6 +50,8 @@ struct NodeView<'a> {
     waits: Option<&'a WaitsFor>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     condition: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    eager: bool,
     #[serde(skip_serializing_if = "FailurePolicy::is_default")]
     policy: FailurePolicy,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -93,16 +94,7 @@ impl Graph {
     async fn of_run<S: Send + Sync + 'static>(&self, house: &House<S>) -> Result<Picture> {
         let client = house.client().await?;
         let handle = target::find(&client, &self.what).await?;
-        let mut run = handle.status().await?;
-        while let Some(last) = run.steps.last().filter(|last| last.number + 1 < run.step_count) {
-            let page = client.store().steps(handle.id(), last.number + 1, 1000).await?;
-            if page.is_empty() || run.steps.len() >= MAX_STEPS {
-                break;
-            }
-            run.steps.extend(page.into_iter().map(Into::into));
-        }
-        let edges = handle.edges(&run.steps).await?;
-        Ok(Picture::of_run(&run.name, &run.steps, &edges))
+        handle.picture().await
     }
 }
 
@@ -118,6 +110,7 @@ fn view(picture: &Picture) -> GraphView<'_> {
                 job_type: &node.job_type,
                 waits: node.waits.as_ref(),
                 condition: node.condition,
+                eager: node.eager,
                 policy: node.policy,
                 paused: node.paused,
                 state: node.progress.map(|(state, _)| state),

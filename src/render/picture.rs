@@ -28,6 +28,8 @@ pub struct Node {
     pub waits: Option<WaitsFor>,
     /// Whether its job is a condition.
     pub condition: bool,
+    /// Whether its jobs are sources whose rows run while they still emit.
+    pub eager: bool,
     /// What becomes of it as soon as more of its jobs have failed than it tolerates.
     pub policy: FailurePolicy,
     /// Where it stands, if the picture is of a run.
@@ -37,7 +39,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// The name, with the type if that is another, and what failures do to it if that is not the usual.
+    /// The name, with the type if that is another, and what is not the usual: that it is eager, what failures do to it.
     pub fn label(&self) -> String {
         let label = match &self.waits {
             Some(waits) => format!("{}: {}", self.name, waits.words()),
@@ -45,6 +47,7 @@ impl Node {
             None => format!("{}: {}", self.name, self.job_type),
         };
         let label = if self.condition { format!("{label}?") } else { label };
+        let label = if self.eager { format!("{label} (eager)") } else { label };
         match self.policy {
             FailurePolicy::RunOn => label,
             FailurePolicy::FailFast => format!("{label} (fails fast)"),
@@ -72,6 +75,7 @@ impl Picture {
             job_type: step.job_type.clone(),
             waits: step.waits.clone(),
             condition: step.condition,
+            eager: step.eager.is_some(),
             policy: step.policy,
             progress: None,
             paused: false,
@@ -86,6 +90,7 @@ impl Picture {
             job_type: step.job_type.clone(),
             waits: step.waits.clone(),
             condition: step.condition,
+            eager: step.eager,
             policy: step.policy,
             progress: Some((step.state, step.jobs)),
             paused: step.paused,
@@ -153,6 +158,7 @@ pub(super) mod tests {
             job_type: name.into(),
             waits: None,
             condition: false,
+            eager: false,
             policy: FailurePolicy::RunOn,
             paused: false,
             progress: run.then_some((state, Counts { total, succeeded, failed, ..Counts::default() })),
@@ -177,6 +183,7 @@ pub(super) mod tests {
             job_type: "Step".into(),
             waits: None,
             condition: false,
+            eager: false,
             policy: FailurePolicy::RunOn,
             progress: None,
             paused: false,
@@ -204,10 +211,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_step_is_labelled_with_what_failures_do_to_it_and_says_that_it_is_paused() {
+    fn a_step_is_labelled_with_what_is_not_the_usual_and_says_that_it_is_paused() {
         let mut picture = import(true);
+        picture.nodes[0].eager = true;
         picture.nodes[1].policy = FailurePolicy::FailFast;
         (picture.nodes[2].policy, picture.nodes[2].paused) = (FailurePolicy::Pause, true);
+        assert_eq!(picture.nodes[0].label(), "ImportXml (eager)");
         assert_eq!(picture.nodes[1].label(), "DownloadCsv (fails fast)");
         assert_eq!(picture.nodes[2].label(), "ImportCsvRow (or pauses)");
         assert_eq!(picture.nodes[2].status().unwrap(), "paused 12,357 of 28,298, 12 failed");

@@ -97,6 +97,14 @@ shapes! {
     }
     }
 
+    AsItIsRead {} {
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        let rows = flow.expand(ReadFile { rows: 1_000_000 }).eager();
+        flow.run(Report).after(rows);
+        Ok(())
+    }
+    }
+
     EachOnItsOwn {} {
     fn configure(&self, flow: &Flow) -> gusher::Result<()> {
         let rows = flow.expand(ReadFile { rows: 1_000 });
@@ -150,7 +158,7 @@ fn app() -> App {
     let app = app.workflow::<Whole>().source::<ReadFile>().condition::<IsMonday>().signal::<Approval>();
     let app = app.job::<Fetch>().job::<Unpack>().job::<ImportCsv>().job::<ImportXml>().job::<Publish>();
     let app = app.job::<Report>().job::<Alarm>().job::<CleanUp>().job::<Resize>().job::<ImportRow>();
-    app.workflow::<EachOnItsOwn>().job::<Enrich>().follows::<Enrich, ImportRow>()
+    app.workflow::<AsItIsRead>().workflow::<EachOnItsOwn>().job::<Enrich>().follows::<Enrich, ImportRow>()
 }
 
 /// It is drawn in the guide, and runs to its end.
@@ -171,6 +179,30 @@ fn each_shape_is_drawn_and_runs() {
     stands_in_the_guide(WhenItFails {});
     stands_in_the_guide(Either {});
     is_drawn_in("docs/shapes.md", &Rows {});
+    is_drawn_in("docs/shapes.md", &AsItIsRead {});
     is_drawn_in("docs/shapes.md", &Approved {});
     is_drawn_in("docs/shapes.md", &Whole { files: 3 });
+}
+
+async fn batch(client: &Client) -> gusher::Result<gusher::OpenBatch> {
+let night = client.batch("nightly").on_success(Report).on_death(Alarm).open().await?;
+night.add(ImportCsv).await?;
+night.add_each((0..100).map(|line| ImportRow { line })).await?;
+let north = night.batch("north").open().await?;
+north.add(ImportXml).await?;
+north.close().await?;
+night.close().await?;
+    Ok(night)
+}
+
+#[test]
+fn a_batch_is_drawn_with_what_has_become_of_it() {
+    let played = Simulation::new(app()).play(async |client| {
+        let night = batch(&client).await?;
+        night.wait().await?;
+        let picture = gusher::testing::picture_of_run(&night).await?;
+        assert!(read("docs/shapes.md").contains(&format!("```text\n{picture}```\n")), "docs/shapes.md lacks this picture:\n{picture}");
+        Ok(())
+    });
+    assert_eq!(played.unwrap().ran::<Report>(), 1);
 }
