@@ -44,6 +44,15 @@ async fn pair(scene: &Scene, jobs: u32) -> (Open, Open) {
     (outer, inner)
 }
 
+/// A batch within one within another, with so many jobs in the last; all are held open.
+async fn three_deep(scene: &Scene, jobs: u32) -> [Open; 3] {
+    let outer = open(scene).await;
+    let inner = open_within(scene, &outer).await;
+    let innermost = open_within(scene, &inner).await;
+    innermost.add(scene, "rows", jobs).await;
+    [outer, inner, innermost]
+}
+
 async fn stand(scene: &Scene, batch: &Open) -> (W, [StepState; 3]) {
     scene.tick().await;
     (scene.state(batch.id).await, batch.callbacks(scene).await)
@@ -203,10 +212,7 @@ pub async fn paused_outer_one_counts_its_end_and_hands_nothing_out(scene: &Scene
 }
 
 pub async fn cancelling_goes_down_and_completes_both(scene: &Scene) {
-    let outer = open(scene).await;
-    let inner = open_within(scene, &outer).await;
-    let innermost = open_within(scene, &inner).await;
-    innermost.add(scene, "rows", 2).await;
+    let [outer, inner, innermost] = three_deep(scene, 2).await;
     let worker = scene.worker().await;
     let slice = worker.take(1).await;
     scene.cancel(outer.id, 60_000).await;
@@ -329,10 +335,7 @@ pub async fn in_a_workflow_that_is_no_batch_or_in_a_draft_is_refused(scene: &Sce
 }
 
 pub async fn whose_first_job_fails_runs_what_a_death_runs_in_all_around(scene: &Scene) {
-    let outer = open(scene).await;
-    let inner = open_within(scene, &outer).await;
-    let innermost = open_within(scene, &inner).await;
-    innermost.add(scene, "rows", 3).await;
+    let [outer, inner, innermost] = three_deep(scene, 3).await;
     let worker = scene.worker().await;
     let slice = worker.take(3).await;
     let death = |at| LeaseReport {
@@ -375,10 +378,7 @@ pub async fn that_is_repaired_heals_the_outer_one(scene: &Scene) {
 }
 
 pub async fn that_failed_is_retried_with_the_outer_one(scene: &Scene) {
-    let outer = open(scene).await;
-    let inner = open_within(scene, &outer).await;
-    let innermost = open_within(scene, &inner).await;
-    innermost.add(scene, "rows", 1).await;
+    let [outer, inner, innermost] = three_deep(scene, 1).await;
     for batch in [&outer, &inner, &innermost] {
         batch.close(scene).await;
     }
