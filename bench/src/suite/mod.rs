@@ -78,6 +78,7 @@ pub async fn measure(options: &Options) -> Result<bool> {
     }
     if wants(Topic::Repair) {
         rows.push(repair::measure(folder, &sizes, &mut worst).await?);
+        rows.push(repair::measure_redis(&sizes, &mut worst).await?);
     }
     if wants(Topic::Chains) {
         rows.push(chains::measure(folder, &sizes, &mut worst).await?);

@@ -14,16 +14,22 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::store::Cost;
 
 /// What every script begins with, then the parts that its verbs need, the verbs, and what every script ends with. A server runs all of that
-/// text at each call before it comes to the verb, so a part that is not needed costs: with all of them a tenth of a millisecond.
+/// text at each call before it comes to the verb, so a part that is not needed costs: with all of them a sixth of a millisecond.
+///
+/// All but the first is a function of its own: a function finds a local of the one around it at once, but looks for one of its own caller's
+/// frame in a list of all that are in use, which makes each of hundreds of functions dearer than the one before. It also has 200 locals of
+/// its own; of those around it, it may use 60.
 macro_rules! script {
     ($verbs:literal: $($part:literal)*) => {
         LazyLock::new(|| {
             Text::new(concat!(
                 include_str!("scripts/base.lua"),
+                "return (function()\n",
                 $(include_str!(concat!("scripts/", $part, ".lua")),)*
                 include_str!("scripts/note.lua"),
                 include_str!(concat!("scripts/", $verbs, ".lua")),
                 include_str!("scripts/end.lua"),
+                "end)()\n",
             ))
         })
     };

@@ -6,7 +6,7 @@
 -- In a block of its own, whose locals end with it: a script may have 200 of them at a time.
 do
 
-local STAGE = AGAIN
+local STAGE = G.AGAIN
 local AGAIN_HOLD = 'run again'
 local AGAIN_CALLS, AGAIN_BYTES = 250, 128 * 1024
 local AGAIN_EDGES, AGAIN_CHUNKS, AGAIN_LEASES, AGAIN_STEPS = 25, 30, 25, 20
@@ -216,11 +216,7 @@ local function take_back_jobs(step, from, dropped)
         if bytes then
             count_bytes(#bytes)
             if #bytes ~= chunk.jobs then fail('corrupt', 'chunk ' .. chunk.chunk .. ' has ' .. chunk.jobs .. ' jobs but ' .. #bytes .. ' bytes') end
-            local counts = {}
-            for at = 1, #bytes do
-                local state = state_of(bytes:byte(at))
-                counts[state] = (counts[state] or 0) + 1
-            end
+            local counts = M.states(bytes, M.range(0, #bytes))
             for state, jobs in pairs(counts) do G.shift(wf, number, state, OPEN, jobs) end
             if counts[FAILED] then
                 G.forget_failed(wf, number, chunk.chunk, M.where(bytes, function(byte) return state_of(byte) == FAILED end))
@@ -277,7 +273,7 @@ local function take_back_some(wf, number, stage, again)
         local after = step.children and STAGE.children or STAGE.ask
         if G.is_untouched(step) and not step.follows then
             -- Somebody may have skipped some that are to go.
-            after = row.dropped and settled_jobs(step) > 0 and STAGE.jobs or behind
+            after = row.dropped and G.settled_jobs(step) > 0 and STAGE.jobs or behind
         end
         if not row.gated then take_back_step(step) end
         row.gated = true

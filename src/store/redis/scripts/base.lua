@@ -8,18 +8,17 @@
 local base = KEYS[1]:match('^(.*):shard$')
 local arg = cjson.decode(ARGV[1])
 local cost = { calls = 0, rows = 0, bytes = 0 }
-local reply = {}
--- Everything below is a field of this table: a script may have no globals and a function at most 200 locals.
+-- Most of what is below is a field of this table: a script may have no globals, and a function 200 locals and 60 of those around it.
 local G = {
     settled = {}, released = 0, errors_noted = 0, lines_fed = {}, fed_order = {}, placed = {}, to_finish = {},
-    workflows = {}, steps = {},
+    workflows = {}, steps = {}, reply = {},
+    -- Whether this script only reads, and the verbs that bring new work.
+    reads = false,
+    grows = {
+        append = true, begin = true, create = true, enqueue = true, put_schedule = true, fire = true,
+        save_checkpoint = true, adopt = true, signal = true, add_jobs = true,
+    },
 }
-
--- The verbs that bring new work, and whether this script only reads.
-local GROWS, READS = {
-    append = true, begin = true, create = true, enqueue = true, put_schedule = true, fire = true,
-    save_checkpoint = true, adopt = true, signal = true, add_jobs = true,
-}, false
 
 local function call(...)
     cost.calls = cost.calls + 1
@@ -38,7 +37,7 @@ local function batch(command, key, ...)
     end
     for _, value in ipairs({ ... }) do values[#values + 1] = value end
 end
-local function write_batches()
+function G.write_batches()
     for _, name in ipairs(G.batch_order) do
         local values = G.batches[name]
         for from = 1, #values, 2000 do call(values.command, values.key, unpack(values, from, math.min(from + 1999, #values))) end
@@ -60,10 +59,10 @@ local function fail(kind, text)
 end
 
 -- What cannot be done, since what it needs is damaged, is left alone for so long, and stops nothing else.
-local SET_ASIDE = 3600000
+G.SET_ASIDE = 3600000
 
 -- Does one thing of several; returns the reason if it is damaged. All that it needs is read before it writes.
-local function damage_in(act, ...)
+function G.damage_in(act, ...)
     local ok, why = pcall(act, ...)
     if ok then return nil end
     if type(why) == 'table' and why.gusher then return why.text end
@@ -72,8 +71,8 @@ end
 
 -- A binary part of the answer; returns its number.
 local function put_blob(bytes)
-    reply[#reply + 1] = bytes
-    return #reply
+    G.reply[#G.reply + 1] = bytes
+    return #G.reply
 end
 
 local function now()
@@ -148,7 +147,7 @@ function K.list(state, name)
 end
 
 -- What a workflow has: each is a key of its own, so that a deletion is some UNLINKs.
-local PARTS = {
+G.PARTS = {
     'head',      -- hash: id, name, arguments, and its numbers
     'steps',     -- hash: step -> its numbers
     'about',     -- hash: step -> name, type, options
@@ -199,7 +198,7 @@ local function unhex(text)
 end
 
 -- A schedule as it is kept; nil if it is not there or damaged: that must not keep anybody from what else is due.
-local function schedule_row(text)
+function G.schedule_row(text)
     local ok, row = pcall(cmsgpack.unpack, text)
     return ok and type(row) == 'table' and row.definition and row or nil
 end
@@ -212,7 +211,7 @@ end
 -- States -----------------------------------------------------------------------------------------------------------------------
 
 local OPEN, RETRYING, DEFERRED, SUCCEEDED, FAILED, SKIPPED, CANCELLED, SKIPPED_BEHIND = 0, 1, 2, 3, 4, 5, 6, 7
-local COUNTERS = { [1] = 'retrying', [2] = 'deferred', [3] = 'succeeded', [4] = 'failed', [5] = 'skipped', [6] = 'cancelled', [7] = 'skipped' }
+G.COUNTERS = { [1] = 'retrying', [2] = 'deferred', [3] = 'succeeded', [4] = 'failed', [5] = 'skipped', [6] = 'cancelled', [7] = 'skipped' }
 local STEP = { waiting = 0, running = 1, succeeded = 2, failed = 3, skipped = 4, cancelled = 5 }
 local WF = {
     building = 0, pending = 1, running = 2, paused = 3, cancelling = 4, succeeded = 5, failed = 6, cancelled = 7, deleting = 8,
@@ -227,7 +226,7 @@ local JOB_WORDS = { [0] = 'open', 'retrying', 'deferred', 'succeeded', 'failed',
 local BATCH = { open = 1, closed = 2, abandoned = 3, step = 0, callbacks = 8 }
 local RELEASE, SKIP, WAIT, CANCEL = 1, 2, 3, 4
 -- What is to be done next with a step that is taken back to run again.
-local AGAIN = { lines = 1, children = 2, ask = 3, jobs = 4, tell = 5, drop = 6, done = 7 }
+G.AGAIN = { lines = 1, children = 2, ask = 3, jobs = 4, tell = 5, drop = 6, done = 7 }
 local FAIL_FAST, OR_PAUSE = 1, 2
 local PARKED = 1e15
 local NEVER = 9e15
@@ -266,7 +265,7 @@ function G.is_untouched(step)
 end
 
 -- Whether its jobs stand for batches within the one that it is a step of: no worker runs them.
-local function stands_for_batches(step)
+function G.stands_for_batches(step)
     return step.grows and step.children
 end
 
@@ -282,48 +281,64 @@ end
 
 local M = {}
 function M.trim(text)
-    return (text:gsub('%z+$', ''))
+    return text:byte(-1) == 0 and text:gsub('%z+$', '') or text
 end
-function M.zip(a, b, combine)
-    local out = {}
-    for i = 1, math.max(#a, #b) do
-        out[i] = string.char(combine(a:byte(i) or 0, b:byte(i) or 0))
-    end
-    return M.trim(table.concat(out))
+do
+-- Four bytes at a time.
+local function words(mask, count)
+    return { struct.unpack('<' .. string.rep('I4', count), mask .. string.rep('\0', 4 * count - #mask)) }
 end
-function M.both(a, b) return M.zip(a, b, bit.band) end
+local function zip(a, b, combine)
+    local count = math.ceil(math.max(#a, #b) / 4)
+    local left, right = words(a, count), words(b, count)
+    for i = 1, count do left[i] = combine(left[i], right[i]) end
+    return M.trim(struct.pack('<' .. string.rep('i4', count), unpack(left, 1, count)))
+end
+function M.both(a, b)
+    if a == b then return a end
+    if a == '' or b == '' then return '' end
+    return zip(a, b, bit.band)
+end
 function M.either(a, b)
-    if a == '' then return b end
+    if a == '' or a == b then return b end
     if b == '' then return a end
-    return M.zip(a, b, bit.bor)
+    return zip(a, b, bit.bor)
 end
 function M.minus(a, b)
     if a == b then return '' end
     if b == '' then return a end
-    return M.zip(a, b, function(x, y) return bit.band(x, bit.bnot(y)) end)
+    return zip(a, b, function(x, y) return bit.band(x, bit.bnot(y)) end)
 end
+end
+do
+-- What is asked of a byte again and again is remembered, since each call of a script begins with empty tables.
+local function remember(ask)
+    return setmetatable({}, {
+        __index = function(known, byte)
+            local answer = ask(byte)
+            known[byte] = answer
+            return answer
+        end,
+    })
+end
+-- Where the ones of a byte are.
+local ones = remember(function(byte)
+    local list = {}
+    for b = 0, 7 do
+        if math.floor(byte / 2 ^ b) % 2 == 1 then list[#list + 1] = b end
+    end
+    return list
+end)
 function M.each(mask, visit)
-    for i = 1, #mask do
-        local byte, at = mask:byte(i), (i - 1) * 8
-        while byte > 0 do
-            if byte % 2 == 1 then visit(at) end
-            byte, at = math.floor(byte / 2), at + 1
-        end
+    local bytes = { mask:byte(1, -1) }
+    for i = 1, #bytes do
+        local list, at = ones[bytes[i]], (i - 1) * 8
+        for n = 1, #list do visit(at + list[n]) end
     end
-end
--- How many ones a byte has; filled in as bytes come up, since each call of a script begins with an empty table.
-local ONES = { [0] = 0, [255] = 8 }
-local function ones(byte)
-    local count = ONES[byte]
-    if not count then
-        count = byte % 2 + ones(math.floor(byte / 2))
-        ONES[byte] = count
-    end
-    return count
 end
 function M.len(mask)
-    local count = 0
-    for i = 1, #mask do count = count + ones(mask:byte(i)) end
+    local count, bytes = 0, { mask:byte(1, -1) }
+    for i = 1, #bytes do count = count + #ones[bytes[i]] end
     return count
 end
 -- From a table of which the positions are keys.
@@ -341,20 +356,10 @@ end
 function M.range(from, to)
     if from >= to then return '' end
     local first, last = math.floor(from / 8), math.floor((to - 1) / 8)
-    local out = { string.rep('\0', first) }
-    for i = first, last do
-        if i * 8 >= from and i * 8 + 8 <= to then
-            out[#out + 1] = '\255'
-        else
-            local byte = 0
-            for b = 0, 7 do
-                local at = i * 8 + b
-                if at >= from and at < to then byte = byte + 2 ^ b end
-            end
-            out[#out + 1] = string.char(byte)
-        end
-    end
-    return table.concat(out)
+    local front, back = 2 ^ (from % 8), 2 ^ ((to - 1) % 8 + 1)
+    local zeros = string.rep('\0', first)
+    if first == last then return zeros .. string.char(back - front) end
+    return zeros .. string.char(256 - front) .. string.rep('\255', last - first - 1) .. string.char(back - 1)
 end
 -- The first `count` jobs, and the rest.
 function M.split(mask, count)
@@ -365,21 +370,50 @@ function M.split(mask, count)
     local taken = M.of(front, #mask * 8)
     return taken, M.minus(mask, taken)
 end
--- A chunk's bytes in which the jobs of a mask are `change`d.
+-- In most chunks all bytes are alike.
+local function are_alike(bytes)
+    return bytes == string.rep(bytes:sub(1, 1), #bytes)
+end
+-- A chunk's bytes in which the jobs of a mask are `change`d, each by what its byte is.
 function M.change(bytes, mask, change)
-    local list = { bytes:byte(1, -1) }
-    M.each(mask, function(at)
-        list[at + 1] = change(list[at + 1])
-    end)
+    if mask == '' then return bytes end
+    if are_alike(bytes) and M.len(mask) == #bytes then return string.rep(string.char(change(bytes:byte(1))), #bytes) end
+    local list, changed, bits = { bytes:byte(1, -1) }, remember(change), { mask:byte(1, -1) }
+    for i = 1, #bits do
+        local set, first = ones[bits[i]], i * 8 - 7
+        for n = 1, #set do
+            local at = first + set[n]
+            list[at] = changed[list[at]]
+        end
+    end
     return string.char(unpack(list))
+end
+-- How many jobs of a mask have which state, by a chunk's bytes.
+function M.states(bytes, mask)
+    if are_alike(bytes) then return { [bytes:byte(1) % 8] = M.len(mask) } end
+    local counts = {}
+    M.each(mask, function(at)
+        local state = bytes:byte(at + 1) % 8
+        counts[state] = (counts[state] or 0) + 1
+    end)
+    return counts
 end
 -- The jobs of a chunk's bytes for which `is` holds.
 function M.where(bytes, is)
-    local set = {}
-    for at = 0, #bytes - 1 do
-        if is(bytes:byte(at + 1)) then set[at] = true end
+    if bytes == '' then return '' end
+    if are_alike(bytes) then return is(bytes:byte(1)) and M.range(0, #bytes) or '' end
+    local list, value = { bytes:byte(1, -1) }, remember(function(byte) return is(byte) and 1 or 0 end)
+    -- Those past the end.
+    for _ = 1, 7 do list[#list + 1] = -1 end
+    value[-1] = 0
+    local out = {}
+    for i = 1, #bytes, 8 do
+        out[#out + 1] = string.char(
+            value[list[i]] + 2 * value[list[i + 1]] + 4 * value[list[i + 2]] + 8 * value[list[i + 3]] + 16 * value[list[i + 4]] +
+            32 * value[list[i + 5]] + 64 * value[list[i + 6]] + 128 * value[list[i + 7]])
     end
-    return M.of(set, #bytes)
+    return M.trim(table.concat(out))
+end
 end
 local function state_of(byte)
     return byte % 8
@@ -474,7 +508,7 @@ function G.put_step(row)
 end
 
 local function shift_counts(row, from, to, jobs)
-    local a, b = COUNTERS[from], COUNTERS[to]
+    local a, b = G.COUNTERS[from], G.COUNTERS[to]
     if a then row[a] = (row[a] or 0) - jobs end
     if b then row[b] = (row[b] or 0) + jobs end
 end
@@ -490,17 +524,17 @@ function G.shift(wf, number, from, to, jobs)
     G.put_workflow(workflow)
 end
 
-local function settled_jobs(row)
+function G.settled_jobs(row)
     return row.succeeded + row.failed + row.skipped + row.cancelled
 end
 local function unsettled_jobs(row)
-    return math.max(row.total - settled_jobs(row), 0)
+    return math.max(row.total - G.settled_jobs(row), 0)
 end
 
 -- How many jobs of a step have all that they need, in a chain that of their predecessors, and have not settled.
 function G.going(step)
     if not step.follows then return unsettled_jobs(step) end
-    return math.max(G.step(step.wf, step.follows).succeeded + (step.early or 0) - settled_jobs(step), 0)
+    return math.max(G.step(step.wf, step.follows).succeeded + (step.early or 0) - G.settled_jobs(step), 0)
 end
 local function ready_jobs(step)
     return math.max(G.going(step) - step.retrying - (step.deferred or 0) - math.max(step.leased, 0), 0)
@@ -510,7 +544,7 @@ local function is_at_limit(step)
 end
 
 -- How many of its jobs may fail.
-local function tolerated(step)
+function G.tolerated(step)
     if step.tolerate_jobs then return step.tolerate_jobs end
     -- The product of two exact numbers may fall a hair below a whole one.
     if step.tolerate_fraction then return math.floor(step.tolerate_fraction * step.total + 1e-9) end
@@ -518,7 +552,7 @@ local function tolerated(step)
 end
 
 -- Whether it has begun while its sources may still emit: it may not settle yet.
-local function is_held_by_source(step)
+function G.is_held_by_source(step)
     return step.state == STEP.running and not step.decided and step.pending + step.waits > 0
 end
 
@@ -532,18 +566,18 @@ local function stops(step)
     return G.workflow(step.wf).state == WF.cancelling and not step.always or is_failing_fast(step)
 end
 
-local function settled_as(step)
-    if step.failed > tolerated(step) then return STEP.failed end
+function G.settled_as(step)
+    if step.failed > G.tolerated(step) then return STEP.failed end
     if step.cancelled > 0 then return STEP.cancelled end
     if step.total > 0 and step.skipped == step.total then return STEP.skipped end
     return STEP.succeeded
 end
 
 -- Where a workflow stands in the lists: by the time of its creation.
-local function list_member(workflow)
+function G.list_member(workflow)
     return hex(workflow.created_at, 12) .. workflow.id
 end
-local function each_list(workflow, state, visit)
+function G.each_list(workflow, state, visit)
     -- Lanes are no workflows, although they are kept like them.
     if state ~= WF.deleting and state ~= WF.standing then
         visit(K.list(nil, nil))
@@ -598,16 +632,16 @@ function G.flush()
                 G.forget_expiry(workflow)
             end
             if workflow.id and workflow.state ~= workflow.stored_state then
-                local member = list_member(workflow)
+                local member = G.list_member(workflow)
                 if workflow.stored_state ~= WF.building then
-                    each_list(workflow, workflow.stored_state, function(key) call('ZREM', key, member) end)
+                    G.each_list(workflow, workflow.stored_state, function(key) call('ZREM', key, member) end)
                 end
-                each_list(workflow, workflow.state, function(key) call('ZADD', key, 0, member) end)
+                G.each_list(workflow, workflow.state, function(key) call('ZADD', key, 0, member) end)
             end
         end
     end
     G.steps, G.workflows = {}, {}
-    write_batches()
+    G.write_batches()
 end
 
 local function dirty_rows()

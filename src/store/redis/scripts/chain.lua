@@ -72,7 +72,7 @@ function G.hand_on(up, chunk, jobs)
     -- While the step is taken back to run again, its entries are made chunk by chunk.
     local row = call('HGET', K.wf(wf, 'again-rows'), step.step)
     local stage = row and tonumber(call('ZSCORE', K.wf(wf, 'again'), step.step))
-    if not row or stage == AGAIN.done or stage == AGAIN.jobs and chunk.first < cmsgpack.unpack(row).cursor then
+    if not row or stage == G.AGAIN.done or stage == G.AGAIN.jobs and chunk.first < cmsgpack.unpack(row).cursor then
         G.put_behind(step, chunk, jobs)
     end
     if step.state == STEP.waiting and step.pending + step.waits == 1 and step.skips + step.cancels == 0 then G.release(step) end

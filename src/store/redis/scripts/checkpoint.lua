@@ -2,7 +2,7 @@
 -- was written behind it.
 
 local DO = {}
-READS = arg.verb == 'checkpoint'
+G.reads = arg.verb == 'checkpoint'
 
 -- How many chunks behind a checkpoint one call cuts.
 local CUT = 300

@@ -48,7 +48,7 @@ end
 -- of those. Returns the new bytes, and the others. Batches are repaired with the one that they are within, and need none either; one that
 -- was cancelled stays so: nobody can make it anew, for its jobs came from a program.
 function G.wait_for_repaired_children(step, chunk, bytes, jobs, why)
-    local waits, are_batches = '', stands_for_batches(step)
+    local waits, are_batches = '', G.stands_for_batches(step)
     M.each(jobs, function(at)
         local child, workflow = G.child_of(step.wf, step.step, chunk.first + at)
         if child and are_batches and workflow.state == WF.failed and why ~= BY_CHILD then retry_with_whole(workflow) end

@@ -142,7 +142,7 @@ function DO.create()
     for _, part in ipairs(arg.parts) do
         if part.t == 'within' then
             parent, outer = G.batch_that_takes_jobs(part).wf, part
-            if part.jobs ~= 1 or not stands_for_batches(part.step) then
+            if part.jobs ~= 1 or not G.stands_for_batches(part.step) then
                 fail('usage', 'a batch within another one stands for one job of a step of such batches')
             end
             G.check_added(parent, part.step, part.jobs)
@@ -151,8 +151,8 @@ function DO.create()
     if there then
         G.leave_parent(there)
         -- It loses its id, and is deleted.
-        local member = list_member(there)
-        each_list(there, there.state, function(key) call('ZREM', key, member) end)
+        local member = G.list_member(there)
+        G.each_list(there, there.state, function(key) call('ZREM', key, member) end)
         call('HDEL', K.ids, new.id)
         call('HDEL', K.wf(there.wf, 'head'), 'id')
         G.forget_expiry(there)
@@ -180,7 +180,7 @@ function DO.create()
     if parent then G.add_child(parent, outer and G.stand_for(parent, outer) or new.parent, wf) end
     -- What was added is read again from here on.
     write_numbers()
-    write_batches()
+    G.write_batches()
     local workflow = G.workflow(wf)
     workflow.id, workflow.state, workflow.created_at = new.id, WF.pending, now()
     G.put_workflow(workflow)

@@ -1,7 +1,7 @@
 -- The doctor: recounts one workflow from its bytes, or looks at what the shard holds. Writes nothing; reads all of it.
 
 local DO = {}
-READS = true
+G.reads = true
 
 local findings = {}
 local function find(text)
@@ -182,7 +182,7 @@ local function check_step(wf, workflow, step, place, busy)
             if step.feeds or step.checkpoints and step.checkpoints ~= 0 then settled_of[chunk.chunk] = bytes end
             for at = 1, #bytes do
                 local byte = bytes:byte(at)
-                local counter = COUNTERS[state_of(byte)]
+                local counter = G.COUNTERS[state_of(byte)]
                 if counter then counted[counter] = counted[counter] + 1 end
                 if byte >= 31 * 8 then find(place .. ': job ' .. (chunk.first + at - 1) .. ' has used 31 attempts') end
             end
@@ -313,7 +313,7 @@ function DO.doctor_of_workflow()
         find(place .. ' is ' .. WF_WORDS[workflow.state] .. ', but nothing in it can move')
     end
     local missing = false
-    each_list(workflow, workflow.state, function(key) missing = missing or not call('ZSCORE', key, list_member(workflow)) end)
+    G.each_list(workflow, workflow.state, function(key) missing = missing or not call('ZSCORE', key, G.list_member(workflow)) end)
     if missing then find(place .. ' is missing in a list') end
     local key = call('HGET', K.wf(wf, 'head'), 'key')
     if key and (G.holder(workflow.name, key) == wf) == is_finished(workflow.state) then

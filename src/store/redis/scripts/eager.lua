@@ -1,9 +1,9 @@
 -- Eager sources: what they emit is there at once, and stays.
 
 local DO = {}
-READS = arg.verb == 'emitted'
+G.reads = arg.verb == 'emitted'
 -- To ask how many are unfinished brings nothing new.
-GROWS.adopt = arg.chunks and #arg.chunks > 0
+G.grows.adopt = arg.chunks and #arg.chunks > 0
 
 -- What is stored of the source: how many jobs, and the chunk that ends with the last of them.
 local function emitted_by(wf, chunk)

@@ -79,7 +79,7 @@ function DO.take_over()
             call('ZADD', K.leases, lease.deadline, lease.name)
         else
             -- As above: the others must not suffer from it.
-            damage_in(G.take_back, lease, false)
+            G.damage_in(G.take_back, lease, false)
         end
     end
     if last_lease > used then call('HSET', K.session(id), 'last_lease', last_lease) end

@@ -81,7 +81,7 @@ function G.attach(wf, part, segment, jobs)
     G.put_workflow(workflow)
     if step.released_at then
         G.rouse(step)
-        if not stands_for_batches(step) then G.enqueue_all(step, first) end
+        if not G.stands_for_batches(step) then G.enqueue_all(step, first) end
     else
         G.release(step)
     end

@@ -87,7 +87,7 @@ function G.drop_chunk(step, chunk, bytes)
     call('ZREM', K.wf(wf, 'chunks'), hex(1, 8) .. hex(chunk.first, 12) .. hex(#bytes, 4) .. hex(name, 8))
     local workflow = G.workflow(wf)
     for at = 1, #bytes do
-        local counter = COUNTERS[state_of(bytes:byte(at))]
+        local counter = G.COUNTERS[state_of(bytes:byte(at))]
         step[counter], workflow[counter] = step[counter] - 1, workflow[counter] - 1
     end
     step.total, workflow.total = step.total - #bytes, workflow.total - #bytes

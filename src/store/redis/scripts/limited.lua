@@ -429,7 +429,7 @@ end
 function G.admit()
     if #G.touched_order == 0 then return end
     -- What waits is read from here on.
-    write_batches()
+    G.write_batches()
     local left = {}
     -- Those that were cancelled while they waited make room for others once more.
     while #G.touched_order > 0 do
@@ -479,10 +479,10 @@ end
 -- Looks at the keys whose time has come. Tells whether there are more.
 function G.look_at_keys()
     local names = call('ZRANGEBYSCORE', K.limited_due, '-inf', now(), 'LIMIT', 0, 16)
-    local damaged = damage_in(load_limited, names) ~= nil
+    local damaged = G.damage_in(load_limited, names) ~= nil
     for _, name in ipairs(names) do
-        if damaged and damage_in(load_limited, { name }) then
-            call('ZADD', K.limited_due, now() + SET_ASIDE, name)
+        if damaged and G.damage_in(load_limited, { name }) then
+            call('ZADD', K.limited_due, now() + G.SET_ASIDE, name)
         elseif G.limited[name] then
             limited_row(name).was_due = true
             touch(name)

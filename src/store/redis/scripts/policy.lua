@@ -18,11 +18,11 @@ end
 function G.act_on_failures(wf, number)
     local step = G.step(wf, number)
     if not step.policy or step.exceeded or step.state ~= STEP.running then return end
-    local is_fed_on = is_held_by_source(step)
+    local is_fed_on = G.is_held_by_source(step)
     -- Of a step that is fed on only a number can be judged, no share.
     if unsettled_jobs(step) == 0 and not is_fed_on or step.tolerate_fraction and is_fed_on then return end
     -- Under a repair the counts say nothing yet; its end looks again.
-    if step.failed - (step.forgiven or 0) <= tolerated(step) or is_held(wf, number) then return end
+    if step.failed - (step.forgiven or 0) <= G.tolerated(step) or is_held(wf, number) then return end
     step.exceeded = true
     if step.policy == FAIL_FAST then
         step.grace_until = G.grace_of_rest()

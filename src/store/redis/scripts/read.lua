@@ -1,7 +1,7 @@
 -- What people and workers read. Writes nothing; every query has a bound that does not depend on the size of a workflow or of the store.
 
 local DO = {}
-READS = true
+G.reads = true
 
 local function workflow_row(wf)
     local head = call('HMGET', K.wf(wf, 'head'), 'numbers', 'id', 'name', 'arguments', 'retention', 'pinned', 'key', 'overlap',
@@ -176,7 +176,7 @@ local SIZED = {
 }
 function DO.size()
     local wf, size = G.find(arg.workflow), { parameter_bytes = 0, outcome_bytes = 0, state_bytes = 0 }
-    for _, part in ipairs(PARTS) do
+    for _, part in ipairs(G.PARTS) do
         local kind = SIZED[part] or 'state_bytes'
         size[kind] = size[kind] + (call('MEMORY', 'USAGE', K.wf(wf, part)) or 0)
     end
@@ -338,7 +338,7 @@ function DO.schedules()
     local list = {}
     for i, name in ipairs(call('ZRANGEBYLEX', K.schedule_names, '(' .. arg.behind, '+', 'LIMIT', 0, arg.limit)) do
         -- One that is damaged is shown, that it can be removed.
-        local row = schedule_row(call('HGET', K.schedules, name)) or { definition = '', paused = true }
+        local row = G.schedule_row(call('HGET', K.schedules, name)) or { definition = '', paused = true }
         list[i] = { name = name, definition = row.definition, next = row.next and text_of(row.next), paused = row.paused }
     end
     return { list = list }

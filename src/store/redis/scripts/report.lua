@@ -22,18 +22,14 @@ local function check_part(lease, part, bytes)
     local what = 'a report under lease ' .. part.lease
     if named ~= M.len(all) then fail('usage', what .. ' names a job twice') end
     if M.minus(all, lease.jobs) ~= '' then fail('usage', what .. ' names jobs that it does not hold') end
-    M.each(all, function(at)
-        if state_of(bytes:byte(at + 1)) ~= OPEN then
-            fail('corrupt', 'lease ' .. part.lease .. ' holds jobs that are not open')
-        end
-    end)
+    if M.minus(all, M.where(bytes, function(byte) return state_of(byte) == OPEN end)) ~= '' then
+        fail('corrupt', 'lease ' .. part.lease .. ' holds jobs that are not open')
+    end
     local tried = M.minus(all, part.returned)
     for _, wait in ipairs(part.postponed) do tried = M.minus(tried, wait[2]) end
-    M.each(tried, function(at)
-        if bytes:byte(at + 1) >= MAX_ATTEMPTS * 8 then
-            fail('usage', what .. ' goes beyond ' .. MAX_ATTEMPTS .. ' attempts')
-        end
-    end)
+    if M.both(tried, M.where(bytes, function(byte) return byte >= MAX_ATTEMPTS * 8 end)) ~= '' then
+        fail('usage', what .. ' goes beyond ' .. MAX_ATTEMPTS .. ' attempts')
+    end
     M.each(part.begun, function(at)
         if not G.child_of(lease.wf, lease.step, lease.first + at) then
             fail('usage', 'job ' .. (lease.first + at) .. ' of step ' .. lease.step .. ' has no workflow that stands for it')
@@ -82,12 +78,8 @@ local function settle_part(step, lease, part, chunk, bytes, is_stopped)
     local wf, number = lease.wf, lease.step
     local function put(mask, state, attempt)
         if mask == '' then return end
-        local count = 0
-        bytes = M.change(bytes, mask, function(byte)
-            count = count + 1
-            return byte - state_of(byte) + state + attempt * 8
-        end)
-        G.shift(wf, number, OPEN, state, count)
+        bytes = M.change(bytes, mask, function(byte) return byte - state_of(byte) + state + attempt * 8 end)
+        G.shift(wf, number, OPEN, state, M.len(mask))
     end
     local function settle(mask, state, attempt)
         put(mask, state, attempt)

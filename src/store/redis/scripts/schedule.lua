@@ -6,7 +6,7 @@ local DO = {}
 local HISTORY, LOOKED_AT = 1000, 8
 
 local function find_schedule(name)
-    return schedule_row(call('HGET', K.schedules, name))
+    return G.schedule_row(call('HGET', K.schedules, name))
 end
 
 local function put_row(name, row)

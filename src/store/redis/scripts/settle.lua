@@ -81,7 +81,7 @@ function G.check_settled(wf, number)
     elseif step.decided == CANCEL and step.total == 0 then
         step.state = STEP.cancelled
     else
-        step.state = settled_as(step)
+        step.state = G.settled_as(step)
     end
     if step.state == STEP.failed then workflow.failed_steps = workflow.failed_steps + 1 end
     step.exceeded, step.grace_until = nil, nil
@@ -115,10 +115,8 @@ function G.wait_anew(step, chunk, bytes)
         G.settle_jobs(wf, number, chunk, bytes, all, SUCCEEDED)
         return G.check_settled(wf, number)
     end
-    bytes = M.change(bytes, all, function(byte)
-        G.shift(wf, number, state_of(byte), DEFERRED, 1)
-        return DEFERRED
-    end)
+    for state, jobs in pairs(M.states(bytes, all)) do G.shift(wf, number, state, DEFERRED, jobs) end
+    bytes = M.change(bytes, all, function() return DEFERRED end)
     G.put_bytes(wf, chunk.chunk, bytes)
     local due = awaited.at or awaited.wait and now() + awaited.wait
     if due then G.set_timer(step, due, chunk.chunk, chunk.first, all) end
@@ -143,7 +141,7 @@ function G.release(step)
         return G.wait_anew(step, chunk, string.rep('\0', chunk.jobs))
     end
     if step.follows then return G.begin_behind(step) end
-    if stands_for_batches(step) then return end
+    if G.stands_for_batches(step) then return end
     if step.delay > 0 then return G.set_timer(step, now() + step.delay, 0, 0, '') end
     G.enqueue_all(step, 0)
 end
@@ -175,10 +173,8 @@ end
 -- Puts jobs of a chunk (its number, and its first job) into a state; their attempts stay as they are.
 function G.settle_jobs(wf, step, chunk, bytes, jobs, state)
     if jobs == '' then return end
-    bytes = M.change(bytes, jobs, function(byte)
-        G.shift(wf, step, state_of(byte), state, 1)
-        return byte - state_of(byte) + state
-    end)
+    for before, count in pairs(M.states(bytes, jobs)) do G.shift(wf, step, before, state, count) end
+    bytes = M.change(bytes, jobs, function(byte) return byte - state_of(byte) + state end)
     G.forget_checkpoints(wf, step, chunk.chunk, jobs)
     G.note('settled', state, { wf = wf, step = step, first = chunk.first }, jobs)
     G.put_bytes(wf, chunk.chunk, bytes)

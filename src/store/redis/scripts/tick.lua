@@ -2,7 +2,7 @@
 -- that are kept no longer.
 
 local DO = {}
-READS = arg.verb == 'look_ahead'
+G.reads = arg.verb == 'look_ahead'
 
 local SOFT_CALLS, SOFT_BYTES = 360, 192 * 1024
 local SESSION_KEPT = 10 * 60 * 1000
@@ -18,8 +18,8 @@ local function take_back_expired(time)
         local lease = G.lease_named(name)
         if not lease then
             call('ZREM', K.leases, name)
-        elseif damage_in(G.take_back, lease, true) then
-            call('ZADD', K.leases, lease.deadline + SET_ASIDE, name)
+        elseif G.damage_in(G.take_back, lease, true) then
+            call('ZADD', K.leases, lease.deadline + G.SET_ASIDE, name)
         end
     end
     return #names == 10
@@ -67,8 +67,8 @@ local function make_due()
         wf = tonumber(wf)
         local text = call('HGET', K.wf(wf, 'timer-jobs'), timer)
         local what = text and cmsgpack.unpack(text)
-        if what and damage_in(make_jobs_due, wf, unhex(timer:sub(1, 8)), unhex(timer:sub(23)), what[1], what[2]) then
-            call('ZADD', K.timers, now() + SET_ASIDE, name)
+        if what and G.damage_in(make_jobs_due, wf, unhex(timer:sub(1, 8)), unhex(timer:sub(23)), what[1], what[2]) then
+            call('ZADD', K.timers, now() + G.SET_ASIDE, name)
         else
             G.drop_timer(wf, timer)
         end
@@ -81,14 +81,14 @@ local function keep_deadlines(told)
     local members = call('ZRANGEBYSCORE', K.deadlines, '-inf', now(), 'LIMIT', 0, 8)
     for _, member in ipairs(members) do
         if bounded(SOFT_CALLS) then return true end
-        local why = damage_in(function()
+        local why = G.damage_in(function()
             local wf, name, first, jobs = G.take_deadline(member)
             local chunk = first and G.find_chunk(wf, 0, first)
             if not chunk or chunk.chunk ~= name then return end
             local answer = G.cancel_in_chunk(G.step(wf, 0), chunk, jobs, arg.killed.cancelled_keep)
             for _, port in ipairs(answer.told) do told[#told + 1] = port end
         end)
-        if why then call('ZADD', K.deadlines, now() + SET_ASIDE, member) end
+        if why then call('ZADD', K.deadlines, now() + G.SET_ASIDE, member) end
     end
     return #members == 8
 end
@@ -106,7 +106,7 @@ end
 local function end_permits(time, woken)
     for _, id in ipairs(call('ZRANGEBYSCORE', K.permit_ends, '-inf', time, 'LIMIT', 0, 1)) do
         if bounded(SOFT_CALLS / 3) then return true end
-        if damage_in(G.end_permits_of, id, woken) then call('ZADD', K.permit_ends, time + SET_ASIDE, id) end
+        if G.damage_in(G.end_permits_of, id, woken) then call('ZADD', K.permit_ends, time + G.SET_ASIDE, id) end
         return call('ZRANGEBYSCORE', K.permit_ends, '-inf', time, 'LIMIT', 0, 1)[1] ~= nil
     end
     return false
@@ -454,11 +454,11 @@ local function delete_some(wf)
     end
     local workflow = G.workflow(wf)
     if workflow.id then
-        each_list(workflow, workflow.stored_state, function(key) call('ZREM', key, list_member(workflow)) end)
+        G.each_list(workflow, workflow.stored_state, function(key) call('ZREM', key, G.list_member(workflow)) end)
         call('HDEL', K.ids, workflow.id)
     end
     local keys = {}
-    for i, part in ipairs(PARTS) do keys[i] = K.wf(wf, part) end
+    for i, part in ipairs(G.PARTS) do keys[i] = K.wf(wf, part) end
     call('UNLINK', unpack(keys))
     G.workflows[wf] = nil
     G.to_finish[wf] = nil
@@ -508,8 +508,8 @@ local function prune()
                 G.put_workflow(workflow)
             end
             local gone = false
-            if damage_in(function() gone = delete_some(wf) end) then
-                call('ZADD', K.expiry, now() + SET_ASIDE, wf)
+            if G.damage_in(function() gone = delete_some(wf) end) then
+                call('ZADD', K.expiry, now() + G.SET_ASIDE, wf)
             elseif gone then
                 call('ZREM', K.expiry, wf)
             else
@@ -543,7 +543,7 @@ local function work_on_chore()
     call('HDEL', K.chore_state, name)
     call('SREM', K.wf(wf, 'chores'), name)
     local state = cmsgpack.unpack(text)
-    local why = damage_in(BITE[kind], wf, step, state.cursor, argument)
+    local why = G.damage_in(BITE[kind], wf, step, state.cursor, argument)
     if why then
         -- It can never be done; the doctor tells of it.
         G.keep_chore(kind, wf, name, { cursor = state.cursor, error = why })
@@ -559,7 +559,7 @@ end
 local function due_schedules()
     local list = {}
     for _, name in ipairs(call('ZRANGEBYSCORE', K.schedules_due, '-inf', now(), 'LIMIT', 0, 8)) do
-        local row = schedule_row(call('HGET', K.schedules, name))
+        local row = G.schedule_row(call('HGET', K.schedules, name))
         if row and row.next then
             list[#list + 1] = { name = name, definition = row.definition, next = text_of(row.next), paused = false }
         end
