@@ -5,13 +5,14 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `scripts/base.lua` | the keys (this is the one place that spells them), masks, rows of workflows and steps, chunks |
-//! | `scripts/retention.lua` | when finished workflows are deleted; keys that workflows hold |
-//! | `scripts/{line,timer,deadline,chore,lease,draft,lane}.lua` | what a script does with these; each has the ones that it needs (`script`) |
-//! | `scripts/{settle,recovery,stop,error,repeat}.lua` | what follows when jobs settle; slices whose workers have gone; lone jobs that are cancelled; texts of errors; commands sent again |
-//! | `scripts/{starts,limited,permits}.lua` | what counts towards a rate; lone jobs whose key limits them; who may run how many of what is limited |
+//! | `scripts/{base,masks,rows,end}.lua` | what every script has: the keys (`base` is the one place that spells them), sets of jobs, the rows that an operation changes; its answer |
+//! | `scripts/{session,create,schedule,permit,claim,forward,report,tick,checkpoint,eager,cancel,command,batch,signal,read,doctor}.lua` | the verbs |
+//! | `scripts/{line,timer,deadline,chore,lease,draft,lane,retention}.lua` | what a script does with these; each has the ones that it needs (`script`) |
+//! | `scripts/{build,chunks,occurrence,grow,adopt,abandon}.lua` | how steps and jobs come to be there |
+//! | `scripts/{settle,policy,gate,chain,child,children,recovery,stop,error}.lua` | what follows when jobs settle, fail for good, or lose their workers |
+//! | `scripts/{again,behind,by_hand,repeat}.lua` | repairs; commands that are sent again |
+//! | `scripts/{slice,starts,limited,permits}.lua` | what a worker is told of a lease; what counts towards a rate; lone jobs whose key limits them; who may run how many of what is limited |
 //! | `scripts/note.lua` | what a test's ledger is told |
-//! | `scripts/{session,create,permit,claim,report,tick,command,cancel,checkpoint,eager,signal,read,doctor}.lua` | the verbs |
 //! | `script` | how one is run |
 //! | `parameters`, `answers` | what goes in and comes out |
 //! | `options`, `servers`, `link` | the URL, the servers it names, the connection to them |

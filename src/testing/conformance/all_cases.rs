@@ -925,6 +925,7 @@ macro_rules! conformance_table {
                 at_work_is_cancelled_when_its_job_is_skipped,
                 at_work_is_cancelled_when_its_step_is_skipped,
                 that_is_being_repaired_goes_on_when_another_job_is_skipped,
+                that_is_being_repaired_goes_on_when_its_step_fails_fast,
                 that_is_being_repaired_is_cancelled_with_the_whole,
                 of_a_child_ends_its_job_and_that_the_whole,
             }

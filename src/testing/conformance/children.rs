@@ -6,7 +6,7 @@ pub mod child {
     use crate::error::ErrorKind;
     use crate::id::WorkflowId;
     use crate::retention::{KeepFor, Retention};
-    use crate::state::{EdgeKind, FailurePolicy, JobState as J, StepState as S, WorkflowState as W};
+    use crate::state::{EdgeKind, FailurePolicy, JobState as J, StepState as S, Tolerate, WorkflowState as W};
     use crate::store::{
         ByHand, Create, Created, Keeping, LeaseReport, NewWorkflow, Parent, RetryFailed, Slice, StepRow,
     };
@@ -485,6 +485,35 @@ pub mod child {
         worker.run().await;
         assert_eq!(stand(scene, id).await, (W::Succeeded, S::Succeeded, S::Succeeded));
         assert_eq!(scene.job_states(id, 0).await, [J::Skipped, J::Succeeded]);
+        scene.at_rest().await;
+    }
+
+    pub async fn that_is_being_repaired_goes_on_when_its_step_fails_fast(scene: &Scene) {
+        let plan = scene.plan().step_with("files", 3, |spec| {
+            (spec.children, spec.policy, spec.tolerate) = (true, FAST, Tolerate::Jobs(1));
+        });
+        let id = plan.step("report", 1).edge(0, 1, EdgeKind::After).create().await;
+        let worker = scene.worker().await;
+        let children = begin_all(scene, &worker).await;
+        let rows = worker.drain().await;
+        let of = |id: WorkflowId| rows.iter().filter(move |slice| slice.workflow == id);
+        for slice in of(children[0]) {
+            worker.fail(slice, "bad").await;
+        }
+        scene.tick().await;
+        scene.retry(children[0]).await;
+        for slice in of(children[1]) {
+            worker.fail(slice, "bad").await;
+        }
+        scene.tick().await;
+        let states = [scene.state(children[0]).await, scene.state(children[2]).await];
+        assert_eq!(states, [W::Running, W::Cancelling]);
+        for slice in of(children[2]) {
+            worker.report(LeaseReport { cancelled: slice.jobs, ..worker.part(slice) }).await;
+        }
+        worker.run().await;
+        scene.tick().await;
+        assert_eq!(scene.job_states(id, 0).await[..2], [J::Succeeded, J::Failed]);
         scene.at_rest().await;
     }
 

@@ -171,8 +171,11 @@ pub mod fan_out {
         let id = half(scene).await;
         let worker = scene.worker().await;
         worker.run().await;
+        let released_at = scene.step(id, ROWS).await.released_at;
+        scene.wait(1_000).await;
         scene.retry(id).await;
         worker.produce(&worker.take(1).await, 0).await;
+        assert_eq!(scene.step(id, ROWS).await.released_at, released_at, "a step is released once");
         assert_eq!(states(scene, id).await, [StepState::Succeeded, StepState::Succeeded, StepState::Running]);
         scene.check().await;
         worker.run().await;
