@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::BoxStream;
-use serde_json::value::RawValue;
 
 use crate::chain::Origin;
 use crate::client::Client;
@@ -13,12 +12,9 @@ use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::graph::StepNumber;
 use crate::id::WorkflowId;
 use crate::outputs::{Failure, complete, error_text, failures};
-use crate::payload::ChunkBuilder;
 use crate::record::Record;
 use crate::state::{JobState, WorkflowState, attempts};
-use crate::store::{
-    Append, ChunkOutcomes, DraftKey, DraftOf, Keeping, Part, ResumeStep, Retried, RetryFailed, StepRow, Store,
-};
+use crate::store::{ChunkOutcomes, Keeping, ResumeStep, StepRow, Store};
 use crate::view::{AttemptView, ErrorGroup, JobView, WorkflowView, pattern};
 use crate::wake::wake;
 
@@ -139,45 +135,6 @@ impl Handle {
         let resumed = self.client.command(workflow.shard(), send).await?;
         wake(&resumed.woken);
         Ok(resumed.was_paused)
-    }
-
-    /// Gives every failed job a new set of attempts, or only those of the step of that name; returns how many. Of a step that failed fast the
-    /// jobs that were cancelled run, too.
-    pub async fn retry_failed(&self, step: Option<&str>) -> Result<u64> {
-        let step = match step {
-            Some(name) => Some(self.step(name).await?.number),
-            None => None,
-        };
-        Ok(self.retry(step, None, false).await?.jobs)
-    }
-
-    /// Gives every failed job up, or only those of the step of that name: they end as skipped, and what waits for their step goes on as if
-    /// there had been nothing to be done. Returns how many.
-    pub async fn discard_failed(&self, step: Option<&str>) -> Result<u64> {
-        let step = match step {
-            Some(name) => Some(self.step(name).await?.number),
-            None => None,
-        };
-        Ok(self.retry(step, None, true).await?.jobs)
-    }
-
-    async fn retry(&self, step: Option<StepNumber>, mended: Option<DraftKey>, discard: bool) -> Result<Retried> {
-        loop {
-            let retried = self.retry_once(step, mended, discard).await?;
-            let Some(holder) = retried.held_by else { return Ok(retried) };
-            let row = self.store().workflow(self.id).await?;
-            self.client.take_way(self.id, row.key.as_ref(), holder).await?;
-        }
-    }
-
-    async fn retry_once(&self, step: Option<StepNumber>, mended: Option<DraftKey>, discard: bool) -> Result<Retried> {
-        let (session, workflow) = (self.client.session(), self.id);
-        let send = |command| self.store().retry(RetryFailed { session, command, workflow, step, mended, discard });
-        let retried = self.client.command(workflow.shard(), send).await?;
-        if retried.more {
-            self.client.lend_a_hand().await;
-        }
-        Ok(retried)
     }
 
     /// Deletes it; it must have finished.
@@ -332,79 +289,6 @@ impl Handle {
         Ok(view)
     }
 
-    /// Gives failed jobs of a step new parameters and a new set of attempts; returns how many. Each item is a job's index and its
-    /// parameters as JSON; a job that has not failed is refused before anything is changed.
-    pub async fn retry_mended(&self, step: &str, mended: Vec<(u64, Box<RawValue>)>) -> Result<u64> {
-        let step = self.step(step).await?;
-        if step.spec.waits.is_some() {
-            return Err(Error::usage(format!("step `{}` waits and has no parameters to mend", step.spec.name)));
-        }
-        if let Some(before) = step.spec.chain.last() {
-            return Err(Error::usage(format!(
-                "the jobs of step `{}` have no parameters of their own to mend: each is made of its predecessor, a `{}`, and of what that returned; \
-                 replace that output, or retry without new parameters",
-                step.spec.name, before.job_type
-            )));
-        }
-        let parts = self.mended_parts(&step, mended).await?;
-        if parts.is_empty() {
-            return Ok(0);
-        }
-        let jobs: usize =
-            parts.iter().map(|part| if let Part::Mended { jobs, .. } = part { jobs.len() } else { 0 }).sum();
-        let draft = self.client.new_draft();
-        let lease = self.store().lease();
-        let of = DraftOf::Mended { workflow: self.id, step: step.number };
-        for (number, part) in (0..).zip(parts) {
-            self.store().append(Append { draft, of: of.clone(), number, parts: vec![part], lease }).await?;
-        }
-        self.retry(Some(step.number), Some(draft), false).await?;
-        Ok(jobs as u64)
-    }
-
-    /// The new parameters by chunk, each checked against the job that it is for.
-    async fn mended_parts(&self, step: &StepRow, mut mended: Vec<(u64, Box<RawValue>)>) -> Result<Vec<Part>> {
-        mended.sort_by_key(|(index, _)| *index);
-        if let Some(pair) = mended.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            return Err(Error::usage(format!("job #{} is mended twice", pair[0].0)));
-        }
-        let mut parts = Vec::new();
-        let mut mended = mended.into_iter().peekable();
-        while let Some((index, _)) = mended.peek() {
-            let index = *index;
-            let refuse = |index| {
-                Error::usage(format!(
-                    "job #{index} of step `{}` has not failed, so there is nothing to mend",
-                    step.spec.name
-                ))
-            };
-            if index >= step.jobs.total {
-                return Err(refuse(index));
-            }
-            let (chunk, _) = pages_at(self.store(), self.id, step.number, index).await?;
-            let end = chunk.first + chunk.bytes.len() as u64;
-            let mut jobs = crate::slice::Mask::EMPTY;
-            let mut lines = ChunkBuilder::default();
-            while let Some((index, json)) = mended.next_if(|(index, _)| *index < end) {
-                let at = (index - chunk.first) as usize;
-                if JobState::of(chunk.bytes[at]) != JobState::Failed {
-                    return Err(refuse(index));
-                }
-                jobs.insert(at);
-                let line = json.get().replace(['\n', '\r'], " ");
-                if lines.push(line.as_bytes())?.is_some() {
-                    return Err(Error::usage(format!(
-                        "the mended parameters around job #{index} are too large together; mend fewer jobs at once"
-                    )));
-                }
-            }
-            if let Some(packed) = lines.finish() {
-                parts.push(Part::Mended { chunk: chunk.chunk.id, first: chunk.first, jobs, body: packed.body });
-            }
-        }
-        Ok(parts)
-    }
-
     /// Every edge of the workflow, read step by step.
     pub async fn edges(&self, steps: &[crate::view::StepView]) -> Result<Vec<crate::view::EdgeView>> {
         let mut edges = Vec::new();
@@ -435,7 +319,12 @@ impl Handle {
 type PageAt = (ChunkOutcomes, Arc<std::collections::HashMap<u64, String>>);
 
 /// The chunk that holds a job, and the step's error texts.
-async fn pages_at(store: &Arc<dyn Store>, workflow: WorkflowId, step: StepNumber, index: u64) -> Result<PageAt> {
+pub(crate) async fn pages_at(
+    store: &Arc<dyn Store>,
+    workflow: WorkflowId,
+    step: StepNumber,
+    index: u64,
+) -> Result<PageAt> {
     let texts = store.errors(workflow, step).await?.into_iter().map(|row| (row.number, row.text)).collect();
     let page = store.outcomes(workflow, step, index, 0).await?;
     let holds = |chunk: &ChunkOutcomes| index >= chunk.first && index < chunk.first + chunk.bytes.len() as u64;

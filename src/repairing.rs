@@ -12,8 +12,8 @@ use crate::graph::{MAX_EDGES, StepNumber};
 use crate::handle::Handle;
 use crate::id::WorkflowId;
 use crate::payload::MAX_JOB_BYTES;
-use crate::state::{EdgeKind, FailurePolicy, StepState};
-use crate::store::{ByHand, DecideByHand, RunAgain, StepRow};
+use crate::state::{EdgeKind, StepState};
+use crate::store::{BATCH_STEP, ByHand, DecideByHand, RunAgain, StepRow, refuse_batch, refuse_repair};
 
 /// How many steps are read at once.
 const PAGE: u32 = 1_000;
@@ -53,7 +53,7 @@ impl WouldRun {
         self.steps.iter().map(|step| step.jobs).sum()
     }
 
-    fn of<'r>(steps: impl Iterator<Item = (&'r StepRow, u64)>) -> Self {
+    pub(crate) fn of<'r>(steps: impl Iterator<Item = (&'r StepRow, u64)>) -> Self {
         let steps = steps.filter(|(_, jobs)| *jobs > 0);
         let told =
             |(row, jobs): (&StepRow, u64)| StepWouldRun { number: row.number, name: row.spec.name.clone(), jobs };
@@ -79,22 +79,6 @@ impl Handle {
     /// ```
     pub fn run_again(&self, step: &str) -> RunningAgain {
         RunningAgain { handle: self.clone(), step: step.to_owned(), all_after: false }
-    }
-
-    /// What [`retry_failed`](Self::retry_failed) would run.
-    pub async fn retry_preview(&self, step: Option<&str>) -> Result<WouldRun> {
-        let only = match step {
-            Some(name) => Some(self.step(name).await?.number),
-            None => None,
-        };
-        let steps = self.all_steps().await?;
-        // Of a step that failed fast the rest comes back, too.
-        let back = |row: &StepRow| match row.spec.policy {
-            FailurePolicy::FailFast if row.jobs.failed > 0 => row.jobs.failed + row.jobs.cancelled,
-            _ => row.jobs.failed,
-        };
-        let named = steps.values().filter(|row| only.is_none_or(|only| only == row.number));
-        Ok(WouldRun::of(named.map(|row| (row, back(row)))))
     }
 
     /// Ends jobs of the step of that name as skipped, the one of that index or all that have not succeeded: what waits behind the step goes on as
@@ -170,9 +154,13 @@ impl RunningAgain {
         Self { all_after: true, ..self }
     }
 
-    /// What would run again, as things stand now. What has not run yet, and waits, is not counted. Changes nothing.
+    /// What would run again, as things stand now. What has not run so far is not counted, whether it waits or was skipped. Changes nothing.
     pub async fn preview(&self) -> Result<WouldRun> {
-        let root = self.handle.step(&self.step).await?.number;
+        let workflow = self.handle.store().workflow(self.handle.id()).await?;
+        refuse_repair(workflow.id, workflow.state)?;
+        let row = self.handle.step(&self.step).await?;
+        let root = row.number;
+        refuse_batch(workflow.id, workflow.batch.is_some() && !self.runs_at_the_end(&row).await?)?;
         let steps = self.handle.all_steps().await?;
         let has_begun = |row: &StepRow| row.state != StepState::Waiting || row.released_at.is_some();
         let has_run = |row: &StepRow| row.released_at.is_some() && row.state.is_settled();
@@ -191,8 +179,15 @@ impl RunningAgain {
                 open.extend(steps.get(&edge.number).filter(goes_too).map(|row| row.number));
             }
         }
-        let rows = found.iter().filter_map(|number| steps.get(number)).filter(|row| has_begun(row));
+        let rows = found.iter().filter_map(|number| steps.get(number)).filter(|row| row.released_at.is_some());
         Ok(WouldRun::of(rows.map(|row| (row, row.jobs.total))))
+    }
+
+    /// Whether a step of a batch is what runs on its success or completion.
+    async fn runs_at_the_end(&self, row: &StepRow) -> Result<bool> {
+        let edges = self.handle.store().edges(self.handle.id(), row.number, true, 1).await?;
+        let is_told_of_a_death = edges.iter().any(|edge| edge.kind == EdgeKind::OnDeath);
+        Ok(row.number != BATCH_STEP && !row.spec.grows && !is_told_of_a_death)
     }
 
     async fn go(self) -> Result<u64> {

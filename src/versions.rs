@@ -1,9 +1,10 @@
 //! Versions: a workflow keeps the graph that it was created with, and its jobs the parameters. After a deploy a program may know less: a type
 //! that has gone, a field that has changed. The doctor says so before a worker meets it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::TryStreamExt;
+use serde_json::value::RawValue;
 
 use crate::children::workflow_of;
 use crate::client::Client;
@@ -11,13 +12,15 @@ use crate::error::{ErrorKind, Result};
 use crate::id::WorkflowId;
 use crate::outputs::ChunkParameters;
 use crate::render::words::{count, number};
-use crate::state::{StepState, WorkflowState};
+use crate::state::{JobState, StepState, WorkflowState};
 use crate::store::StepRow;
 use crate::waiting::WaitsFor;
 use crate::worker::attempt::Role;
 
 /// How many steps one look brings.
 const STEPS: u32 = 1_000;
+/// So many jobs of a step, evenly spread, tell of all.
+const LOOKED_AT: u64 = 8;
 /// How many kinds of trouble are told.
 const TOLD: usize = 50;
 
@@ -107,17 +110,31 @@ impl Client {
             let job_type = if step.spec.children { workflow_of(&job_type).to_owned() } else { job_type };
             return Ok(Some(Lack::Type { job_type, add }));
         };
-        // The jobs of a step were written by the same program: one tells of all.
-        let Some(last) = step.jobs.total.checked_sub(1).filter(|_| step.spec.chain.is_empty()) else { return Ok(None) };
-        let Some(chunk) = self.store().outcomes(id, step.number, last, u64::MAX).await?.into_iter().next() else {
+        if step.jobs.total == 0 || !step.spec.chain.is_empty() {
             return Ok(None);
-        };
-        let parameters = match self.store().parameters(chunk.chunk).await {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            parameters => ChunkParameters::unpack(&parameters?)?,
-        };
-        let json = parameters.json((last - chunk.first) as usize)?;
-        Ok((kind.fits)(json.get().as_bytes()).err().map(|error| Lack::Shape { job_type, error }))
+        }
+        // Several programs may have written them: sources before and after a deploy, or whoever adds to a batch.
+        let looked_at: BTreeSet<u64> = (0..LOOKED_AT).map(|n| (step.jobs.total - 1) * n / (LOOKED_AT - 1)).collect();
+        for index in looked_at {
+            if let Some(json) = self.parameters_of_unsettled(id, step, index).await?
+                && let Err(error) = (kind.fits)(json.get().as_bytes())
+            {
+                return Ok(Some(Lack::Shape { job_type, error }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The parameters of the first unsettled job in the chunk of that job; none if all have settled, or have been deleted meanwhile.
+    async fn parameters_of_unsettled(&self, id: WorkflowId, step: &StepRow, job: u64) -> Result<Option<Box<RawValue>>> {
+        let page = self.store().outcomes(id, step.number, job, u64::MAX).await?;
+        let Some(chunk) = page.into_iter().next() else { return Ok(None) };
+        let is_unsettled = |byte: &u8| !JobState::of(*byte).is_settled();
+        let Some(at) = chunk.bytes.iter().position(is_unsettled) else { return Ok(None) };
+        match self.store().parameters(chunk.chunk).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            parameters => ChunkParameters::unpack(&parameters?)?.json(at).map(Some),
+        }
     }
 }
 

@@ -247,7 +247,11 @@ async fn a_batch_whose_client_ends_without_closing_it_is_abandoned() {
     assert_eq!(play.told(), ["complete: abandoned, 1 failed"]);
     let why = night.why_step("on_success").await.unwrap();
     assert!(why.causes[0].text.contains("abandoned"), "{why:?}");
+    assert_eq!(night.retry_failed(None).preview().await.unwrap().jobs(), 0);
     assert_eq!(night.retry_failed(None).await.unwrap(), 0);
+    assert_eq!(night.run_again("on_complete").preview().await.unwrap().jobs(), 1);
+    let refused = night.run_again("Act").preview().await.unwrap_err().to_string();
+    assert!(refused.contains("only `on_success` and `on_complete` are run again"), "{refused}");
     // Somebody says that what it had is all there was to be.
     assert_eq!(night.discard_failed(Some("batch")).await.unwrap(), 1);
     assert_eq!(night.wait().await.unwrap().state, WorkflowState::Succeeded);

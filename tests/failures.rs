@@ -74,6 +74,21 @@ impl Workflow for Rows {
     }
 }
 
+/// The rows from `from` to `to`, all of which run.
+#[derive(Serialize, Deserialize)]
+struct AllRows {
+    from: u32,
+    to: u32,
+}
+
+impl Workflow for AllRows {
+    const NAME: &str = "AllRows";
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        flow.run_each((self.from..self.to).map(Row)).named("rows");
+        Ok(())
+    }
+}
+
 /// A client on a store, and a worker that stops with this.
 struct Play {
     place: Place,
@@ -88,7 +103,7 @@ impl Play {
         let world = Arc::new(World::default());
         let shared = world.clone();
         let app = App::new(move || std::future::ready(Ok::<_, std::io::Error>(shared.clone())));
-        let app = app.workflow::<Rows>().job::<Row>();
+        let app = app.workflow::<Rows>().workflow::<AllRows>().job::<Row>();
         let client = app.client_on(place.store.clone());
         let options = WorkerOptions { slots: 2, ..WorkerOptions::default() };
         let worker = app.worker_on(place.store.clone(), options).await.unwrap();
@@ -113,6 +128,28 @@ on_both! { Play::new, on Redis with 3 shard(s):
     a_job_that_runs_is_told_when_its_step_fails_fast_and_a_retry_runs_the_rest()
     a_paused_step_says_so_and_goes_on_when_somebody_resumes_it()
     a_step_that_is_to_fail_fast_and_to_pause_is_refused()
+    what_failed_in_a_certain_way_runs_again_alone()
+}
+
+async fn what_failed_in_a_certain_way_runs_again_alone(play: Play) {
+    let workflow = play.client.start(AllRows { from: 9_000, to: 12_000 }).await.unwrap();
+    assert_eq!(workflow.wait().await.unwrap().jobs.failed, 2_000);
+    let with = |text: &'static str| {
+        let is_odd = |json: &str| json.ends_with(['1', '3', '5', '7', '9']);
+        workflow.retry_failed(None).only(move |failure| failure.error.contains(text) && is_odd(failure.params.get()))
+    };
+    assert_eq!(with("not a number").preview().await.unwrap().jobs(), 0);
+    assert_eq!(with("not a number").await.unwrap(), 0);
+    assert_eq!(workflow.status().await.unwrap().state, WorkflowState::Failed, "nothing has been touched");
+
+    play.world.is_mended.store(true, Ordering::SeqCst);
+    assert_eq!(with("too large").preview().await.unwrap().jobs(), 1_000);
+    assert_eq!(with("too large").await.unwrap(), 1_000);
+    let done = workflow.wait().await.unwrap();
+    assert_eq!((done.state, done.jobs.succeeded, done.jobs.failed), (WorkflowState::Failed, 2_000, 1_000));
+    assert_eq!(workflow.job("rows", 1_001).await.unwrap().state, JobState::Succeeded);
+    assert_eq!(workflow.job("rows", 1_002).await.unwrap().state, JobState::Failed);
+    play.close().await;
 }
 
 async fn a_job_that_runs_is_told_when_its_step_fails_fast_and_a_retry_runs_the_rest(play: Play) {

@@ -104,7 +104,7 @@ async fn the_doctor_says_which_running_workflows_hold_what_this_program_lacks() 
         "2 workflows Import (the newest is {newest}), step `Row`: 4 jobs would fail, since the parameters do not fit"
     );
     assert!(told.len() == 1 && told[0].starts_with(&start), "{told:?}");
-    assert!(told[0].contains("`Row`, at field `line`: invalid type: string \"b;2\", expected u32"), "{told:?}");
+    assert!(told[0].contains("`Row`, at field `line`: invalid type: string \"a;1\", expected u32"), "{told:?}");
 
     let told = warnings(&house, App::stateless().job::<before::Row>()).await;
     let [report, signal] = told.as_slice() else { panic!("{told:?}") };
@@ -112,4 +112,18 @@ async fn the_doctor_says_which_running_workflows_hold_what_this_program_lacks() 
     assert!(report.contains(unknown) && report.ends_with("add .job::<Report>() to the App"), "{report}");
     assert!(signal.ends_with("add .signal::<Approval>() to the App"), "{signal}");
     assert_eq!(warnings(&house, App::stateless()).await, Vec::<String>::new(), "a program without types runs nothing");
+}
+
+#[tokio::test]
+async fn of_a_batch_that_several_programs_add_to_the_doctor_reads_what_each_has_added() {
+    let house = House::new();
+    let old = house.client(&App::stateless().job::<before::Row>());
+    let night = old.batch("nightly").open().await.unwrap();
+    night.add(before::Row { line: "a;1".into() }).await.unwrap();
+    let new = App::stateless().job::<changed::Row>();
+    house.client(&new).find_batch(night.id()).await.unwrap().add(changed::Row { line: 2 }).await.unwrap();
+    let told = warnings(&house, new).await;
+    assert!(told.len() == 1 && told[0].contains("invalid type: string \"a;1\", expected u32"), "{told:?}");
+    let told = warnings(&house, App::stateless().job::<before::Row>()).await;
+    assert!(told.len() == 1 && told[0].contains("invalid type: integer `2`, expected a string"), "{told:?}");
 }

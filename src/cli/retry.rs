@@ -1,9 +1,10 @@
 //! `retry ID [STEP]`: gives failed jobs a new set of attempts, with `--params` also new parameters.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::fate::Fate;
 use super::follow::Wait;
@@ -27,8 +28,11 @@ pub struct Retry {
     /// Only the jobs in this file, with its parameters: what `failures ID STEP --csv` wrote, mended, or JSON lines of {"index", "params"}; - is standard input
     #[arg(long, value_name = "FILE", requires = "step")]
     params: Option<PathBuf>,
+    /// Only the jobs whose error has this text in it, as `show` and `failures` tell it; capitals and small letters count as the same
+    #[arg(long, value_name = "TEXT", conflicts_with = "params")]
+    error: Option<String>,
     /// Change nothing, and tell what would run
-    #[arg(long, conflicts_with_all = ["params", "wait", "run"])]
+    #[arg(long, conflicts_with_all = ["wait", "run"])]
     dry_run: bool,
     #[command(flatten)]
     wait: Wait,
@@ -46,13 +50,25 @@ impl Retry {
         let client = house.client().await?;
         let handle = target::find(&client, &self.id).await?;
         let step = self.step.as_deref();
+        let mended = match (&self.params, step) {
+            (Some(file), Some(step)) => Some((step, read(&handle, step, file).await?)),
+            _ => None,
+        };
+        let mut retrying = handle.retry_failed(step);
+        if let Some(text) = self.error.as_deref().map(str::to_lowercase) {
+            retrying = retrying.only(move |failure| failure.error.to_lowercase().contains(&text));
+        }
         if self.dry_run {
-            run_again::tell(&house.out, handle.id(), &handle.retry_preview(step).await?)?;
+            let would_run = match mended {
+                Some((step, mended)) => handle.retry_mended_preview(step, mended).await?,
+                None => retrying.preview().await?,
+            };
+            run_again::tell(&house.out, handle.id(), &would_run)?;
             return Ok(Ending::Fine);
         }
-        let retried = match (&self.params, step) {
-            (Some(file), Some(step)) => self.retry_mended(&handle, step, file).await?,
-            _ => handle.retry_failed(step).await?,
+        let retried = match mended {
+            Some((step, mended)) => handle.retry_mended(step, mended).await?,
+            None => retrying.await?,
         };
         let out = &house.out;
         if out.json && !self.wait.is_asked_for() {
@@ -63,16 +79,16 @@ impl Retry {
         }
         if self.wait.is_asked_for() { self.wait.follow(house, &handle).await } else { Ok(Ending::Fine) }
     }
+}
 
-    async fn retry_mended(&self, handle: &Handle, step: &str, file: &PathBuf) -> Result<u64> {
-        let unreadable = |error| Error::usage(format!("{} cannot be read", file.display())).because(error);
-        let mut bytes = Vec::new();
-        if file.as_os_str() == "-" {
-            std::io::stdin().lock().read_to_end(&mut bytes).map_err(unreadable)?;
-        } else {
-            bytes = std::fs::read(file).map_err(unreadable)?;
-        }
-        let mended = mended::read(handle, step, &file.display().to_string(), &bytes).await?;
-        handle.retry_mended(step, mended).await
+/// The mended parameters in a file, or on standard input.
+async fn read(handle: &Handle, step: &str, file: &Path) -> Result<Vec<(u64, Box<RawValue>)>> {
+    let unreadable = |error| Error::usage(format!("{} cannot be read", file.display())).because(error);
+    let mut bytes = Vec::new();
+    if file.as_os_str() == "-" {
+        std::io::stdin().lock().read_to_end(&mut bytes).map_err(unreadable)?;
+    } else {
+        bytes = std::fs::read(file).map_err(unreadable)?;
     }
+    mended::read(handle, step, &file.display().to_string(), &bytes).await
 }

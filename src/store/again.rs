@@ -1,9 +1,11 @@
-//! What a person's `run-again` asks of a store, and what it answers.
+//! What a person's `run-again` asks of a store, and what it answers; what no repair is done to.
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::id::{SessionId, WorkflowId};
+use crate::state::WorkflowState;
 
 /// Parameters of [`Store::run_again`](super::Store::run_again).
 #[derive(Clone, Copy, Debug)]
@@ -31,4 +33,28 @@ pub struct RanAgain {
     /// Who holds the workflow's key, if another does: then nothing runs again.
     #[serde(default)]
     pub held_by: Option<WorkflowId>,
+}
+
+/// Refuses to repair a workflow that was cancelled, or is not there as a whole.
+pub(crate) fn refuse_repair(id: WorkflowId, state: WorkflowState) -> Result<()> {
+    match state {
+        WorkflowState::Cancelling | WorkflowState::Cancelled => {
+            Err(Error::refused(format!("workflow {id} was cancelled; `start-again` runs it anew")))
+        }
+        WorkflowState::Building | WorkflowState::Deleting => {
+            Err(Error::refused(format!("workflow {id} is {state}; there is nothing to retry")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses what cannot be said of a batch: its jobs came from programs, and may add others. What runs at its end may run again.
+pub(crate) fn refuse_batch(id: WorkflowId, is_batch: bool) -> Result<()> {
+    if !is_batch {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "workflow {id} is a batch: none of its steps is skipped or given an output, and only `on_success` and `on_complete` are run again; `retry` runs what \
+         failed again, `discard` gives it up"
+    )))
 }

@@ -103,7 +103,7 @@ pub enum DraftOf {
         /// The batch.
         workflow: WorkflowId,
     },
-    /// Mended parameters for failed jobs of a step, adopted by `retry`.
+    /// Some failed jobs of a step, perhaps with mended parameters, adopted by `retry`.
     Mended {
         /// The workflow.
         workflow: WorkflowId,
@@ -275,7 +275,7 @@ pub enum Part {
         /// The jobs.
         chunk: Chunk,
     },
-    /// New parameters for failed jobs of one chunk.
+    /// Failed jobs of one chunk that are to run again, with new parameters or as they are.
     Mended {
         /// The chunk.
         chunk: u64,
@@ -283,7 +283,7 @@ pub enum Part {
         first: u64,
         /// The jobs.
         jobs: Mask,
-        /// Their parameters in order, packed like a chunk.
+        /// Their new parameters in order, packed like a chunk; empty if they keep those that they have.
         body: Vec<u8>,
     },
 }
@@ -351,7 +351,7 @@ pub struct RetryFailed {
     pub workflow: WorkflowId,
     /// This step only.
     pub step: Option<StepNumber>,
-    /// Only the jobs that this draft has new parameters for.
+    /// Only the jobs that this draft names.
     pub mended: Option<DraftKey>,
     /// They end as skipped instead of running again.
     pub discard: bool,

@@ -91,7 +91,13 @@ fn a_step_runs_again_alone_and_what_has_run_after_it_says_so() {
 
 #[test]
 fn a_source_runs_again_with_all_that_came_of_it() {
-    let run = Simulation::new(app()).at(HOUR, run_all_again).run(Import { rows: 10 }).unwrap();
+    let again = async |handle: gusher::Handle| {
+        let would_run = handle.run_again("ReadFile").with_all_after().preview().await?;
+        let steps: Vec<(&str, u64)> = would_run.steps.iter().map(|step| (&*step.name, step.jobs)).collect();
+        assert_eq!(steps, [("ReadFile", 1), ("ImportRow", 10), ("SumUp", 1), ("MailSum", 1)], "no alarm has run");
+        run_all_again(handle).await
+    };
+    let run = Simulation::new(app()).at(HOUR, again).run(Import { rows: 10 }).unwrap();
     assert_eq!(run.state(), WorkflowState::Succeeded);
     assert_eq!((run.ran("ReadFile"), run.ran("ImportRow"), run.ran("SumUp"), run.ran("MailSum")), (2, 20, 2, 2));
     assert_eq!(run.ran("Alarm"), 0);
@@ -148,7 +154,7 @@ async fn a_workflow_that_is_started_again_is_of_a_newer_generation_than_any_step
 async fn a_retry_tells_before_what_it_would_run() {
     let house = House::new();
     let handle = house.client(&app()).start(Import { rows: 10 }).await.unwrap();
-    assert_eq!(handle.retry_preview(None).await.unwrap(), Default::default());
+    assert_eq!(handle.retry_failed(None).preview().await.unwrap(), Default::default());
     assert_eq!(handle.retry_failed(None).await.unwrap(), 0);
     assert_eq!(handle.run_again("SumUp").await.unwrap(), 0, "it has not run yet");
     let unknown = handle.run_again("Summe").await.unwrap_err().to_string();

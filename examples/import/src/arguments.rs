@@ -22,8 +22,8 @@ pub const SLOTS: u32 = 32;
     max_term_width = 110,
     subcommand_value_name = "COMMAND",
     after_help = "\
-Commands, each with a --help of its own: start, worker, workers, list, show, watch, graph, why, failures, retry, start-again, signal,
-cancel, pause, resume, delete, doctor. Their workers write to the database that IMPORT_DB names (import.db).
+Commands, each with a --help of its own: start, worker, workers, list, show, watch, graph, why, failures, retry, run-again, skip, replace,
+discard, start-again, signal, cancel, pause, resume, delete, doctor. Their workers write to the database that IMPORT_DB names (import.db).
 
 Exit codes: 0 the import succeeded; 1 it failed; 2 something was asked for that cannot be; 130 stopped by a signal."
 )]

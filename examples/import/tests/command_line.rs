@@ -166,7 +166,14 @@ fn bad_rows_are_mended_in_a_table_and_fed_again_and_then_the_report_runs() {
     let table = house.told(&["failures", "latest", "ImportCsvRow", "--csv"]);
     assert_eq!(table.lines().count(), 3);
     fs::write(house.path("bad.csv"), table.replace("97.5", "37.5").replace(",x,", ",36.5,")).unwrap();
+    let out_of_range = ["retry", "latest", "--error", "\"97.5\" is NOT a number"];
+    assert_eq!(house.json(&[&out_of_range[..], &["--dry-run"]].concat())["jobs"], 1);
     let _worker = house.worker();
+    let retried = house.told(&out_of_range);
+    assert!(retried.contains("1 failed job"), "{retried}");
+    let (code, _) = house.refused(&["watch", "latest"]);
+    assert_eq!((code, house.json(&["show", "latest", "ImportCsvRow#1"])["attempts"].clone()), (1, 1.into()));
+    assert_eq!(house.json(&["retry", "latest", "ImportCsvRow", "--params", "bad.csv", "--dry-run"])["jobs"], 2);
     house.told(&["retry", "latest", "ImportCsvRow", "--params", "bad.csv"]);
     house.told(&["watch", "latest"]);
     assert!(house.path("import-report.html").exists());
@@ -303,7 +310,12 @@ fn a_feed_that_was_broken_at_night_is_repaired_in_the_morning_and_the_approved_r
     house.refused(&["start", "ImportWorkflow", "--args", args, "--wait"]);
     let why = house.told(&["why", "latest/Publish"]);
     assert!(why.contains("late.csv does not exist"), "{why}");
+    let steps = house.json(&["show", "latest"])["steps"].clone();
+    let territories = steps.as_array().unwrap().iter().find(|step| step["name"] == "ImportXml").unwrap();
+    assert_eq!(territories["state"], "succeeded", "the other feed has gone on");
 
+    let would_run = house.told(&["retry", "latest", "--dry-run"]);
+    assert_eq!(would_run.trim_end(), "1 job of 1 step would run\n  DownloadCsv: 1 job");
     house.csv("late.csv", &[row("00AA", "38.7")]);
     house.told(&["retry", "latest"]);
     // Said before the report is there, it is kept for it.

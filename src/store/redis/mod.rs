@@ -138,6 +138,7 @@ impl RedisStore {
         for part in parts.iter_mut().filter(|_| !self.options.compress) {
             match part {
                 Part::Jobs { chunk, .. } | Part::Within { chunk, .. } => chunk.body = plain(&chunk.body)?,
+                Part::Mended { body, .. } if body.is_empty() => {}
                 Part::Mended { body, .. } => *body = plain(body)?,
                 Part::Step { .. } | Part::Edge(_) | Part::Open { .. } => {}
             }

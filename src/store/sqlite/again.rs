@@ -23,7 +23,7 @@ use crate::ledger::What;
 use crate::planted::planted;
 use crate::slice::Mask;
 use crate::state::{Decision, EdgeKind, JobState, StepState, WorkflowState};
-use crate::store::{RanAgain, RunAgain};
+use crate::store::{BATCH_STEP, RanAgain, RunAgain, refuse_batch, refuse_repair};
 
 /// How many edges are looked at at once.
 const EDGES: usize = 30;
@@ -72,9 +72,9 @@ impl Tx<'_> {
     fn begin_to_run_again(&mut self, run: &RunAgain) -> Result<RanAgain> {
         let workflow = self.find(run.workflow)?;
         super::command::refuse_lane(run.workflow, workflow.state)?;
-        super::command::refuse_repair(run.workflow, workflow.state)?;
-        super::command::refuse_batch(run.workflow, &workflow)?;
+        refuse_repair(run.workflow, workflow.state)?;
         let step = self.step(workflow.wf, run.step)?;
+        refuse_batch(run.workflow, workflow.batch.is_some() && !self.runs_at_the_end(&step)?)?;
         if is_untouched(&step) {
             return Ok(RanAgain::default());
         }
@@ -83,6 +83,15 @@ impl Tx<'_> {
         }
         self.leave_chore(Kind::RunAgain, workflow.wf, run.step, 0, i64::from(run.again))?;
         Ok(RanAgain { jobs: step.jobs.total, more: true, held_by: None })
+    }
+
+    /// Whether a step of a batch is what runs on its success or completion.
+    fn runs_at_the_end(&mut self, step: &Step) -> Result<bool> {
+        if step.step == BATCH_STEP || step.grows {
+            return Ok(false);
+        }
+        let sql = "SELECT 1 FROM edge WHERE wf = ? AND down = ? AND kind = ?";
+        Ok(self.one(sql, (step.wf, step.step, EdgeKind::OnDeath as u8), |_| Ok(()))?.is_none())
     }
 
     /// Whether steps of a workflow are being taken back to run again.

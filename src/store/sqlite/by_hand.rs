@@ -11,7 +11,7 @@ use crate::graph::StepNumber;
 use crate::planted::planted;
 use crate::slice::Mask;
 use crate::state::{JobState, StepState};
-use crate::store::{ByHand, DecideByHand, DecidedByHand};
+use crate::store::{ByHand, DecideByHand, DecidedByHand, refuse_batch, refuse_repair};
 
 /// The argument of a chore that skips all jobs of a step that have not succeeded.
 pub const SKIP_ALL: i64 = -3;
@@ -58,8 +58,8 @@ impl Tx<'_> {
     fn begin_to_decide(&mut self, decide: &DecideByHand) -> Result<DecidedByHand> {
         let workflow = self.find(decide.workflow)?;
         super::command::refuse_lane(decide.workflow, workflow.state)?;
-        super::command::refuse_repair(decide.workflow, workflow.state)?;
-        super::command::refuse_batch(decide.workflow, &workflow)?;
+        refuse_repair(decide.workflow, workflow.state)?;
+        refuse_batch(decide.workflow, workflow.batch.is_some())?;
         let (wf, number) = (workflow.wf, decide.step);
         let step = self.step(wf, number)?;
         let jobs = match &decide.what {

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::id::{SessionId, WorkflowId};
 use crate::planted::planted;
 use crate::state::WorkflowState;
-use crate::store::{BATCH_STEP, Pausable, Retried, RetryFailed, Woken};
+use crate::store::{BATCH_STEP, Pausable, Retried, RetryFailed, Woken, refuse_repair};
 
 /// For how many lines of a queue or type that goes on workers are woken; who is woken wakes others.
 const LINES_FED: i64 = 8;
@@ -31,29 +31,6 @@ pub fn refuse_lane(id: WorkflowId, state: WorkflowState) -> Result<()> {
     }
     Err(Error::refused(format!(
         "{id} is a lane of lone jobs and no workflow: it cannot be cancelled, paused, kept or deleted; `pause --type NAME` pauses its jobs, `jobs cancel` cancels them"
-    )))
-}
-
-/// What was cancelled is not repaired, nor what is being built or deleted.
-pub fn refuse_repair(id: WorkflowId, state: WorkflowState) -> Result<()> {
-    match state {
-        WorkflowState::Cancelling | WorkflowState::Cancelled => {
-            Err(Error::refused(format!("workflow {id} was cancelled; `start-again` runs it anew")))
-        }
-        WorkflowState::Building | WorkflowState::Deleting => {
-            Err(Error::refused(format!("workflow {id} is {state}; there is nothing to retry")))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Refuses what cannot be said of a batch: its jobs came from programs, and may add others.
-pub fn refuse_batch(id: WorkflowId, workflow: &Workflow) -> Result<()> {
-    if workflow.batch.is_none() {
-        return Ok(());
-    }
-    Err(Error::refused(format!(
-        "workflow {id} is a batch: its steps are not run again, skipped or given outputs; `retry` runs what failed again, `discard` gives it up"
     )))
 }
 

@@ -28,7 +28,7 @@ impl Tx<'_> {
         }
     }
 
-    /// Begins the retry of one step: of all its failed jobs, or of those with new parameters in segment `mended`.
+    /// Begins the retry of one step: of all its failed jobs, or of those that segment `mended` names.
     pub fn retry_step(&mut self, wf: Wf, step: StepNumber, mended: i64) -> Result<()> {
         self.leave_chore(Kind::Reopen, wf, step, 0, mended)
     }
@@ -102,7 +102,7 @@ impl Tx<'_> {
         Ok(None)
     }
 
-    /// Reopens the failed jobs of a bite of chunks, all of them or those with mended parameters.
+    /// Reopens the failed jobs of a bite of chunks, all of them or those that are named.
     pub fn retry_jobs(&mut self, wf: Wf, number: StepNumber, from: i64, mended: i64) -> Result<()> {
         if self.workflow(wf)?.state == WorkflowState::Cancelling {
             if mended > 0 {
@@ -129,7 +129,8 @@ impl Tx<'_> {
             }
             let mut bytes = self.bytes(chunk.chunk, chunk.jobs)?;
             let failed = (0..chunk.jobs).filter(|at| JobState::of(bytes[*at]) == JobState::Failed).collect::<Mask>();
-            let jobs = mend.map_or(failed, |mask| failed.and(mask));
+            let all_of_chunk = planted!("a retry of some jobs runs all that failed beside them");
+            let jobs = mend.filter(|_| !all_of_chunk).map_or(failed, |mask| failed.and(mask));
             if jobs.is_empty() {
                 continue;
             }
@@ -208,7 +209,7 @@ impl Tx<'_> {
         self.check_settled(wf, step)
     }
 
-    /// A bite of the chunks that have mended parameters, from row `from` of the table on; what is theirs becomes valid.
+    /// A bite of the chunks of which jobs have been named, from row `from` of the table on; the mended parameters of those become valid.
     #[allow(clippy::type_complexity)]
     fn mended_chunks(
         &mut self,
@@ -217,26 +218,24 @@ impl Tx<'_> {
         from: i64,
         segment: i64,
     ) -> Result<(Vec<(Chunk, Option<Mask>)>, Option<i64>)> {
-        let sql =
-            "SELECT mended, chunk, first, jobs FROM mended WHERE segment = ? AND mended > ? ORDER BY mended LIMIT ?";
+        let sql = "SELECT mended, chunk, first, jobs, body <> x'' FROM mended WHERE segment = ? AND mended > ? ORDER BY mended LIMIT ?";
         let rows = self.all(sql, (segment, from, RETRY_CHUNKS as i64), |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?, row.get::<_, Vec<u8>>(3)?))
+            let of = (row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?);
+            Ok((of, row.get::<_, Vec<u8>>(3)?, row.get::<_, bool>(4)?))
         })?;
-        let next = (rows.len() == RETRY_CHUNKS).then(|| rows.last().map_or(from, |row| row.0));
+        let next = (rows.len() == RETRY_CHUNKS).then(|| rows.last().map_or(from, |row| row.0.0));
         let mut chunks = Vec::with_capacity(rows.len());
-        for (row, number, first, jobs) in rows {
-            match self.chunk_at(wf, step, first) {
-                Ok(chunk) if chunk.chunk == number => {
-                    let jobs = mask(&jobs)?;
-                    self.replace_mended(number, jobs)?;
-                    self.run("UPDATE mended SET segment = NULL WHERE mended = ?", [row])?;
-                    chunks.push((chunk, Some(jobs)));
-                }
-                // Parameters for a chunk that this step does not have mend nothing; they must not stop the others either.
-                _ => {
-                    self.run("DELETE FROM mended WHERE mended = ?", [row])?;
-                }
+        for ((row, number, first), jobs, has_parameters) in rows {
+            // Parameters for a chunk that this step does not have mend nothing; they must not stop the others either.
+            let chunk = self.chunk_at(wf, step, first).ok().filter(|chunk| chunk.chunk == number);
+            let jobs = mask(&jobs)?;
+            if chunk.is_some() && has_parameters {
+                self.replace_mended(number, jobs)?;
+                self.run("UPDATE mended SET segment = NULL WHERE mended = ?", [row])?;
+            } else {
+                self.run("DELETE FROM mended WHERE mended = ?", [row])?;
             }
+            chunks.extend(chunk.map(|chunk| (chunk, Some(jobs))));
         }
         if next.is_none() {
             self.run("DELETE FROM segment WHERE segment = ?", [segment])?;

@@ -98,6 +98,7 @@ macro_rules! conformance_table {
                 a_failure_keeps_its_success_waiting_until_the_retry,
                 a_repaired_job_adds_and_its_success_waits_for_that,
                 its_steps_are_not_run_again_skipped_or_given_outputs,
+                what_has_run_at_its_end_runs_again,
                 cancelled_runs_only_what_completes,
                 declared_steps_may_stay_empty,
                 a_report_brings_sixteen_new_types_within_its_bound,
@@ -999,7 +1000,14 @@ macro_rules! conformance_table {
                 of_many_chunks_keeps_its_bounds,
             }
             mended {
-                only_those_with_new_parameters_run_again,
+                fresh_ones_run_again_and_no_others,
+                repeated_command_is_answered_as_it_was,
+                answer_lost_are_taken_once,
+                lease_taken_back_goes_on_beside_them,
+                paused_wait_for_the_resume,
+                cancelling_are_refused_and_leave_nothing,
+                deleted_is_not_found,
+                without_parameters_choose_who_runs_again,
                 are_not_valid_before_the_retry,
                 two_sets_are_both_fed_again,
                 later_ones_replace_earlier_ones,

@@ -334,7 +334,7 @@ pub mod mended {
     use super::super::scene::*;
     use crate::error::ErrorKind;
     use crate::slice::Mask;
-    use crate::state::WorkflowState;
+    use crate::state::{JobState, WorkflowState};
     use crate::store::{DraftKey, DraftOf, Part, RetryFailed};
 
     async fn retry_with(scene: &Scene, id: crate::WorkflowId, draft: DraftKey) -> crate::Result<u64> {
@@ -344,7 +344,7 @@ pub mod mended {
         Ok(retried.jobs)
     }
 
-    pub async fn only_those_with_new_parameters_run_again(scene: &Scene) {
+    pub async fn fresh_ones_run_again_and_no_others(scene: &Scene) {
         let id = scene.failed(4).await;
         let draft = scene.mend(id, 0, job(1).or(job(2)), "mended").await;
         retry_with(scene, id, draft).await.unwrap();
@@ -354,6 +354,97 @@ pub mod mended {
         assert_eq!(parameters.body, b"rows from 0");
         assert_eq!(parameters.mended, [(Mask::range(1..3), b"mended".to_vec())]);
         assert!(slice.parameters.is_none(), "mended ones are asked for");
+    }
+
+    /// Four jobs of which two have failed; the others are under the lease of a worker.
+    async fn half(scene: &Scene) -> (crate::WorkflowId, Worker<'_>) {
+        let id = scene.lone(4).await;
+        let worker = scene.worker().await;
+        worker.fail(&worker.take(2).await, "bad").await;
+        worker.drain().await;
+        (id, worker)
+    }
+
+    pub async fn repeated_command_is_answered_as_it_was(scene: &Scene) {
+        let id = scene.failed(4).await;
+        let draft = scene.mend(id, 0, job(1), "mended").await;
+        let command = RetryFailed { step: Some(0), mended: Some(draft), ..scene.retry_of(id) };
+        let first = scene.store.retry(command.clone()).await.unwrap();
+        scene.tick().await;
+        let worker = scene.worker().await;
+        let slice = worker.take(9).await;
+        worker.fail(&slice, "again").await;
+        assert_eq!(scene.store.retry(command).await.unwrap().jobs, first.jobs);
+        scene.tick().await;
+        assert_eq!((scene.jobs(id).await.failed, worker.drain().await.len()), (4, 0));
+        scene.at_rest().await;
+    }
+
+    pub async fn answer_lost_are_taken_once(scene: &Scene) {
+        let id = scene.failed(4).await;
+        let draft = scene.mend(id, 0, job(1), "mended").await;
+        let command = RetryFailed { step: Some(0), mended: Some(draft), ..scene.retry_of(id) };
+        lose(scene.store.retry(command.clone()));
+        scene.store.retry(command).await.unwrap();
+        scene.tick().await;
+        let slice = scene.worker().await.take(9).await;
+        assert_eq!(jobs_of(std::slice::from_ref(&slice)), [1]);
+        let parameters = scene.store.parameters(slice.chunk).await.unwrap();
+        assert_eq!(parameters.mended, [(job(1), b"mended".to_vec())]);
+    }
+
+    pub async fn lease_taken_back_goes_on_beside_them(scene: &Scene) {
+        let (id, _worker) = half(scene).await;
+        let draft = scene.mend(id, 0, job(0), "mended").await;
+        retry_with(scene, id, draft).await.unwrap();
+        scene.leases_end().await;
+        scene.worker().await.run().await;
+        let states = [JobState::Succeeded, JobState::Failed, JobState::Succeeded, JobState::Succeeded];
+        assert_eq!((scene.job_states(id, 0).await, scene.state(id).await), (states.to_vec(), WorkflowState::Failed));
+    }
+
+    pub async fn paused_wait_for_the_resume(scene: &Scene) {
+        let (id, worker) = half(scene).await;
+        scene.pause(id).await;
+        let draft = scene.mend(id, 0, job(0), "mended").await;
+        retry_with(scene, id, draft).await.unwrap();
+        assert_eq!((scene.jobs(id).await.failed, worker.drain().await.len()), (1, 0));
+        scene.resume(id).await;
+        assert_eq!(jobs_of(&worker.drain().await), [0]);
+    }
+
+    pub async fn cancelling_are_refused_and_leave_nothing(scene: &Scene) {
+        let (id, _worker) = half(scene).await;
+        let draft = scene.mend(id, 0, job(0), "mended").await;
+        scene.cancel(id, 60_000).await;
+        assert_eq!(refusal(retry_with(scene, id, draft).await), ErrorKind::Refused);
+        assert_eq!(scene.jobs(id).await.failed, 2);
+        scene.wait(60_000 + 2 * LEASE).await;
+        assert_eq!(scene.state(id).await, WorkflowState::Cancelled);
+        scene.at_rest().await;
+    }
+
+    pub async fn deleted_is_not_found(scene: &Scene) {
+        let id = scene.failed(4).await;
+        let draft = scene.mend(id, 0, job(0), "mended").await;
+        scene.delete(id).await;
+        assert_eq!(refusal(retry_with(scene, id, draft).await), ErrorKind::NotFound);
+        scene.wait(2 * LEASE).await;
+        scene.at_rest().await;
+    }
+
+    pub async fn without_parameters_choose_who_runs_again(scene: &Scene) {
+        let id = scene.failed(4).await;
+        let draft = scene.mend(id, 0, job(2), "").await;
+        retry_with(scene, id, draft).await.unwrap();
+        let worker = scene.worker().await;
+        let slice = worker.take(9).await;
+        assert_eq!((jobs_of(std::slice::from_ref(&slice)), scene.jobs(id).await.failed), (vec![2], 3));
+        let parameters = scene.store.parameters(slice.chunk).await.unwrap();
+        assert_eq!((parameters.body, parameters.mended.len()), (b"rows from 0".to_vec(), 0));
+        worker.succeed(&slice).await;
+        assert_eq!(scene.state(id).await, WorkflowState::Failed);
+        scene.at_rest().await;
     }
 
     pub async fn are_not_valid_before_the_retry(scene: &Scene) {

@@ -89,10 +89,21 @@ local function refuse_repair(state)
     if state == WF.building or state == WF.deleting then refuse('is ' .. WF_WORDS[state] .. '; there is nothing to retry') end
 end
 
--- Refuses what cannot be said of a batch: its jobs came from programs, and may add others.
+-- Refuses what cannot be said of a batch: its jobs came from programs, and may add others. What runs at its end may run again.
 local function refuse_batch(workflow)
     if not workflow.batch then return end
-    refuse("is a batch: its steps are not run again, skipped or given outputs; `retry` runs what failed again, `discard` gives it up")
+    refuse('is a batch: none of its steps is skipped or given an output, and only `on_success` and `on_complete` are run again; `retry` runs what ' ..
+        'failed again, `discard` gives it up')
+end
+
+-- Whether a step of a batch is what runs on its success or completion.
+local function runs_at_the_end(step)
+    if step.step == BATCH.step or step.grows then return false end
+    local prefix = hex(step.step, 8)
+    for _, member in ipairs(call('ZRANGEBYLEX', K.wf(step.wf, 'up'), '[' .. prefix, '(' .. prefix .. '~', 'LIMIT', 0, 10)) do
+        if tonumber(member:sub(17)) == EDGE.death then return false end
+    end
+    return true
 end
 
 -- A finished workflow is to be at work again: it takes its key, if nobody else has it; else who has.
@@ -148,8 +159,8 @@ function DO.retry() return once(begin_retry) end
 local function begin_to_run_again()
     local workflow = commanded()
     refuse_repair(workflow.state)
-    refuse_batch(workflow)
     local step = G.step(workflow.wf, arg.step)
+    if not runs_at_the_end(step) then refuse_batch(workflow) end
     -- Nothing of it has run, and nothing will before its edges say so.
     if G.is_untouched(step) then return { jobs = 0, more = false } end
     local held_by = take_up_again(workflow)

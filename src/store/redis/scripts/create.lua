@@ -11,7 +11,7 @@ local function add_to_segment(draft, parts)
             add_chunk(wf, draft.segment, draft.jobs, part)
             draft.jobs = draft.jobs + part.jobs
         else
-            local body = blob(part.body)
+            local body = part.body and blob(part.body) or ''
             count_bytes(#body)
             local n = call('HINCRBY', K.wf(wf, 'mends'), draft.segment, 1)
             call('HSET', K.wf(wf, 'mends'), draft.segment .. ':' .. n,

@@ -255,7 +255,7 @@ local function end_retry(wf, number, mended)
     G.check_settled(wf, number)
 end
 
--- A bite of the chunks that have mended parameters, from number `from` of them on; what is theirs becomes valid.
+-- A bite of the chunks of which jobs have been named, from number `from` of them on; the mended parameters of those become valid.
 local function mended_chunks(wf, step, from, segment)
     local count = tonumber(call('HGET', K.wf(wf, 'mends'), segment) or 0)
     local chunks, last = {}, math.min(from + 15, count)
@@ -268,7 +268,8 @@ local function mended_chunks(wf, step, from, segment)
             local at = G.find_chunk(wf, step, first)
             call('HDEL', K.wf(wf, 'mends'), field)
             -- Parameters for a chunk that this step does not have mend nothing; they must not stop the others either.
-            if at and at.chunk == of then
+            if at and at.chunk == of then chunks[#chunks + 1] = { chunk = at, mend = jobs } end
+            if at and at.chunk == of and body ~= '' then
                 local key = K.wf(wf, 'mended')
                 local list = call('HGET', key, of)
                 list = list and cmsgpack.unpack(list) or { last = 0, valid = {} }
@@ -283,7 +284,6 @@ local function mended_chunks(wf, step, from, segment)
                 list.last, list.valid = list.last + 1, valid
                 valid[#valid + 1] = { list.last, jobs }
                 call('HSET', key, of, cmsgpack.pack(list), of .. ':' .. list.last, body)
-                chunks[#chunks + 1] = { chunk = at, mend = jobs }
             end
         end
     end
@@ -334,7 +334,7 @@ function BITE.revive(wf, number, from, mended)
     end_retry(wf, number, mended)
 end
 
--- Reopens the failed jobs of a bite of chunks, all of them or those with mended parameters.
+-- Reopens the failed jobs of a bite of chunks, all of them or those that are named.
 BITE['retry jobs'] = function(wf, number, from, mended)
     if G.workflow(wf).state == WF.cancelling then
         if mended > 0 then G.leave_chore('drop', wf, mended, 0, mended) end

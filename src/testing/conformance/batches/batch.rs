@@ -273,13 +273,45 @@ pub async fn its_steps_are_not_run_again_skipped_or_given_outputs(scene: &Scene)
     night.add(scene, "rows", 1).await;
     night.close(scene).await;
     scene.worker().await.run().await;
-    for step in [BATCH_STEP, COMPLETE, ROWS] {
-        let again = scene.store.run_again(scene.run_again_of(night.id, step, false)).await;
-        assert_eq!(refusal(again), ErrorKind::Refused);
+    for step in [BATCH_STEP, COMPLETE, DEATH, ROWS] {
+        if step != COMPLETE {
+            let again = scene.store.run_again(scene.run_again_of(night.id, step, false)).await;
+            assert_eq!(refusal(again), ErrorKind::Refused);
+        }
         let skipped = scene.store.decide_by_hand(scene.by_hand_of(night.id, step, ByHand::SkipAll)).await;
         assert_eq!(refusal(skipped), ErrorKind::Refused);
     }
     assert_eq!(scene.state(night.id).await, WorkflowState::Succeeded);
+}
+
+pub async fn what_has_run_at_its_end_runs_again(scene: &Scene) {
+    let night = open(scene).await;
+    night.add(scene, "rows", 2).await;
+    night.close(scene).await;
+    let worker = scene.worker().await;
+    for slice in worker.drain().await {
+        worker.fail(&slice, "broken").await;
+    }
+    worker.run().await;
+    let complete = async || scene.step(night.id, COMPLETE).await;
+    assert_eq!((complete().await.state, complete().await.generation), (StepState::Succeeded, 0));
+    scene.retry(night.id).await;
+    assert!(complete().await.outdated);
+    // Asked for while the batch is at work, it waits for its end.
+    assert_eq!(scene.store.run_again(scene.run_again_of(night.id, COMPLETE, false)).await.unwrap().jobs, 1);
+    scene.tick().await;
+    assert_eq!(complete().await.state, StepState::Waiting);
+    worker.run().await;
+    for generation in [1, 2] {
+        assert_eq!(scene.state(night.id).await, WorkflowState::Succeeded);
+        let (state, outdated) = (complete().await.state, complete().await.outdated);
+        assert_eq!((state, outdated, complete().await.generation), (StepState::Succeeded, false, generation));
+        scene.store.run_again(scene.run_again_of(night.id, COMPLETE, false)).await.unwrap();
+        scene.tick().await;
+        assert_eq!((complete().await.state, scene.state(night.id).await), (StepState::Running, WorkflowState::Running));
+        worker.run().await;
+    }
+    scene.at_rest().await;
 }
 
 pub async fn cancelled_runs_only_what_completes(scene: &Scene) {
