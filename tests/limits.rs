@@ -350,7 +350,7 @@ async fn a_queues_limit_holds_for_all_types_in_it(crew: Crew) {
 }
 
 async fn lone_jobs_and_a_large_step_of_one_type_share_its_limit_and_nobody_starves(crew: Crew) {
-    let large = crew.client.start(Meetings { jobs: 100_002 }).await.unwrap();
+    let large = crew.client.start(Meetings { jobs: 300_000 }).await.unwrap();
     let mut lone = Vec::new();
     for _ in 0..6 {
         lone.push(crew.client.enqueue(Meet).await.unwrap());
