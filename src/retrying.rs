@@ -58,11 +58,14 @@ impl Handle {
     /// Gives every failed job up, or only those of the step of that name: they end as skipped, and what waits for their step goes on as if
     /// there had been nothing to be done. Returns how many.
     pub async fn discard_failed(&self, step: Option<&str>) -> Result<u64> {
-        let step = match step {
-            Some(name) => Some(self.step(name).await?.number),
-            None => None,
-        };
-        Ok(self.retry(step, None, true).await?.jobs)
+        Ok(self.retry(self.number_of(step).await?, None, true).await?.jobs)
+    }
+
+    async fn number_of(&self, step: Option<&str>) -> Result<Option<StepNumber>> {
+        match step {
+            Some(name) => Ok(Some(self.step(name).await?.number)),
+            None => Ok(None),
+        }
     }
 
     async fn retry(&self, step: Option<StepNumber>, mended: Option<DraftKey>, discard: bool) -> Result<Retried> {
@@ -176,30 +179,25 @@ impl Handle {
     async fn chosen(&self, step: &StepRow, choose: &Choose) -> Result<(Vec<Part>, u64)> {
         let (mut parts, mut found) = (Vec::new(), 0);
         let mut failures = self.failures(&step.spec.name).await?;
-        // The chunk that is being gathered, its first job, where it ends, and which of its jobs.
-        let mut open: Option<(u64, u64, u64, Mask)> = None;
-        let close = |parts: &mut Vec<Part>, open: Option<(u64, u64, u64, Mask)>| {
-            if let Some((chunk, first, _, jobs)) = open {
-                parts.push(Part::Mended { chunk, first, jobs, body: Vec::new() });
-            }
-        };
+        // Where the chunk of the last part ends.
+        let mut end = 0;
         while let Some(failure) = failures.try_next().await? {
             if failure.state != JobState::Failed || !choose(&failure) {
                 continue;
             }
-            if open.as_ref().is_none_or(|(_, _, end, _)| failure.index >= *end) {
+            if failure.index >= end {
                 let page = self.store().outcomes(self.id(), step.number, failure.index, u64::MAX).await?;
                 let gone = || Error::not_found(format!("job #{} of `{}` has gone", failure.index, step.spec.name));
                 let chunk = page.into_iter().next().ok_or_else(gone)?;
-                let end = chunk.first + chunk.bytes.len() as u64;
-                close(&mut parts, open.replace((chunk.chunk.id, chunk.first, end, Mask::EMPTY)));
+                end = chunk.first + chunk.bytes.len() as u64;
+                let (chunk, first) = (chunk.chunk.id, chunk.first);
+                parts.push(Part::Mended { chunk, first, jobs: Mask::EMPTY, body: Vec::new() });
             }
-            if let Some((_, first, _, jobs)) = &mut open {
+            if let Some(Part::Mended { first, jobs, .. }) = parts.last_mut() {
                 jobs.insert((failure.index - *first) as usize);
                 found += 1;
             }
         }
-        close(&mut parts, open);
         Ok((parts, found))
     }
 }
@@ -243,10 +241,7 @@ impl Retrying {
     async fn go(self) -> Result<u64> {
         let handle = &self.handle;
         let Some(choose) = &self.choose else {
-            let step = match &self.step {
-                Some(name) => Some(handle.step(name).await?.number),
-                None => None,
-            };
+            let step = handle.number_of(self.step.as_deref()).await?;
             return Ok(handle.retry(step, None, false).await?.jobs);
         };
         let mut jobs = 0;

@@ -181,6 +181,9 @@ async fn a_row_whose_predecessor_failed_is_skipped_and_comes_back_when_that_is_r
     assert_eq!(state("Publish", 1).await, JobState::Succeeded);
     assert_eq!(run.job("Publish", 1).await.unwrap().output.unwrap().get(), "7");
     assert!(run.status().await.unwrap().steps[3].outdated, "the report has run before");
+    assert_eq!(run.retry_failed(None).only(|failure| failure.index == 2).await.unwrap(), 1);
+    assert_eq!(run.wait().await.unwrap().state, WorkflowState::Succeeded);
+    assert_eq!(state("Enrich", 2).await, JobState::Failed, "it has been tried again");
     play.end().await;
 }
 

@@ -355,9 +355,7 @@ async fn lone_jobs_and_a_large_step_of_one_type_share_its_limit_and_nobody_starv
     for _ in 0..6 {
         lone.push(crew.client.enqueue(Meet).await.unwrap());
     }
-    for job in lone {
-        job.wait().await.unwrap();
-    }
+    futures::future::try_join_all(lone.iter().map(|job| job.wait())).await.unwrap();
     let left = large.status().await.unwrap();
     assert_eq!(left.state, WorkflowState::Running, "the lone jobs did not wait for the large step");
     assert_eq!(crew.shop.most_at_once(), 3);

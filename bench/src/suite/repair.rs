@@ -21,8 +21,10 @@ use crate::place::Place;
 /// One row of so many fails.
 const ONE_IN: u64 = 10;
 const SLOTS: u32 = 8;
-/// So many times as long as the first run of all rows the retry may take: every chunk has some of them, and is opened, claimed and reported.
-const FACTOR: f64 = 2.0;
+/// So many times as long as the first run of all rows the retry may take. Every chunk has some that failed, and is opened, claimed and reported:
+/// that is most of what a Redis server does.
+const ON_SQLITE: f64 = 0.5;
+const ON_REDIS: f64 = 2.0;
 
 /// What the rows meet.
 #[derive(Debug, Default)]
@@ -84,7 +86,7 @@ impl Workflow for Numbers {
     }
 }
 
-async fn on(name: &str, store: Arc<dyn Store>, rows: u64, worst: &mut Worst) -> Result<Row> {
+async fn on(name: &str, store: Arc<dyn Store>, rows: u64, most: f64, worst: &mut Worst) -> Result<Row> {
     announce(&format!("a retry of every tenth row on {name}"));
     let world = Arc::new(World::default());
     let state = world.clone();
@@ -109,9 +111,9 @@ async fn on(name: &str, store: Arc<dyn Store>, rows: u64, worst: &mut Worst) -> 
     let ran = world.performed.load(Ordering::Relaxed);
     let before_the_end = world.performed_before_end.load(Ordering::Relaxed);
     let within =
-        (ran, before_the_end) == (failed, failed) && failed == rows.div_ceil(ONE_IN) && retry_s <= FACTOR * first_s;
+        (ran, before_the_end) == (failed, failed) && failed == rows.div_ceil(ONE_IN) && retry_s <= most * first_s;
     let what = format!("{name}: {} failed of {} rows are retried", thousands(failed), thousands(rows));
-    let budget = format!("those and no other, then the end; ≤ {FACTOR} × the first run");
+    let budget = format!("those and no other, then the end; ≤ {most} × the first run");
     let measured = format!("{} jobs ran in {retry_s:.1} s, all before in {first_s:.1} s", thousands(ran));
     Ok(Row::judged(what, budget, measured, within))
 }
@@ -119,12 +121,12 @@ async fn on(name: &str, store: Arc<dyn Store>, rows: u64, worst: &mut Worst) -> 
 /// Measures on a fresh SQLite store in `folder`.
 pub async fn measure(folder: Option<&Path>, sizes: &Sizes, worst: &mut Worst) -> Result<Row> {
     let scene = Scene::new(folder, Duration::from_secs(15)).await?;
-    on("SQLite", scene.store.clone(), sizes.big, worst).await
+    on("SQLite", scene.store.clone(), sizes.big, ON_SQLITE, worst).await
 }
 
 /// The same on Redis.
 pub async fn measure_redis(sizes: &Sizes, worst: &mut Worst) -> Result<Row> {
     let place = Place::named("redis", None)?;
     let store = gusher::store::open(place.fresh()?).await.context("the Redis server of this scene")?;
-    on("Redis", store, sizes.big, worst).await
+    on("Redis", store, sizes.big, ON_REDIS, worst).await
 }

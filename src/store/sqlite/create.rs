@@ -106,14 +106,15 @@ impl Tx<'_> {
                 let workflow = self.find(*workflow)?;
                 let wf = workflow.wf;
                 let of = self.step(wf, *step)?;
-                if of.is_chained() {
+                let is_jobs = matches!(append.of, DraftOf::Jobs { .. });
+                let has_body = |part: &Part| matches!(part, Part::Mended { body, .. } if !body.is_empty());
+                if of.is_chained() && (is_jobs || append.parts.iter().any(has_body)) {
                     return Err(Error::usage(format!(
                         "step {step} of this workflow is chained: its jobs are made of those before them"
                     )));
                 }
                 let state = of.state;
                 let is_cancelled = matches!(workflow.state, WorkflowState::Cancelling | WorkflowState::Cancelled);
-                let is_jobs = matches!(append.of, DraftOf::Jobs { .. });
                 if is_jobs && state.is_settled() && !is_cancelled {
                     return Err(Error::refused(super::eager::too_late(*step)));
                 }

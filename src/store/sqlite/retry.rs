@@ -3,7 +3,7 @@
 use super::by_hand::SKIP_ALL;
 use super::chore::{BY_CHILD, DISCARD, Kind, NO_STEP, SOFT_CALLS};
 use super::line::{End, Work};
-use super::tx::{Chunk, Step, Tx, Wf, decided, known, mask};
+use super::tx::{Chunk, Step, Tx, Wf, chained_chunk, decided, known, mask};
 use crate::error::Result;
 use crate::graph::{Edge, StepNumber};
 use crate::planted::planted;
@@ -227,9 +227,10 @@ impl Tx<'_> {
         let mut chunks = Vec::with_capacity(rows.len());
         for ((row, number, first), jobs, has_parameters) in rows {
             // Parameters for a chunk that this step does not have mend nothing; they must not stop the others either.
-            let chunk = self.chunk_at(wf, step, first).ok().filter(|chunk| chunk.chunk == number);
+            let chunk = self.chunk_at(wf, step, first).ok().filter(|chunk| chained_chunk(chunk.chunk, 0) == number);
             let jobs = mask(&jobs)?;
-            if chunk.is_some() && has_parameters {
+            // Jobs of a chained step have none of their own.
+            if chunk.as_ref().is_some_and(|chunk| chunk.chunk == number) && has_parameters {
                 self.replace_mended(number, jobs)?;
                 self.run("UPDATE mended SET segment = NULL WHERE mended = ?", [row])?;
             } else {

@@ -765,6 +765,7 @@ macro_rules! conformance_table {
                 that_fails_fast_cancels_what_has_not_come_and_a_retry_brings_it_back,
                 a_limit_of_its_own_holds,
                 takes_no_jobs_and_no_parameters_of_its_own,
+                some_of_it_that_failed_are_chosen_to_run_again,
                 what_waits_for_its_predecessor_is_told_so,
                 a_report_of_as_many_leases_as_may_be_keeps_the_bounds,
                 a_long_chain_keeps_the_bounds,

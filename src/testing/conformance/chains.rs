@@ -9,7 +9,9 @@ pub mod chain {
     use crate::id::WorkflowId;
     use crate::slice::Mask;
     use crate::state::{EdgeKind, FailurePolicy, JobState, StepState, Tolerate, WorkflowState};
-    use crate::store::{ByHand, DraftOf, LeaseReport, MAX_REPORTED_LEASES, Slice, StepRow, error_number};
+    use crate::store::{
+        ByHand, DraftOf, LeaseReport, MAX_REPORTED_LEASES, Part, RetryFailed, Slice, StepRow, error_number,
+    };
 
     const ROWS: u32 = 0;
     const ENRICH: u32 = 1;
@@ -483,10 +485,31 @@ pub mod chain {
 
     pub async fn takes_no_jobs_and_no_parameters_of_its_own(scene: &Scene) {
         let id = two(scene, 2, 0).create().await;
-        for of in [DraftOf::Jobs { workflow: id, step: ENRICH }, DraftOf::Mended { workflow: id, step: ENRICH }] {
-            let append = scene.draft(of, Vec::new());
+        let mended = Part::Mended { chunk: 1, first: 0, jobs: job(0), body: b"mended".to_vec() };
+        for (of, parts) in [
+            (DraftOf::Jobs { workflow: id, step: ENRICH }, Vec::new()),
+            (DraftOf::Mended { workflow: id, step: ENRICH }, vec![mended]),
+        ] {
+            let append = scene.draft(of, parts);
             assert_eq!(refusal(scene.store.append(append).await), ErrorKind::Usage);
         }
+    }
+
+    pub async fn some_of_it_that_failed_are_chosen_to_run_again(scene: &Scene) {
+        let id = two(scene, 4, 0).create().await;
+        let worker = scene.worker().await;
+        all(&worker, &of(&worker, ROWS).await).await;
+        end(&worker, &of(&worker, ENRICH).await, &[0]).await;
+        assert_eq!(scene.job_states(id, ENRICH).await, [Succeeded, Failed, Failed, Failed]);
+        let draft = scene.mend(id, ENRICH, job(2), "").await;
+        let retry = RetryFailed { step: Some(ENRICH), mended: Some(draft), ..scene.retry_of(id) };
+        scene.store.retry(retry).await.unwrap();
+        scene.tick().await;
+        let again = of(&worker, ENRICH).await;
+        assert_eq!(jobs_of(&again), [2]);
+        all(&worker, &again).await;
+        assert_eq!(scene.job_states(id, ENRICH).await, [Succeeded, Failed, Succeeded, Failed]);
+        scene.at_rest().await;
     }
 
     pub async fn what_waits_for_its_predecessor_is_told_so(scene: &Scene) {

@@ -76,6 +76,21 @@ pub mod child {
         }
     }
 
+    /// Fails what a worker holds of one workflow.
+    async fn fail_rows(worker: &Worker<'_>, rows: &[Slice], of: WorkflowId) {
+        for slice in rows.iter().filter(|slice| slice.workflow == of) {
+            worker.fail(slice, "bad").await;
+        }
+        worker.scene().tick().await;
+    }
+
+    /// Of one workflow what a worker holds comes to its end, since that is cancelled.
+    async fn cut_off_rows(worker: &Worker<'_>, rows: &[Slice], of: WorkflowId) {
+        for slice in rows.iter().filter(|slice| slice.workflow == of) {
+            worker.report(LeaseReport { cancelled: slice.jobs, ..worker.part(slice) }).await;
+        }
+    }
+
     async fn stand(scene: &Scene, id: WorkflowId) -> (W, S, S) {
         scene.tick().await;
         (scene.state(id).await, scene.step_state(id, 0).await, scene.step_state(id, 1).await)
@@ -355,16 +370,11 @@ pub mod child {
         let worker = scene.worker().await;
         let children = begin_all(scene, &worker).await;
         let rows = worker.drain().await;
-        let of = |id: WorkflowId| rows.iter().filter(move |slice| slice.workflow == id);
-        for slice in of(children[0]) {
-            worker.fail(slice, "bad").await;
-        }
-        scene.tick().await;
+        fail_rows(&worker, &rows, children[0]).await;
         let states = [scene.state(children[1]).await, scene.state(children[2]).await];
         assert_eq!((states, files(scene, id).await.state), ([W::Cancelling; 2], S::Running));
-        for slice in of(children[1]).chain(of(children[2])) {
-            worker.report(LeaseReport { cancelled: slice.jobs, ..worker.part(slice) }).await;
-        }
+        cut_off_rows(&worker, &rows, children[1]).await;
+        cut_off_rows(&worker, &rows, children[2]).await;
         assert_eq!(stand(scene, id).await, (W::Failed, S::Failed, S::Waiting));
         assert_eq!(scene.job_states(id, 0).await, [J::Failed, J::Cancelled, J::Cancelled]);
         scene.at_rest().await;
@@ -496,21 +506,12 @@ pub mod child {
         let worker = scene.worker().await;
         let children = begin_all(scene, &worker).await;
         let rows = worker.drain().await;
-        let of = |id: WorkflowId| rows.iter().filter(move |slice| slice.workflow == id);
-        for slice in of(children[0]) {
-            worker.fail(slice, "bad").await;
-        }
-        scene.tick().await;
+        fail_rows(&worker, &rows, children[0]).await;
         scene.retry(children[0]).await;
-        for slice in of(children[1]) {
-            worker.fail(slice, "bad").await;
-        }
-        scene.tick().await;
+        fail_rows(&worker, &rows, children[1]).await;
         let states = [scene.state(children[0]).await, scene.state(children[2]).await];
         assert_eq!(states, [W::Running, W::Cancelling]);
-        for slice in of(children[2]) {
-            worker.report(LeaseReport { cancelled: slice.jobs, ..worker.part(slice) }).await;
-        }
+        cut_off_rows(&worker, &rows, children[2]).await;
         worker.run().await;
         scene.tick().await;
         assert_eq!(scene.job_states(id, 0).await[..2], [J::Succeeded, J::Failed]);

@@ -81,7 +81,9 @@ function DO.append()
             if is_finished(workflow.state) or workflow.state == WF.deleting then G.refuse_late(workflow, arg.shown) end
         else
             of_wf = G.find(arg.of.workflow)
-            if G.step(of_wf, arg.of.step).follows then
+            local has_parameters = arg.of.jobs
+            for _, part in ipairs(arg.parts) do has_parameters = has_parameters or part.body end
+            if has_parameters and G.step(of_wf, arg.of.step).follows then
                 fail('usage', 'step ' .. arg.of.step .. ' of this workflow is chained: its jobs are made of those before them')
             end
             local state = G.workflow(of_wf).state

@@ -268,7 +268,8 @@ local function mended_chunks(wf, step, from, segment)
             local at = G.find_chunk(wf, step, first)
             call('HDEL', K.wf(wf, 'mends'), field)
             -- Parameters for a chunk that this step does not have mend nothing; they must not stop the others either.
-            if at and at.chunk == of then chunks[#chunks + 1] = { chunk = at, mend = jobs } end
+            if at and G.chained_chunk(at.chunk, 0) == of then chunks[#chunks + 1] = { chunk = at, mend = jobs } end
+            -- Jobs of a chained step have none of their own.
             if at and at.chunk == of and body ~= '' then
                 local key = K.wf(wf, 'mended')
                 local list = call('HGET', key, of)
