@@ -3,10 +3,14 @@
 // Each test uses some of these.
 #![allow(dead_code)]
 
+mod ports;
+
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+
+use ports::free_port;
 
 /// A running server.
 #[derive(Debug)]
@@ -210,7 +214,7 @@ impl Cluster {
         let node = |_| {
             let of_a_node =
                 ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0"];
-            Server::start(&path, free_port_of_a_cluster(), &[&of_a_node, settings].concat())
+            Server::start(&path, free_port(), &[&of_a_node, settings].concat())
         };
         let nodes: Vec<Server> = (0..3 * (1 + replicas)).map(node).collect();
         let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
@@ -231,26 +235,6 @@ impl Cluster {
     pub fn url(&self) -> String {
         let addresses: Vec<String> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
         format!("redis-cluster://{}", addresses.join(","))
-    }
-}
-
-/// Free now; that another process takes it before the server does is unlikely, and then the server says so.
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
-}
-
-/// The nodes of a cluster talk to each other on a port that is higher by 10,000; both must be free, and below those that the system
-/// hands out by itself.
-fn free_port_of_a_cluster() -> u16 {
-    use std::sync::atomic::{AtomicU16, Ordering};
-    static TRIED: AtomicU16 = AtomicU16::new(0);
-    let first = (std::process::id() % 10_000) as u16;
-    loop {
-        let port = 12_000 + (first + TRIED.fetch_add(1, Ordering::Relaxed)) % 10_000;
-        let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-        if is_free(port) && is_free(port + 10_000) {
-            return port;
-        }
     }
 }
 

@@ -1,14 +1,17 @@
 //! Real brokers for tests: started on free loopback ports with their data in a temporary folder, stopped with the test process.
 //! `cargo xtask servers` installs them.
 
+#[path = "../../servers/ports.rs"]
+mod ports;
 mod proxy;
 
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 
+use ports::free_port;
 pub use proxy::Proxy;
 
 /// Debian's own script, without the wrapper that becomes another user.
@@ -213,12 +216,6 @@ impl Running {
         let _ = self.process.wait();
         let _ = self.rest.join();
     }
-}
-
-/// Free now; that another process takes it before the server does is unlikely, and then the server says so.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("its address").port()
 }
 
 /// What `cargo xtask servers` has put into the folder of what is built, in which this program is too.
