@@ -339,7 +339,8 @@ impl Handle {
                 Some(who) => format!("{who} {source}`{name}`, which failed"),
                 None => format!("{source}`{name}` failed"),
             };
-            (vec![CauseKind::Failed], format!("{start}: {told}"))
+            let kinds = [Some(CauseKind::Failed), chore.map(|_| CauseKind::Chore)].into_iter().flatten().collect();
+            (kinds, format!("{start}: {told}"))
         } else {
             let program = self.client().registry().program.as_deref();
             let now = self.store().now();

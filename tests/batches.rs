@@ -235,6 +235,59 @@ async fn the_first_death_is_told_at_once_and_the_retry_lets_success_go_on() {
 }
 
 #[tokio::test]
+async fn of_a_type_as_many_jobs_may_fail_as_the_batch_says() {
+    let play = Play::begin().await;
+    let night = play.nightly().jobs_of::<Act>(|rows| rows.tolerate(1)).open().await.unwrap();
+    night.add_each([act("good", "ok"), act("bad", "fatal")]).await.unwrap();
+    night.close().await.unwrap();
+    assert_eq!(night.wait().await.unwrap().state, WorkflowState::Succeeded);
+    assert!(play.told().contains(&"success: closed, 1 failed".to_owned()), "{:?}", play.told());
+    play.end().await;
+}
+
+#[tokio::test]
+async fn jobs_that_come_behind_one_that_failed_are_cancelled_or_wait_if_the_batch_says_so_of_their_type() {
+    let play = Play::begin().await;
+    let of_bad_rows = async |night: gusher::NewBatch| {
+        let night = night.open().await.unwrap();
+        night.add(act("bad", "fatal")).await.unwrap();
+        support::until::until(async || (night.step("Act").await.unwrap().exceeded).then_some(())).await;
+        night.add(act("late", "ok")).await.unwrap();
+        night.close().await.unwrap();
+        night
+    };
+    let fast = of_bad_rows(play.client.batch("fast").jobs_of::<Act>(|rows| rows.fail_fast())).await;
+    let end = fast.wait().await.unwrap();
+    assert_eq!((end.state, end.jobs.failed, end.jobs.cancelled), (WorkflowState::Failed, 1, 1), "{end:?}");
+    assert!(!play.stage.ran().contains(&"late".to_owned()));
+
+    let paused = of_bad_rows(play.client.batch("paused").jobs_of::<Act>(|rows| rows.or_pause())).await;
+    assert_eq!(paused.why_step("Act").await.unwrap().summary, "`Act` is paused");
+    assert!(!play.stage.ran().contains(&"late".to_owned()));
+    paused.resume_step("Act").await.unwrap();
+    assert_eq!(paused.wait().await.unwrap().state, WorkflowState::Failed);
+    assert!(play.stage.ran().contains(&"late".to_owned()));
+    play.end().await;
+}
+
+#[tokio::test]
+async fn a_batch_is_kept_for_as_long_as_it_says() {
+    let play = Play::begin().await;
+    let with_a_row = async |night: gusher::NewBatch| {
+        let night = night.open().await.unwrap();
+        night.add(act("row", "ok")).await.unwrap();
+        night.close().await.unwrap();
+        night.id()
+    };
+    let kept = with_a_row(play.client.batch("kept")).await;
+    let gone = with_a_row(play.client.batch("gone").expire_in(Duration::from_millis(1))).await;
+    let is_gone = async || play.client.find_batch(gone).await.is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    support::until::until(async || is_gone().await.then_some(())).await;
+    assert_eq!(play.client.find_batch(kept).await.unwrap().wait().await.unwrap().state, WorkflowState::Succeeded);
+    play.end().await;
+}
+
+#[tokio::test]
 async fn a_batch_whose_client_ends_without_closing_it_is_abandoned() {
     let play = Play::begin().await;
     let night = play.nightly().open().await.unwrap();

@@ -10,6 +10,7 @@ mod support;
 use std::time::Duration;
 
 use gusher::prelude::*;
+use gusher::store::{RetryFailed, Session, Tick};
 use gusher::{CancellationToken, CauseKind, Handle, JobState, Limit, Pausable, StepState, Why, WorkerOptions};
 use place::Place;
 use support::act::{Act, Shared, Stage, act};
@@ -98,6 +99,10 @@ impl Workflow for Play {
             "some bad rows are tolerated" => {
                 let mixed = (0..4).map(|row| act(row.to_string(), if row == 0 { "fatal" } else { "ok" }));
                 _ = report().after(flow.run_each(mixed).named("rows").tolerate(Tolerate::Jobs(1)));
+            }
+            "it fails fast" => {
+                let rows = [act("long", "wait"), act("bad", "fatal"), act("late", "ok")];
+                _ = report().after(flow.run_each(rows).named("rows").fail_fast());
             }
             "it is far behind" => {
                 let checked = flow.run(act("checked", "ok")).named("checked").after(rows("wait", 1));
@@ -228,6 +233,8 @@ on_both! { Theatre::new, on Redis with 2 shard(s):
     of_a_workflow_that_is_being_cancelled_it_says_what_still_runs()
     of_a_step_that_was_cancelled_it_says_with_what()
     of_rows_that_failed_it_says_how_many_with_what_error_and_that_retry_is_waited_for()
+    of_a_repair_under_way_it_says_that_the_next_tick_goes_on_with_it()
+    of_a_step_that_fails_fast_it_says_that_the_rest_is_cancelled()
     of_failures_that_are_tolerated_it_says_so()
     of_a_source_that_failed_it_tells_its_error()
     of_a_source_that_still_reads_it_says_that_it_runs()
@@ -369,6 +376,35 @@ async fn of_rows_that_failed_it_says_how_many_with_what_error_and_that_retry_is_
     step_is(&run, "rows", StepState::Failed).await;
     let text = keeps_the_report(&run, CauseKind::Failed, "rows").await;
     says(&text, &["2 of 5 jobs failed, it tolerates 0", "waiting for `retry`", "failed for good"]);
+    theatre.close().await;
+}
+
+async fn of_a_repair_under_way_it_says_that_the_next_tick_goes_on_with_it(mut theatre: Theatre) {
+    let run = theatre.plays("some rows are bad").await;
+    step_is(&run, "rows", StepState::Failed).await;
+    theatre.stop.cancel();
+    for worker in theatre.workers.drain(..) {
+        worker.await.unwrap().unwrap();
+    }
+    // As a program leaves it that is killed right after it has asked for the retry.
+    let session = Session::new(DAY.as_millis() as i64);
+    theatre.place.store.join(session.clone()).await.unwrap();
+    let retry =
+        RetryFailed { session: session.id, command: 1, workflow: run.id(), step: None, mended: None, discard: false };
+    assert!(theatre.place.store.retry(retry).await.unwrap().more);
+    let text = keeps_the_report(&run, CauseKind::Chore, "rows").await;
+    says(&text, &["the chore `retry` is under way; the next tick of any worker or client goes on with it"]);
+    while theatre.place.store.tick(Tick { lease: 15_000 }).await.unwrap().more {}
+    assert_eq!(run.step("rows").await.unwrap().jobs.open(), 2);
+    theatre.close().await;
+}
+
+async fn of_a_step_that_fails_fast_it_says_that_the_rest_is_cancelled(mut theatre: Theatre) {
+    let run = theatre.plays("it fails fast").await;
+    theatre.stage.wait_for(1).await;
+    until(async || (run.step("rows").await.unwrap().jobs.failed == 1).then_some(())).await;
+    let text = keeps_the_report(&run, CauseKind::Cancelling, "rows").await;
+    says(&text, &["it fails fast: the rest is cancelled, what runs has ten seconds to come to its end"]);
     theatre.close().await;
 }
 

@@ -29,6 +29,7 @@ mod lanes;
 mod list;
 pub(crate) mod logging;
 pub(crate) mod mended;
+mod obstacle;
 mod out;
 mod pause;
 pub(crate) mod progress;

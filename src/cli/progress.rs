@@ -10,14 +10,14 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
 
 use super::board::{Board, ROWS, Row, Seen};
+use super::obstacle::{self, Notice};
 use crate::error::Result;
 use crate::graph::StepNumber;
 use crate::handle::Handle;
 use crate::render::words::{count, number};
-use crate::state::{StepState, WorkflowState};
+use crate::state::StepState;
 use crate::store::{StepRow, Store};
-use crate::view::{StepView, WorkflowView};
-use crate::waiting::WaitsFor;
+use crate::view::WorkflowView;
 
 /// How often the store is asked, at most.
 const LOOK: Duration = Duration::from_millis(200);
@@ -89,7 +89,10 @@ impl Progress {
                 display.end();
                 return done;
             }
-            display.note(Some(format!("creating {name}: {} so far", count(created.load(Ordering::Relaxed), "job"))));
+            display.note(Some(Notice::passing(format!(
+                "creating {name}: {} so far",
+                count(created.load(Ordering::Relaxed), "job")
+            ))));
         }
     }
 
@@ -113,11 +116,13 @@ impl Progress {
                 Ok(seen) => {
                     if at.saturating_sub(checked) >= CHECK {
                         checked = at;
-                        obstacle = self.obstacle(handle, &seen.workflow).await.unwrap_or_default();
+                        obstacle = obstacle::find(handle, &seen.workflow, &self.program).await.unwrap_or_default();
                     }
                     display.show(&board.rows(&seen, at), obstacle.clone(), at);
                 }
-                Err(error) if error.is_transient() => display.note(Some(format!("{error}; it is tried again"))),
+                Err(error) if error.is_transient() => {
+                    display.note(Some(Notice::passing(format!("{error}; it is tried again"))))
+                }
                 Err(error) => {
                     display.end();
                     return Err(error);
@@ -130,42 +135,6 @@ impl Progress {
 
     fn display(&self) -> Display {
         if self.bars { Display::Bars(Bars::new()) } else { Display::Lines(Lines::default()) }
-    }
-
-    /// Why nothing of it moves, if that is plain to see.
-    async fn obstacle(&self, handle: &Handle, workflow: &WorkflowView) -> Result<Option<String>> {
-        match workflow.state {
-            WorkflowState::Paused => {
-                return Ok(Some(format!("paused; `{} resume {}` lets it go on", self.program, workflow.id)));
-            }
-            WorkflowState::Cancelling => return Ok(Some("being cancelled".to_owned())),
-            _ => {}
-        }
-        if let Some(step) = workflow.steps.iter().find(|step| step.paused) {
-            return Ok(Some(super::show::paused_line(workflow, step, &self.program)));
-        }
-        let idle =
-            |step: &&StepView| step.state == StepState::Running && step.running == 0 && step.jobs.unsettled() > 0;
-        for step in workflow.steps.iter().filter(idle).take(3) {
-            match &step.waits {
-                Some(WaitsFor::Signal { .. }) => {
-                    return Ok(Some(format!(
-                        "waits for the signal `{}`; `{} signal {} {} JSON` gives it",
-                        step.name, self.program, workflow.id, step.name
-                    )));
-                }
-                Some(_) => continue,
-                None => {}
-            }
-            let waiting = handle.store().waiting(workflow.id, step.number).await?;
-            if waiting.able_workers == 0 {
-                return Ok(Some(format!(
-                    "nobody runs `{}`: queue `{}` has no live worker that knows `{}`; `{} worker` starts one",
-                    step.name, step.queue, step.job_type, self.program
-                )));
-            }
-        }
-        Ok(None)
     }
 }
 
@@ -234,7 +203,7 @@ enum Display {
 }
 
 impl Display {
-    fn show(&mut self, rows: &[Row], note: Option<String>, at: Duration) {
+    fn show(&mut self, rows: &[Row], note: Option<Notice>, at: Duration) {
         match self {
             Display::Bars(bars) => bars.show(rows),
             Display::Lines(lines) => lines.show(rows, at),
@@ -242,7 +211,7 @@ impl Display {
         self.note(note);
     }
 
-    fn note(&mut self, note: Option<String>) {
+    fn note(&mut self, note: Option<Notice>) {
         match self {
             Display::Bars(bars) => bars.note(note),
             Display::Lines(lines) => lines.note(note),
@@ -294,7 +263,7 @@ impl Bars {
         }
     }
 
-    fn note(&mut self, note: Option<String>) {
+    fn note(&mut self, note: Option<Notice>) {
         let Some(note) = note else {
             if let Some(bar) = self.note.take() {
                 bar.finish_and_clear();
@@ -303,7 +272,7 @@ impl Bars {
         };
         let bar =
             self.note.get_or_insert_with(|| self.multi.add(ProgressBar::no_length().with_style(template("{msg}"))));
-        bar.set_message(note);
+        bar.set_message(note.text);
         bar.tick();
     }
 }
@@ -334,7 +303,7 @@ fn template(template: &str) -> ProgressStyle {
 struct Lines {
     states: BTreeMap<Option<StepNumber>, StepState>,
     last: Duration,
-    noted: Option<String>,
+    noted: Option<Notice>,
 }
 
 impl Lines {
@@ -359,9 +328,12 @@ impl Lines {
         }
     }
 
-    fn note(&mut self, note: Option<String>) {
-        if let Some(note) = note.as_ref().filter(|note| self.noted.as_ref() != Some(note)) {
-            write_line(note);
+    fn note(&mut self, note: Option<Notice>) {
+        // How long something still takes changes with each look, and is not said again and again.
+        if let Some(note) =
+            note.as_ref().filter(|note| self.noted.as_ref().is_none_or(|noted| noted.about != note.about))
+        {
+            write_line(&note.text);
         }
         self.noted = note;
     }

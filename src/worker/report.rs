@@ -15,6 +15,7 @@ use crate::graph::StepSpec;
 use crate::job::{JobError, Then};
 use crate::lone::Keep;
 use crate::payload::ChunkBuilder;
+use crate::planted::planted;
 use crate::record::{ErrorText, Outcome, RECORD_BYTES, Record, error_number};
 use crate::retry::Retry;
 use crate::slice::{Mask, TARGET_TIME};
@@ -327,6 +328,9 @@ fn add_outcome(
         }
         End::Failed(error) => {
             part.dropped.extend(drafts);
+            if planted!("what a failed attempt has added to its batch is there") {
+                added.take(ended.at, ended.written);
+            }
             let wait = wait_after(&error, ended.attempt, rule, held.dice);
             let state = if wait.is_some() { JobState::Retrying } else { JobState::Failed };
             match wait {

@@ -18,6 +18,7 @@ const TESTS: [(&str, &[&str]); 9] = [
     ("inside", &[]),
     ("sources", &[]),
     ("eager", &[]),
+    ("batches", &[]),
     ("conformance", &["in_a_file"]),
 ];
 /// The tests beside the code, which have the crate's name.

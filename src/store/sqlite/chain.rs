@@ -186,11 +186,10 @@ impl Tx<'_> {
     }
 
     /// Leaves a chore for jobs of a chained step that have nothing to go on from: those before them have settled otherwise, and their step
-    /// has succeeded nevertheless.
+    /// has succeeded nevertheless. As long as the step waits for something else, too, that may skip all of it.
     pub fn leave_behind(&mut self, step: &Step) -> Result<()> {
-        let Some(up) = step.follows.filter(|_| step.decided.is_none() && !step.state.is_settled()) else {
-            return Ok(());
-        };
+        let begun = step.released_at.is_some() && step.decided.is_none() && !step.state.is_settled();
+        let Some(up) = step.follows.filter(|_| begun) else { return Ok(()) };
         let up = self.step(step.wf, up)?;
         let has_some = step.jobs.unsettled() > self.going(step)?;
         if up.state == StepState::Succeeded && has_some && !planted!("an element waits for ever for what has failed") {
@@ -203,8 +202,8 @@ impl Tx<'_> {
     pub fn skip_behind(&mut self, wf: Wf, number: StepNumber, from: i64) -> Result<Option<i64>> {
         let step = self.step(wf, number)?;
         let Some(up) = step.follows else { return Ok(None) };
-        // When its predecessor has been repaired, the end of that looks again.
-        let is_over = self.step(wf, up)?.state != StepState::Succeeded;
+        // When its predecessor has been repaired, the end of that looks again; its own release does, too.
+        let is_over = self.step(wf, up)?.state != StepState::Succeeded || step.released_at.is_none();
         // And so does the end of its being taken back to run again.
         let sql = "SELECT 1 FROM again WHERE wf = ? AND step = ?";
         let is_over = is_over || self.one(sql, (wf, number), |_| Ok(()))?.is_some();

@@ -259,6 +259,7 @@ impl Tx<'_> {
             return self.begin_to_wait(&step);
         }
         if step.is_chained() && !planted!("an element starts before its own predecessor has succeeded") {
+            self.leave_behind(&step)?;
             return self.begin_behind(&step);
         }
         if step.stands_for_batches() {

@@ -392,6 +392,30 @@ pub mod chain {
         scene.at_rest().await;
     }
 
+    pub async fn its_other_edges_decide_before_anything_of_it_is_left_behind(scene: &Scene) {
+        for skips in [true, false] {
+            let plan = two(scene, 3, 1).step("gate", 1).edge(2, ENRICH, EdgeKind::When);
+            let id = plan.create().await;
+            let worker = scene.worker().await;
+            let (rows, gate): (Vec<Slice>, Vec<Slice>) =
+                worker.drain().await.into_iter().partition(|slice| slice.step == ROWS);
+            end(&worker, &rows, &[1, 2]).await;
+            assert_eq!(scene.step_state(id, ROWS).await, StepState::Succeeded);
+            assert_eq!(scene.job_states(id, ENRICH).await, [Open; 3]);
+            if skips {
+                worker.report(LeaseReport { skipped: gate[0].jobs, ..worker.part(&gate[0]) }).await;
+            } else {
+                all(&worker, &gate).await;
+            }
+            worker.run().await;
+            let of_the_first = if skips { [Skipped; 3] } else { [Behind, Succeeded, Succeeded] };
+            assert_eq!(scene.job_states(id, ENRICH).await, of_the_first);
+            assert_eq!(scene.state(id).await, WorkflowState::Succeeded);
+            scene.leave(&worker).await;
+        }
+        scene.at_rest().await;
+    }
+
     pub async fn after_sources_goes_on_with_what_each_of_them_emitted(scene: &Scene) {
         let plan = scene.plan().step_with("source", 2, |source| source.feeds = Some(1)).step("rows", 0);
         let plan = plan.step_with("enrich", 0, |enrich| enrich.chain = vec![link(1)]);

@@ -69,9 +69,17 @@ impl Workflow {
 }
 
 impl Step {
+    /// How many of its jobs may fail.
+    pub fn tolerated(&self) -> usize {
+        self.tolerates + self.rows.len() * self.share / 100
+    }
+
     /// Its policy acts, if too many of its jobs have failed and there is something left that it could stop, or may still come.
     pub fn act_on_failures(&mut self, open: bool) {
-        let exceeds = self.count(Job::Failed) > self.tolerates + self.forgiven && self.policy != Policy::RunOn;
+        // Of what may still grow no share can be said.
+        let is_known = self.share == 0 || !open;
+        let exceeds =
+            self.count(Job::Failed) > self.tolerated() + self.forgiven && self.policy != Policy::RunOn && is_known;
         self.exceeded |= exceeds && (open || !self.rows.iter().all(Row::is_final));
         if self.exceeded && self.policy == Policy::FailFast {
             self.end_rest(Job::Cancelled);

@@ -3,8 +3,8 @@
 
 use super::dice::Dice;
 use super::game::{Game, Held, Verdict, ensure, sure};
-use super::naive::{Asks, Batch, Job, Phase, Row, State, Step, Workflow};
-use super::plan::{FOR_EVER, TYPES, chunks, create, parts};
+use super::naive::{Asks, Batch, Job, Phase, Policy, Row, State, Step, Wait, Workflow};
+use super::plan::{FOR_EVER, TYPES, chunks, create, parts, policy, tolerate};
 use crate::clock::Millis;
 use crate::error::ErrorKind;
 use crate::graph::StepSpec;
@@ -31,8 +31,12 @@ pub fn random_batch(
     shard: u16,
     (client, number): (SessionId, usize),
 ) -> (Workflow, Create) {
-    let stands_for_it =
-        Step { rows: vec![Row::new()], edges: Vec::new(), waits: Some((FOR_EVER, Job::Failed)), ..Step::growing() };
+    let stands_for_it = Step {
+        rows: vec![Row::new()],
+        edges: Vec::new(),
+        waits: Some((Wait::Signal, FOR_EVER, Job::Failed)),
+        ..Step::growing()
+    };
     let mut steps = vec![stands_for_it];
     for _ in 0..dice.below(4) {
         let asks = [Asks::Success, Asks::Always, Asks::Settled, Asks::Death][dice.below(4)];
@@ -57,9 +61,18 @@ fn hold(client: SessionId, number: usize) -> DraftKey {
 }
 
 /// The step of a kind of jobs.
-fn growing(kind: usize) -> StepSpec {
-    let of = TYPES[kind % TYPES.len()];
-    StepSpec { name: format!("kind {kind}"), grows: true, ..StepSpec::new(of, of) }
+fn growing(kind: usize) -> Step {
+    match kind {
+        1 => Step { policy: Policy::FailFast, tolerates: 1, ..Step::growing() },
+        2 => Step { policy: Policy::Pause, share: 50, ..Step::growing() },
+        _ => Step::growing(),
+    }
+}
+
+fn spec(kind: usize) -> StepSpec {
+    let (of, step) = (TYPES[kind % TYPES.len()], growing(kind));
+    let (tolerate, policy) = (tolerate(&step), policy(&step));
+    StepSpec { name: format!("kind {kind}"), grows: true, tolerate, policy, ..StepSpec::new(of, of) }
 }
 
 impl Game {
@@ -104,7 +117,7 @@ impl Game {
         sure(self.store.join(self.client.clone()).await)?;
         self.commands += 1;
         let (session, command, workflow) = (self.client.id, self.commands, self.ids[number]);
-        let add = AddJobs { session, command, workflow, step: growing(kind), draft: None, chunk };
+        let add = AddJobs { session, command, workflow, step: spec(kind), draft: None, chunk };
         for _ in 0..1 + usize::from(self.dice.chance(20)) {
             match self.store.add_jobs(add.clone()).await {
                 Ok(added) => ensure(takes && added.jobs == jobs as u64, || format!("{added:?} were added"))?,
@@ -166,7 +179,7 @@ impl Game {
         let kinds = &mut self.kinds;
         let model = &mut self.models[number];
         let step = *kinds.entry((number, kind)).or_insert(model.steps.len());
-        model.added(step, jobs);
+        model.added(step, jobs, growing(kind));
         step
     }
 
@@ -183,7 +196,7 @@ impl Game {
             let kind = self.dice.below(KINDS);
             let jobs = 1 + self.dice.below(3);
             for chunk in chunks(&mut self.dice, jobs) {
-                added.push((kind, AddedJobs { step: growing(kind), chunk, by: Mask::range(by..by + 1) }));
+                added.push((kind, AddedJobs { step: spec(kind), chunk, by: Mask::range(by..by + 1) }));
             }
         }
         added

@@ -50,17 +50,17 @@ impl Workflow {
             step.act_on_failures(open);
         }
         let mut changed = false;
+        let released = step.begun || others == Some(Verdict::Release);
         for (row, before) in step.rows.iter_mut().zip(&before) {
             let job = match (row.job, *before) {
                 (Job::Behind, Job::Succeeded) => Job::Open,
-                (Job::Open, before) if before > Job::Succeeded && up == State::Succeeded => Job::Behind,
+                (Job::Open, before) if before > Job::Succeeded && up == State::Succeeded && released => Job::Behind,
                 (job, _) => job,
             };
             changed |= std::mem::replace(&mut row.job, job) != job;
         }
         let going = step.rows.iter().zip(&before).any(|(row, before)| !row.is_final() && *before == Job::Succeeded);
         let stands = matches!(up, State::Waiting | State::Failed) && open && !cancelling;
-        let released = step.begun || others == Some(Verdict::Release);
         let state = match step.state {
             State::Waiting if going && open && released && !cancelling => State::Running,
             State::Running if !going && stands => State::Waiting,

@@ -87,7 +87,7 @@ impl Game {
     }
 
     fn child(&mut self, job: Of, id: WorkflowId, generation: u32) -> (Workflow, Create) {
-        let mut steps = random_steps(&mut self.dice, INNER);
+        let mut steps = random_steps(&mut self.dice, INNER, self.clock.now());
         steps.iter_mut().for_each(|step| (step.children, step.generation) = (false, generation));
         let mut make = create(id, parts(&mut self.dice, &steps));
         let (whole, step, index) = job;

@@ -13,7 +13,7 @@ impl Game {
         if self.models[number].batch.is_some() && self.dice.chance(60) {
             return self.batch_command(number).await;
         }
-        match self.dice.below(19) {
+        match self.dice.below(23) {
             0..=2 if matches!(phase, Phase::Pending | Phase::Running) => {
                 self.say(|| format!("pause {number}"));
                 self.models[number].phase = Phase::Paused;
@@ -27,10 +27,14 @@ impl Game {
                 sure(self.store.cancel(id, 1_000_000_000).await)
             }
             6..=9 if !matches!(phase, Phase::Cancelling | Phase::Cancelled) => self.retry_some(number).await,
+            19..=22 if matches!(phase, Phase::Cancelling | Phase::Cancelled) => Ok(()),
+            19 => self.retry_chosen(number).await,
+            20 => self.discard(number).await,
             // What cannot be said of a batch.
-            14..=18 if self.models[number].batch.is_some() => Ok(()),
+            14..=22 if self.models[number].batch.is_some() => Ok(()),
             14..=16 if !matches!(phase, Phase::Cancelling | Phase::Cancelled) => self.run_again(number).await,
             17..=18 if !matches!(phase, Phase::Cancelling | Phase::Cancelled) => self.skip(number).await,
+            21..=22 => self.replace(number).await,
             10..=13 if self.dice.chance(50) => self.signal_some(number).await,
             10..=13 => self.resume_a_step(number).await.map(drop),
             _ => Ok(()),

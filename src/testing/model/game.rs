@@ -163,7 +163,7 @@ impl Game {
             for step in 0..self.models[number].steps.len() {
                 let (is_batch, of) = (self.models[number].batch.is_some(), &self.models[number].steps[step]);
                 // Nobody else will give what has no end of its own.
-                let has_no_end = of.waits.is_some_and(|(time, _)| time == FOR_EVER) && !is_batch;
+                let has_no_end = of.waits.is_some_and(|(_, time, _)| time == FOR_EVER) && !is_batch;
                 if has_no_end && !of.signalled && of.state <= State::Running {
                     self.signal(number, step).await?;
                     // What it decides for others may leave nothing to signal.

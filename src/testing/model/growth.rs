@@ -12,6 +12,7 @@ impl Step {
             eager: false,
             always: false,
             tolerates: 0,
+            share: 0,
             policy: Policy::RunOn,
             exceeded: false,
             forgiven: 0,
@@ -41,10 +42,10 @@ impl Workflow {
         self.batch.is_some() && self.phase < Phase::Cancelling && !self.steps[0].rows[0].is_final()
     }
 
-    /// So many jobs come to a step of a batch, which is new if it has that number; the callbacks wait for it, too.
-    pub fn added(&mut self, number: usize, jobs: usize) {
+    /// So many jobs come to a step of a batch, which is new if it has that number, and then like this; the callbacks wait for it, too.
+    pub fn added(&mut self, number: usize, jobs: usize, like: Step) {
         if number == self.steps.len() {
-            self.steps.push(Step::growing());
+            self.steps.push(like);
             let callbacks = self.steps.iter_mut().filter(|step| !step.begun && !step.passed_over);
             for callback in callbacks.filter(|step| step.edges.iter().any(|edge| edge.0 == 0 && edge.1 < Asks::Grows)) {
                 let asks = callback.edges[0].1;

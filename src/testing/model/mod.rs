@@ -12,6 +12,7 @@ mod emit;
 mod faults;
 mod game;
 mod growth;
+mod mend;
 mod naive;
 mod plan;
 mod repairs;

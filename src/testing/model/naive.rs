@@ -20,6 +20,8 @@ words! {
     Batch { Open, Closed, Abandoned }
     /// What an edge comes to; of several the last in this order decides.
     Verdict { Release, Skip, Wait, Cancel }
+    /// What ends a wait, apart from its time: a signal, or nothing; or only that it is a certain time.
+    Wait { Signal, Sleep, Until }
     /// What a step does once more of its jobs have failed than it tolerates.
     Policy { RunOn, FailFast, Pause }
 }
@@ -43,7 +45,9 @@ pub struct Step {
     /// What its jobs emit is there at once.
     pub eager: bool,
     pub always: bool,
+    /// So many may fail; or this share of them, in hundredths.
     pub tolerates: usize,
+    pub share: usize,
     pub policy: Policy,
     /// It has done so; so many that had failed before do not count.
     pub exceeded: bool,
@@ -59,7 +63,7 @@ pub struct Step {
     /// When its delay, or its wait, is over: between these two times.
     pub due: (i64, i64),
     /// Its one job waits for so long at most, and then comes to this; or until its signal has come.
-    pub waits: Option<(i64, Job)>,
+    pub waits: Option<(Wait, i64, Job)>,
     pub signalled: bool,
     /// Its jobs stand for workflows: one whose workflow is at work is deferred.
     pub children: bool,
@@ -122,7 +126,7 @@ impl Step {
         self.rows.iter().all(Row::is_final).then(|| match self.rows.len() {
             0 if self.passed_over && skip => State::Skipped,
             0 if self.passed_over => State::Cancelled,
-            _ if self.count(Job::Failed) > self.tolerates => State::Failed,
+            _ if self.count(Job::Failed) > self.tolerated() => State::Failed,
             _ if self.count(Job::Cancelled) > 0 => State::Cancelled,
             jobs if jobs > 0 && self.count(Job::Skipped) + self.count(Job::Behind) == jobs => State::Skipped,
             _ => State::Succeeded,
@@ -132,7 +136,8 @@ impl Step {
     /// Its policy acts, if it has to (it is open while its source may emit more); or, if it waits, its job comes to this: released, or
     /// repaired, between these two times.
     fn go_on(&mut self, open: bool, since: i64, now: i64) {
-        let Some((time, then)) = self.waits else { return self.act_on_failures(open) };
+        let Some((wait, time, then)) = self.waits else { return self.act_on_failures(open) };
+        let (since, now) = if wait == Wait::Until { (0, 0) } else { (since, now) };
         match self.rows[0].job {
             Job::Open | Job::Deferred if self.signalled => self.rows[0].job = Job::Succeeded,
             Job::Open => (self.rows[0].job, self.due) = (Job::Deferred, (since + time, now + time)),
@@ -203,7 +208,8 @@ impl Workflow {
     pub fn signal(&mut self, number: usize) -> bool {
         let step = &self.steps[number];
         let at_work = self.hands_out(step) || self.phase == Phase::Paused;
-        let taken = at_work && step.state <= State::Running && !step.passed_over && !step.signalled;
+        let waits = step.waits.is_some_and(|(wait, ..)| wait == Wait::Signal);
+        let taken = at_work && waits && step.state <= State::Running && !step.passed_over && !step.signalled;
         self.steps[number].signalled |= taken;
         taken
     }

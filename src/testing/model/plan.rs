@@ -1,7 +1,7 @@
 //! Random workflows: the same one as a model and as what a store is given.
 
 use super::dice::Dice;
-use super::naive::{Asks, Batch, Job, Phase, Policy, Row, Step, Workflow};
+use super::naive::{Asks, Batch, Job, Phase, Policy, Row, Step, Wait, Workflow};
 use crate::clock::Millis;
 use crate::graph::{Edge, Link, StepSpec};
 use crate::id::WorkflowId;
@@ -33,7 +33,7 @@ pub struct Size {
 
 /// A workflow as the model knows it, and what makes it in a store.
 pub fn random_workflow(dice: &mut Dice, size: Size, now: Millis, shard: u16) -> (Workflow, Create) {
-    let steps = random_steps(dice, size);
+    let steps = random_steps(dice, size, now);
     let parts = parts(dice, &steps);
     (Workflow::new(steps, None), create(WorkflowId::seeded(now, shard, dice.bytes()), parts))
 }
@@ -45,7 +45,7 @@ impl Workflow {
     }
 }
 
-pub fn random_steps(dice: &mut Dice, size: Size) -> Vec<Step> {
+pub fn random_steps(dice: &mut Dice, size: Size, now: Millis) -> Vec<Step> {
     let steps = 1 + dice.below(size.steps);
     let mut model = Vec::new();
     for number in 0..steps {
@@ -62,11 +62,13 @@ pub fn random_steps(dice: &mut Dice, size: Size) -> Vec<Step> {
             edges.iter_mut().for_each(|(_, asks)| *asks = Asks::Always);
         }
         let jobs = if dice.chance(20) { 0 } else { dice.below(size.jobs) + 1 };
+        let tolerates = if dice.chance(25) { dice.below(3) } else { 0 };
         model.push(Step {
             rows: (0..jobs).map(|_| Row::new()).collect(),
             edges,
             always,
-            tolerates: if dice.chance(25) { dice.below(3) } else { 0 },
+            tolerates,
+            share: if tolerates == 0 && dice.chance(15) { [25, 50][dice.below(2)] } else { 0 },
             policy: [Policy::RunOn, Policy::RunOn, Policy::FailFast, Policy::Pause][dice.below(4)],
             limit: if dice.chance(20) { 1 + dice.below(2) } else { usize::MAX },
             max_deaths: 1 + dice.below(3) as u32,
@@ -115,8 +117,14 @@ pub fn random_steps(dice: &mut Dice, size: Size) -> Vec<Step> {
     for (_, step) in model.iter_mut().enumerate().filter(|(number, _)| !in_chains.contains(number)) {
         let is_fed = step.edges.iter().any(|(_, asks)| *asks == Asks::Feeds);
         if dice.chance(20) && !is_fed && step.feeds.is_none() {
-            let time = [FOR_EVER, FOR_EVER, 400, 2_000, 30_000][dice.below(5)];
-            step.waits = Some((time, [Job::Failed, Job::Failed, Job::Skipped, Job::Succeeded][dice.below(4)]));
+            let (time, soon) =
+                ([FOR_EVER, FOR_EVER, 400, 2_000, 30_000][dice.below(5)], [400, 2_000, 30_000][dice.below(3)]);
+            let then = [Job::Failed, Job::Failed, Job::Skipped, Job::Succeeded][dice.below(4)];
+            step.waits = Some(match dice.below(4) {
+                0 => (Wait::Sleep, soon, Job::Succeeded),
+                1 => (Wait::Until, now + soon, Job::Succeeded),
+                _ => (Wait::Signal, time, then),
+            });
             (step.rows, step.delay, step.policy) = (vec![Row::new()], 0, Policy::RunOn);
         } else if !is_fed && step.feeds.is_none() && step.rows.len() < 4 {
             step.children = dice.chance(15);
@@ -152,12 +160,8 @@ pub fn parts(dice: &mut Dice, steps: &[Step]) -> Vec<Part> {
             name: format!("step {number}"),
             feeds: step.feeds.map(|fed| fed as u32),
             eager: step.eager.then_some(100),
-            tolerate: if step.tolerates == 0 { Tolerate::None } else { Tolerate::Jobs(step.tolerates as u64) },
-            policy: match step.policy {
-                Policy::RunOn => FailurePolicy::RunOn,
-                Policy::FailFast => FailurePolicy::FailFast,
-                Policy::Pause => FailurePolicy::Pause,
-            },
+            tolerate: tolerate(step),
+            policy: policy(step),
             children: step.children,
             max_in_flight: (step.limit != usize::MAX).then_some(step.limit as u32),
             max_recoveries: step.max_deaths as u8,
@@ -194,6 +198,22 @@ pub fn parts(dice: &mut Dice, steps: &[Step]) -> Vec<Part> {
     parts
 }
 
+pub fn tolerate(step: &Step) -> Tolerate {
+    match (step.share, step.tolerates) {
+        (0, 0) => Tolerate::None,
+        (0, jobs) => Tolerate::Jobs(jobs as u64),
+        (share, _) => Tolerate::Fraction(share as f64 / 100.0),
+    }
+}
+
+pub fn policy(step: &Step) -> FailurePolicy {
+    match step.policy {
+        Policy::RunOn => FailurePolicy::RunOn,
+        Policy::FailFast => FailurePolicy::FailFast,
+        Policy::Pause => FailurePolicy::Pause,
+    }
+}
+
 /// The steps before one in its chain, the first of them first.
 fn chain(steps: &[Step], number: usize) -> Vec<Link> {
     let Some((up, _)) = steps[number].edges.iter().find(|(_, asks)| *asks == Asks::Chains) else { return Vec::new() };
@@ -203,15 +223,19 @@ fn chain(steps: &[Step], number: usize) -> Vec<Link> {
 }
 
 fn awaits(step: &Step) -> Option<Box<Awaits>> {
-    let (time, then) = step.waits?;
+    let (wait, time, then) = step.waits?;
     let then = match then {
         Job::Skipped => JobState::Skipped,
         Job::Succeeded => JobState::Succeeded,
         _ => JobState::Failed,
     };
-    let until = (time < FOR_EVER).then_some(WaitsUntil::In(time));
+    let until = match wait {
+        Wait::Until => Some(WaitsUntil::At(time)),
+        _ => (time < FOR_EVER).then_some(WaitsUntil::In(time)),
+    };
+    let signal = (wait == Wait::Signal).then(|| SIGNAL.into());
     let record = if then == JobState::Skipped { Vec::new() } else { b"over".to_vec() };
-    Some(Box::new(Awaits { signal: Some(SIGNAL.into()), until, then, record, error: "nobody came".into() }))
+    Some(Box::new(Awaits { signal, until, then, record, error: "nobody came".into() }))
 }
 
 /// So many jobs in chunks of one to four.

@@ -13,11 +13,7 @@ impl Workflow {
                 continue;
             }
             // One step after the other: what has run behind it by then, and is retried in part, is older than its input, too.
-            let settled = step.state > State::Running;
-            if settled {
-                self.reopen_behind(number);
-            }
-            self.outdate_after(&[number][..usize::from(settled)]);
+            self.take_back(number, true);
             let step = &mut self.steps[number];
             (step.state, step.exceeded, step.forgiven) = (State::Running, false, 0);
             let rest = step.policy == Policy::FailFast;
@@ -39,6 +35,49 @@ impl Workflow {
         waits.iter().for_each(|index| step.rows[*index] = Row::waiting());
         step.reopened();
         self.is_at_work_again();
+    }
+
+    /// These failed jobs of a step run again, or wait for their workflows, which somebody has repaired; others that failed stay so.
+    pub fn retry_chosen(&mut self, number: usize, chosen: &[usize], waits: &[usize]) {
+        self.take_back(number, true);
+        let step = &mut self.steps[number];
+        for index in chosen {
+            step.rows[*index] = if waits.contains(index) { Row::waiting() } else { Row::new() };
+        }
+        step.reopened();
+        self.is_at_work_again();
+    }
+
+    /// Failed jobs, of one step or of all, count as skipped; also the one that stands for a batch which was abandoned.
+    pub fn discard(&mut self, only: Option<usize>) {
+        for number in (0..self.steps.len()).filter(|number| only.is_none_or(|only| only == *number)) {
+            if self.steps[number].count(Job::Failed) == 0 {
+                continue;
+            }
+            self.take_back(number, false);
+            let step = &mut self.steps[number];
+            let failed = step.rows.iter_mut().filter(|row| row.job == Job::Failed);
+            failed.for_each(|row| row.job = Job::Skipped);
+            step.reopened();
+            self.is_at_work_again();
+        }
+    }
+
+    /// A job that has failed or succeeded has succeeded with what a person says.
+    pub fn replace(&mut self, number: usize, index: usize) {
+        self.take_back(number, true);
+        self.steps[number].rows[index].job = Job::Succeeded;
+        self.steps[number].reopened();
+        self.is_at_work_again();
+    }
+
+    /// A step that has settled is about to be repaired, perhaps so that more of its jobs succeed.
+    fn take_back(&mut self, number: usize, can_succeed: bool) {
+        let settled = self.steps[number].state > State::Running;
+        if settled && can_succeed {
+            self.reopen_behind(number);
+        }
+        self.outdate_after(&[number][..usize::from(settled)]);
     }
 
     pub fn is_at_work_again(&mut self) {

@@ -7,9 +7,9 @@ local CHAIN_HOLD = 'chain'
 -- Skips a bite of the jobs of which those before them have settled without success, from job `from` on; returns where to go on.
 function G.skip_behind(wf, number, from)
     local step = G.step(wf, number)
-    -- When its predecessor has been repaired, the end of that looks again; and so does the end of its being taken back to run again.
+    -- When its predecessor has been repaired, the end of that looks again; so do the end of its being taken back to run again, and its release.
     local is_over = G.step(wf, step.follows).state ~= STEP.succeeded or call('HEXISTS', K.wf(wf, 'again-rows'), number) == 1
-    if is_over or step.decided or step.state >= STEP.succeeded then return nil end
+    if is_over or not step.released_at or step.decided or step.state >= STEP.succeeded then return nil end
     local chunks = G.chunks_from(wf, number, from, 40)
     for _, chunk in ipairs(chunks) do
         local before = G.bytes_before(step, chunk)

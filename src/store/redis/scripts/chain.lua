@@ -79,9 +79,9 @@ function G.hand_on(up, chunk, jobs)
 end
 
 -- Leaves a chore for jobs of a chained step that have nothing to go on from: those before them have settled otherwise, and their step has
--- succeeded nevertheless.
+-- succeeded nevertheless. As long as the step waits for something else, too, that may skip all of it.
 function G.leave_behind(step)
-    if not step.follows or step.decided or step.state >= STEP.succeeded then return end
+    if not step.follows or not step.released_at or step.decided or step.state >= STEP.succeeded then return end
     if G.step(step.wf, step.follows).state ~= STEP.succeeded or unsettled_jobs(step) <= G.going(step) then return end
     G.leave_chore('skip behind', step.wf, step.step, 0, 0)
 end

@@ -140,7 +140,10 @@ function G.release(step)
         -- Nobody has reported anything of it.
         return G.wait_anew(step, chunk, string.rep('\0', chunk.jobs))
     end
-    if step.follows then return G.begin_behind(step) end
+    if step.follows then
+        G.leave_behind(step)
+        return G.begin_behind(step)
+    end
     if G.stands_for_batches(step) then return end
     if step.delay > 0 then return G.set_timer(step, now() + step.delay, 0, 0, '') end
     G.enqueue_all(step, 0)
