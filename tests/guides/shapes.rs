@@ -1,6 +1,7 @@
 //! docs/shapes.md
 
 use super::conditions::{Approval, IsMonday};
+use super::waiting::days;
 use super::*;
 
 macro_rules! jobs {
@@ -143,6 +144,16 @@ shapes! {
     }
     }
 
+    Later { opens: i64 } {
+    fn configure(&self, flow: &Flow) -> gusher::Result<()> {
+        let opened = flow.until(self.opens);
+        let published = flow.run(Publish).after(opened);
+        let a_day = flow.sleep(days(1)).after(published);
+        flow.run(CleanUp).after(a_day);
+        Ok(())
+    }
+    }
+
     Whole { files: u64 } {
     fn configure(&self, flow: &Flow) -> gusher::Result<()> {
         let imported = flow.run_each_workflow((0..self.files).map(|_| Rows {}));
@@ -158,7 +169,7 @@ fn app() -> App {
     let app = app.workflow::<Whole>().source::<ReadFile>().condition::<IsMonday>().signal::<Approval>();
     let app = app.job::<Fetch>().job::<Unpack>().job::<ImportCsv>().job::<ImportXml>().job::<Publish>();
     let app = app.job::<Report>().job::<Alarm>().job::<CleanUp>().job::<Resize>().job::<ImportRow>();
-    app.workflow::<AsItIsRead>().workflow::<EachOnItsOwn>().job::<Enrich>().follows::<Enrich, ImportRow>()
+    app.workflow::<AsItIsRead>().workflow::<EachOnItsOwn>().workflow::<Later>().job::<Enrich>().follows::<Enrich, ImportRow>()
 }
 
 /// It is drawn in the guide, and runs to its end.
@@ -178,6 +189,7 @@ fn each_shape_is_drawn_and_runs() {
     stands_in_the_guide(EachOnItsOwn {});
     stands_in_the_guide(WhenItFails {});
     stands_in_the_guide(Either {});
+    stands_in_the_guide(Later { opens: 1_769_904_000_000 });
     is_drawn_in("docs/shapes.md", &Rows {});
     is_drawn_in("docs/shapes.md", &AsItIsRead {});
     is_drawn_in("docs/shapes.md", &Approved {});

@@ -46,7 +46,7 @@ impl Job for Publish {
     }
 }
 
-fn days(days: u64) -> Duration {
+pub fn days(days: u64) -> Duration {
     Duration::from_secs(days * 24 * 3600)
 }
 

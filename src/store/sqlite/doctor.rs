@@ -392,7 +392,8 @@ impl Tx<'_> {
                 early,
             );
             let (going, up) = (self.going(step)?, step.follows.unwrap_or_default());
-            if self.step(wf, up)?.state == StepState::Succeeded && counted.unsettled() > going {
+            let up_succeeded = self.step(wf, up)?.state == StepState::Succeeded;
+            if step.released_at.is_some() && up_succeeded && counted.unsettled() > going {
                 findings.add(format!(
                     "{place}: {} of its jobs wait for predecessors that have settled",
                     counted.unsettled() - going

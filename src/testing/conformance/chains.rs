@@ -402,6 +402,7 @@ pub mod chain {
             end(&worker, &rows, &[1, 2]).await;
             assert_eq!(scene.step_state(id, ROWS).await, StepState::Succeeded);
             assert_eq!(scene.job_states(id, ENRICH).await, [Open; 3]);
+            scene.check().await;
             if skips {
                 worker.report(LeaseReport { skipped: gate[0].jobs, ..worker.part(&gate[0]) }).await;
             } else {
