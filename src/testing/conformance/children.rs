@@ -27,7 +27,9 @@ pub mod child {
     fn birth(scene: &Scene, of: WorkflowId, index: u64) -> Create {
         let id = WorkflowId::new(scene.clock.now(), of.shard());
         let parent = Some(Parent { workflow: of, step: 0, index });
-        let workflow = NewWorkflow { parent, ..new_workflow(id) };
+        // That is for what it belongs to to say.
+        let retention = Retention::all(KeepFor { age: Some(0), most: None });
+        let workflow = NewWorkflow { parent, retention, ..new_workflow(id) };
         Create { workflow, draft: None, parts: vec![root("rows"), jobs_part(0, 2)], again: false }
     }
 

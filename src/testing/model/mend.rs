@@ -1,8 +1,8 @@
 //! What people decide about single jobs in a game that have failed: some of them run again, perhaps with other parameters, or they count as
 //! skipped, or as succeeded.
 
-use super::game::{Game, Verdict, ensure, sure};
-use super::naive::Job;
+use super::game::{Game, LEASE, Verdict, ensure, sure};
+use super::naive::{Job, Step};
 use crate::slice::Mask;
 use crate::store::{Append, ByHand, DecideByHand, DraftKey, DraftOf, Part, RetryFailed};
 
@@ -68,7 +68,7 @@ impl Game {
             }
         }
         let of = DraftOf::Mended { workflow, step: step as u32 };
-        let append = Append { draft, of, number: 0, parts, lease: super::game::LEASE };
+        let append = Append { draft, of, number: 0, parts, lease: LEASE };
         for _ in 0..1 + usize::from(self.dice.chance(20)) {
             sure(self.store.append(append.clone()).await)?;
         }
@@ -84,7 +84,7 @@ impl Game {
         let (session, command, workflow) = (self.client.id, self.commands, self.ids[number]);
         let discard =
             RetryFailed { session, command, workflow, step: step.map(|step| step as u32), mended: None, discard: true };
-        let of_step = |(at, of): (usize, &super::naive::Step)| match step.is_none_or(|step| step == at) {
+        let of_step = |(at, of): (usize, &Step)| match step.is_none_or(|step| step == at) {
             true => of.count(Job::Failed) as u64,
             false => 0,
         };

@@ -234,10 +234,7 @@ impl Workflow {
                 }
             }
         }
-        self.look_at_batch();
-        while self.settle_one(since, now) {
-            self.look_at_batch();
-        }
+        while self.look_at_batch() | self.settle_one(since, now) {}
         let over = !self.steps.iter().any(|step| step.state == State::Running);
         let unsettled = self.steps.iter().any(|step| matches!(step.state, State::Waiting | State::Failed));
         self.phase = match self.phase {
