@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 /// The tests that must catch them, in the order in which they are tried, and which cases: what catches most in the shortest time comes first.
-const TESTS: [(&str, &[&str]); 9] = [
+const TESTS: [(&str, &[&str]); 10] = [
     ("store", &[]),
     ("conformance", &["in_memory", "--skip", "bounds"]),
     ("model", &[]),
