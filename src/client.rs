@@ -85,6 +85,12 @@ impl Client {
         self.registry.clone()
     }
 
+    /// The same, of a program that people call so.
+    pub(crate) fn called(&self, program: &str) -> Self {
+        let registry = Registry { program: Some(program.to_owned()), ..(*self.registry).clone() };
+        Self { registry: Arc::new(registry), ..self.clone() }
+    }
+
     pub(crate) fn registry(&self) -> &Registry {
         &self.registry
     }

@@ -181,8 +181,8 @@ impl Handle {
                 }
             }
         }
-        let others = front.iter().any(|step| !is_closed_batch(row, step.number, step.state));
-        front.retain(|step| !others || !is_closed_batch(row, step.number, step.state));
+        let others = front.iter().any(|step| !is_closed_batch(row.batch, step.number, step.state));
+        front.retain(|step| !others || !is_closed_batch(row.batch, step.number, step.state));
         for step in &front {
             // Its source is at the front itself, and tells who waits for it.
             if self.source_of_all_done(step).await?.is_some() {
@@ -260,8 +260,8 @@ impl Handle {
                 if goes_on { to_visit.push_back(edge.number) } else { front.push((edge.number, edge.state)) }
             }
         }
-        let others = front.iter().any(|(number, state)| !is_closed_batch(row, *number, *state));
-        front.retain(|(number, state)| !others || !is_closed_batch(row, *number, *state));
+        let others = front.iter().any(|(number, state)| !is_closed_batch(row.batch, *number, *state));
+        front.retain(|(number, state)| !others || !is_closed_batch(row.batch, *number, *state));
         let more = front.len().saturating_sub(EXPLAINED);
         for (number, _) in front.iter().take(EXPLAINED) {
             let path = path_to(&way, *number);
@@ -452,8 +452,8 @@ fn keeps_waiting(edge: &EdgeRow) -> bool {
 }
 
 /// Whether the step stands for a batch that nobody holds open: it waits for nothing but its jobs, whose steps tell more.
-fn is_closed_batch(row: &WorkflowRow, step: StepNumber, state: StepState) -> bool {
-    let is_closed = matches!(row.batch, Some(BatchState::Closed | BatchState::Abandoned));
+pub(crate) fn is_closed_batch(batch: Option<BatchState>, step: StepNumber, state: StepState) -> bool {
+    let is_closed = matches!(batch, Some(BatchState::Closed | BatchState::Abandoned));
     step == BATCH_STEP && state == StepState::Running && is_closed
 }
 

@@ -102,7 +102,7 @@ impl Workflow for Play {
             }
             "it fails fast" => {
                 let rows = [act("long", "wait"), act("bad", "fatal"), act("late", "ok")];
-                _ = report().after(flow.run_each(rows).named("rows").fail_fast());
+                _ = report().after(flow.run_each(rows).named("rows").max_in_flight(2).fail_fast());
             }
             "it is far behind" => {
                 let checked = flow.run(act("checked", "ok")).named("checked").after(rows("wait", 1));
@@ -402,7 +402,8 @@ async fn of_a_repair_under_way_it_says_that_the_next_tick_goes_on_with_it(mut th
 async fn of_a_step_that_fails_fast_it_says_that_the_rest_is_cancelled(mut theatre: Theatre) {
     let run = theatre.plays("it fails fast").await;
     theatre.stage.wait_for(1).await;
-    until(async || (run.step("rows").await.unwrap().jobs.failed == 1).then_some(())).await;
+    until(async || (run.step("rows").await.unwrap().jobs.cancelled == 1).then_some(())).await;
+    until(async || (!kinds(&run.why_step("rows").await.unwrap()).contains(&CauseKind::Chore)).then_some(())).await;
     let text = keeps_the_report(&run, CauseKind::Cancelling, "rows").await;
     says(&text, &["it fails fast: the rest is cancelled, what runs has ten seconds to come to its end"]);
     theatre.close().await;

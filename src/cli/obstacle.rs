@@ -1,14 +1,16 @@
 //! Why nothing of a workflow moves that somebody watches.
 
+use crate::clock::Millis;
 use crate::error::Result;
 use crate::handle::Handle;
-use crate::state::{BatchState, StepState, WorkflowState};
-use crate::store::BATCH_STEP;
+use crate::state::{StepState, WorkflowState};
 use crate::view::{StepView, WorkflowView};
-use crate::why::{Cause, CauseKind};
+use crate::why::{Cause, CauseKind, is_closed_batch};
 
 /// How many steps that stand still are asked about.
 const ASKED: usize = 3;
+/// What is due sooner is not worth a word.
+const SOON: Millis = 10_000;
 
 /// What is said below the bars.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +42,8 @@ pub async fn find(handle: &Handle, workflow: &WorkflowView, program: &str) -> Re
     }
     for step in workflow.steps.iter().filter(|step| stands_still(workflow, step)).take(ASKED) {
         let why = handle.why_step(&step.name).await?;
-        if let Some(cause) = why.causes.into_iter().find(is_obstacle) {
+        let now = handle.store().now();
+        if let Some(cause) = why.causes.into_iter().find(|cause| is_obstacle(cause, now)) {
             return Ok(Some(told(cause, &step.name, program)));
         }
     }
@@ -48,17 +51,15 @@ pub async fn find(handle: &Handle, workflow: &WorkflowView, program: &str) -> Re
 }
 
 fn stands_still(workflow: &WorkflowView, step: &StepView) -> bool {
-    // A batch that nobody holds open waits for its jobs alone, whose steps tell more.
-    let is_closed_batch = step.number == BATCH_STEP && workflow.batch.is_some_and(|batch| batch != BatchState::Open);
-    step.state == StepState::Running && step.running == 0 && step.jobs.unsettled() > 0 && !is_closed_batch
+    let is_idle = step.state == StepState::Running && step.running == 0 && step.jobs.unsettled() > 0;
+    is_idle && !is_closed_batch(workflow.batch, step.number, step.state)
 }
 
 /// Whether somebody or something else must act, or time go by: not so where other jobs of it come first.
-fn is_obstacle(cause: &Cause) -> bool {
+fn is_obstacle(cause: &Cause, now: Millis) -> bool {
     let is_one = |kind: &CauseKind| match kind {
-        CauseKind::Retrying
-        | CauseKind::Delayed
-        | CauseKind::Signal
+        CauseKind::Retrying | CauseKind::Delayed => cause.next_due.is_some_and(|due| due > now + SOON),
+        CauseKind::Signal
         | CauseKind::Workflow
         | CauseKind::AtLimit
         | CauseKind::Suspect

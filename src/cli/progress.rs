@@ -23,7 +23,7 @@ use crate::view::WorkflowView;
 const LOOK: Duration = Duration::from_millis(200);
 /// How often lines are written where there are no bars.
 const LINES: Duration = Duration::from_secs(5);
-/// How often it is checked whether anybody can run what is ready.
+/// How often it is asked why steps stand still.
 const CHECK: Duration = Duration::from_secs(2);
 /// In a large workflow, how many steps are read at once, and how often in a row, to find those that run.
 const PAGE: u32 = 200;
@@ -42,7 +42,7 @@ pub fn above_bars<T>(write: impl FnOnce() -> T) -> T {
 }
 
 /// A live display of a workflow, on standard error: a bar a step with rate and time left if that is a terminal, else a line now and
-/// then. Says so when something waits that no live worker can run.
+/// then. Says what stands still, and why: that no live worker can run it, that it waits for a signal or a time, that it is paused.
 ///
 /// ```no_run
 /// # async fn example(handle: gusher::Handle) -> gusher::Result<()> {
@@ -99,6 +99,7 @@ impl Progress {
     /// Shows the workflow until it has finished; returns how it ended. While the store is away it keeps trying.
     pub async fn follow(&self, handle: &Handle) -> Result<WorkflowView> {
         let begun = Instant::now();
+        let handle = &Handle::new(handle.client().called(&self.program), handle.id());
         let mut reader = Reader { handle, from: 0 };
         let mut board = Board::default();
         let mut display = self.display();

@@ -125,7 +125,7 @@ impl Figures<'_> {
             parts.push(format!("{} retrying{}", number(jobs.retrying), next.unwrap_or_default()));
         }
         if jobs.deferred > 0 {
-            if self.waiting.next_due.is_some() && jobs.retrying == 0 {
+            if self.waiting.next_due.is_some() && jobs.retrying == 0 && !self.is_delayed() {
                 kinds.push(CauseKind::Delayed);
             }
             let next = self.waiting.next_due.map(|due| format!(", next {}", until(due, self.now)));

@@ -249,6 +249,12 @@ impl Tx<'_> {
     pub fn reopens_behind(&mut self, step: &Step) -> Result<bool> {
         let Some(next) = step.leads else { return Ok(false) };
         let next = self.step(step.wf, next)?;
+        // Somebody gives up or skips jobs of it at the moment, which takes back nothing behind it: it settles first.
+        let sql = "SELECT 1 FROM hold WHERE wf = ? AND step = ? AND name <> ? LIMIT 1";
+        let is_repaired = !next.state.is_settled() && self.one(sql, (next.wf, next.step, HOLD), |_| Ok(()))?.is_some();
+        if is_repaired && !planted!("a repair does not wait for one behind it that takes back less") {
+            return Ok(true);
+        }
         let comes_back = next.state.is_settled() && next.decided.is_none() && next.early > 0;
         if comes_back && !planted!("what comes after a chain does not wait for a repair before it") {
             self.leave_chore(Kind::ReopenBehind, step.wf, next.step, 0, 0)?;

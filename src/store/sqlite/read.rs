@@ -391,7 +391,12 @@ impl Tx<'_> {
         let state = JobState::of(self.bytes(chunk.chunk, chunk.jobs)?[at]);
         let step = self.step(wf, number)?;
         let is_running = step.state == StepState::Running;
-        found.behind = state == JobState::Open && !self.succeeded_before(&step, &chunk)?.contains(at);
+        // If that has settled, it waits with its step, which has not begun.
+        let awaits_it = match step.follows {
+            Some(up) => step.released_at.is_some() || self.step(wf, up)?.state != StepState::Succeeded,
+            None => false,
+        };
+        found.behind = state == JobState::Open && awaits_it && !self.succeeded_before(&step, &chunk)?.contains(at);
         let is_running = is_running && !found.behind;
         found.ready = state == JobState::Open && found.worker.is_none() && is_running;
         if state == JobState::Deferred && found.due.is_none() {

@@ -203,12 +203,14 @@ impl Tx<'_> {
         let step = self.step(wf, edge.down)?;
         // A step that has run, or is decided otherwise, is not asked again: repairs of its upstream leave it as it is. But one that is fed
         // settles once its source says so, also if it has begun.
+        let leaves_behind = edge.kind == EdgeKind::Chains && decision == Decision::Release;
         if before == Some(decision) || !step.is_asked(edge.kind) {
-            return Ok(());
+            // A repair may have brought jobs of it back while the step before it had not settled again.
+            return if leaves_behind { self.leave_behind(&step) } else { Ok(()) };
         }
         self.redecide(wf, edge, before, Some(decision))?;
         let step = self.step(wf, edge.down)?;
-        if edge.kind == EdgeKind::Chains && decision == Decision::Release {
+        if leaves_behind {
             self.leave_behind(&step)?;
         }
         if step.state == StepState::Running {

@@ -761,6 +761,7 @@ macro_rules! conformance_table {
                 its_other_edges_let_it_begin_later_with_all_that_came,
                 its_other_edges_may_skip_it_with_all_that_came,
                 its_other_edges_decide_before_anything_of_it_is_left_behind,
+                a_retry_beside_a_discard_behind_it_brings_all_back,
                 after_sources_goes_on_with_what_each_of_them_emitted,
                 a_delay_counts_for_each_element,
                 that_fails_fast_cancels_what_has_not_come_and_a_retry_brings_it_back,

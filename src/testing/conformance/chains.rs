@@ -10,7 +10,7 @@ pub mod chain {
     use crate::slice::Mask;
     use crate::state::{EdgeKind, FailurePolicy, JobState, StepState, Tolerate, WorkflowState};
     use crate::store::{
-        ByHand, DraftOf, LeaseReport, MAX_REPORTED_LEASES, Part, RetryFailed, Slice, StepRow, error_number,
+        ByHand, DraftOf, LeaseReport, MAX_REPORTED_LEASES, Part, RetryFailed, Slice, StepRow, Tick, error_number,
     };
 
     const ROWS: u32 = 0;
@@ -402,6 +402,8 @@ pub mod chain {
             end(&worker, &rows, &[1, 2]).await;
             assert_eq!(scene.step_state(id, ROWS).await, StepState::Succeeded);
             assert_eq!(scene.job_states(id, ENRICH).await, [Open; 3]);
+            let place = scene.store.whereabouts(id, ENRICH, 0).await.unwrap();
+            assert!(!place.behind && !place.ready, "it waits with its step: {place:?}");
             scene.check().await;
             if skips {
                 worker.report(LeaseReport { skipped: gate[0].jobs, ..worker.part(&gate[0]) }).await;
@@ -415,6 +417,32 @@ pub mod chain {
             scene.leave(&worker).await;
         }
         scene.at_rest().await;
+    }
+
+    pub async fn a_retry_beside_a_discard_behind_it_brings_all_back(scene: &Scene) {
+        let one = Tolerate::Jobs(1);
+        let plan = scene.plan().step_with("rows", 3, |rows| rows.tolerate = one);
+        let plan = plan.step_with("enrich", 0, |enrich| (enrich.chain, enrich.tolerate) = (vec![link(ROWS)], one));
+        let plan = plan.step_with("publish", 0, |publish| publish.chain = vec![link(ROWS), link(ENRICH)]);
+        let plan = plan.edge(ROWS, ENRICH, EdgeKind::Chains).edge(ENRICH, PUBLISH, EdgeKind::Chains);
+        let id = plan.create().await;
+        let worker = scene.worker().await;
+        end(&worker, &of(&worker, ROWS).await, &[1, 2]).await;
+        end(&worker, &of(&worker, ENRICH).await, &[2]).await;
+        worker.run().await;
+        assert_eq!(scene.job_states(id, PUBLISH).await, [Behind, Behind, Succeeded]);
+        let discard = RetryFailed { step: Some(ENRICH), discard: true, ..scene.retry_of(id) };
+        scene.store.retry(discard).await.unwrap();
+        while scene.step_state(id, ENRICH).await != StepState::Running {
+            scene.store.tick(Tick { lease: LEASE }).await.unwrap();
+        }
+        scene.store.retry(RetryFailed { step: Some(ROWS), ..scene.retry_of(id) }).await.unwrap();
+        scene.tick().await;
+        scene.check().await;
+        worker.run().await;
+        assert_eq!(scene.job_states(id, ENRICH).await, [Succeeded, Skipped, Succeeded]);
+        assert_eq!(scene.job_states(id, PUBLISH).await, [Succeeded, Behind, Succeeded]);
+        scene.check().await;
     }
 
     pub async fn after_sources_goes_on_with_what_each_of_them_emitted(scene: &Scene) {

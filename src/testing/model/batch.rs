@@ -114,9 +114,7 @@ impl Game {
         let jobs = chunk.as_ref().map_or(0, |chunk| chunk.jobs as usize);
         let takes = self.models[number].takes_jobs();
         self.say(|| format!("add {jobs} of kind {kind} to {number}: {}", if takes { "taken" } else { "refused" }));
-        sure(self.store.join(self.client.clone()).await)?;
-        self.commands += 1;
-        let (session, command, workflow) = (self.client.id, self.commands, self.ids[number]);
+        let (session, command, workflow) = self.begin_command(number).await?;
         let add = AddJobs { session, command, workflow, step: spec(kind), draft: None, chunk };
         for _ in 0..1 + usize::from(self.dice.chance(20)) {
             match self.store.add_jobs(add.clone()).await {

@@ -3,6 +3,7 @@
 use super::game::{Game, Held, Verdict, ensure, sure};
 use super::naive::{Job, Phase, Policy, State, Step};
 use super::plan::SIGNAL;
+use crate::id::{SessionId, WorkflowId};
 use crate::store::{ByHand, DecideByHand, LeaseReport, ResumeStep, RetryFailed, RunAgain, SendSignal};
 
 impl Game {
@@ -10,6 +11,7 @@ impl Game {
     pub async fn command(&mut self) -> Verdict {
         let number = self.dice.below(self.models.len());
         let (id, phase) = (self.ids[number], self.models[number].phase);
+        let can_repair = !matches!(phase, Phase::Cancelling | Phase::Cancelled);
         if self.models[number].batch.is_some() && self.dice.chance(60) {
             return self.batch_command(number).await;
         }
@@ -26,19 +28,25 @@ impl Game {
                 self.whole_is_cancelled(number);
                 sure(self.store.cancel(id, 1_000_000_000).await)
             }
-            6..=9 if !matches!(phase, Phase::Cancelling | Phase::Cancelled) => self.retry_some(number).await,
-            19..=22 if matches!(phase, Phase::Cancelling | Phase::Cancelled) => Ok(()),
-            19 => self.retry_chosen(number).await,
-            20 => self.discard(number).await,
+            6..=9 if can_repair => self.retry_some(number).await,
+            14 if can_repair => self.retry_chosen(number).await,
+            15 if can_repair => self.discard(number).await,
             // What cannot be said of a batch.
-            14..=22 if self.models[number].batch.is_some() => Ok(()),
-            14..=16 if !matches!(phase, Phase::Cancelling | Phase::Cancelled) => self.run_again(number).await,
-            17..=18 if !matches!(phase, Phase::Cancelling | Phase::Cancelled) => self.skip(number).await,
-            21..=22 => self.replace(number).await,
+            16..=22 if self.models[number].batch.is_some() => Ok(()),
+            16..=18 if can_repair => self.run_again(number).await,
+            19..=20 if can_repair => self.skip(number).await,
+            21..=22 if can_repair => self.replace(number).await,
             10..=13 if self.dice.chance(50) => self.signal_some(number).await,
             10..=13 => self.resume_a_step(number).await.map(drop),
             _ => Ok(()),
         }
+    }
+
+    /// What names a new command about a workflow: the session that gives it, and its number.
+    pub async fn begin_command(&mut self, number: usize) -> Verdict<(SessionId, u64, WorkflowId)> {
+        sure(self.store.join(self.client.clone()).await)?;
+        self.commands += 1;
+        Ok((self.client.id, self.commands, self.ids[number]))
     }
 
     pub async fn resume(&mut self, number: usize) -> Verdict {
@@ -53,9 +61,7 @@ impl Game {
         let is_paused = |step: &Step| step.exceeded && step.policy == Policy::Pause && step.state == State::Running;
         let Some(step) = self.models[number].steps.iter().position(is_paused) else { return Ok(false) };
         self.say(|| format!("resume step {step} of {number}"));
-        sure(self.store.join(self.client.clone()).await)?;
-        self.commands += 1;
-        let (session, command, workflow) = (self.client.id, self.commands, self.ids[number]);
+        let (session, command, workflow) = self.begin_command(number).await?;
         for _ in 0..1 + usize::from(self.dice.chance(20)) {
             let resume = ResumeStep { session, command, workflow, step: step as u32 };
             let resumed = sure(self.store.resume_step(resume).await)?;
@@ -74,16 +80,9 @@ impl Game {
     /// Failed jobs run again, of one step or of all.
     pub async fn retry(&mut self, number: usize, step: Option<usize>) -> Verdict {
         self.say(|| format!("retry {number}, step {step:?}"));
-        sure(self.store.join(self.client.clone()).await)?;
-        self.commands += 1;
-        let retry = RetryFailed {
-            session: self.client.id,
-            command: self.commands,
-            workflow: self.ids[number],
-            step: step.map(|step| step as u32),
-            mended: None,
-            discard: false,
-        };
+        let (session, command, workflow) = self.begin_command(number).await?;
+        let step_number = step.map(|step| step as u32);
+        let retry = RetryFailed { session, command, workflow, step: step_number, mended: None, discard: false };
         let failed = self.failed(number, step);
         for _ in 0..1 + usize::from(self.dice.chance(20)) {
             let retried = sure(self.store.retry(retry.clone()).await)?;
@@ -105,9 +104,7 @@ impl Game {
     pub async fn run_again(&mut self, number: usize) -> Verdict {
         let (step, again) = (self.dice.below(self.models[number].steps.len()), self.dice.chance(50));
         self.say(|| format!("run step {step} of {number} again, all after it: {again}"));
-        sure(self.store.join(self.client.clone()).await)?;
-        self.commands += 1;
-        let (session, command, workflow) = (self.client.id, self.commands, self.ids[number]);
+        let (session, command, workflow) = self.begin_command(number).await?;
         let jobs = self.models[number].steps[step].rows.len();
         let taken = self.models[number].run_again(step, again);
         for _ in 0..1 + usize::from(self.dice.chance(20)) {
@@ -132,11 +129,9 @@ impl Game {
         }
         let only = self.dice.chance(70).then(|| self.dice.below(rows));
         self.say(|| format!("skip {only:?} of step {step} of {number}"));
-        sure(self.store.join(self.client.clone()).await)?;
-        self.commands += 1;
         let jobs = self.models[number].skip(step, only);
         let what = only.map_or(ByHand::SkipAll, |index| ByHand::Skip { index: index as u64 });
-        let (session, command, workflow) = (self.client.id, self.commands, self.ids[number]);
+        let (session, command, workflow) = self.begin_command(number).await?;
         let decide = DecideByHand { session, command, workflow, step: step as u32, what };
         for _ in 0..1 + usize::from(self.dice.chance(20)) {
             let told = sure(self.store.decide_by_hand(decide.clone()).await)?;
@@ -189,12 +184,11 @@ impl Game {
         let before = self.models[number].steps[step].signalled;
         let taken = self.models[number].signal(step);
         self.say(|| format!("signal step {step} of {number}: {}", if taken { "taken" } else { "refused" }));
-        sure(self.store.join(self.client.clone()).await)?;
-        self.commands += 1;
+        let (session, command, workflow) = self.begin_command(number).await?;
         let send = SendSignal {
-            session: self.client.id,
-            command: self.commands,
-            workflow: self.ids[number],
+            session,
+            command,
+            workflow,
             name: format!("step {step}"),
             signal_type: SIGNAL.into(),
             record: b"answer".to_vec(),

@@ -68,17 +68,17 @@ impl Workflow {
         let jobs = || (0..self.steps.len()).filter(|step| self.grows(*step)).flat_map(|step| &self.steps[step].rows);
         let (over, death) = (jobs().all(Row::is_final), self.has_death());
         let (closed, abandoned) = (self.batch == Some(Batch::Closed), self.batch == Some(Batch::Abandoned));
-        let is_left = closed | abandoned && self.steps[0].rows[0].job == Job::Deferred;
-        let mut is_new = false;
-        if over && self.phase < Phase::Cancelling && is_left {
-            let step = &mut self.steps[0];
-            is_new = step.due.1 != 0;
-            (step.signalled, step.due.1) = (closed, 0);
+        let waits_for_jobs =
+            closed | abandoned && self.steps[0].rows[0].job == Job::Deferred && self.steps[0].due.1 > 0;
+        let mut is_new = over && self.phase < Phase::Cancelling && waits_for_jobs;
+        if is_new {
+            (self.steps[0].signalled, self.steps[0].due.1) = (closed, 0);
         }
         let on_death = |step: &&mut Step| step.edges.iter().any(|edge| edge.1 == Asks::Death) && !step.passed_over;
         let at_work = self.phase < Phase::Cancelling && death;
         for step in self.steps.iter_mut().filter(on_death).filter(|step| at_work && !step.begun) {
-            (step.state, step.begun, is_new) = (State::Running, true, true);
+            (step.state, step.begun) = (State::Running, true);
+            is_new = true;
         }
         is_new
     }

@@ -28,8 +28,9 @@ impl Game {
             chosen.push(failed[0]);
         }
         self.say(|| format!("retry {chosen:?} of step {step} of {number}"));
-        let draft = self.name_jobs(number, step, &chosen).await?;
-        let (session, command, workflow) = (self.client.id, self.commands, self.ids[number]);
+        let (session, command, workflow) = self.begin_command(number).await?;
+        let draft = DraftKey { session, number: CHOICES + command };
+        self.name_jobs(draft, (number, step), &chosen).await?;
         let retry =
             RetryFailed { session, command, workflow, step: Some(step as u32), mended: Some(draft), discard: false };
         for _ in 0..1 + usize::from(self.dice.chance(20)) {
@@ -48,11 +49,8 @@ impl Game {
         Ok(())
     }
 
-    /// Writes a draft that names jobs, and perhaps gives them parameters; begins a command with that.
-    async fn name_jobs(&mut self, number: usize, step: usize, chosen: &[usize]) -> Verdict<DraftKey> {
-        sure(self.store.join(self.client.clone()).await)?;
-        self.commands += 1;
-        let draft = DraftKey { session: self.client.id, number: CHOICES + self.commands };
+    /// Writes a draft that names jobs of a step of a workflow, and perhaps gives them parameters.
+    async fn name_jobs(&mut self, draft: DraftKey, (number, step): (usize, usize), chosen: &[usize]) -> Verdict {
         let workflow = self.ids[number];
         let pages = sure(self.store.outcomes(workflow, step as u32, 0, 0).await)?;
         let mut parts = Vec::new();
@@ -72,16 +70,14 @@ impl Game {
         for _ in 0..1 + usize::from(self.dice.chance(20)) {
             sure(self.store.append(append.clone()).await)?;
         }
-        Ok(draft)
+        Ok(())
     }
 
     /// Failed jobs are given up.
     pub async fn discard(&mut self, number: usize) -> Verdict {
         let step = self.dice.chance(50).then(|| self.dice.below(self.models[number].steps.len()));
         self.say(|| format!("discard {number}, step {step:?}"));
-        sure(self.store.join(self.client.clone()).await)?;
-        self.commands += 1;
-        let (session, command, workflow) = (self.client.id, self.commands, self.ids[number]);
+        let (session, command, workflow) = self.begin_command(number).await?;
         let discard =
             RetryFailed { session, command, workflow, step: step.map(|step| step as u32), mended: None, discard: true };
         let of_step = |(at, of): (usize, &Step)| match step.is_none_or(|step| step == at) {
@@ -109,9 +105,7 @@ impl Game {
         self.say(|| {
             format!("replace the output of {step}#{index} of {number}: {}", if is_taken { "taken" } else { "refused" })
         });
-        sure(self.store.join(self.client.clone()).await)?;
-        self.commands += 1;
-        let (session, command, workflow) = (self.client.id, self.commands, self.ids[number]);
+        let (session, command, workflow) = self.begin_command(number).await?;
         let what = ByHand::Replace { index: index as u64, record: b"given".to_vec() };
         let decide = DecideByHand { session, command, workflow, step: step as u32, what };
         for _ in 0..1 + usize::from(self.dice.chance(20)) {

@@ -20,7 +20,7 @@ words! {
     Batch { Open, Closed, Abandoned }
     /// What an edge comes to; of several the last in this order decides.
     Verdict { Release, Skip, Wait, Cancel }
-    /// What ends a wait, apart from its time: a signal, or nothing; or only that it is a certain time.
+    /// A signal ends a wait, or its time; a sleep is over some time after its step's release; or a certain time ends it.
     Wait { Signal, Sleep, Until }
     /// What a step does once more of its jobs have failed than it tolerates.
     Policy { RunOn, FailFast, Pause }
@@ -234,7 +234,7 @@ impl Workflow {
                 }
             }
         }
-        while self.look_at_batch() | self.settle_one(since, now) {}
+        while self.settle_one(since, now) | self.look_at_batch() {}
         let over = !self.steps.iter().any(|step| step.state == State::Running);
         let unsettled = self.steps.iter().any(|step| matches!(step.state, State::Waiting | State::Failed));
         self.phase = match self.phase {

@@ -30,7 +30,16 @@ end
 -- Whether a settled step behind one that is to be repaired has jobs that may come back by that: then it is reopened first.
 function G.reopens_behind(step)
     local behind = step.leads and G.step(step.wf, step.leads)
-    if not behind or behind.state < STEP.succeeded or behind.decided or (behind.early or 0) == 0 then return false end
+    if not behind then return false end
+    if behind.state < STEP.succeeded then
+        -- Somebody may give up or skip jobs of it at the moment, which takes back nothing behind it: then it settles first.
+        local holds = call('HGET', K.wf(step.wf, 'holds'), behind.step)
+        for name in pairs(holds and cmsgpack.unpack(holds) or {}) do
+            if name ~= CHAIN_HOLD then return true end
+        end
+        return false
+    end
+    if behind.decided or (behind.early or 0) == 0 then return false end
     G.leave_chore('reopen behind', step.wf, behind.step, 0, 0)
     return true
 end

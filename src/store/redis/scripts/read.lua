@@ -328,7 +328,9 @@ function DO.whereabouts()
         if holds_job(jobs, at) then answer.due = unhex(names[from]:sub(9, 22)) end
     end
     local step = G.step(wf, arg.step)
-    answer.behind = state == OPEN and step.follows ~= nil and not holds_job(G.succeeded_before(step, chunk), at)
+    -- If the job before it has settled, it waits with its step, which has not begun.
+    local awaits_it = step.follows and (step.released_at or G.step(wf, step.follows).state ~= STEP.succeeded)
+    answer.behind = state == OPEN and awaits_it and not holds_job(G.succeeded_before(step, chunk), at) or false
     answer.ready = state == OPEN and not answer.worker and step.state == STEP.running and not answer.behind
     if state == DEFERRED and not answer.due then answer.turn = G.turn_told(step, chunk, at) end
     return answer

@@ -281,9 +281,11 @@ local function note_decision(wf, edge, decision)
     local step = G.step(wf, edge.down)
     -- A step that has run, or is decided otherwise, is not asked again: repairs of its upstream leave it as it is. But one that is fed
     -- settles once its source says so, also if it has begun.
-    if edge.decision == decision or not G.is_asked(step, edge.kind) then return end
-    G.redecide(wf, edge, step, decision)
+    local is_new = edge.decision ~= decision and G.is_asked(step, edge.kind)
+    if is_new then G.redecide(wf, edge, step, decision) end
+    -- Also if it is not new: a repair may have brought jobs of it back while the step before it had not settled again.
     if edge.kind == EDGE.chains and decision == RELEASE then G.leave_behind(step) end
+    if not is_new then return end
     if step.state == STEP.running then return G.check_settled(wf, edge.down) end
     if step.follows and G.workflow(wf).state ~= WF.cancelling and G.may_go_on(step) then return G.release(step) end
     if step.pending == 0 then G.act_on_decisions(step) end
