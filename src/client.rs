@@ -86,6 +86,7 @@ impl Client {
     }
 
     /// The same, of a program that people call so.
+    #[cfg(feature = "cli")]
     pub(crate) fn called(&self, program: &str) -> Self {
         let registry = Registry { program: Some(program.to_owned()), ..(*self.registry).clone() };
         Self { registry: Arc::new(registry), ..self.clone() }
