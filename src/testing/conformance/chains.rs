@@ -10,7 +10,7 @@ pub mod chain {
     use crate::slice::Mask;
     use crate::state::{EdgeKind, FailurePolicy, JobState, StepState, Tolerate, WorkflowState};
     use crate::store::{
-        ByHand, DraftOf, LeaseReport, MAX_REPORTED_LEASES, Part, RetryFailed, Slice, StepRow, Tick, error_number,
+        ByHand, DraftOf, LeaseReport, MAX_REPORTED_LEASES, Part, RetryFailed, Slice, StepRow, error_number,
     };
 
     const ROWS: u32 = 0;
@@ -433,9 +433,6 @@ pub mod chain {
         assert_eq!(scene.job_states(id, PUBLISH).await, [Behind, Behind, Succeeded]);
         let discard = RetryFailed { step: Some(ENRICH), discard: true, ..scene.retry_of(id) };
         scene.store.retry(discard).await.unwrap();
-        while scene.step_state(id, ENRICH).await != StepState::Running {
-            scene.store.tick(Tick { lease: LEASE }).await.unwrap();
-        }
         scene.store.retry(RetryFailed { step: Some(ROWS), ..scene.retry_of(id) }).await.unwrap();
         scene.tick().await;
         scene.check().await;
