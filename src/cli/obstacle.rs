@@ -83,10 +83,10 @@ fn is_obstacle(cause: &Cause, now: Millis) -> bool {
 
 fn told(cause: Cause, step: &str, program: &str) -> Notice {
     let about = format!("{step} {:?}", cause.kinds);
-    let text = match cause.kinds.contains(&CauseKind::NoWorker) {
-        true => format!("{}; `{program} worker` starts one", cause.text),
-        false => cause.text,
-    };
+    let mut text = cause.text;
+    if cause.kinds.contains(&CauseKind::NoWorker) {
+        text.push_str(&format!("; `{program} worker` starts one"));
+    }
     Notice { about, text }
 }
 

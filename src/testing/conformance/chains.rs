@@ -49,6 +49,11 @@ pub mod chain {
         slices
     }
 
+    /// The same, if there is another step beside the rows: of the rows, and of that.
+    async fn rows_and_gate(worker: &Worker<'_>) -> (Vec<Slice>, Vec<Slice>) {
+        worker.drain().await.into_iter().partition(|slice| slice.step == ROWS)
+    }
+
     /// The jobs of a slice whose indices are among these.
     fn among(slice: &Slice, jobs: &[u64]) -> Mask {
         slice.jobs.iter().filter(|at| jobs.contains(&(slice.first + *at as u64))).collect()
@@ -239,16 +244,14 @@ pub mod chain {
         let plan = two(scene, 2, 1).step("report", 1).step("gate", 1);
         let id = plan.edge(ENRICH, 2, EdgeKind::After).edge(3, 2, EdgeKind::After).create().await;
         let worker = scene.worker().await;
-        let (rows, gate): (Vec<Slice>, Vec<Slice>) =
-            worker.drain().await.into_iter().partition(|slice| slice.step == ROWS);
+        let (rows, gate) = rows_and_gate(&worker).await;
         end(&worker, &gate, &[]).await;
         end(&worker, &rows, &[0]).await;
         worker.run().await;
         let before = [StepState::Succeeded, StepState::Succeeded, StepState::Waiting, StepState::Failed];
         assert_eq!(states(scene, id).await, before);
         scene.retry(id).await;
-        let (rows, gate): (Vec<Slice>, Vec<Slice>) =
-            worker.drain().await.into_iter().partition(|slice| slice.step == ROWS);
+        let (rows, gate) = rows_and_gate(&worker).await;
         all(&worker, &gate).await;
         assert_eq!(scene.step_state(id, 2).await, StepState::Waiting, "an element may come back");
         scene.check().await;
@@ -365,8 +368,7 @@ pub mod chain {
         let plan = two(scene, 3, 0).step("gate", 1).edge(2, ENRICH, EdgeKind::After);
         let id = plan.create().await;
         let worker = scene.worker().await;
-        let (rows, gate): (Vec<Slice>, Vec<Slice>) =
-            worker.drain().await.into_iter().partition(|slice| slice.step == ROWS);
+        let (rows, gate) = rows_and_gate(&worker).await;
         succeed(&worker, &rows, &[0, 1]).await;
         assert_eq!(scene.step_state(id, ENRICH).await, StepState::Waiting);
         assert_eq!(worker.drain().await.len(), 0);
@@ -380,8 +382,7 @@ pub mod chain {
         let plan = two(scene, 3, 0).step("gate", 1).edge(2, ENRICH, EdgeKind::When);
         let id = plan.create().await;
         let worker = scene.worker().await;
-        let (rows, gate): (Vec<Slice>, Vec<Slice>) =
-            worker.drain().await.into_iter().partition(|slice| slice.step == ROWS);
+        let (rows, gate) = rows_and_gate(&worker).await;
         succeed(&worker, &rows, &[0, 1]).await;
         worker.report(LeaseReport { skipped: gate[0].jobs, ..worker.part(&gate[0]) }).await;
         succeed(&worker, &rows, &[2]).await;
@@ -397,8 +398,7 @@ pub mod chain {
             let plan = two(scene, 3, 1).step("gate", 1).edge(2, ENRICH, EdgeKind::When);
             let id = plan.create().await;
             let worker = scene.worker().await;
-            let (rows, gate): (Vec<Slice>, Vec<Slice>) =
-                worker.drain().await.into_iter().partition(|slice| slice.step == ROWS);
+            let (rows, gate) = rows_and_gate(&worker).await;
             end(&worker, &rows, &[1, 2]).await;
             assert_eq!(scene.step_state(id, ROWS).await, StepState::Succeeded);
             assert_eq!(scene.job_states(id, ENRICH).await, [Open; 3]);

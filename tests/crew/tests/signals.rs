@@ -1,6 +1,7 @@
 //! `signal` as people use it: commands go in, text, JSON and exit codes come out.
 
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
 
 /// A folder in which the program is used.
 struct House(tempfile::TempDir);
@@ -13,9 +14,14 @@ impl House {
         house
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    fn program(&self, arguments: &[&str]) -> Command {
         let mut program = Command::new(env!("CARGO_BIN_EXE_approval"));
-        program.args(arguments).current_dir(self.0.path()).env_remove("GUSHER_STORE").output().unwrap()
+        program.args(arguments).current_dir(self.0.path()).env_remove("GUSHER_STORE");
+        program
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.program(arguments).output().unwrap()
     }
 
     /// Standard output of a command that must succeed.
@@ -55,6 +61,18 @@ fn what_a_signal_tells_as_json_is_for_programs() {
     assert!(given.contains(r#""signal":"manager","kept":false}"#), "{given}");
     let shown = house.told(&["show", "latest", "--json"]);
     assert!(shown.contains(r#""waits":{"signal":{"type":"Approval","timeout":259200000,"then":"fail"}}"#), "{shown}");
+}
+
+#[test]
+fn whoever_watches_is_told_how_the_signal_is_given() {
+    let house = House::new();
+    let mut watch = house.program(&["watch", "latest"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let told = lines.find(|line| line.contains("waits for the signal `manager`"));
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    let told = told.expect("it says so before it ends");
+    assert!(told.contains("send it with: approval signal ") && told.contains("; it fails in "), "{told}");
 }
 
 #[test]
