@@ -250,7 +250,7 @@ impl Tx<'_> {
             self.released += 1;
             match step.state {
                 StepState::Waiting if step.decided.is_none() => self.pass_over(step, Decision::Cancel)?,
-                StepState::Running => self.leave_chore(Kind::Fill, wf, number, 0, JobState::Cancelled as i64)?,
+                StepState::Running => self.fill_all(&step, JobState::Cancelled)?,
                 _ => {}
             }
         }

@@ -15,14 +15,21 @@ use crate::state::{Decision, EdgeKind, JobState, StepState, WorkflowState, attem
 const MAX_RELEASED: u32 = 128;
 /// From this many statements on, those that its end will need included, an operation leaves what follows to chores.
 const SOFT_CALLS: u64 = 450;
+/// Up to this many it is still looked whether what has settled has followers at all: else each of many that settle at the bound would leave
+/// a chore.
+const LOOKING_CALLS: u64 = 510;
 /// How many chunks of a step are filled at once.
 const FILL_CHUNKS: usize = 60;
 
 impl Tx<'_> {
     /// Whether the operation should leave the rest to a chore.
     pub fn is_at_bound(&self) -> bool {
-        let is_at_bound = self.released >= MAX_RELEASED || self.cost().calls + self.calls_at_end() >= SOFT_CALLS;
-        is_at_bound && !planted!("what follows is never left to a chore")
+        (self.released >= MAX_RELEASED || self.has_used(SOFT_CALLS))
+            && !planted!("what follows is never left to a chore")
+    }
+
+    fn has_used(&self, calls: u64) -> bool {
+        self.cost().calls + self.calls_at_end() >= calls
     }
 
     /// Settles a step if it has no holds and every byte is final. One that is fed waits for its source to succeed.
@@ -139,7 +146,7 @@ impl Tx<'_> {
         let upstream = self.step(wf, up)?;
         let mut from = from;
         loop {
-            if self.is_at_bound() {
+            if self.has_used(LOOKING_CALLS) {
                 return self.leave_chore(Kind::Settled, wf, up, i64::from(from), 0);
             }
             let sql = "SELECT down, kind, decision FROM edge WHERE wf = ? AND up = ? AND down >= ? ORDER BY down, kind LIMIT 33";
@@ -280,7 +287,7 @@ impl Tx<'_> {
         if low < high { self.enqueue(step, &Work::Run { low, high }, End::Back, false, 0, 0) } else { Ok(()) }
     }
 
-    /// Skips or cancels a step that has not been released: at once if it is small, else as a chore.
+    /// Skips or cancels a step that has not been released.
     pub fn pass_over(&mut self, mut step: Step, decision: Decision) -> Result<()> {
         step.decided = Some(decision);
         self.put_step(step);
@@ -289,6 +296,11 @@ impl Tx<'_> {
             return self.check_settled(step.wf, step.step);
         }
         let state = if decision == Decision::Skip { JobState::Skipped } else { JobState::Cancelled };
+        self.fill_all(&step, state)
+    }
+
+    /// Fills a step: at once if it has one job, else as a chore.
+    pub fn fill_all(&mut self, step: &Step, state: JobState) -> Result<()> {
         if step.jobs.total == 1 {
             self.fill(step.wf, step.step, 0, state)?;
             return Ok(());

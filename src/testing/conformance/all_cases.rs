@@ -1237,6 +1237,7 @@ macro_rules! conformance_table {
                 a_step_with_10_000_followers_at_work_runs_again,
                 a_delete_of_ten_million_jobs,
                 a_cancel_of_a_million_jobs,
+                a_cancel_of_a_thousand_steps_takes_a_tick_for_ten_of_them,
                 a_step_of_a_million_jobs_fails_fast_and_is_retried,
                 a_tick_with_1_000_leases_that_have_ended,
                 a_resume_with_500_parked_lines,

@@ -163,6 +163,25 @@ pub mod bounds {
         scene.at_rest().await;
     }
 
+    /// A tick ends as many steps as it may: no step leaves a chore of its own, neither those at work nor those that wait for one of them.
+    pub async fn a_cancel_of_a_thousand_steps_takes_a_tick_for_ten_of_them(scene: &Scene) {
+        let mut plan = scene.plan().step("up", 1);
+        for follower in 1..=500 {
+            plan = plan.step(&format!("follower {follower}"), 1).edge(0, follower, EdgeKind::After);
+        }
+        for beside in 1..=500 {
+            plan = plan.step(&format!("beside {beside}"), 1);
+        }
+        let id = plan.create().await;
+        scene.tick().await;
+        let ticks = || scene.store.meters().by_verb().get("tick").map_or(0, |cost| cost.operations);
+        let before = ticks();
+        scene.cancel(id, 0).await;
+        scene.tick().await;
+        assert_eq!((scene.state(id).await, scene.jobs(id).await.cancelled), (WorkflowState::Cancelled, 1_001));
+        assert!(ticks() - before <= 100, "{} ticks", ticks() - before);
+    }
+
     pub async fn a_step_of_a_million_jobs_fails_fast_and_is_retried(scene: &Scene) {
         let id = scene.plan().step_with("rows", MILLION, |spec| spec.policy = FailurePolicy::FailFast).create().await;
         let worker = scene.worker().await;

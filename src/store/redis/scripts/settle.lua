@@ -3,8 +3,13 @@
 -- From so many calls on an operation looks at no further batches.
 local LOOKING_CALLS = 200
 
+-- A step that has settled takes one call more, until its followers have been told.
+local function has_used(calls)
+    return cost.calls + dirty_rows() + #G.settled >= calls
+end
+
 local function is_at_bound()
-    return G.released >= 128 or cost.calls + dirty_rows() >= 420
+    return G.released >= 128 or has_used(420)
 end
 
 -- Takes what is left in the lines of a step, of which no job is to run, of those that a person has skipped.
@@ -218,18 +223,22 @@ function G.fill(wf, step, from, state)
     return nil
 end
 
--- Skips or cancels a step that has not been released: at once if it is small, else as a chore.
-function G.pass_over(step, decision)
-    step.decided = decision
-    G.put_step(step)
-    G.to_finish[step.wf] = true
-    if step.total == 0 then return G.check_settled(step.wf, step.step) end
-    local state = decision == SKIP and SKIPPED or CANCELLED
+-- Fills a step: at once if it has one job, else as a chore.
+function G.fill_all(step, state)
     if step.total == 1 then
         G.fill(step.wf, step.step, 0, state)
     else
         G.leave_chore('fill', step.wf, step.step, 0, state)
     end
+end
+
+-- Skips or cancels a step that has not been released.
+function G.pass_over(step, decision)
+    step.decided = decision
+    G.put_step(step)
+    G.to_finish[step.wf] = true
+    if step.total == 0 then return G.check_settled(step.wf, step.step) end
+    G.fill_all(step, decision == SKIP and SKIPPED or CANCELLED)
 end
 
 -- Releases, skips or cancels a step of which every upstream edge has decided; the strongest decides.
@@ -314,7 +323,8 @@ end
 function G.tell_followers(wf, up, from)
     local upstream = G.step(wf, up)
     while true do
-        if is_at_bound() then return G.leave_chore('release', wf, up, from, 0) end
+        -- Beyond the bound it is still looked whether there are any: else each of many that settle there would leave a chore.
+        if has_used(480) then return G.leave_chore('release', wf, up, from, 0) end
         local edges = G.edges_from(wf, up, from, 33)
         local whole = #edges < 33
         -- A follower may have several edges from the same step: never stop between them.

@@ -165,7 +165,7 @@ function BITE.cancel(wf, _, from)
             if step.state == STEP.waiting and not step.decided then
                 G.pass_over(step, CANCEL)
             elseif step.state == STEP.running then
-                G.leave_chore('fill', wf, number, 0, CANCELLED)
+                G.fill_all(step, CANCELLED)
             end
         end
     end
