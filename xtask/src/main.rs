@@ -4,6 +4,7 @@ mod check;
 mod crash;
 mod full;
 mod planted;
+mod programs;
 mod reliability;
 mod servers;
 
@@ -118,22 +119,41 @@ fn check_everything(skipped: &[&str]) -> Result<()> {
         lint(&["--package", "gusher", "--lib", "--no-default-features", "--features", features])?;
     }
     default_build_has_no_brokers_client()?;
-    let skipped: Vec<&str> = skipped.iter().flat_map(|name| ["--skip", name]).collect();
-    test_everything(&skipped, skipped.is_empty())?;
+    test_everything(skipped)?;
     documentation()?;
     example()
 }
 
-/// The tests, those on an imitation of SQS, too: AWS's client takes minutes to build, so a plain `cargo test` goes without.
-fn test_everything(arguments: &[&str], full: bool) -> Result<()> {
-    let mut test = Command::new(env!("CARGO"));
-    test.args(["test", "--workspace", "--features", "brokers/sqs,import/sqs", "--"]).args(arguments);
-    if full {
-        // A busy worker is killed once a thousand jobs; without, it is a small batch.
-        test.env("GUSHER_BATCH_JOBS", "100000").env("GUSHER_BATCH_KILLS", "100");
+/// The tests, those on an imitation of SQS, too: AWS's client takes minutes to build, so a plain `cargo test` goes without. Those whose names
+/// begin so are left out.
+fn test_everything(skipped: &[&str]) -> Result<()> {
+    let started = Instant::now();
+    let cargo_test = || {
+        let mut test = Command::new(env!("CARGO"));
+        test.args(["test", "--workspace", "--features", "brokers/sqs,import/sqs"]);
+        test
+    };
+    let mut programs = programs::build(cargo_test())?;
+    println!("  ({} s)", started.elapsed().as_secs());
+    // What takes longest begins first.
+    programs.sort_by_key(|program| !program.name.starts_with("conformance"));
+    let mut commands: Vec<_> = programs.iter().map(|program| (program.name.clone(), program.command())).collect();
+    let mut of_docs = cargo_test();
+    of_docs.args(["--doc", "--"]);
+    commands.push(("the examples of the documentation".to_owned(), of_docs));
+    for (_, command) in &mut commands {
+        skipped.iter().for_each(|name| {
+            command.args(["--skip", name]);
+        });
+        if skipped.is_empty() {
+            // A busy worker is killed once a thousand jobs; without, it is a small batch.
+            command.env("GUSHER_BATCH_JOBS", "100000").env("GUSHER_BATCH_KILLS", "100");
+        }
+        with_any_credentials(command);
     }
-    with_any_credentials(&mut test);
-    run(test)
+    programs::run(commands)?;
+    println!("  ({} s)", started.elapsed().as_secs());
+    Ok(())
 }
 
 /// AWS's client looks for credentials; the imitation takes any.
@@ -215,7 +235,7 @@ fn cargo(arguments: &[&str]) -> Result<()> {
 }
 
 fn run(mut command: Command) -> Result<()> {
-    let shown = format!("{command:?}").replace('"', "");
+    let shown = shown(&command);
     println!("$ {shown}");
     let started = Instant::now();
     let status = command.status().with_context(|| format!("starting {shown}"))?;
@@ -224,4 +244,8 @@ fn run(mut command: Command) -> Result<()> {
     }
     println!("  ({} s)", started.elapsed().as_secs());
     Ok(())
+}
+
+fn shown(command: &Command) -> String {
+    format!("{command:?}").replace('"', "")
 }

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::programs;
+
 /// The tests that must catch them, in the order in which they are tried, and which cases: what catches most in the shortest time comes first.
 const TESTS: [(&str, &[&str]); 10] = [
     ("store", &[]),
@@ -81,20 +83,15 @@ fn bugs(folder: &Path) -> Result<BTreeSet<String>> {
 /// workspace's own crates: flags for all crates would compile every dependency once more.
 fn build() -> Result<Vec<Test>> {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["test", "--workspace", "--no-run", "--message-format", "json", "--lib"]);
+    cargo.args(["test", "--workspace", "--lib"]);
     let names: BTreeSet<&str> = TESTS.iter().map(|(name, _)| *name).filter(|name| *name != UNITS).collect();
     cargo.args(names.iter().flat_map(|name| ["--test", name]));
     cargo.env("RUSTC_WORKSPACE_WRAPPER", std::env::current_exe().context("finding this program")?);
-    let output = cargo.stderr(Stdio::inherit()).output().context("starting cargo")?;
-    ensure!(output.status.success(), "the crate does not compile with its planted bugs");
-    let messages = String::from_utf8_lossy(&output.stdout).into_owned();
-    let built: Vec<serde_json::Value> = messages.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let built = programs::build(cargo)?;
     let test = |(name, cases): &(&'static str, &'static [&'static str])| {
-        let of_test =
-            built.iter().find(|message| message["target"]["name"] == *name && message["executable"].is_string());
-        let path = of_test.and_then(|message| message["executable"].as_str());
-        let path = path.with_context(|| format!("cargo names no program for the test `{name}`"))?;
-        Ok(Test { name, program: PathBuf::from(path), cases })
+        let program = built.iter().find(|program| program.name == *name);
+        let program = program.with_context(|| format!("cargo names no program for the test `{name}`"))?;
+        Ok(Test { name, program: program.path.clone(), cases })
     };
     TESTS.iter().map(test).collect()
 }
