@@ -104,7 +104,7 @@ impl Server {
         let mut answers = BufReader::new(connection.try_clone().expect("a connection can be read")).lines();
         // Ends with the server. Waiting for what never comes leaves it some time in between.
         std::thread::spawn(move || {
-            while connection.write_all(b"BLPOP nothing 0.3\r\nSCRIPT FLUSH\r\n").is_ok() {
+            while connection.write_all(b"BLPOP nothing 1\r\nSCRIPT FLUSH\r\n").is_ok() {
                 let told: Vec<String> = answers.by_ref().take(2).map_while(Result::ok).collect();
                 if told.len() < 2 {
                     return;
