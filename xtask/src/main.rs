@@ -136,14 +136,12 @@ fn check_everything(skipped: &[&str]) -> Result<()> {
 /// The tests, those on an imitation of SQS, too: AWS's client takes minutes to build, so a plain `cargo test` goes without. Those whose names
 /// begin so are left out.
 fn test_everything(skipped: &[&str]) -> Result<()> {
-    let started = Instant::now();
     let cargo_test = || {
         let mut test = Command::new(env!("CARGO"));
         test.args(["test", "--workspace", "--features", "brokers/sqs,import/sqs"]);
         test
     };
     let mut programs = programs::build(cargo_test())?;
-    println!("  ({} s)", started.elapsed().as_secs());
     // What takes longest begins first.
     programs.sort_by_key(|program| !program.name.starts_with("conformance"));
     let mut commands: Vec<_> = programs.iter().map(|program| (program.name.clone(), program.command())).collect();
@@ -160,9 +158,7 @@ fn test_everything(skipped: &[&str]) -> Result<()> {
         }
         with_any_credentials(command);
     }
-    programs::run(commands)?;
-    println!("  ({} s)", started.elapsed().as_secs());
-    Ok(())
+    programs::run(commands)
 }
 
 /// AWS's client looks for credentials; the imitation takes any.

@@ -32,8 +32,10 @@ impl Program {
 pub fn build(mut cargo: Command) -> Result<Vec<Program>> {
     cargo.args(["--no-run", "--message-format", "json-render-diagnostics"]);
     println!("$ {}", crate::shown(&cargo));
+    let started = Instant::now();
     let output = cargo.stderr(Stdio::inherit()).output().context("starting cargo")?;
     ensure!(output.status.success(), "the tests do not compile");
+    println!("  ({} s)", started.elapsed().as_secs());
     let messages = String::from_utf8_lossy(&output.stdout).into_owned();
     Ok(messages
         .lines()
@@ -51,6 +53,7 @@ fn program(message: &Value) -> Option<Program> {
 
 /// Runs commands, as many at a time as there are cores. What each says is printed once it has ended; all of them run, whatever one shows.
 pub fn run(commands: Vec<(String, Command)>) -> Result<()> {
+    let started = Instant::now();
     let cores = thread::available_parallelism()?.get();
     let (waiting, failed) = (Mutex::new(commands.into_iter()), Mutex::new(Vec::new()));
     let next = || waiting.lock().expect("no lane panics").next();
@@ -66,6 +69,7 @@ pub fn run(commands: Vec<(String, Command)>) -> Result<()> {
             });
         }
     });
+    println!("  (all of them: {} s)", started.elapsed().as_secs());
     let failed = failed.into_inner().expect("no lane panics");
     ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
     Ok(())
