@@ -293,7 +293,7 @@ fn say(options: &Options, text: &str) {
 
 /// Builds the harness, which is its own worker.
 fn build(options: &Options) -> Result<PathBuf> {
-    let mut cargo = Command::new(env!("CARGO"));
+    let mut cargo = crate::cargo();
     cargo.args(crate::RELEASE_BUILD).arg("--quiet");
     if options.broker == Some("sqs") {
         cargo.args(["--features", "crash/sqs"]);

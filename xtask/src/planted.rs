@@ -82,7 +82,7 @@ fn bugs(folder: &Path) -> Result<BTreeSet<String>> {
 /// Compiles the tests with all bugs in them; none acts before it is chosen. This program goes between cargo and the compiler for the
 /// workspace's own crates: flags for all crates would compile every dependency once more.
 fn build() -> Result<Vec<Test>> {
-    let mut cargo = Command::new(env!("CARGO"));
+    let mut cargo = crate::cargo();
     cargo.args(["test", "--workspace", "--lib"]);
     let names: BTreeSet<&str> = TESTS.iter().map(|(name, _)| *name).filter(|name| *name != UNITS).collect();
     cargo.args(names.iter().flat_map(|name| ["--test", name]));
