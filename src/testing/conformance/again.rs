@@ -86,7 +86,7 @@ pub mod run_again {
     pub async fn answer_lost_runs_it_again_once(scene: &Scene) {
         let id = done(scene, 4).await;
         let command = scene.run_again_of(id, ROWS, false);
-        lose(scene.store.run_again(command));
+        lose(scene.store.run_again(command)).await;
         assert_eq!(scene.store.run_again(command).await.unwrap().jobs, 4);
         scene.tick().await;
         assert_eq!(scene.step(id, ROWS).await.generation, 1);

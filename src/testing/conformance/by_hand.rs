@@ -86,7 +86,7 @@ pub mod decide_by_hand {
     pub async fn answer_lost_decides_once(scene: &Scene) {
         let id = scene.failed(2).await;
         let command = scene.by_hand_of(id, ROWS, replace(0));
-        lose(scene.store.decide_by_hand(command.clone()));
+        lose(scene.store.decide_by_hand(command.clone())).await;
         assert_eq!(scene.store.decide_by_hand(command).await.unwrap().jobs, 1);
         scene.tick().await;
         let given = scene.records(id, ROWS).await.iter().filter(|record| *record == b"given").count();

@@ -139,7 +139,7 @@ pub mod chain {
         let worker = scene.worker().await;
         for slice in of(&worker, ROWS).await {
             let part = worker.success(&slice);
-            lose(worker.try_report(vec![part.clone()]));
+            lose(worker.try_report(vec![part.clone()])).await;
             worker.report(part).await;
         }
         assert_eq!(jobs_of(&worker.drain().await), [0, 1]);

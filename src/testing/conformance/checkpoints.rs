@@ -58,7 +58,7 @@ pub mod checkpoint {
         scene.lone(1).await;
         let worker = scene.worker().await;
         let slice = worker.take(1).await;
-        lose(scene.store.save_checkpoint(saving(&worker, &slice, "17")));
+        lose(scene.store.save_checkpoint(saving(&worker, &slice, "17"))).await;
         save(scene, &worker, &slice, "17").await.unwrap();
         assert_eq!(saved(scene, &slice).await.as_deref(), Some("17"));
         scene.check().await;

@@ -177,10 +177,10 @@ pub mod child {
         let worker = scene.worker().await;
         let slice = worker.take(1).await;
         let create = birth(scene, id, 0);
-        lose(scene.store.create(create.clone()));
+        lose(scene.store.create(create.clone())).await;
         scene.store.create(create).await.unwrap();
         let part = begun(&worker, &slice);
-        lose(worker.report(part.clone()));
+        lose(worker.report(part.clone())).await;
         worker.report(part).await;
         worker.run().await;
         assert_eq!(stand(scene, id).await, (W::Succeeded, S::Succeeded, S::Succeeded));

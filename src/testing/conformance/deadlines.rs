@@ -43,7 +43,7 @@ pub mod deadline {
     pub async fn answer_lost_of_the_tick_cancels_once(scene: &Scene) {
         let lane = lane_of_hurried(scene, 2, job(0)).await;
         scene.clock.advance(500);
-        lose(scene.store.tick(crate::store::Tick { lease: LEASE }));
+        lose(scene.store.tick(crate::store::Tick { lease: LEASE })).await;
         scene.tick().await;
         assert_eq!(scene.jobs(lane).await.cancelled, 1);
     }

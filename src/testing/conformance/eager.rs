@@ -105,7 +105,7 @@ pub mod adopt {
         let id = scene.sources(1).await;
         let worker = scene.worker().await;
         let source = worker.take(1).await;
-        lose(try_adopt(&worker, &source, 0, 3));
+        lose(try_adopt(&worker, &source, 0, 3)).await;
         adopt(&worker, &source, 0, 3).await;
         assert_eq!(emitted(scene, &source).await.0, 3);
         worker.succeed(&source).await;

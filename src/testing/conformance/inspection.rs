@@ -38,7 +38,7 @@ pub mod parameters {
     pub async fn answer_lost_are_read_again(scene: &Scene) {
         scene.lone(4).await;
         let slice = scene.worker().await.take(2).await;
-        lose(scene.store.parameters(slice.chunk));
+        lose(scene.store.parameters(slice.chunk)).await;
         assert_eq!(scene.store.parameters(slice.chunk).await.unwrap().body, b"rows from 0");
     }
 
@@ -119,7 +119,7 @@ pub mod outcomes {
         let worker = scene.worker().await;
         let slice = worker.take(1).await;
         worker.report(LeaseReport { record: b"done".to_vec(), ..worker.success(&slice) }).await;
-        lose(scene.store.outcomes(id, 0, 0, 0));
+        lose(scene.store.outcomes(id, 0, 0, 0)).await;
         assert_eq!(scene.store.outcomes(id, 0, 0, 0).await.unwrap()[0].records, [b"done"]);
     }
 
@@ -183,7 +183,7 @@ pub mod errors {
 
     pub async fn answer_lost_are_shown_again(scene: &Scene) {
         let id = scene.failed(3).await;
-        lose(scene.store.errors(id, 0));
+        lose(scene.store.errors(id, 0)).await;
         let row = scene.store.errors(id, 0).await.unwrap().remove(0);
         assert_eq!((row.number, row.text.as_str()), (error_number("broken"), "broken"));
     }
@@ -244,7 +244,7 @@ pub mod size {
 
     pub async fn answer_lost_is_told_again(scene: &Scene) {
         let id = scene.lone(10).await;
-        lose(scene.store.size(id));
+        lose(scene.store.size(id)).await;
         assert!(parameters(scene, id).await > 0);
     }
 
@@ -312,7 +312,7 @@ pub mod doctor {
 
     pub async fn answer_lost_stops_nobody(scene: &Scene) {
         let id = scene.rows(3).await;
-        lose(scene.store.doctor());
+        lose(scene.store.doctor()).await;
         scene.worker().await.run().await;
         assert_eq!((scene.state(id).await, scene.under_way().await), (WorkflowState::Succeeded, 0));
     }

@@ -41,7 +41,7 @@ pub mod keep {
 
     pub async fn answer_lost_is_asked_again(scene: &Scene) {
         let id = scene.succeeded(2).await;
-        lose(scene.store.keep(id, Keeping::Expired));
+        lose(scene.store.keep(id, Keeping::Expired)).await;
         let again = scene.store.keep(id, Keeping::Expired).await.unwrap();
         assert_eq!(again.expires_at, Some(START));
         scene.wait(100).await;

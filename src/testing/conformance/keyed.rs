@@ -111,7 +111,8 @@ pub mod limit_of_a_key {
                 session: worker.wish(1, 1).session,
                 leases: vec![worker.success(&slice)],
             }),
-        );
+        )
+        .await;
         let _ = worker.try_report(vec![worker.success(&slice)]).await;
         scene.check().await;
         assert_eq!(indices(&worker).await, [1]);
@@ -496,7 +497,7 @@ pub mod unique {
 
     pub async fn answer_lost_is_not_its_own_second(scene: &Scene) {
         let call: Enqueue = scene.enqueue_of(vec![sole(scene, Until::Settled, &["a"])]);
-        lose(scene.store.enqueue(call.clone()));
+        lose(scene.store.enqueue(call.clone())).await;
         let told = scene.store.enqueue(call).await.unwrap();
         assert_eq!((told.firsts, told.refused), (vec![0], vec![]));
     }

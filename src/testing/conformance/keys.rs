@@ -39,7 +39,7 @@ pub mod begin {
 
     pub async fn answer_lost_makes_one_draft(scene: &Scene) {
         let first = scene.keyed("a");
-        lose(scene.store.begin(first.clone()));
+        lose(scene.store.begin(first.clone())).await;
         assert_eq!(scene.begin(&first).await, TAKEN);
         assert_eq!(scene.make(&first).await, first.workflow.id);
         scene.worker().await.run().await;
@@ -190,7 +190,7 @@ pub mod abandon {
     pub async fn answer_lost_refuses_what_comes_late(scene: &Scene) {
         let begin = scene.keyed("a");
         scene.begin(&begin).await;
-        lose(scene.store.abandon(begin.workflow.id, begin.draft));
+        lose(scene.store.abandon(begin.workflow.id, begin.draft)).await;
         scene.store.abandon(begin.workflow.id, begin.draft).await.expect("it is given up");
         let parts = vec![root("rows")];
         let late = Create { workflow: begin.workflow, draft: Some(begin.draft), parts, again: false };

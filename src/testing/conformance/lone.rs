@@ -70,7 +70,7 @@ pub mod enqueue {
 
     pub async fn answer_lost_counts_once(scene: &Scene) {
         let sent = call(scene, vec![rows(scene, 3)]);
-        lose(scene.store.enqueue(sent.clone()));
+        lose(scene.store.enqueue(sent.clone())).await;
         assert_eq!(scene.store.enqueue(sent).await.unwrap().firsts, [0]);
         assert_eq!(super::enqueue(scene, vec![rows(scene, 2)]).await.firsts, [3]);
         assert_eq!(total(scene, scene.lane(ROW, 0).id).await, 5);

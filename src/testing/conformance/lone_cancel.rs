@@ -71,7 +71,7 @@ pub mod cancel_jobs {
     pub async fn answer_lost_cancels_once(scene: &Scene) {
         let lane = lane_of_rows(scene, 3).await;
         let asked = CancelJobs { lane, index: 0, jobs: Mask::range(0..2), keep: DAY };
-        lose(scene.store.cancel_jobs(asked));
+        lose(scene.store.cancel_jobs(asked)).await;
         assert_eq!(count(&scene.store.cancel_jobs(asked).await.unwrap()), (2, 0));
         assert_eq!(scene.jobs(lane).await.cancelled, 2);
     }

@@ -62,7 +62,7 @@ pub mod set_paused {
 
     pub async fn answer_lost_is_paused_all_the_same(scene: &Scene) {
         scene.lone(1).await;
-        lose(scene.store.set_paused(queue(), true));
+        lose(scene.store.set_paused(queue(), true)).await;
         pause(scene, queue()).await;
         assert!(scene.worker().await.claim(1, 1).await.slices.is_empty());
         resume(scene, queue()).await;

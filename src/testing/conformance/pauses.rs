@@ -70,7 +70,7 @@ pub mod resume_step {
     pub async fn answer_lost_goes_on_once(scene: &Scene) {
         let (id, worker) = paused(scene).await;
         let command = scene.resume_step_of(id, 0);
-        lose(scene.store.resume_step(command));
+        lose(scene.store.resume_step(command)).await;
         assert!(scene.store.resume_step(command).await.unwrap().was_paused);
         assert_eq!(count_jobs(&worker.drain().await), 8);
     }

@@ -85,7 +85,7 @@ pub mod permit {
         let rate = Limit::at_once(3).and_rate(3, PERIOD);
         let wanted = one.wants(&rows(), rate, (0, 0, 0), 2);
         let shard = rows().shard(scene.store.shards());
-        lose(scene.store.permit(Permit { session: one.session.id, shard, limits: vec![wanted], lease: LEASE }));
+        lose(scene.store.permit(Permit { session: one.session.id, shard, limits: vec![wanted], lease: LEASE })).await;
         assert_eq!(one.start(rate, 0, 0, 2).await, 2, "asked again it gets the same, not more");
         assert_eq!(one.start(rate, 0, 2, 0).await, 0, "two have run");
         assert_eq!(one.start(rate, 0, 2, 0).await, 0, "told again they count once");

@@ -158,7 +158,7 @@ pub mod fail_fast {
         let id = rows(scene, 10, FAST).await;
         let worker = scene.worker().await;
         let part = worker.failure(&worker.take(2).await, "bad");
-        lose(worker.try_report(vec![part.clone()]));
+        lose(worker.try_report(vec![part.clone()])).await;
         // It may have come, or not; sent again it counts once.
         worker.report(part).await;
         scene.tick().await;

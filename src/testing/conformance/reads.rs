@@ -54,7 +54,7 @@ pub mod workflow {
 
     pub async fn answer_lost_stops_nobody(scene: &Scene) {
         let id = scene.rows(3).await;
-        lose(scene.store.workflow(id));
+        lose(scene.store.workflow(id)).await;
         assert_eq!(scene.row(id).await.jobs.total, 4);
         scene.worker().await.run().await;
         assert_eq!(scene.state(id).await, WorkflowState::Succeeded);
@@ -158,7 +158,7 @@ pub mod workflows {
 
     pub async fn answer_lost_shows_the_same_page_again(scene: &Scene) {
         let ids = several(scene, 3).await;
-        lose(scene.store.workflows(List { limit: 2, ..List::default() }));
+        lose(scene.store.workflows(List { limit: 2, ..List::default() })).await;
         let page = scene.store.workflows(List { limit: 2, ..List::default() }).await.unwrap();
         assert_eq!(page.iter().map(|row| row.id).collect::<Vec<_>>(), [ids[2], ids[1]]);
     }
@@ -244,7 +244,7 @@ pub mod steps {
 
     pub async fn answer_lost_shows_the_same_again(scene: &Scene) {
         let id = scene.failed(3).await;
-        lose(scene.store.steps(id, 0, 9));
+        lose(scene.store.steps(id, 0, 9)).await;
         let states: Vec<_> = scene.store.steps(id, 0, 9).await.unwrap().iter().map(|step| step.state).collect();
         assert_eq!(states, [StepState::Failed, StepState::Waiting]);
     }
@@ -309,7 +309,7 @@ pub mod step_named {
 
     pub async fn answer_lost_finds_it_again(scene: &Scene) {
         let id = scene.rows(3).await;
-        lose(scene.store.step_named(id, "rows".into()));
+        lose(scene.store.step_named(id, "rows".into())).await;
         assert_eq!(named(scene, id, "rows").await.map(|step| step.jobs.total), Some(3));
     }
 
@@ -382,7 +382,7 @@ pub mod edges {
 
     pub async fn answer_lost_shows_the_same_again(scene: &Scene) {
         let id = diamond(scene).await;
-        lose(scene.store.edges(id, 3, true, 9));
+        lose(scene.store.edges(id, 3, true, 9)).await;
         assert_eq!(seen(scene, id, 3, true).await.len(), 2);
     }
 

@@ -243,7 +243,7 @@ pub mod discard {
     pub async fn answer_lost_discards_once(scene: &Scene) {
         let id = scene.failed(4).await;
         let command = RetryFailed { discard: true, ..scene.retry_of(id) };
-        lose(scene.store.retry(command.clone()));
+        lose(scene.store.retry(command.clone())).await;
         assert_eq!(scene.store.retry(command).await.unwrap().jobs, 4);
         scene.tick().await;
         assert_eq!(scene.jobs(id).await.skipped, 4);
@@ -384,7 +384,7 @@ pub mod mended {
         let id = scene.failed(4).await;
         let draft = scene.mend(id, 0, job(1), "mended").await;
         let command = RetryFailed { step: Some(0), mended: Some(draft), ..scene.retry_of(id) };
-        lose(scene.store.retry(command.clone()));
+        lose(scene.store.retry(command.clone())).await;
         scene.store.retry(command).await.unwrap();
         scene.tick().await;
         let slice = scene.worker().await.take(9).await;

@@ -4,8 +4,6 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
-
 pub use super::plan::Plan;
 pub use super::worker::Worker;
 use crate::clock::{Clock, Millis};
@@ -534,10 +532,9 @@ pub fn refusal<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
     result.expect_err("the call must be refused").kind()
 }
 
-/// Somebody asks and does not wait for the answer.
-pub fn lose<T>(answer: impl Future<Output = T>) {
-    // Whether the store has answered by now is of no interest: the answer is thrown away.
-    let _ = answer.now_or_never();
+/// Somebody asks, and the answer is lost: what was asked has been done.
+pub async fn lose<T>(answer: impl Future<Output = T>) {
+    let _ = answer.await;
 }
 
 /// For `StepSpec::delay` and the like.

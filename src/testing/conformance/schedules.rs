@@ -120,7 +120,7 @@ pub mod put_schedule {
     }
 
     pub async fn answer_lost_keeps_one(scene: &Scene) {
-        lose(scene.store.put_schedule(put("nightly")));
+        lose(scene.store.put_schedule(put("nightly"))).await;
         keep(scene, put("nightly")).await;
         assert_eq!(scene.store.schedules(String::new(), 100).await.unwrap().len(), 1);
     }
@@ -205,10 +205,10 @@ pub mod change_schedule {
 
     pub async fn answer_lost_is_changed_all_the_same(scene: &Scene) {
         keep(scene, put("nightly")).await;
-        lose(scene.store.change_schedule(SHARD, "nightly".into(), ChangeSchedule::Pause));
+        lose(scene.store.change_schedule(SHARD, "nightly".into(), ChangeSchedule::Pause)).await;
         change(scene, "nightly", ChangeSchedule::Pause).await;
         assert!(find(scene, "nightly").await.unwrap().paused);
-        lose(scene.store.change_schedule(SHARD, "nightly".into(), ChangeSchedule::Remove));
+        lose(scene.store.change_schedule(SHARD, "nightly".into(), ChangeSchedule::Remove)).await;
         change(scene, "nightly", ChangeSchedule::Remove).await;
         assert_eq!(find(scene, "nightly").await, None);
     }
@@ -275,7 +275,7 @@ pub mod fire {
 
     pub async fn answer_lost_fires_once(scene: &Scene) {
         keep(scene, put("nightly")).await;
-        lose(scene.store.fire(super::fire("nightly", FIRST, 2)));
+        lose(scene.store.fire(super::fire("nightly", FIRST, 2))).await;
         fired(scene, super::fire("nightly", FIRST, 2)).await;
         assert_eq!((jobs(scene).await, history(scene, "nightly").await.len()), (2, 2));
     }

@@ -44,7 +44,7 @@ pub mod signal {
     pub async fn answer_lost_counts_once(scene: &Scene) {
         let id = not_yet(scene).await;
         let send = scene.signal_of(id, "manager", b"approved");
-        lose(scene.store.signal(send.clone()));
+        lose(scene.store.signal(send.clone())).await;
         assert!(scene.store.signal(send).await.unwrap().kept);
         scene.worker().await.run().await;
         assert_eq!((scene.state(id).await, scene.records(id, 1).await.len()), (WorkflowState::Succeeded, 1));

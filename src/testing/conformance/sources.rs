@@ -46,7 +46,7 @@ pub mod fan_out {
         let id = scene.sources(5).await;
         let worker = scene.worker().await;
         let part = worker.production(&worker.take(3).await, 4).await;
-        lose(worker.report(part.clone()));
+        lose(worker.report(part.clone())).await;
         worker.report(part).await;
         assert_eq!(scene.step(id, ROWS).await.jobs.total, 12);
         worker.run().await;
@@ -444,7 +444,7 @@ pub mod take_draft {
         let worker = scene.worker().await;
         let slice = worker.take(1).await;
         half(scene, &worker, &slice).await;
-        lose(scene.store.take_draft(taking(&worker, &slice, 900)));
+        lose(scene.store.take_draft(taking(&worker, &slice, 900))).await;
         let (draft, taken) = take(scene, &worker, &slice).await;
         assert_eq!(taken, of_five());
         go_on(scene, &worker, &slice, draft, id).await;

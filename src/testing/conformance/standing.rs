@@ -47,7 +47,7 @@ pub mod waiting {
     pub async fn answer_lost_is_told_again(scene: &Scene) {
         let id = scene.lone(8).await;
         scene.worker().await.take(2).await;
-        lose(scene.store.waiting(id, 0));
+        lose(scene.store.waiting(id, 0)).await;
         assert_eq!(of(scene, id).await.leases.len(), 1);
     }
 
@@ -132,7 +132,7 @@ pub mod whereabouts {
     pub async fn answer_lost_is_told_again(scene: &Scene) {
         let id = scene.lone(8).await;
         scene.worker().await.take(1).await;
-        lose(scene.store.whereabouts(id, 0, 0));
+        lose(scene.store.whereabouts(id, 0, 0)).await;
         assert_eq!(of(scene, id, 0).await.worker.as_deref(), Some("test:1"));
         assert_eq!(of(scene, id, 1).await.worker, None);
     }
@@ -200,7 +200,7 @@ pub mod workers {
 
     pub async fn answer_lost_shows_them_again(scene: &Scene) {
         scene.worker().await;
-        lose(scene.store.workers(9));
+        lose(scene.store.workers(9)).await;
         assert_eq!(leases(scene).await, [0]);
     }
 
@@ -296,7 +296,7 @@ pub mod held {
         let id = scene.lone(4).await;
         let worker = scene.worker().await;
         worker.take(1).await;
-        lose(scene.store.held(worker.session.id, 9));
+        lose(scene.store.held(worker.session.id, 9)).await;
         assert_eq!(told(&of(scene, &worker).await), [(id, "rows".into(), vec![0])]);
     }
 

@@ -64,7 +64,7 @@ pub mod awaited {
     pub async fn answer_lost_of_the_tick_ends_it_once(scene: &Scene) {
         let id = before_one(scene, approval_within(1_000)).await;
         scene.clock.advance(1_000);
-        lose(scene.store.tick(Tick { lease: LEASE }));
+        lose(scene.store.tick(Tick { lease: LEASE })).await;
         scene.tick().await;
         assert_eq!((scene.state(id).await, scene.jobs(id).await.failed), (WorkflowState::Failed, 1));
         assert_eq!(scene.errors(id, 0).await, [("nobody came".to_owned(), 1)]);

@@ -39,7 +39,7 @@ pub async fn repeated_command_adds_once(scene: &Scene) {
 pub async fn answer_lost_adds_once(scene: &Scene) {
     let night = open(scene).await;
     let add = night.jobs(scene, "rows", 3);
-    lose(scene.store.add_jobs(add.clone()));
+    lose(scene.store.add_jobs(add.clone())).await;
     assert_eq!(scene.store.add_jobs(add).await.unwrap().jobs, 3);
     assert_eq!(count_jobs(&scene.worker().await.drain().await), 3);
 }

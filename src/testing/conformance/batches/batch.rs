@@ -108,7 +108,7 @@ pub async fn a_report_that_is_repeated_adds_once(scene: &Scene) {
     let worker = scene.worker().await;
     let slice = worker.take(2).await;
     let part = LeaseReport { succeeded: job(0), added: vec![added(0, "rows", 3)], ..worker.part(&slice) };
-    lose(worker.try_report(vec![part.clone()]));
+    lose(worker.try_report(vec![part.clone()])).await;
     worker.report(part.clone()).await;
     worker.report(part).await;
     assert_eq!(scene.jobs(night.id).await.total, 4 + 2 + 3);

@@ -42,7 +42,7 @@ pub async fn repeated_changes_nothing(scene: &Scene) {
 pub async fn answer_lost_closes_once(scene: &Scene) {
     let night = open(scene).await;
     night.add(scene, "rows", 1).await;
-    lose(scene.store.close_batch(night.closing()));
+    lose(scene.store.close_batch(night.closing())).await;
     assert!(!night.close(scene).await.abandoned);
     scene.worker().await.run().await;
     assert_eq!((scene.state(night.id).await, scene.jobs(night.id).await.succeeded), (WorkflowState::Succeeded, 4));

@@ -165,11 +165,11 @@ pub async fn repeated_creation_makes_one(scene: &Scene) {
 pub async fn answer_lost_makes_one(scene: &Scene) {
     let outer = open(scene).await;
     let (inner, create) = creation_within(scene, &outer, LONG);
-    lose(scene.store.create(create.clone()));
+    lose(scene.store.create(create.clone())).await;
     scene.store.create(create).await.unwrap();
     assert_eq!(scene.jobs(outer.id).await.total, 4 + 1);
     outer.close(scene).await;
-    lose(scene.store.close_batch(inner.closing()));
+    lose(scene.store.close_batch(inner.closing())).await;
     inner.close(scene).await;
     scene.worker().await.run().await;
     assert_eq!(stand(scene, &outer).await, (W::Succeeded, DONE));
