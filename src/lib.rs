@@ -20,7 +20,7 @@ mod creation;
 mod eager;
 mod emitter;
 mod error;
-#[cfg(all(any(fuzzing, test), feature = "conformance", feature = "cli"))]
+#[cfg(all(any(fuzzing, test), feature = "conformance", feature = "cli", feature = "redis"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod graph;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Millis, millis};
+use crate::planted::planted;
 use crate::state::MAX_ATTEMPTS;
 
 /// How often a job is tried, and how long it waits in between.
@@ -65,16 +66,12 @@ impl Retry {
         self
     }
 
-    /// How many attempts a job has.
-    pub const fn max_attempts(&self) -> u8 {
-        self.attempts
-    }
-
     /// How long to wait after the failure of attempt number `attempt` (the first is 1), or `None` if it was the last.
     /// `dice` (0 to 1) spreads the waits by ± 20 %, so that what failed together does not come back together.
     pub fn wait_after(&self, attempt: u8, dice: f64) -> Option<Duration> {
         // A rule that comes from a store may hold any number; no byte counts further than that.
-        if attempt >= self.attempts.min(MAX_ATTEMPTS) {
+        let attempts = self.attempts.saturating_add(u8::from(planted!("a job gets one attempt too many")));
+        if attempt >= attempts.min(MAX_ATTEMPTS) {
             return None;
         }
         let grown = self.first.as_secs_f64() * f64::from(self.factor).powi(i32::from(attempt) - 1);

@@ -246,6 +246,7 @@ impl EdgeKind {
             (S::Succeeded, E::AfterFailure) if planted!("a success releases what waits for a failure") => D::Release,
             (S::Cancelled, E::Always) if planted!("an always step is cancelled with the rest") => D::Cancel,
             (S::Cancelled, E::Always) => D::Release,
+            (S::Cancelled, E::After) if planted!("what comes after a cancelled step runs") => D::Release,
             (S::Cancelled, _) => D::Cancel,
             // A death releases it before: this is for a batch that has had none.
             (_, E::OnDeath) => D::Skip,
@@ -263,6 +264,7 @@ impl EdgeKind {
             (S::Failed, E::When | E::Unless) if planted!("a failed condition counts as one that does not hold") => {
                 D::Skip
             }
+            (S::Failed, E::After) if planted!("a step does not wait for what has failed") => D::Release,
             (S::Failed, E::After | E::Feeds | E::When | E::Unless | E::Chains) => D::Wait,
             (S::Failed, _) => D::Release,
         })
@@ -431,9 +433,12 @@ impl Counts {
         let failed = self.failed.saturating_sub(u64::from(planted!("one failure more is tolerated")));
         if failed > tolerate.allowed(self.total) {
             StepState::Failed
-        } else if self.cancelled > 0 {
+        } else if self.cancelled > 0 && !planted!("cancelled jobs do not cancel their step") {
             StepState::Cancelled
-        } else if self.total > 0 && self.skipped == self.total {
+        } else if self.total > 0
+            && self.skipped == self.total
+            && !planted!("a step of skipped jobs counts as succeeded")
+        {
             StepState::Skipped
         } else {
             StepState::Succeeded

@@ -6,7 +6,7 @@
 //! | `headline`, `figures` | some runs of one size, and what is said of them |
 //! | `one_run`, `workload`, `rows`, `airports` | one run, and what it imports |
 //! | `floor`, `floor_redis` | the same rows through SQLite, or a Redis server, with nothing else done |
-//! | `child`, `place` | processes and stores that come and go |
+//! | `child`, `place`, `servers` | processes, stores and servers that come and go |
 //! | `cost`, `machine` | what operations cost, what the machine does |
 //! | `suite` | every budget of the design, one file a scene |
 

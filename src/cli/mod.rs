@@ -6,6 +6,7 @@
 //! | `out` | what goes to the terminal, as text for people or as JSON |
 //! | `target` | `ID`, `latest`, `ID/STEP#INDEX` |
 //! | `follow`, `progress`, `board` | waiting for a workflow, with bars |
+//! | `obstacle`, `fate` | why nothing moves, what becomes of failed jobs |
 //! | `cells`, `mended` | parameters as CSV, and back |
 //! | `interrupt`, `logging` | Ctrl-C, and what the engine logs |
 //! | `table`, `time` | tables and colours, points in time |

@@ -31,6 +31,12 @@ impl<'a> Bytes<'a> {
         self.take(count)
     }
 
+    /// As many bytes as the first two of them say.
+    pub fn long(&mut self) -> &'a [u8] {
+        let count = usize::from(self.byte()) << 8 | usize::from(self.byte());
+        self.take(count)
+    }
+
     pub fn text(&mut self) -> String {
         String::from_utf8_lossy(self.some()).into_owned()
     }

@@ -4,6 +4,7 @@
 //!
 //! Damage must end in an error: never in a panic, in memory without bound, or in a loop without end.
 
+mod answers;
 mod arguments;
 mod bytes;
 mod furnished;
@@ -12,17 +13,20 @@ mod identifiers;
 mod json;
 mod mask;
 mod mended;
+mod message;
 mod payload;
 mod record;
 mod store;
 mod store_url;
 
+pub use self::answers::answers;
 pub use self::arguments::arguments;
 pub use self::graph::graph;
 pub use self::identifiers::identifiers;
 pub use self::json::json;
 pub use self::mask::mask;
 pub use self::mended::mended;
+pub use self::message::message;
 pub use self::payload::payload;
 pub use self::record::record;
 pub use self::store::store;
@@ -40,13 +44,15 @@ mod tests {
 
     type Target = (&'static str, fn(&[u8]));
 
-    const TARGETS: [Target; 10] = [
+    const TARGETS: [Target; 12] = [
+        ("answers", super::answers),
         ("arguments", super::arguments),
         ("graph", super::graph),
         ("identifiers", super::identifiers),
         ("json", super::json),
         ("mask", super::mask),
         ("mended", super::mended),
+        ("message", super::message),
         ("payload", super::payload),
         ("record", super::record),
         ("store", super::store),

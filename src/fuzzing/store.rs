@@ -190,7 +190,7 @@ pub(super) fn seen<T>(result: Result<T>) -> Option<T> {
         .ok()
 }
 
-async fn read(store: &Arc<dyn Store>, there: &Furnished) {
+pub(super) async fn read(store: &Arc<dyn Store>, there: &Furnished) {
     let id = there.workflow;
     let client = crate::app::App::stateless().client_on(store.clone());
     seen(store.workflows(List { limit: 10, ..List::default() }).await);
@@ -226,7 +226,7 @@ async fn read(store: &Arc<dyn Store>, there: &Furnished) {
     }
 }
 
-async fn use_it(store: &Arc<dyn Store>, clock: &Clock, there: &Furnished) {
+pub(super) async fn use_it(store: &Arc<dyn Store>, clock: &Clock, there: &Furnished) {
     let (id, worker) = (there.workflow, &there.worker);
     for slice in &there.slices {
         let part = LeaseReport { lease: slice.lease, number: 1, succeeded: slice.jobs, ..LeaseReport::default() };

@@ -3,6 +3,7 @@
 use super::CauseKind;
 use crate::clock::Millis;
 use crate::id::WorkflowId;
+use crate::planted::planted;
 use crate::render::words::{count, names, number, shorten, span, until};
 use crate::state::{BatchState, EdgeKind, FailurePolicy, JobState, StepState, Tolerate, WorkflowState};
 use crate::store::{BATCH_STEP_NAME, EdgeRow, LimitRow, StepRow, Turn, Waiting, Whereabouts, WorkflowRow};
@@ -212,7 +213,8 @@ impl Figures<'_> {
         } else if !waiting.holds.is_empty() {
             found.push((CauseKind::Held, format!("it is held ({})", waiting.holds.join(", "))));
         }
-        if waiting.able_workers == 0 && self.step.jobs.unsettled() > 0 {
+        let is_known = waiting.able_workers > 0 || planted!("nobody says that no worker lives");
+        if !is_known && self.step.jobs.unsettled() > 0 {
             found.push((CauseKind::NoWorker, no_worker(&spec.queue, &spec.job_type, waiting.queue_workers)));
         }
         found

@@ -1,4 +1,4 @@
-//! What the guides show: every line of Rust in them is one of these, and so is what the tables of docs/coming-from-*.md name of ours.
+//! What the guides show: every line of Rust in those that a test below lists is one of these, and so is what the tables of docs/coming-from-*.md name of ours.
 //!
 //! Each guide has a file here.
 

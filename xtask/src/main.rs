@@ -1,4 +1,4 @@
-//! The developers' commands: `cargo xtask test`, `crash`, `check`, `bench`, `planted`.
+//! The developers' commands: `cargo xtask test`, `crash`, `check`, `servers`, `planted`, `bench`.
 
 mod check;
 mod crash;
@@ -15,7 +15,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 
 const USAGE: &str = "usage: cargo xtask test [--seeds N]
-                                 formats, lints, tests, N model games (10,000), documentation, the example, 25 kills on SQLite, Redis and a cluster each
+                                 formats, lints, tests, N model games (10,000), documentation, the example, 25 kills on SQLite, Redis, a cluster, and by RabbitMQ each
        cargo xtask test --full [--only PART] [--fresh] [--seeds N] [--kills N] [--jobs N] [--redis-kills N] [--redis-jobs N] [--seed N]
                                  what the engine is accepted by, and RELIABILITY.md with it: all tests, 3,000 kills over 300,000 jobs,
                                  10,000 over 1,000,000 on Redis, 1,000,000 model games, the fuzz targets. PART: tests, sqlite, redis,

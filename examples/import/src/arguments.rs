@@ -23,9 +23,9 @@ pub const SLOTS: u32 = 32;
     subcommand_value_name = "COMMAND",
     after_help = "\
 Commands, each with a --help of its own: start, worker, workers, list, show, watch, graph, why, failures, retry, run-again, skip, replace,
-discard, start-again, signal, cancel, pause, resume, delete, doctor. Their workers write to the database that IMPORT_DB names (import.db).
+discard, start-again, signal, cancel, pause, resume, expire, pin, unpin, delete, prune, schedule, lanes, jobs, du, doctor. Their workers write to the database that IMPORT_DB names (import.db).
 
-Exit codes: 0 the import succeeded; 1 it failed; 2 something was asked for that cannot be; 130 stopped by a signal."
+Exit codes: 0 the import succeeded; 1 it failed; 2 something was asked for that cannot be; 3 nothing was started, since another one is in the way; 130 stopped by a signal."
 )]
 pub struct Arguments {
     /// Where the airports are: a path, or a URL with file:, http:, https: or s3:

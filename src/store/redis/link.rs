@@ -14,6 +14,8 @@ use tokio::sync::Mutex;
 
 use super::script::redis_error;
 use super::servers::{CONNECTING, Sentinels, Servers, client};
+#[cfg(all(any(fuzzing, test), feature = "conformance", feature = "cli"))]
+use super::written::Written;
 use crate::error::Result;
 
 /// How long a call waits for the server's answer before it counts as lost.
@@ -30,6 +32,9 @@ pub struct Link(Inner);
 enum Inner {
     Direct(Direct),
     Cluster(Box<Cluster>),
+    /// No server.
+    #[cfg(all(any(fuzzing, test), feature = "conformance", feature = "cli"))]
+    Written(Written),
 }
 
 /// A connection to one server.
@@ -89,11 +94,19 @@ impl fmt::Debug for Link {
         f.write_str(match self.0 {
             Inner::Direct(_) => "Link(one server)",
             Inner::Cluster(_) => "Link(cluster)",
+            #[cfg(all(any(fuzzing, test), feature = "conformance", feature = "cli"))]
+            Inner::Written(_) => "Link(written)",
         })
     }
 }
 
 impl Link {
+    /// Answers as it is written.
+    #[cfg(all(any(fuzzing, test), feature = "conformance", feature = "cli"))]
+    pub fn written(answers: Written) -> Self {
+        Self(Inner::Written(answers))
+    }
+
     /// Connects.
     pub async fn open(servers: Servers) -> Result<Self> {
         let failed = |error| redis_error("opening the store", error);
@@ -133,6 +146,8 @@ impl Link {
         match &self.0 {
             Inner::Direct(direct) => direct.query(verb, command).await,
             Inner::Cluster(cluster) => cluster.query(verb, async |mut on| command.query_async(&mut on).await).await,
+            #[cfg(all(any(fuzzing, test), feature = "conformance", feature = "cli"))]
+            Inner::Written(written) => written.query(verb),
         }
     }
 
@@ -148,6 +163,8 @@ impl Link {
                     other => Ok(vec![other]),
                 }
             }
+            #[cfg(all(any(fuzzing, test), feature = "conformance", feature = "cli"))]
+            Inner::Written(written) => Ok(vec![written.query(verb)?]),
         }
     }
 
@@ -157,6 +174,8 @@ impl Link {
         let nodes = match &self.0 {
             Inner::Direct(direct) => vec![direct.client().await?],
             Inner::Cluster(cluster) => cluster.nodes.clone(),
+            #[cfg(all(any(fuzzing, test), feature = "conformance", feature = "cli"))]
+            Inner::Written(_) => Vec::new(),
         };
         let mut why = None;
         for node in nodes {

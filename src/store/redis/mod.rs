@@ -5,7 +5,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `scripts/{base,masks,rows,end}.lua` | what every script has: the keys (`base` is the one place that spells them), sets of jobs, the rows that an operation changes; its answer |
+//! | `scripts/{base,masks,rows,end}.lua` | what every script has: the keys (`base` spells all that scripts use), sets of jobs, the rows that an operation changes; its answer |
 //! | `scripts/{session,create,schedule,permit,claim,forward,report,tick,checkpoint,eager,cancel,command,batch,signal,read,doctor}.lua` | the verbs |
 //! | `scripts/{line,timer,deadline,chore,lease,draft,lane,retention}.lua` | what a script does with these; each has the ones that it needs (`script`) |
 //! | `scripts/{build,chunks,occurrence,grow,adopt,abandon}.lua` | how steps and jobs come to be there |
@@ -35,6 +35,8 @@ mod servers;
 mod shard;
 mod spread;
 mod wake;
+#[cfg(all(any(fuzzing, test), feature = "conformance", feature = "cli"))]
+mod written;
 
 use std::fmt;
 use std::sync::Arc;

@@ -109,8 +109,9 @@ impl Tx<'_> {
         let Some(session) = self.session(id)? else { return Ok(Left::default()) };
         let leases = self.leases_where("session = ?1 LIMIT ?2", (session, LEASES as i64))?;
         let more = leases.len() == LEASES;
+        let why = if planted!("a graceful stop counts as a death") { Taken::Expired } else { Taken::GivenBack };
         for lease in leases {
-            self.take_back(&lease, Taken::GivenBack)?;
+            self.take_back(&lease, why)?;
         }
         let mut woken = Woken::default();
         let more = more || self.cost().calls > 250 || self.end_permits_of(session, true, &mut woken)?;
@@ -177,7 +178,7 @@ impl Tx<'_> {
         let stops = stops.into_iter().map(|(number, stop, jobs)| Ok((number, mask(&stop)?.and(mask(&jobs)?))));
         let mut stopped = stops.collect::<Result<Vec<(u64, Mask)>>>()?;
         stopped.retain(|(_, jobs)| !jobs.is_empty());
-        if !renew.drafts.is_empty() {
+        if !renew.drafts.is_empty() && !planted!("a renewal forgets drafts") {
             let sql = "UPDATE draft SET deadline = max(deadline, ?3) WHERE session = ?1 AND number IN (SELECT value FROM json_each(?2))";
             self.run(sql, (renew.session.as_bytes().as_slice(), super::create::to_json(&renew.drafts)?, deadline))?;
         }
@@ -249,7 +250,11 @@ impl Tx<'_> {
         let forwarded = lease.published > 0;
         let lease =
             &Lease { published: lease.published - i64::from(forwarded && why == Taken::GivenBack), ..lease.clone() };
-        let why = if forwarded { Taken::GivenBack } else { why };
+        let why = if forwarded && !planted!("a lease that only travelled counts as a death") {
+            Taken::GivenBack
+        } else {
+            why
+        };
         if planted!("a lease outlives its being taken back") {
             let sql = "UPDATE lease SET deadline = deadline + 1000000000 WHERE session = ? AND number = ?";
             self.run(sql, (lease.session, lease.number))?;
@@ -284,7 +289,7 @@ impl Tx<'_> {
         let as_now = |suspect, alone| Lease { recoveries, alone, suspect, ..lease.clone() };
         if recoveries == 1 {
             // Whatever killed the worker, most of what it held is innocent: the first time costs no delay.
-            return self.put_back(&step, &as_now(false, 0), bytes, &[open]);
+            return self.put_back(&step, &as_now(planted!("the first death makes a slice suspect"), 0), bytes, &[open]);
         }
         if open.len() == 1 {
             let alone = lease.alone + i64::from(lease.suspect);

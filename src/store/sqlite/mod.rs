@@ -23,10 +23,13 @@
 //! | `reserve` | what happens when the disk is full |
 //! | `report`, `settle` | where jobs complete, and what follows |
 //! | `awaited` | steps that wait for a signal or a time, and the signal |
+//! | `chain` | steps whose jobs go on from those of the step before |
+//! | `children` | workflows that stand for jobs |
 //! | `batch` | workflows to which jobs are added until they settle |
 //! | `policy` | what becomes of a step of which too many jobs have failed |
 //! | `tick`, `chore` | what is due, and what exceeds one operation |
 //! | `schedule` | what is started at certain times, and what waits for its turn |
+//! | `retry`, `again`, `by_hand` | repairs: failed jobs run again, whole steps do, people decide about jobs |
 //! | `retention` | when finished workflows are deleted |
 //! | `command`, `read`, `doctor` | what people ask for |
 //! | `note` | what a test's ledger is told |

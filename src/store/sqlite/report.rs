@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::lease::Lease;
 use super::line::{End, Work};
 use super::tx::{Chunk, Step, Tx, Wf};
+use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::graph::StepNumber;
 use crate::ledger::What;
@@ -30,6 +31,10 @@ impl Tx<'_> {
         report.check()?;
         let mut reported = Reported::default();
         let session = self.session(report.session)?;
+        if planted!("a report past its deadline is refused") {
+            let lease_time = self.advance_lease_time(Millis::MAX)?;
+            self.take_back_expired(lease_time)?;
+        }
         for part in &report.leases {
             let condition = "session = ?1 AND number = ?2 LIMIT 1";
             let lease = match session {
@@ -66,7 +71,7 @@ impl Tx<'_> {
         check_part(lease, part, &before)?;
         let step = self.step(lease.wf, lease.step)?;
         let stops = self.stops(&step)?;
-        if stops {
+        if stops && !planted!("no report is told of a cancel") {
             reported.cancelled.push(part.lease);
         }
 

@@ -14,6 +14,7 @@ macro_rules! conformance_table {
                 paused_counts_as_able_and_gets_nothing,
                 cancelling_gets_nothing,
                 deleted_record_begins_anew,
+                record_of_a_dead_one_is_kept_for_ten_minutes,
             }
             leave {
                 fresh_gives_back_at_the_front_without_a_recovery,

@@ -1,7 +1,10 @@
 //! Those who use a store: they join, renew what they hold, and leave.
 
 use super::scene::*;
+use crate::clock::Millis;
+use crate::error::ErrorKind;
 use crate::state::{JobState, WorkflowState, attempts};
+use crate::store::{Enqueue, LoneJobs};
 
 pub mod join {
     use super::*;
@@ -74,6 +77,25 @@ pub mod join {
         scene.lone(1).await;
         let claimed = scene.store.claim(crate::store::Claim { first_lease: 1, ..worker.wish(1, 1) }).await.unwrap();
         assert_eq!(claimed.slices.len(), 1, "its first lease may be number 1 again");
+    }
+
+    pub async fn record_of_a_dead_one_is_kept_for_ten_minutes(scene: &Scene) {
+        const MINUTE: Millis = 60_000;
+        let worker = scene.worker().await;
+        let jobs = vec![LoneJobs::new(scene.lane(ROW, 0), chunk(3, "rows"))];
+        let sent = Enqueue { session: worker.session.id, command: 1, jobs };
+        let told = scene.store.enqueue(sent.clone()).await.unwrap();
+        scene.leases_end().await;
+        scene.clock.advance(9 * MINUTE);
+        scene.tick().await;
+        assert_eq!(
+            scene.store.enqueue(sent.clone()).await.unwrap().firsts,
+            told.firsts,
+            "it is known that this is done"
+        );
+        scene.clock.advance(2 * MINUTE);
+        scene.tick().await;
+        assert_eq!(refusal(scene.store.enqueue(sent).await), ErrorKind::NotFound);
     }
 }
 

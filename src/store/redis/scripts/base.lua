@@ -88,7 +88,7 @@ local function now()
 end
 
 -- Keys -------------------------------------------------------------------------------------------------------------------------
--- The one place where a key is spelled.
+-- All that scripts use.
 
 local K = {
     shard = base .. ':shard',           -- hash: lease time, the numbers given so far
