@@ -180,12 +180,15 @@ async fn damage(store: &SqliteStore, bytes: &mut Bytes<'_>) {
     let _ = store.meddle(format!("UPDATE {table} SET {column} = ?"), Some(value)).await;
 }
 
+/// What the writer says of a panic that it has caught.
+pub(super) const PANICKED: &str = "operation panicked";
+
 /// Damage may show as an error, but not as a panic that was caught.
 pub(super) fn seen<T>(result: Result<T>) -> Option<T> {
     result
         .inspect_err(|error| {
             let text = error.to_string();
-            assert!(!text.contains("operation panicked"), "{text}");
+            assert!(!text.contains(PANICKED), "{text}");
         })
         .ok()
 }

@@ -117,7 +117,7 @@ pub async fn measure(options: &Options) -> Result<bool> {
         rows.push(slow::measure(folder, &sizes, &mut worst).await?);
     }
     if wants(Topic::Killed) {
-        rows.push(killed::measure(folder, &sizes, &mut worst).await?);
+        rows.extend(killed::measure(folder, &sizes, &mut worst).await?);
     }
     if wants(Topic::Limits) {
         rows.push(limits::measure(folder, &mut worst).await?);
