@@ -273,8 +273,13 @@ fn run(mut command: Command) -> Result<()> {
     Ok(())
 }
 
+/// As a person would type it, but for what it is not to know of this program.
 fn shown(command: &Command) -> String {
-    format!("{command:?}").replace('"', "")
+    let variables = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    let variables = variables.map(|(name, value)| format!("{}={} ", name.display(), value.display()));
+    let words = command.get_args().map(|word| format!(" {}", word.display()));
+    let program = Path::new(command.get_program()).display();
+    format!("{}{program}{}", variables.collect::<String>(), words.collect::<String>())
 }
 
 #[cfg(test)]

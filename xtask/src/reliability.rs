@@ -139,7 +139,8 @@ named places (between a job's effect and its report, in the middle of a commit, 
 than their leases last and continued, clocks jump, a disk gets full, a Redis server is killed with SIGKILL and cuts its
 connections, and so is a broker that brings the slices. What each process, or the server, does stands in its ledger; a checker
 that shares no code with the engine says whether every job settled once, none was lost, no report counted under a lease that
-had been taken back, and no step began before those it waits for had settled.
+had been taken back, and no step began before those it waits for had settled. What a row brings about outside it asks of a sink by
+its idempotency key: in the end each has come under exactly one, however often its row ran.
 
 | what | how much |
 |---|---|
@@ -154,6 +155,7 @@ had been taken back, and no step began before those it waits for had settled.
         ("**jobs lost, settled twice, or settled without a right to**", "check", "violations"),
         ("jobs that were taken back from a dead worker and run again", "check", "jobs_recovered"),
         ("late reports that were refused", "check", "reports_refused"),
+        ("effects that were made again, under the key that the sink outside knew them by", "run", "effects_again"),
         ("workers stopped for longer than a lease", "check", "stops"),
         ("clock jumps (up to an hour forth, 1.5 s back)", "run", "clock_jumps"),
         ("full disks", "run", "disk_fills"),

@@ -1230,6 +1230,7 @@ macro_rules! conformance_table {
             }
             bounds {
                 a_report_of_24_leases_whose_jobs_all_fail_with_texts_of_their_own,
+                the_largest_parameters_and_records,
                 a_step_with_10_000_followers_is_released,
                 a_chain_of_10_000_empty_steps_settles,
                 a_retry_of_a_million_failed_jobs,

@@ -2,9 +2,13 @@
 
 pub mod bounds {
     use super::super::scene::*;
+    use crate::payload::{Chunk, MAX_JOB_BYTES};
     use crate::slice::{CHUNK_JOBS, Mask};
     use crate::state::{EdgeKind, FailurePolicy, JobState, StepState, WorkflowState};
-    use crate::store::{LeaseReport, MAX_BYTES, MAX_CALLS, MAX_REPORTED_LEASES, Slice, Tick, error_number};
+    use crate::store::{
+        Append, Create, DraftOf, LeaseReport, MAX_BYTES, MAX_CALLS, MAX_REPORTED_LEASES, Part, Slice, Tick,
+        error_number,
+    };
 
     const MILLION: u32 = 1_000_000;
 
@@ -20,6 +24,38 @@ pub mod bounds {
         worker.try_report(parts).await.unwrap();
         let counted: u64 = scene.errors(id, 0).await.iter().map(|(_, jobs)| jobs).sum();
         assert_eq!((scene.jobs(id).await.failed, counted), (24 * 1_024, 24 * 1_024));
+    }
+
+    /// A job of a full size that follows a small one under the same lease: its report brings the record of both. Beside it, parts of 24
+    /// leases that fill a report.
+    pub async fn the_largest_parameters_and_records(scene: &Scene) {
+        const RECORD: usize = 64 << 10;
+        const OF_MANY: usize = (160 << 10) / MAX_REPORTED_LEASES;
+        let body = |byte| vec![byte; MAX_JOB_BYTES];
+        let large = |jobs| Part::Jobs { step: 0, chunk: Chunk { jobs, body: body(1) } };
+        let small = (0..MAX_REPORTED_LEASES).map(|_| jobs_part(0, 1));
+        let workflow = new_workflow(scene.new_id());
+        let id = workflow.id;
+        let draft = scene.draft(DraftOf::Workflow(Box::new(workflow.clone())), vec![root("rows"), large(2)]);
+        scene.append(&draft).await;
+        scene.append(&Append { number: 1, parts: small.collect(), ..draft.clone() }).await;
+        let made = Create { workflow, draft: Some(draft.draft), parts: Vec::new(), again: false };
+        scene.store.create(made).await.unwrap();
+
+        let worker = scene.worker().await;
+        let both = worker.take(2).await;
+        assert_eq!(scene.store.parameters(both.chunk).await.unwrap().body, body(1));
+        let (one, other) = both.jobs.split(1);
+        for (succeeded, size) in [(one, RECORD), (other, RECORD + MAX_JOB_BYTES)] {
+            worker.report(LeaseReport { succeeded, record: vec![2; size], ..worker.part(&both) }).await;
+        }
+        assert_eq!(scene.records(id, 0).await[0].len(), RECORD + MAX_JOB_BYTES);
+
+        let mut slices = worker.claim(1, 16).await.slices;
+        slices.extend(worker.claim(1, 8).await.slices);
+        let part = |slice| LeaseReport { record: vec![3; OF_MANY], ..worker.success(slice) };
+        worker.try_report(slices.iter().map(part).collect()).await.unwrap();
+        assert_eq!(scene.state(id).await, WorkflowState::Succeeded);
     }
 
     pub async fn a_step_with_10_000_followers_is_released(scene: &Scene) {

@@ -26,7 +26,8 @@ impl Game {
                 })?;
                 let (generation, outdated) = (model.generation, model.outdated);
                 ensure(found.generation == generation && found.outdated == outdated, || {
-                    format!("{name} is of generation {} and outdated is {}", found.generation, found.outdated)
+                    let found = (found.generation, found.outdated);
+                    format!("{name} is of generation, and outdated: {found:?} instead of {:?}", (generation, outdated))
                 })?;
                 let leased = model.leased() as u64;
                 ensure(found.running == leased, || format!("{name}: {} run instead of {leased}", found.running))?;

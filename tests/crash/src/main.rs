@@ -8,6 +8,7 @@ mod ending;
 mod run;
 #[path = "../../servers/mod.rs"]
 mod servers;
+mod sink;
 mod stage;
 mod worker;
 mod workload;

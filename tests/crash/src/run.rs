@@ -18,6 +18,7 @@ use crate::carrier::{self, Carrier};
 use crate::crew::{Crew, rows};
 use crate::dice::Dice;
 use crate::ending;
+use crate::sink;
 use crate::stage::{Servers, Stage, patiently};
 use crate::worker::{AFTER_EFFECT, CLOCK_MOVED, Death};
 use crate::workload::{Season, Told, app};
@@ -26,6 +27,8 @@ use crate::workload::{Season, Told, app};
 const AT_ONCE: usize = 3;
 /// The rows of each; the last ones are smaller if there are not enough jobs.
 const ROWS: u64 = 2_400;
+/// Where the harness notes what it does.
+const OWN_LEDGER: &str = "harness.ledger";
 /// How often the harness looks at the workflows.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a disk stays full.
@@ -109,6 +112,8 @@ struct Done {
     broker_faults: u64,
     /// How long the server was away at most.
     away: Duration,
+    /// The rows that have succeeded, each with an effect outside.
+    good_rows: u64,
 }
 
 impl Done {
@@ -167,6 +172,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     run.stage.complete_ledgers(&run.crew.ledger).await?;
     let jobs = ending::dump(&*run.store, &run.crew.ledger, &run.finished).await?;
     let doctor = patiently(|| run.store.doctor()).await?;
+    let effects = sink::add_up(&run.arguments.folder)?;
     let line = json!({
         "kills": run.done.kills(),
         "kills_by_place": run.done.kills,
@@ -180,6 +186,8 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         "cuts": run.done.cuts,
         "connections_cut": run.done.connections_cut,
         "broker": run.carrier.as_ref().map(Carrier::told),
+        "effects": effects.requests,
+        "effects_again": effects.requests - effects.accepted,
         "workflows": run.finished.len(),
         "jobs": jobs,
         "lease_ms": run.arguments.lease,
@@ -192,6 +200,8 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     if let Some(carrier) = &run.carrier {
         carrier.has_carried()?;
     }
+    let (accepted, rows) = (effects.accepted, run.done.good_rows);
+    ensure!(accepted == rows, "{rows} rows have succeeded, and {accepted} have had their effect");
     ensure!(doctor.findings.is_empty(), "the doctor found: {}", doctor.findings.join("; "));
     ensure!(doctor.under_way == 0, "{} things are left although everything has finished", doctor.under_way);
     Ok(())
@@ -202,7 +212,7 @@ impl Run {
         let folder = arguments.store_folder.as_ref().unwrap_or(&arguments.folder);
         let clock = arguments.folder.join("clock");
         std::fs::write(&clock, "0")?;
-        let ledger = Ledger::create(&arguments.folder.join("harness.ledger"), 0).context("making the ledger")?;
+        let ledger = Ledger::create(&arguments.folder.join(OWN_LEDGER), 0).context("making the ledger")?;
         let servers = match arguments.store {
             Meeting::Sqlite => None,
             Meeting::Redis => Some(Servers::redis()),
@@ -299,7 +309,8 @@ impl Run {
             let missing = self.arguments.jobs.saturating_sub(self.made).max(200);
             let rows = if season.jobs() > missing { missing * 4 / 5 } else { ROWS };
             let season = Season { rows, ..season };
-            match app().client_on(self.store.clone()).start(season.clone()).await {
+            match app(self.arguments.folder.join(OWN_LEDGER)).client_on(self.store.clone()).start(season.clone()).await
+            {
                 Ok(handle) => {
                     ending::declare(&*self.store, &self.crew.ledger, &season, handle.id()).await?;
                     self.made += season.jobs();
@@ -338,6 +349,7 @@ impl Run {
                 .with_context(|| format!("workflow {id} has no report"))?;
             let told: Told = serde_json::from_str(told.get())?;
             ensure!(told == season.report(), "workflow {id} reports {told:?}, not {:?}", season.report());
+            self.done.good_rows += told.rows;
             let (_, handle) = self.running.swap_remove(at);
             self.finished.push(handle);
         }

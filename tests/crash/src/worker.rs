@@ -180,7 +180,7 @@ pub async fn work(arguments: Arguments) -> Result<()> {
         None => open_server(url, clock, ledger.clone()).await?,
     };
     let options = WorkerOptions { slots: arguments.slots, ledger, ..WorkerOptions::default() };
-    let app = crate::workload::app();
+    let app = crate::workload::app(arguments.ledger);
     let app = match arguments.broker {
         Some(url) => app.via(url),
         None => app,

@@ -4,11 +4,15 @@
 #[path = "../../support/work.rs"]
 mod work;
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
 use gusher::prelude::*;
 use work::work_for;
+
+use crate::sink::Sink;
 
 /// Every so many rows there is one check.
 const ROWS_A_CHECK: u64 = 4;
@@ -77,9 +81,9 @@ pub struct Emit {
 impl Source for Emit {
     const NAME: &str = "Emit";
     type Emits = Row;
-    type State = ();
+    type State = Arc<Sink>;
 
-    async fn produce(self, _: &Context, rows: &mut Emitter<Row>) -> JobResult<()> {
+    async fn produce(self, _: &Context<Arc<Sink>>, rows: &mut Emitter<Row>) -> JobResult<()> {
         for n in 0..self.season.rows {
             // Takes its time, as a download does, so that kills fall into it.
             if n % 256 == 0 {
@@ -122,9 +126,9 @@ impl Job for Row {
     const NAME: &str = "Row";
     const RETRY: Retry = Retry::every(Duration::from_millis(100));
     type Output = u64;
-    type State = ();
+    type State = Arc<Sink>;
 
-    async fn perform(self, ctx: &Context) -> JobResult<u64> {
+    async fn perform(self, ctx: &Context<Arc<Sink>>) -> JobResult<u64> {
         work_for(self.time()).await;
         if self.is_bad() {
             return Err(JobError::fatal("this row is bad"));
@@ -132,6 +136,7 @@ impl Job for Row {
         if self.fails_once() && ctx.attempt() == 1 {
             return Err(JobError::new("not at the first attempt"));
         }
+        ctx.state().ask(&ctx.idempotency_key(), &format!("{} {}", ctx.workflow_id(), self.n))?;
         Ok(self.n)
     }
 }
@@ -145,9 +150,9 @@ pub struct Check {
 impl Job for Check {
     const NAME: &str = "Check";
     type Output = ();
-    type State = ();
+    type State = Arc<Sink>;
 
-    async fn perform(self, _: &Context) -> JobResult<()> {
+    async fn perform(self, _: &Context<Arc<Sink>>) -> JobResult<()> {
         work_for(Duration::from_millis(self.pace)).await;
         Ok(())
     }
@@ -171,9 +176,9 @@ pub struct Told {
 impl Job for Tell {
     const NAME: &str = "Tell";
     type Output = Told;
-    type State = ();
+    type State = Arc<Sink>;
 
-    async fn perform(self, ctx: &Context) -> JobResult<Told> {
+    async fn perform(self, ctx: &Context<Arc<Sink>>) -> JobResult<Told> {
         let add = |(rows, sum), (_, n)| async move { Ok((rows + 1, sum + n)) };
         let (rows, sum) = self.rows.stream(ctx).try_fold((0, 0), add).await?;
         let count = |count, _| async move { Ok(count + 1) };
@@ -181,7 +186,12 @@ impl Job for Tell {
     }
 }
 
-/// The application of the harness and of its workers.
-pub fn app() -> App {
-    App::stateless().workflow::<Season>().source::<Emit>().job::<Row>().job::<Check>().job::<Tell>()
+/// The application of the harness, and of the worker with that ledger.
+pub fn app(ledger: PathBuf) -> App<Arc<Sink>> {
+    App::new(move || std::future::ready(Sink::beside(&ledger)))
+        .workflow::<Season>()
+        .source::<Emit>()
+        .job::<Row>()
+        .job::<Check>()
+        .job::<Tell>()
 }

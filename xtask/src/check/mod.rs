@@ -186,7 +186,7 @@ impl Verdict {
         }
         println!("{} attempts in {} slices; {} jobs recovered", tally.attempts, tally.grants, tally.recovered);
         println!(
-            "{} late reports refused; {} effects came too late, {} jobs had theirs again under the same key",
+            "{} late reports refused; {} effects came too late, {} jobs had theirs again",
             tally.refused, tally.late, tally.repeated
         );
         println!("{} kills, {} stops", self.book.kills.len(), tally.stops);
