@@ -213,8 +213,8 @@ impl Figures<'_> {
         } else if !waiting.holds.is_empty() {
             found.push((CauseKind::Held, format!("it is held ({})", waiting.holds.join(", "))));
         }
-        let is_known = waiting.able_workers > 0 || planted!("nobody says that no worker lives");
-        if !is_known && self.step.jobs.unsettled() > 0 {
+        let nobody_can = waiting.able_workers == 0 && !planted!("nobody says that no worker lives");
+        if nobody_can && self.step.jobs.unsettled() > 0 {
             found.push((CauseKind::NoWorker, no_worker(&spec.queue, &spec.job_type, waiting.queue_workers)));
         }
         found

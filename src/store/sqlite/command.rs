@@ -45,8 +45,8 @@ impl Tx<'_> {
             state => return Err(Error::refused(format!("workflow {id} is {state}; there is nothing to cancel"))),
         }
         workflow.state = WorkflowState::Cancelling;
-        workflow.grace_until =
-            Some(self.advance_lease_time(lease)? + if planted!("a cancel leaves no grace") { 0 } else { grace.max(0) });
+        let grace = if planted!("a cancel leaves no grace") { 0 } else { grace.max(0) };
+        workflow.grace_until = Some(self.advance_lease_time(lease)? + grace);
         self.put_workflow(workflow);
         self.let_go_of_batch(workflow.wf, workflow.batch)?;
         // Places that a pause has parked may hold `always` steps.

@@ -180,7 +180,7 @@ pub mod child {
         lose(scene.store.create(create.clone())).await;
         scene.store.create(create).await.unwrap();
         let part = begun(&worker, &slice);
-        lose(worker.report(part.clone())).await;
+        lose(worker.try_report(vec![part.clone()])).await;
         worker.report(part).await;
         worker.run().await;
         assert_eq!(stand(scene, id).await, (W::Succeeded, S::Succeeded, S::Succeeded));

@@ -70,7 +70,7 @@ pub mod condition {
         let id = branches(scene).await;
         let worker = scene.worker().await;
         let part = denial(&worker, &worker.take(1).await);
-        lose(worker.report(part.clone())).await;
+        lose(worker.try_report(vec![part.clone()])).await;
         worker.report(part).await;
         assert_eq!(states(scene, id).await, [S::Skipped, S::Skipped, S::Running, S::Waiting]);
         assert_eq!(count_jobs(&worker.drain().await), 2);

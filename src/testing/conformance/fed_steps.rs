@@ -176,7 +176,7 @@ pub mod fed_step {
         let worker = scene.worker().await;
         let second = two_rows_fail(scene, &worker, 5).await;
         let part = worker.production(&second, 4).await;
-        lose(worker.report(part.clone())).await;
+        lose(worker.try_report(vec![part.clone()])).await;
         worker.report(part.clone()).await;
         worker.report(part).await;
         scene.tick().await;

@@ -299,11 +299,8 @@ async fn three_nights(scene: &Scene, missed: Missed, column: Column) {
         change(scene, "nightly", ChangeSchedule::Remove).await;
     }
     let tickers = match column {
-        Column::Repeated => 2,
-        Column::AnswerLost => {
-            lose(fire_due(&*scene.store, &ticked)).await;
-            1
-        }
+        // Whoever ticks learns nothing of what another was answered.
+        Column::Repeated | Column::AnswerLost => 2,
         _ => 1,
     };
     for _ in 0..tickers {

@@ -532,9 +532,9 @@ pub fn refusal<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
     result.expect_err("the call must be refused").kind()
 }
 
-/// Somebody asks, and the answer is lost: what was asked has been done.
-pub async fn lose<T>(answer: impl Future<Output = T>) {
-    let _ = answer.await;
+/// Somebody asks, and the answer is lost: what was asked for has been done.
+pub async fn lose<T>(answer: impl Future<Output = Result<T>>) {
+    answer.await.expect("what is asked for is done");
 }
 
 /// For `StepSpec::delay` and the like.

@@ -46,7 +46,7 @@ pub mod fan_out {
         let id = scene.sources(5).await;
         let worker = scene.worker().await;
         let part = worker.production(&worker.take(3).await, 4).await;
-        lose(worker.report(part.clone())).await;
+        lose(worker.try_report(vec![part.clone()])).await;
         worker.report(part).await;
         assert_eq!(scene.step(id, ROWS).await.jobs.total, 12);
         worker.run().await;
